@@ -1,0 +1,113 @@
+# Every target sets up what it needs first, in $(VENV). `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+# A wheel index for torch. Empty: PyPI, whose Linux wheels bring CUDA. CPU only, much smaller:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+TORCH ?= torch==2.13.0
+
+# make demo
+MODEL ?=
+DEVICE ?= cpu
+DTYPE ?= float32
+STATE ?= state
+OUT ?= out
+# make conformance
+GOLDEN ?= tests/golden/public
+
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/chroma/v1/*.proto)
+INSTALLED := $(VENV)/.installed
+PYTHON_SOURCES := services gateway clients/python tests bench deploy/monitoring hatch_build.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gpu clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## install everything into .venv (VENV=, PYTHON=, TORCH_INDEX= change where from and to)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "no virtual environment: on Debian and Ubuntu install python3-venv"; exit 1; }
+
+# torch comes first and alone: only it takes the other index.
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	@touch $@
+
+# Installing generates the gRPC stubs from protos/ into stubs/.
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+proto: setup ## make the gRPC stubs again from protos/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+
+demo: setup ## start everything, enrol a sample voice, ask a sample question (MODEL=, DEVICE=, DTYPE=), stop everything
+	@set -e; run() { printf '\n$$ chroma-voice'; for word; do case "$$word" in \
+		*\ *) printf ' "%s"' "$$word";; *) printf ' %s' "$$word";; esac; done; printf '\n'; $(BIN)/chroma-voice "$$@"; }; \
+	trap 'run down --state $(STATE)' EXIT; trap 'exit 130' INT TERM; \
+	run up --detach --state $(STATE) --device $(DEVICE) --dtype $(DTYPE) $(if $(MODEL),--model "$(MODEL)"); \
+	run voice add reader samples/voice_librivox_7s.wav --replace --state $(STATE) \
+		--name "A LibriVox reader" --consent "public-domain recording" \
+		--transcript "And Mister John Dashwood had then leisure to consider how much there might be prudently in his power to do for them."; \
+	run talk samples/question_make_taco.wav --voice reader --state $(STATE) --out $(OUT)/reply.wav
+
+test: setup ## the tests of every commit: unit, integration, end to end (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+# The policy scanner's dependencies conflict with ours: it lives apart.
+.venv-deploy/.installed:
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+	@touch $@
+
+test-all: setup .venv-deploy/.installed ## the slower tests (under 30 minutes)
+	@$(BIN)/python -m pytest -m slow; status=$$?; \
+	if [ $$status -eq 5 ]; then echo "no test is marked slow: nothing was run"; else exit $$status; fi
+
+lint: setup ## formatting, style, types, import rules, protos
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+format: setup ## rewrite Python and protos in the one format
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
+	$(BIN)/buf format --write
+
+monitoring: setup ## write docs/metrics.md and the Grafana dashboards again from the code
+	$(BIN)/python -m deploy.monitoring.reference
+	$(BIN)/python -m deploy.monitoring.dashboards
+
+conformance: setup ## compare with the reference's numbers, one JSON line a case (GOLDEN=DIR)
+	$(BIN)/python -m tests.conformance $(GOLDEN)
+
+smoke-full: setup ## a few frames at full size with random weights: about 10 GB of disk and 12 GB of memory
+	$(BIN)/python bench/smoke_full.py
+
+# Large pages make one stream on a CPU 5 to 9 % faster, in transformers as in ours.
+bench: setup ## the engines beside a plain loop: frames a second, first frame, second turn (about 5 minutes; build/bench)
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m bench.engines
+
+bench-overload: setup ## twice the callers there is room for: admission and deadlines beside first come, first served
+	$(BIN)/python -m bench.overload
+
+bench-gaps: setup ## what a talker waits while a 30 s question with history comes in
+	$(BIN)/python -m bench.gaps
+
+bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
+	$(BIN)/python -m bench.gpu
+
+clean: ## remove the virtual environment, generated stubs and caches; state/ and out/ stay
+	rm -rf $(VENV) .venv-deploy stubs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

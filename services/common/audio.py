@@ -1,0 +1,20 @@
+"""The one definition of the audio geometry (docs/model.md, sections 1 and 7)."""
+
+SAMPLE_RATE_HZ = 24_000
+"""Rate of the codec: replies and voice prompts."""
+
+FRAME_SAMPLES = 1_920
+"""Samples of one code frame, 80 ms."""
+
+FRAME_RATE_HZ = SAMPLE_RATE_HZ / FRAME_SAMPLES  # 12.5
+
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ  # 0.08
+
+CODEBOOKS = 8
+"""Codes of a frame: codebook 0 is semantic, 1 to 7 acoustic."""
+
+CODEBOOK_SIZE = 2_048
+"""Codes a codec codebook knows. The heads can emit up to 2050; those above 2047 are masked."""
+
+HEARING_RATE_HZ = 16_000
+"""Rate at which the reasoner hears the user."""

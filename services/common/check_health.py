@@ -1,0 +1,32 @@
+"""Asks the process on this machine whether it serves: `python -m services.common.check_health`, for container engines.
+
+Reads the same environment as the process. Exits 0 when it answers SERVING and 1 when not.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.settings import ServiceSettings, read_settings, split_address
+
+TIMEOUT_S = 4.0
+
+
+def is_serving(settings: ServiceSettings) -> bool:
+    """Whether the process with these settings answers SERVING within `TIMEOUT_S` seconds."""
+    _, port = split_address(settings.health_listen or settings.listen)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+if __name__ == "__main__":
+    sys.exit(0 if is_serving(read_settings(ServiceSettings)) else 1)

@@ -1,0 +1,38 @@
+"""Which turn, session and tenant a piece of work belongs to: carried by context variables inside a
+process and by gRPC metadata between processes, and shown by every log line.
+
+The W3C `traceparent` travels the same way, untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+
+turn_id: ContextVar[str] = ContextVar("turn_id", default="")
+session_id: ContextVar[str] = ContextVar("session_id", default="")
+tenant: ContextVar[str] = ContextVar("tenant", default="")
+traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+
+METADATA_KEYS: dict[str, ContextVar[str]] = {
+    "chroma-turn-id": turn_id,
+    "chroma-session-id": session_id,
+    "chroma-tenant": tenant,
+    "traceparent": traceparent,
+}
+"""gRPC metadata key of each variable."""
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def outgoing_metadata() -> Metadata:
+    """The metadata to send with a call made in the current context. Unset variables are left out."""
+    return tuple((key, value) for key, variable in METADATA_KEYS.items() if (value := variable.get()))
+
+
+def adopt_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """Set the current context from a call's incoming metadata; what it lacks is cleared."""
+    given = dict(metadata)
+    for key, variable in METADATA_KEYS.items():
+        value = given.get(key, "")
+        variable.set(value if isinstance(value, str) else "")

@@ -1,0 +1,51 @@
+"""Certificates of the links between processes. PEM files, read again when they are replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+
+
+def server_credentials(cert: Path, key: Path, ca: Path | None) -> grpc.ServerCredentials:
+    """What a server shows, and with `ca` what its callers must show: a certificate that this authority signed.
+
+    The files are looked at again on each handshake, so a renewed certificate is taken up without a restart; a pair
+    that cannot be read at that moment leaves the last one in use. Raises OSError when a file is missing at the start.
+    """
+    paths = [path for path in (key, cert, ca) if path is not None]
+    shown = [path.read_bytes() for path in paths]
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(shown[0], shown[1])], root_certificates=shown[2] if ca is not None else None
+        )
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        try:
+            found = [path.read_bytes() for path in paths]
+        except OSError:
+            return None
+        if found == shown:
+            return None
+        shown[:] = found
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        newer,  # pyright: ignore[reportArgumentType]  # None is allowed: nothing changed
+        require_client_authentication=ca is not None,
+    )
+
+
+def channel_credentials(ca: Path, cert: Path | None, key: Path | None) -> grpc.ChannelCredentials:
+    """What a caller trusts and, with `cert` and `key`, what it shows. Read once: a new channel reads the files anew.
+
+    A channel to a bare address must name the service it expects, in the channel option
+    `grpc.ssl_target_name_override`. Raises OSError when a file is missing.
+    """
+    return grpc.ssl_channel_credentials(
+        root_certificates=ca.read_bytes(),
+        private_key=key.read_bytes() if key else None,
+        certificate_chain=cert.read_bytes() if cert else None,
+    )

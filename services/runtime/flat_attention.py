@@ -1,0 +1,103 @@
+"""Attention of flat rows over paged keys and values in shapes that do not change from step to step.
+
+Each row names its stream, each stream its pages; nothing depends on how many rows a stream brings or how long it is.
+Rows and streams beyond those of a step are padding: they read and write page 0, which belongs to nobody.
+On CUDA this is a kernel (paged_attention_triton.py); elsewhere it is written with gathered pages, to be tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.runtime.paged_attention import Plan
+
+if TYPE_CHECKING:
+    from services.runtime.paged_kv import PagedKV
+
+
+def plan_shapes(kv: PagedKV, streams: int, rows: int) -> dict[str, tuple[int, ...]]:
+    """The inputs that a step of `streams` streams and `rows` rows needs for its `FlatPlan`."""
+    return {
+        "tables": (streams, kv.table.shape[1]),
+        "row_streams": (rows,),
+        "positions": (rows,),
+        "write_index": (rows,),
+    }
+
+
+def fill_plan(inputs: Mapping[str, np.ndarray], plan: Plan | None) -> None:
+    """Lay out `plan` in the arrays of `plan_shapes`, with padding behind; None is all padding."""
+    streams = rows = 0
+    if plan is not None:
+        streams, rows = len(plan.slots), len(plan.row_positions)
+        inputs["tables"][:streams] = plan.kv.table[plan.slots]
+        inputs["row_streams"][:rows] = np.repeat(np.arange(streams), plan.counts)
+        inputs["positions"][:rows] = plan.row_positions
+        inputs["write_index"][:rows] = plan.row_places
+    inputs["tables"][streams:] = 0
+    for name in ("row_streams", "positions", "write_index"):
+        inputs[name][rows:] = 0
+
+
+@dataclass(frozen=True)
+class FlatPlan:
+    """Where R rows of W streams stand: a `Memory` for `Stack`, made inside the step from its inputs."""
+
+    kv: PagedKV
+    tables: Tensor  # int64 [W, most pages of a stream]
+    row_streams: Tensor  # int64 [R], 0 to W - 1
+    positions: Tensor  # int64 [R]
+    write_index: Tensor  # int64 [R], page * page_size + row in the page
+    cos: Tensor  # float32 [R, 1, head_dim / 2]
+    sin: Tensor  # float32 [R, 1, head_dim / 2]
+
+    @classmethod
+    def of(cls, kv: PagedKV, inputs: Mapping[str, Tensor]) -> FlatPlan:
+        """The plan that `fill_plan` laid out."""
+        positions = inputs["positions"]
+        return cls(
+            kv=kv,
+            tables=inputs["tables"],
+            row_streams=inputs["row_streams"],
+            positions=positions,
+            write_index=inputs["write_index"],
+            cos=kv.cos.index_select(0, positions).unsqueeze(1),
+            sin=kv.sin.index_select(0, positions).unsqueeze(1),
+        )
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write k and v [R, kv_heads, head_dim], then attend q [R, heads, head_dim] -> [R, heads * head_dim]."""
+        keys, values = self.kv.k[layer], self.kv.v[layer]
+        keys.flatten(0, 1).index_copy_(0, self.write_index, k)
+        values.flatten(0, 1).index_copy_(0, self.write_index, v)
+        if q.device.type == "cuda":
+            from services.runtime.paged_attention_triton import paged_attention
+
+            return paged_attention(q, keys, values, self.tables, self.row_streams, self.positions).flatten(1)
+        return attend_gathered(q, keys, values, self.tables, self.row_streams, self.positions).flatten(1)
+
+
+def attend_gathered(
+    q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, row_streams: Tensor, positions: Tensor
+) -> Tensor:
+    """q [R, heads, head_dim] over pages [N, page_size, kv_heads, head_dim] -> [R, heads, head_dim].
+
+    Row r sees positions 0 to `positions[r]` of the stream whose pages are `tables[row_streams[r]]`.
+    """
+    rows, heads, head_dim = q.shape
+    kv_heads = keys.shape[2]
+    pages = tables.index_select(0, row_streams).flatten()
+    stored = [x.index_select(0, pages).view(rows, -1, kv_heads, head_dim).transpose(1, 2) for x in (keys, values)]
+    unseen = torch.arange(stored[0].shape[2], device=q.device) > positions[:, None]  # [R, positions]
+    bias = torch.zeros(unseen.shape, dtype=q.dtype, device=q.device).masked_fill_(unseen, -torch.inf)
+    attended = F.scaled_dot_product_attention(
+        q.view(rows, kv_heads, heads // kv_heads, head_dim), *stored, attn_mask=bias[:, None, None]
+    )
+    return attended.reshape(rows, heads, head_dim)

@@ -1,0 +1,30 @@
+"""Giving back the pages of a mapped checkpoint that the model has copied into its own layout."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterable
+
+import torch
+
+_MADV_PAGEOUT = 21
+
+
+def page_out(tensors: Iterable[torch.Tensor]) -> None:
+    """Tell the kernel that the memory behind these CPU tensors is not needed soon.
+
+    Pages of a mapped file leave the process and are read again if touched; other memory stays as it is. So this
+    is safe for any tensor, and where the kernel knows no such advice (before Linux 5.4, other systems) nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    advise = ctypes.CDLL(None, use_errno=True).madvise
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            continue
+        start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > start:
+            advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)

@@ -1,0 +1,87 @@
+"""The reasoner process: `python -m services.reasoner`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import torch
+
+from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
+from services.common.engine_metrics import Capacity, EngineMetrics
+from services.common.process import run_process
+from services.common.process_metrics import announce_checkpoint
+from services.common.server import Server
+from services.reasoner.model.prompt import ChatTemplate
+from services.reasoner.model.weights import load_thinker
+from services.reasoner.runner import ThinkRunner
+from services.reasoner.servicer import ReasonerServicer, ThinkEngine
+from services.reasoner.settings import ReasonerSettings
+from services.runtime.checkpoint import Checkpoint
+from services.runtime.paged_kv import PagedKV
+from services.runtime.raw import DTYPES
+from services.runtime.tokenizer import Tokenizer
+
+PAGE_SIZE = 16
+
+
+async def serve(settings: ReasonerSettings) -> None:
+    """Load, warm up, listen, serve until a signal, drain."""
+    engine, servicer = await asyncio.to_thread(load, settings)
+    server = Server(settings)
+    reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server(servicer, server.grpc)
+    server.register(reasoner_pb2.DESCRIPTOR.services_by_name["ReasonerService"].full_name)
+    await server.start()
+    engine.start()
+    await server.set_serving()
+    await server.run_until_signal()
+    engine.stop()
+
+
+def load(settings: ReasonerSettings) -> tuple[ThinkEngine, ReasonerServicer]:
+    """The model on its device, after a forward pass there, and the servicer over it."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    checkpoint = Checkpoint.open(settings.model)
+    tokenizer = Tokenizer.from_checkpoint(checkpoint)
+    thinker = load_thinker(checkpoint, dtype=DTYPES[settings.dtype], device=settings.device)
+    max_positions = min(settings.max_positions, thinker.config.max_positions)
+    pages_each = -(-max_positions // PAGE_SIZE)
+    kv = PagedKV(
+        thinker.config,
+        slots=settings.slots,
+        pages=settings.kv_pages or max(pages_each, settings.slots * pages_each // 4),
+        page_size=PAGE_SIZE,
+        dtype=DTYPES[settings.dtype],
+        device=settings.device,
+        max_positions=max_positions,
+    )
+    runner = ThinkRunner(thinker, tokenizer, kv, max_thoughts=settings.max_thoughts)
+    runner.warm_up()
+    logging.getLogger(__name__).info("warm: %d slots on %s in %s", settings.slots, settings.device, settings.dtype)
+    announce_checkpoint("reasoner", fingerprint=checkpoint.fingerprint, dtype=settings.dtype, device=settings.device)
+    engine = ThinkEngine("reasoner", runner, observer=observe(runner))
+    template = ChatTemplate(tokenizer, audio_id=thinker.tokens.audio, im_end_id=thinker.tokens.im_end)
+    servicer = ReasonerServicer(
+        engine,
+        template,
+        vocab_size=thinker.embedding.shape[0],
+        max_audio_s=settings.max_audio_s,
+        checkpoint_fingerprint=checkpoint.fingerprint,
+    )
+    return engine, servicer
+
+
+def observe(runner: ThinkRunner) -> EngineMetrics:
+    """The engine's metrics, with what the runner knows."""
+    kv, counters = runner.kv, runner.counters
+    metrics = EngineMetrics("reasoner")
+    metrics.show_slots("think", Capacity(kv.slots, lambda: kv.free_slots))
+    metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages))
+    metrics.show_prompt_rows(computed=lambda: counters.prompt_rows, cached=lambda: counters.shared_rows)
+    metrics.show_redone_chunks(lambda: counters.redone_chunks)
+    return metrics
+
+
+if __name__ == "__main__":
+    run_process(ReasonerSettings, serve)

@@ -1,0 +1,71 @@
+"""Whisper's log-mel spectrogram, one run of frames at a time (docs/model.md, section 7).
+
+Frame t sees the samples [160 t - 200, 160 t + 200) under a Hann window. Before the clip lies its own reflection, after
+it lie zeros: the reference pads every clip to 300 s. A clip of S samples has ceil(S / 160) valid frames.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers.audio_utils import mel_filter_bank
+
+from services.common.audio import HEARING_RATE_HZ
+
+N_FFT = 400
+HOP_SAMPLES = 160
+FRAMES_PER_S = HEARING_RATE_HZ // HOP_SAMPLES
+
+MAX_CLIP_SAMPLES = 300 * HEARING_RATE_HZ - N_FFT // 2
+"""The reference's padded length; a longer clip would be cut, or see a reflection instead of zeros at its end."""
+
+CLAMP_DECADES = 8.0
+"""Bins more than this below the loudest bin of the whole clip are raised to that floor."""
+
+LOWEST_POWER = 1e-10
+"""Mel powers below count as this, so that they have a logarithm."""
+
+SILENCE = -9.999
+"""Just above the log10 of LOWEST_POWER: what `log_mel` gives where there is no sound."""
+
+
+class MelFilters:
+    """The constants of the spectrogram on one device: slaney filters [N_FFT // 2 + 1, bins] and the Hann window."""
+
+    def __init__(self, bins: int, device: torch.device | str = "cpu") -> None:
+        filters = mel_filter_bank(
+            num_frequency_bins=N_FFT // 2 + 1,
+            num_mel_filters=bins,
+            min_frequency=0.0,
+            max_frequency=HEARING_RATE_HZ / 2,
+            sampling_rate=HEARING_RATE_HZ,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.bins = bins
+        self.device = torch.device(device)
+        self.filters = torch.from_numpy(filters).to(self.device, torch.float32)
+        self.window = torch.hann_window(N_FFT, device=self.device)
+
+
+def valid_frames(samples: int) -> int:
+    """Frames of a clip: ceil(samples / 160)."""
+    return -(-samples // HOP_SAMPLES)
+
+
+def log_mel(samples: torch.Tensor, mel: MelFilters) -> torch.Tensor:
+    """Log10 mel power of every full window in `samples`, neither clamped nor scaled.
+
+    Args:
+        samples: float32 [S], S >= N_FFT; the first window starts at its first sample.
+
+    Returns:
+        float32 [1 + (S - N_FFT) // HOP_SAMPLES, bins] on the filters' device.
+    """
+    windows = samples.to(mel.device).unfold(0, N_FFT, HOP_SAMPLES) * mel.window  # [T, N_FFT]
+    power = torch.fft.rfft(windows).abs() ** 2  # [T, N_FFT // 2 + 1]
+    return torch.clamp(power @ mel.filters, min=LOWEST_POWER).log10()
+
+
+def scaled(log_mel_frames: torch.Tensor, floor: float) -> torch.Tensor:
+    """What the audio tower sees: [T, bins] clamped from below at `floor`, then (x + 4) / 4."""
+    return (torch.clamp(log_mel_frames, min=floor) + 4.0) / 4.0

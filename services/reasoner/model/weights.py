@@ -1,0 +1,37 @@
+"""Reading the reasoner's own tensors: text model, lm_head and audio tower (docs/model.md, section 8)."""
+
+from __future__ import annotations
+
+import torch
+
+from services.reasoner.model.audio_tower import AudioTower
+from services.reasoner.model.mel import MelFilters
+from services.reasoner.model.thinker import Thinker
+from services.runtime.checkpoint import Checkpoint
+from services.runtime.config import ChromaConfig
+from services.runtime.linear import Linear
+from services.runtime.mapped_memory import page_out
+from services.runtime.transformer import load_stack
+
+
+def load_thinker(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Thinker:
+    """The thinker in `dtype` (float32 or bfloat16); the mel stays in float32.
+
+    Raises CheckpointError when a tensor is missing or has another shape than config.json says.
+    """
+    config = ChromaConfig.from_dict(checkpoint.config)
+    with torch.device("meta"):
+        tower = AudioTower(config.thinker.audio).eval()
+    checkpoint.load(tower, "thinker.audio_tower.", dtype=dtype, device=device)
+    head_weight = checkpoint.tensor("thinker.lm_head.weight", dtype=dtype, device=device)
+    head = Linear(head_weight)
+    if head.packed:
+        page_out([head_weight])
+    return Thinker(
+        stack=load_stack(checkpoint, "thinker.model.", config.thinker.text, dtype=dtype, device=device),
+        embedding=checkpoint.tensor("thinker.model.embed_tokens.weight", dtype=dtype, device=device),
+        head=head,
+        tower=tower,
+        mel=MelFilters(config.thinker.audio.mel_bins, device),
+        tokens=config.tokens,
+    )

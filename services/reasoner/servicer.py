@@ -1,0 +1,191 @@
+"""ReasonerService over the reasoner's engine: messages in, checks, messages out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import torch
+
+from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding
+from chroma.v1.reasoner_pb2 import (
+    END_REASON_EOS,
+    END_REASON_GIVEN,
+    END_REASON_LIMIT,
+    END_REASON_POSITIONS,
+    REPLY_SOURCE_GIVEN,
+    ROLE_ASSISTANT,
+    ROLE_USER,
+    ThinkDone,
+    ThinkOpen,
+    ThinkOpened,
+    ThinkRequest,
+    ThinkResponse,
+)
+from services.common import tensors
+from services.common.audio import HEARING_RATE_HZ
+from services.common.errors import InvalidArgument, OutOfRange
+from services.common.pcm import check_encoding, decode_pcm
+from services.common.requests import fed_by, kind_of, read_open, unexpected
+from services.common.tracing import mark, note
+from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen, TurnOutput
+from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Part, TextPart, TokenPart
+from services.reasoner.work import ThinkStream, Work
+from services.runtime.engine import Engine
+from services.runtime.raw import to_raw
+
+ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Work]
+
+_REASONS = {
+    "eos": END_REASON_EOS,
+    "limit": END_REASON_LIMIT,
+    "positions": END_REASON_POSITIONS,
+    "given": END_REASON_GIVEN,
+}
+
+
+class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
+    """Think as `reasoner.proto` specifies it. Hanging up frees the slot and its pages within one step.
+
+    Args:
+        vocab_size: bounds the token ids a history may carry.
+        max_audio_s: longest recording of a turn.
+    """
+
+    def __init__(
+        self,
+        engine: ThinkEngine,
+        template: ChatTemplate,
+        *,
+        vocab_size: int,
+        max_audio_s: float,
+        checkpoint_fingerprint: str,
+    ) -> None:
+        self._engine = engine
+        self._template = template
+        self._vocab_size = vocab_size
+        self._max_audio_samples = int(max_audio_s * HEARING_RATE_HZ)
+        self._checkpoint_fingerprint = checkpoint_fingerprint
+
+    async def Think(  # noqa: N802
+        self, request_iterator: AsyncIterator[ThinkRequest], context: Any
+    ) -> AsyncIterator[ThinkResponse]:
+        """A user's turn to thoughts."""
+        opened = (await read_open(request_iterator)).open
+        request = await asyncio.to_thread(self._read_open, opened)
+        async with (
+            self._engine.open(request) as stream,
+            fed_by(stream, self._feed_turn(stream, request_iterator, opened)),
+        ):
+            yield ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint=self._checkpoint_fingerprint))
+            async for output in stream:
+                if isinstance(output, Thought):
+                    mark("first_thought")
+                    yield ThinkResponse(thought=_thought(output))
+                else:
+                    note(
+                        prompt_tokens=output.prompt_tokens,
+                        cached_tokens=output.cached_tokens,
+                        redone_chunks=output.redone_chunks,
+                        audio_s=output.audio_s,
+                        prefill_s=output.prefill_s,
+                    )
+                    yield ThinkResponse(done=_done(output))
+
+    def _read_open(self, opened: ThinkOpen) -> TurnOpen:
+        if opened.audio_encoding != AUDIO_ENCODING_UNSPECIFIED:
+            check_encoding(opened.audio_encoding)
+        max_thoughts = opened.max_thoughts if opened.HasField("max_thoughts") else None
+        if max_thoughts is not None and max_thoughts < 1:
+            raise InvalidArgument(f"max_thoughts: expected at least 1, got {max_thoughts}")
+        prompt = ChatPrompt(
+            self._template,
+            opened.system_prompt if opened.HasField("system_prompt") else None,
+            [self._message(index, message) for index, message in enumerate(opened.history)],
+        )
+        return TurnOpen(
+            prompt,
+            given=opened.reply_source == REPLY_SOURCE_GIVEN,
+            max_thoughts=max_thoughts,
+            keeps_rows=bool(opened.session_id),
+        )
+
+    def _message(self, index: int, message: reasoner_pb2.Message) -> Message:
+        where = f"history message {index}"
+        parts = tuple(self._part(where, part) for part in message.parts)
+        if message.role == ROLE_USER:
+            return Message("user", parts)
+        if message.role == ROLE_ASSISTANT:
+            return Message("assistant", parts)
+        raise InvalidArgument(f"{where}: expected ROLE_USER or ROLE_ASSISTANT, got number {message.role}")
+
+    def _part(self, where: str, part: reasoner_pb2.Part) -> Part:
+        kind = part.WhichOneof("part")
+        if kind == "text":
+            return TextPart(part.text)
+        if kind == "token_ids":
+            bad = [token_id for token_id in part.token_ids.ids if token_id >= self._vocab_size]
+            if bad:
+                raise InvalidArgument(f"{where}: expected token ids in 0..{self._vocab_size - 1}, got {bad[0]}")
+            return TokenPart(tuple(part.token_ids.ids))
+        if kind == "audio":
+            return AudioPart(self._samples(part.audio.data, part.audio.encoding, where))
+        raise InvalidArgument(f"{where}: expected a part with one field set, got an empty one")
+
+    def _samples(self, data: bytes, encoding: AudioEncoding.ValueType, where: str) -> torch.Tensor:
+        samples = decode_pcm(data, encoding)
+        if len(samples) > self._max_audio_samples:
+            raise OutOfRange(
+                f"{where}: expected at most {self._max_audio_samples / HEARING_RATE_HZ:g} s of audio, "
+                f"got {len(samples) / HEARING_RATE_HZ:g} s"
+            )
+        return torch.from_numpy(samples.copy())
+
+    async def _feed_turn(self, stream: ThinkStream, requests: AsyncIterator[ThinkRequest], opened: ThinkOpen) -> None:
+        heard_samples = 0
+        async for request in requests:
+            match kind_of(request):
+                case "audio":
+                    if opened.audio_encoding == AUDIO_ENCODING_UNSPECIFIED:
+                        raise InvalidArgument("expected no audio: `open` gave no `audio_encoding`, got `audio`")
+                    pcm = self._samples(request.audio.data, opened.audio_encoding, "the user's turn")
+                    heard_samples += len(pcm)
+                    if heard_samples > self._max_audio_samples:
+                        raise OutOfRange(
+                            f"expected at most {self._max_audio_samples / HEARING_RATE_HZ:g} s of audio in a turn, "
+                            "got more"
+                        )
+                    await stream.feed(Audio(pcm, request.audio.end_of_part))
+                case "text":
+                    await stream.feed(Text(request.text))
+                case "commit":
+                    mark("committed")
+                    await stream.feed(Commit())
+                case "given_text":
+                    await stream.feed(GivenText(request.given_text))
+                case kind:
+                    raise unexpected(kind, "`audio`, `text`, `commit` or `given_text` after `open`")
+        stream.finish()
+
+
+def _thought(thought: Thought) -> reasoner_pb2.Thought:
+    return reasoner_pb2.Thought(
+        index=thought.index,
+        token_id=thought.token_id,
+        text=thought.text,
+        hidden=tensors.to_message(to_raw(thought.hidden)),
+        last=thought.last,
+    )
+
+
+def _done(done: Done) -> ThinkDone:
+    return ThinkDone(
+        reason=_REASONS[done.reason],
+        prompt_tokens=done.prompt_tokens,
+        cached_tokens=done.cached_tokens,
+        audio_s=done.audio_s,
+        redone_chunks=done.redone_chunks,
+        prefill_s=done.prefill_s,
+    )

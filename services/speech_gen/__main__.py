@@ -1,0 +1,85 @@
+"""The speech generator process: `python -m services.speech_gen`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import torch
+
+from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
+from services.common.engine_metrics import Capacity, EngineMetrics
+from services.common.process import run_process
+from services.common.process_metrics import announce_checkpoint
+from services.common.server import Server
+from services.runtime.checkpoint import Checkpoint
+from services.runtime.config import ChromaConfig, read_generation_config
+from services.runtime.raw import DTYPES
+from services.runtime.tokenizer import Tokenizer
+from services.speech_gen.model.sampling import Sampling
+from services.speech_gen.model.voice import VoiceCache
+from services.speech_gen.model.weights import load_generator
+from services.speech_gen.runner import SpeechRunner
+from services.speech_gen.servicer import SpeechEngine, SpeechGenServicer
+from services.speech_gen.settings import SpeechGenSettings
+
+
+async def serve(settings: SpeechGenSettings) -> None:
+    """Load, warm up, listen, serve until a signal, drain."""
+    engine, servicer = await asyncio.to_thread(load, settings)
+    server = Server(settings)
+    speech_gen_pb2_grpc.add_SpeechGenServiceServicer_to_server(servicer, server.grpc)
+    server.register(speech_gen_pb2.DESCRIPTOR.services_by_name["SpeechGenService"].full_name)
+    await server.start()
+    engine.start()
+    await server.set_serving()
+    await server.run_until_signal()
+    engine.stop()
+
+
+def load(settings: SpeechGenSettings) -> tuple[SpeechEngine, SpeechGenServicer]:
+    """The model on its device, after a forward pass there, and the servicer over it."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    checkpoint = Checkpoint.open(settings.model)
+    generator = load_generator(
+        checkpoint,
+        slots=settings.slots,
+        kv_pages=settings.kv_pages or None,
+        dtype=DTYPES[settings.dtype],
+        device=settings.device,
+    )
+    tokenizer = Tokenizer.from_checkpoint(checkpoint)
+    runner = SpeechRunner(generator, tokenizer, max_load=settings.load_limit)
+    runner.warm_up()
+    logging.getLogger(__name__).info("warm: %d slots on %s in %s", settings.slots, settings.device, settings.dtype)
+    defaults = read_generation_config(checkpoint.generation_config)
+    announce_checkpoint("speech_gen", fingerprint=checkpoint.fingerprint, dtype=settings.dtype, device=settings.device)
+    engine = SpeechEngine("speech-gen", runner, observer=observe(runner))
+    servicer = SpeechGenServicer(
+        engine,
+        generator,
+        tokenizer,
+        token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
+        defaults=Sampling(temperature=defaults.temperature, top_k=defaults.top_k),
+        checkpoint_fingerprint=checkpoint.fingerprint,
+        voices=VoiceCache(settings.voice_cache),
+        max_lead_s=settings.max_lead_s,
+        max_reply_s=settings.max_reply_s,
+    )
+    return engine, servicer
+
+
+def observe(runner: SpeechRunner) -> EngineMetrics:
+    """The engine's metrics, with what the runner knows."""
+    kv, counters = runner.generator.kv, runner.counters
+    metrics = EngineMetrics("speech_gen")
+    metrics.show_slots("speak", Capacity(kv.slots, lambda: kv.free_slots))
+    metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages))
+    metrics.show_prompt_rows(computed=lambda: counters.prompt_rows, cached=lambda: counters.shared_rows)
+    metrics.show_frames(lambda: counters.frames)
+    return metrics
+
+
+if __name__ == "__main__":
+    run_process(SpeechGenSettings, serve)

@@ -1,0 +1,47 @@
+"""The backbone: what a frame's rows are made of, the stack over them, and codebook 0 out of it.
+
+(docs/model.md, sections 1, 2 and 4)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from services.runtime.linear import Linear
+from services.runtime.transformer import Memory, Stack
+
+
+class Backbone:
+    """Stack, tables and head. `text_table` E [vocab, D]; `audio_table` [K * code_vocab, D]; `head` D -> codes."""
+
+    def __init__(self, stack: Stack, text_table: Tensor, audio_table: Tensor, head: Linear, codebooks: int) -> None:
+        self.stack = stack
+        self.text_table = text_table
+        self.audio_table = audio_table
+        self.head = head
+        self.codebooks = codebooks
+        code_vocab = audio_table.shape[0] // codebooks
+        self._offsets = torch.arange(codebooks, device=audio_table.device) * code_vocab
+
+    @property
+    def width(self) -> int:
+        """D, the width of a row."""
+        return self.stack.config.width
+
+    def text_rows(self, token_ids: Tensor) -> Tensor:
+        """E of int64 token ids [N] -> [N, D]."""
+        return self.text_table.index_select(0, token_ids)
+
+    def audio_rows(self, codes: Tensor) -> Tensor:
+        """A of frames: int64 codes [N, K] -> [N, D], the sum over the codebooks' rows."""
+        rows = self.audio_table.index_select(0, (codes + self._offsets).flatten())
+        return rows.view(*codes.shape, -1).sum(dim=1)
+
+    def __call__(self, rows: Tensor, memory: Memory) -> Tensor:
+        """rows [R, D] -> hidden [R, D], after the final norm."""
+        return self.stack(rows, memory)
+
+    def codebook0_logits(self, hidden: Tensor) -> Tensor:
+        """hidden [W, D] -> float32 [W, 2048]: only the codes that the codec can decode."""
+        return self.head(hidden).float()

@@ -1,0 +1,195 @@
+"""READ FIRST: how thoughts become frames of codes.
+
+A stream opens with a voice prompt, which is prefilled in chunks. Then every step makes one frame, 80 ms of sound, for
+each stream that takes part, whatever frame each of them is at:
+
+    frame 0      rows  zero row, h0, E(t0)                  the prompt's last row and the first thought
+    odd          rows  A(previous frame)
+    even         rows  A(previous frame), h, E(t)           while the text lasts: one thought every two frames
+    even         rows  A(previous frame)                    after the last thought
+
+A thought is one step of the reasoner: a token id t and the hidden state h behind it. E is the reasoner's embedding
+table, A the sum of a frame's eight code embeddings. (docs/model.md, sections 2 to 4)
+
+A reply too long for the backbone's positions is spoken in segments, each of which begins as frame 0 does (segment.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from services.common.audio import CODEBOOK_SIZE
+from services.common.errors import InvalidArgument
+from services.runtime.flat_attention import FlatPlan
+from services.runtime.graphs import StepGraphs, bucket_of, buckets
+from services.runtime.paged_attention import Plan
+from services.runtime.paged_kv import PagedKV, Prefix
+from services.speech_gen.model.backbone import Backbone
+from services.speech_gen.model.depth_decoder import DepthDecoder
+from services.speech_gen.model.frame_inputs import FrameInputs, FrameMemory, Shape
+from services.speech_gen.model.sampling import Sampling, SamplingTable, choose
+
+USUAL_CANDIDATES = 64
+"""Codes sorted for drawing in padded steps, where no stream asks for a larger top_k: checkpoints default to 50."""
+
+
+@dataclass(frozen=True)
+class Thought:
+    """One step of the reasoner: `hidden` [D] in the compute dtype; `last` marks the step that ended the text."""
+
+    token_id: int
+    hidden: Tensor
+    last: bool = False
+
+
+class Generator:
+    """The model with the memory of all its streams. A stream is a slot number. Used by one thread."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoder: DepthDecoder,
+        kv: PagedKV,
+        *,
+        eos: int,
+        im_end: int,
+        padded: bool | None = None,
+    ) -> None:
+        """`padded`: whether steps are rounded up to a few shapes, as captured steps must be. Unset: on CUDA."""
+        slots, device = kv.slots, backbone.stack.device
+        self.backbone = backbone
+        self.decoder = decoder
+        self.kv = kv
+        self.eos = eos
+        """The code that ends speech."""
+        self.im_end = im_end
+        """The token that ends text."""
+        self.frames = np.zeros(slots, dtype=np.int64)
+        """Frames each slot has made."""
+        self._opening = np.zeros(slots, dtype=np.bool_)
+        """Whether each slot's next frame begins with the zero row in place of a previous frame."""
+        self.graphs = StepGraphs(device)
+        self._padded = device.type == "cuda" if padded is None else padded
+        self._widths = buckets(slots)
+        # One place more than there are slots: the last is the slot of padding.
+        self._previous = torch.zeros(slots + 1, backbone.codebooks, dtype=torch.int64, device=device)
+        self._sampling = SamplingTable(slots + 1, backbone.codebooks, device)
+        self._memory = FrameMemory(kv, backbone.codebooks, backbone.width, backbone.stack.dtype)
+        self._codes = torch.zeros(slots, backbone.codebooks, dtype=torch.int64, device=device)
+
+    def open(self, sampling: Sampling, prompt: Prefix | None = None) -> int:
+        """A slot for a new stream, with its prompt already in place if another stream's is shared.
+
+        Raises `ResourceExhausted`.
+        """
+        slot = self.kv.open(prompt)
+        self.frames[slot] = 0
+        self._opening[slot] = True
+        self._sampling.set(slot, sampling)
+        return slot
+
+    def close(self, slot: int) -> None:
+        """Forget the stream: its slot and pages are free for the next."""
+        self.kv.close(slot)
+
+    def restart(self, slot: int, prompt_rows: int) -> None:
+        """Forget everything but the voice prompt. The next frame is to bring a thought, as frame 0 did."""
+        self.kv.truncate(slot, prompt_rows)
+        self._opening[slot] = True
+
+    @torch.inference_mode()
+    def prefill(self, slots: Sequence[int], chunks: Sequence[Tensor]) -> None:
+        """Append a chunk of the voice prompt, [N, D], to each slot. The prompt's zero row comes with frame 0."""
+        self.backbone(torch.cat(list(chunks)), self.kv.plan(slots, [len(chunk) for chunk in chunks]))
+
+    @torch.inference_mode()
+    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
+        """One frame of every stream in `alone` (one row each) and `fed` (three rows, with a thought each).
+
+        Returns codes int64 [W, K], first those of `alone`, then those of `fed`.
+        """
+        slots = [*alone, *fed]
+        plan = self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
+        inputs = FrameInputs(self._memory, self._shape(slots, len(fed)), padded=self._padded)
+        noise = self._sampling.uniforms(slots, self.frames[slots])
+        inputs.fill(slots, self._opening[slots], noise, thoughts, plan)
+        self.graphs.run(inputs.shape, lambda: self._step(inputs, None if self._padded else plan))
+        self.frames[slots] += 1
+        self._opening[slots] = False
+        return self._codes[: len(slots)].cpu().numpy().copy()
+
+    @torch.inference_mode()
+    def capture(self) -> None:
+        """Capture a step of every shape that can come, widest first, so that all fit in the memory of the first.
+
+        Does nothing where steps are not padded.
+        """
+        if not self._padded:
+            return
+        for width in reversed(self._widths):
+            for shape in sorted({self._rounded(width, fed, k) for fed in range(width + 1) for k in (1, CODEBOOK_SIZE)}):
+                inputs = FrameInputs(self._memory, shape, padded=True)
+                inputs.fill([], np.zeros(0), np.zeros((0, self.backbone.codebooks)), [], None)
+                self.graphs.capture(shape, lambda inputs=inputs: self._step(inputs, None))
+
+    def _step(self, inputs: FrameInputs, plan: Plan | None) -> None:
+        """`_codes` of one frame out of `inputs`, all on the device; without `plan`, it is among the inputs.
+
+        Nothing here may depend on anything but the inputs' shape, or ask the device for a value.
+        """
+        there, shape = inputs.there, inputs.shape
+        choices = self._sampling.choices(there["slots"], inputs.uniforms, shape.candidates)
+        previous = self.backbone.audio_rows(self._previous.index_select(0, there["slots"]))
+        previous.masked_fill_(there["opening"].bool()[:, None], 0.0)
+        brought = torch.cat([previous, inputs.hidden, self.backbone.text_rows(there["tokens"])])
+        rows = brought.index_select(0, there["order"])  # [R, D]
+        memory = plan or FlatPlan.of(self.kv, there)
+        hidden = self.backbone(rows, memory).index_select(0, there["last"])  # [W, D]
+        codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
+        for codebook in range(1, self.backbone.codebooks):
+            logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, 2048]
+            codes.append(choose(logits, choices, codebook))
+        frame = torch.stack(codes, dim=1)  # [W, K]
+        self._previous.index_copy_(0, there["slots"], frame)
+        self._codes[: shape.streams] = frame
+
+    def ends_speech(self, codes: np.ndarray) -> bool:
+        """Whether this frame [K] is the end: codebooks 0 to 6 are all EOS.
+
+        If the last codebook is EOS too, the frame is dropped; else it counts as a frame, but is not to be voiced.
+        """
+        return bool((codes[:-1] == self.eos).all())
+
+    def is_dropped(self, codes: np.ndarray) -> bool:
+        """Whether this frame [K] is EOS in every codebook, and so no frame at all."""
+        return bool((codes == self.eos).all())
+
+    def check(self, thought: Thought) -> None:
+        """Raises `InvalidArgument` when the thought would poison the batch."""
+        vocab, width = self.backbone.text_table.shape
+        if not 0 <= thought.token_id < vocab:
+            raise InvalidArgument(f"thought: expected a token id of 0 to {vocab - 1}, got {thought.token_id}")
+        if tuple(thought.hidden.shape) != (width,) or thought.hidden.dtype != self.backbone.stack.dtype:
+            raise InvalidArgument(
+                f"thought: expected a hidden state [{width}] of {self.backbone.stack.dtype}, "
+                f"got {list(thought.hidden.shape)} of {thought.hidden.dtype}"
+            )
+        if not torch.isfinite(thought.hidden).all():
+            raise InvalidArgument("thought: the hidden state has NaN or infinite values")
+
+    def _shape(self, slots: Sequence[int], fed: int) -> Shape:
+        most_k = min(self._sampling.most_k(slots), CODEBOOK_SIZE)
+        if not self._padded:
+            return Shape(len(slots), fed, most_k)
+        return self._rounded(bucket_of(len(slots), self._widths), fed, most_k)
+
+    def _rounded(self, width: int, fed: int, most_k: int) -> Shape:
+        """Thoughts for none, half or all of the streams; many candidates are rare and have one shape only."""
+        if most_k > USUAL_CANDIDATES:
+            return Shape(width, width, CODEBOOK_SIZE)
+        return Shape(width, bucket_of(fed, [0, -(-width // 2), width]), USUAL_CANDIDATES)

@@ -1,0 +1,138 @@
+"""Choosing codes from logits: greedy, or temperature, top-k and top-p with a stream's own seed.
+
+A sampled code depends on the stream's seed, the frame's number and the codebook, and on nothing else: neither the
+company in the batch nor the order of steps moves it. (docs/model.md, section 4; top-p is our extension, the reference
+ignores it)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from services.common.errors import InvalidArgument
+
+MAX_SEED = 2**64 - 1
+
+_STRIDE = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one stream chooses its codes; the same for all codebooks. Raises `InvalidArgument` on a bad value.
+
+    `greedy` takes the likeliest code and ignores the rest. `temperature` > 0 divides the logits, then `top_k` >= 1
+    keeps the likeliest codes, then `top_p` in (0, 1] the fewest of those that hold this share of their probability.
+    """
+
+    greedy: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise InvalidArgument(
+                f"sampling.temperature: expected a number above 0, got {self.temperature}; ask for greedy instead of 0"
+            )
+        if self.top_k < 1:
+            raise InvalidArgument(f"sampling.top_k: expected at least 1, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise InvalidArgument(f"sampling.top_p: expected above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidArgument(f"sampling.seed: expected 0 to {MAX_SEED}, got {self.seed}")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How each of a step's W streams chooses. `most_k` is at least every top_k among them, 0 when all are greedy."""
+
+    greedy: Tensor  # bool [W]
+    temperature: Tensor  # float32 [W, 1]
+    top_k: Tensor  # int64 [W, 1]
+    top_p: Tensor  # float32 [W, 1]
+    uniforms: Tensor  # float32 [W, K], in [0, 1)
+    most_k: int
+
+
+class SamplingTable:
+    """The sampling of every slot, on the device; `choices` picks a step's streams. Slots not set are greedy."""
+
+    def __init__(self, slots: int, codebooks: int, device: torch.device | str) -> None:
+        self.codebooks = codebooks
+        self._greedy = torch.ones(slots, dtype=torch.bool, device=device)
+        self._temperature = torch.ones(slots, 1, device=device)
+        self._top_k = torch.ones(slots, 1, dtype=torch.int64, device=device)
+        self._top_p = torch.ones(slots, 1, device=device)
+        self._seeds = np.zeros(slots, dtype=np.uint64)
+        self._candidates = np.zeros(slots, dtype=np.int64)
+
+    def set(self, slot: int, sampling: Sampling) -> None:
+        """Let `slot` choose as `sampling` says from its next frame on."""
+        self._greedy[slot] = sampling.greedy
+        self._temperature[slot] = sampling.temperature
+        self._top_k[slot] = sampling.top_k
+        self._top_p[slot] = sampling.top_p
+        self._seeds[slot] = sampling.seed
+        self._candidates[slot] = 0 if sampling.greedy else sampling.top_k
+
+    def most_k(self, slots: Sequence[int]) -> int:
+        """The largest top_k among the streams in `slots`, 0 when all are greedy."""
+        return int(self._candidates[slots].max())
+
+    def uniforms(self, slots: Sequence[int], frames: np.ndarray) -> np.ndarray:
+        """Noise of the streams in `slots` for their frames number `frames` [W]: float32 [W, K]."""
+        return uniforms(self._seeds[slots], frames, self.codebooks)
+
+    def choices(self, slots: Tensor, uniforms: Tensor, most_k: int) -> Choices:
+        """For the streams in `slots`, int64 [W] on the device, with their noise there too."""
+        return Choices(
+            greedy=self._greedy.index_select(0, slots),
+            temperature=self._temperature.index_select(0, slots),
+            top_k=self._top_k.index_select(0, slots),
+            top_p=self._top_p.index_select(0, slots),
+            uniforms=uniforms,
+            most_k=most_k,
+        )
+
+
+def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
+    """float32 logits [W, V] -> codes int64 [W] of codebook number `codebook`."""
+    likeliest = logits.argmax(dim=-1)
+    if choices.most_k == 0:
+        return likeliest
+    values, codes = logits.topk(min(choices.most_k, logits.shape[-1]), dim=-1)
+    weights = ((values - values[:, :1]) / choices.temperature).exp()
+    ranks = torch.arange(weights.shape[-1], device=logits.device)
+    # Cumulative sums run from the likeliest code on, so candidates that only another stream asked for change nothing.
+    cumulative = weights.masked_fill(ranks >= choices.top_k, 0.0).cumsum(dim=-1)
+    before = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative[:, :-1]], dim=-1)
+    kept = (before < choices.top_p * cumulative[:, -1:]) & (ranks < choices.top_k)
+    last_kept = kept.sum(dim=-1, keepdim=True) - 1
+    target = choices.uniforms[:, codebook : codebook + 1] * cumulative.gather(-1, last_kept)
+    rank = torch.minimum((cumulative <= target).sum(dim=-1, keepdim=True), last_kept)
+    return torch.where(choices.greedy, likeliest, codes.gather(-1, rank).squeeze(-1))
+
+
+def uniforms(seeds: np.ndarray, frames: np.ndarray, codebooks: int) -> np.ndarray:
+    """Noise in [0, 1), float32 [W, K], from a hash of (seed, frame, codebook); `seeds` uint64 [W], `frames` [W]."""
+    of_stream = _scramble(seeds)
+    of_frame = _scramble(of_stream + (frames.astype(np.uint64) + np.uint64(1)) * _STRIDE)
+    codebook = np.arange(1, codebooks + 1, dtype=np.uint64) * _STRIDE
+    bits = _scramble(of_frame[:, None] + codebook)
+    return ((bits >> np.uint64(40)).astype(np.float32) / np.float32(2**24)).astype(np.float32)
+
+
+def _scramble(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64: every input bit reaches every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))

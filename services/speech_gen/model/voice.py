@@ -1,0 +1,87 @@
+"""Voice prompts: the rows that make the backbone speak with somebody's voice.
+
+(docs/model.md, section 2: `E(text_start) | E(prompt text) | E(text_end) | A(prompt audio frames) | one all-zero row`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from services.common.audio import CODEBOOK_SIZE
+from services.common.errors import InvalidArgument, NotFound, OutOfRange
+from services.runtime.config import TokenIds
+from services.speech_gen.model.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class VoicePrompt:
+    """An enrolled voice. `rows` [P, D] in the compute dtype, the last one all zero; `fingerprint` names the content."""
+
+    fingerprint: str
+    rows: Tensor
+
+
+def fingerprint(codes: np.ndarray, token_ids: Sequence[int]) -> str:
+    """32 hex digits that name a voice by its codes [T, K] and the token ids of its transcript."""
+    digest = hashlib.sha256(np.ascontiguousarray(codes, dtype="<u2").tobytes())
+    digest.update(b"|" + np.asarray(token_ids, dtype="<u4").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def enroll(backbone: Backbone, tokens: TokenIds, codes: np.ndarray, token_ids: Sequence[int]) -> VoicePrompt:
+    """Prompt rows from the codec's codes, integers [T, K], and the bare transcript's token ids.
+
+    Raises `InvalidArgument` when a code or a token id does not exist or there is no frame, `OutOfRange` when the prompt
+    leaves no position for speech.
+    """
+    vocab = backbone.text_table.shape[0]
+    if codes.ndim != 2 or codes.shape[0] < 1 or codes.shape[1] != backbone.codebooks:
+        raise InvalidArgument(f"voice codes: expected [T >= 1, {backbone.codebooks}], got {list(codes.shape)}")
+    if codes.min() < 0 or codes.max() >= CODEBOOK_SIZE:
+        raise InvalidArgument(f"voice codes: expected 0 to {CODEBOOK_SIZE - 1}, got {codes.min()} to {codes.max()}")
+    if any(not 0 <= token_id < vocab for token_id in token_ids):
+        raise InvalidArgument(f"voice transcript: expected token ids 0 to {vocab - 1}, got {list(token_ids)}")
+    rows_needed = len(token_ids) + codes.shape[0] + 3
+    if rows_needed + 2 > backbone.stack.config.max_positions:
+        raise OutOfRange(
+            f"voice prompt: {rows_needed} rows leave no room for speech in {backbone.stack.config.max_positions} "
+            "positions; use a shorter recording"
+        )
+    device = backbone.text_table.device
+    ids = torch.tensor([tokens.text_start, *token_ids, tokens.text_end], device=device)
+    frames = torch.from_numpy(codes.astype(np.int64)).to(device)
+    text, audio = backbone.text_rows(ids), backbone.audio_rows(frames)
+    rows = torch.cat([text, audio, text.new_zeros(1, backbone.width)])
+    return VoicePrompt(fingerprint(codes, token_ids), rows)
+
+
+class VoiceCache:
+    """Enrolled voices by fingerprint, the least recently used one leaving first. Used by one thread."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._voices: OrderedDict[str, VoicePrompt] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._voices)
+
+    def put(self, voice: VoicePrompt) -> None:
+        """Keep `voice`, as the most recently used one."""
+        self._voices[voice.fingerprint] = voice
+        self._voices.move_to_end(voice.fingerprint)
+        if len(self._voices) > self.capacity:
+            self._voices.popitem(last=False)
+
+    def get(self, name: str) -> VoicePrompt:
+        """The voice with this fingerprint. Raises `NotFound`: the caller then sends its codes and transcript."""
+        if name not in self._voices:
+            raise NotFound(f"voice prompt {name} is not cached here: send its codes and transcript")
+        self._voices.move_to_end(name)
+        return self._voices[name]

@@ -1,0 +1,62 @@
+"""Reading the speech generator's tensors, and only those, out of a checkpoint. (docs/model.md, section 8)"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from services.common.audio import CODEBOOK_SIZE
+from services.common.errors import CheckpointError
+from services.runtime.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
+from services.runtime.config import ChromaConfig
+from services.runtime.linear import Linear
+from services.runtime.paged_kv import PagedKV
+from services.runtime.transformer import load_stack
+from services.speech_gen.model.backbone import Backbone
+from services.speech_gen.model.depth_decoder import DepthDecoder
+from services.speech_gen.model.generator import Generator
+
+
+def load_generator(
+    checkpoint: Checkpoint,
+    *,
+    slots: int,
+    kv_pages: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Generator:
+    """Backbone, depth decoder, both embedding tables and memory for `slots` streams.
+
+    `kv_pages` defaults to what `slots` streams of full length need. Raises `CheckpointError`.
+    """
+    config = ChromaConfig.from_dict(checkpoint.config)
+    width, codebooks, code_vocab = config.backbone.width, config.codebooks, config.code_vocab_size
+
+    def read(name: str, *shape: int) -> Tensor:
+        if checkpoint.shape(name) != shape:
+            raise CheckpointError(f"tensor {name}: expected shape {list(shape)}, found {list(checkpoint.shape(name))}")
+        return checkpoint.tensor(name, dtype=dtype, device=device)
+
+    audio_table = read(AUDIO_TABLE_NAMES[0], codebooks * code_vocab, width)
+    text_table = read("thinker.model.embed_tokens.weight", config.thinker.vocab_size, width)
+    codebook0_head = read("backbone.codebook0_head.weight", code_vocab, width)
+    decoder_heads = read("decoder.codebook_head.weight", codebooks - 1, config.decoder.width, code_vocab)
+    projection = read("decoder.projection.weight", config.decoder.width, width)
+    backbone = Backbone(
+        load_stack(checkpoint, "backbone.model.", config.backbone, dtype=dtype, device=device),
+        text_table,
+        audio_table,
+        Linear(codebook0_head[:CODEBOOK_SIZE]),
+        codebooks,
+    )
+    decoder = DepthDecoder(
+        load_stack(checkpoint, "decoder.model.", config.decoder, dtype=dtype, device=device),
+        Linear(projection),
+        audio_table,
+        [Linear(head[:, :CODEBOOK_SIZE].t().contiguous()) for head in decoder_heads],
+        streams=slots,
+    )
+    page_size = 16
+    pages = kv_pages or slots * -(-config.backbone.max_positions // page_size)
+    kv = PagedKV(config.backbone, slots=slots, pages=pages, page_size=page_size, dtype=dtype, device=device)
+    return Generator(backbone, decoder, kv, eos=config.codebook_eos, im_end=config.tokens.im_end)

@@ -1,0 +1,323 @@
+"""The speech generator behind an engine: which streams step next, and what becomes of them.
+
+A chunk of voice prompts and a frame of everybody who can speak take turns, and a chunk is no longer than the most
+urgent speaker can wait, so that a long prompt stalls nobody. Among speakers, first frames go first, then the nearest
+playback deadline. A paced stream rests while it is `max_lead_s` of sound ahead of its listener, who is taken to have
+pressed play at the first frame.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from services.common.audio import FRAME_S
+from services.common.errors import InvalidArgument, ResourceExhausted
+from services.runtime.stream import End, Stream
+from services.runtime.tokenizer import Tokenizer
+from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.speech import Frame, Speech, SpeechEnd, SpeechRequest, most_rows
+from services.speech_gen.model.text_breaks import TextBreaks
+from services.speech_gen.shared_prompts import SharedPrompt, SharedPrompts
+from services.speech_gen.step_times import StepTimes, measure
+
+DEFAULT_PREFILL_ROWS = 256
+LEAST_PREFILL_ROWS = 16
+PROMPT_PATIENCE_S = 0.25
+"""However urgent the speakers are, a chunk of at least `LEAST_PREFILL_ROWS` is done this often."""
+DEFAULT_SHARED_PROMPTS = 64
+RETRY_AFTER_S = 2.0
+
+Output = Frame | SpeechEnd
+SpeechStream = Stream[SpeechRequest, Thought, Output]
+
+
+@dataclass
+class Place:
+    """What the runner keeps for an admitted stream: `Stream.state`. Times are seconds of the runner's clock."""
+
+    speech: Speech
+    admitted_s: float
+    promised_pages: int
+    shared_prompt: SharedPrompt | None
+    first_frame_s: float = math.inf
+
+    @property
+    def deadline_s(self) -> float:
+        """When the listener needs the next frame."""
+        return self.first_frame_s + self.speech.frames * FRAME_S
+
+    @property
+    def ready_s(self) -> float:
+        """From when on the lead bound lets the next frame be made."""
+        lead_s = self.speech.request.max_lead_s
+        return -math.inf if lead_s is None or self.speech.frames == 0 else self.deadline_s - lead_s
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """Sort key of speakers, smallest first."""
+        return (False, self.admitted_s) if self.speech.frames == 0 else (True, self.deadline_s)
+
+
+@dataclass
+class Batch:
+    """The work of one step: chunks of prompts as (stream, rows), or a frame of each stream in `speakers`."""
+
+    prompts: list[tuple[SpeechStream, int]] = field(default_factory=list)
+    speakers: list[SpeechStream] = field(default_factory=list)
+
+
+@dataclass
+class Counters:
+    """What has happened since the start. Prompt rows are those computed, shared rows those taken over."""
+
+    steps: int = 0
+    frames: int = 0
+    prompt_rows: int = 0
+    shared_rows: int = 0
+
+
+class SpeechRunner:
+    """A `Runner` for `services.runtime.engine.Engine`.
+
+    Args:
+        generator: the model; its slots bound the streams.
+        tokenizer: tells where a reply too long for the model's positions can be parted; None: after any thought.
+        width: most streams a step; default all slots.
+        prefill_rows: most voice prompt rows a step.
+        shared_prompts: most voice prompts kept for later streams.
+        max_load: share of a frame's 80 ms that a frame of every stream may take, by measurement; a stream that would
+            make it more is refused. The rest is for voice prompts. None: streams are refused for slots and pages only.
+        clock: the engine's clock, monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        tokenizer: Tokenizer | None = None,
+        *,
+        width: int | None = None,
+        prefill_rows: int = DEFAULT_PREFILL_ROWS,
+        shared_prompts: int = DEFAULT_SHARED_PROMPTS,
+        max_load: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.generator = generator
+        self.counters = Counters()
+        self.shared_prompts = SharedPrompts(generator.kv, shared_prompts)
+        self._tokenizer = tokenizer
+        self._width = width or generator.kv.free_slots
+        self._prefill_rows = prefill_rows
+        self._max_load = max_load
+        self._clock = clock
+        self.step_times = StepTimes()
+        self._places: dict[SpeechStream, Place] = {}
+        self._pages = generator.kv.free_pages
+        self._promised_pages = 0
+        self._prompts_go_next = True
+        self._prompted_s = -math.inf
+
+    def warm_up(self) -> None:
+        """Prove the device, and time it: frames with thoughts and frames without, of 1, 2, 4, ... streams."""
+        self.generator.capture()
+        widest = min(self._width, self.generator.kv.free_slots, self.generator.kv.free_pages)
+        self.step_times = measure(self.generator, widest, self._clock)
+
+    def admit(self, stream: SpeechStream) -> None:
+        """Take a slot, and promise the pages the stream can come to need: an admitted stream never lacks one.
+
+        Raises `ResourceExhausted` when all slots or pages are taken, or when the steps would become too slow for those
+        who are speaking. A stream alone is admitted however slow the device is.
+        """
+        self._keep_pace()
+        request, kv = stream.request, self.generator.kv
+        shared = self.shared_prompts.find(request.voice.fingerprint)
+        shared_rows = shared.prefix.rows if shared else 0
+        pages = kv.pages_for(most_rows(request, kv.max_positions)) - shared_rows // kv.page_size
+        if shared:
+            shared.streams += 1  # so that making room does not evict it
+        try:
+            self._make_room(pages)
+            slot = self.generator.open(request.sampling, shared.prefix if shared else None)
+        except ResourceExhausted:
+            if shared:
+                shared.streams -= 1
+            raise
+        self._promised_pages += pages
+        self.counters.shared_rows += shared_rows
+        speech = Speech(request, slot, shared_rows, self.generator, TextBreaks(self._tokenizer))
+        stream.state = Place(speech, self._clock(), pages, shared)
+        self._places[stream] = stream.state
+
+    def release(self, stream: SpeechStream) -> None:
+        """Free slot and pages, whatever the stream was doing."""
+        place = self._places.pop(stream)
+        self.generator.close(place.speech.slot)
+        self._promised_pages -= place.promised_pages
+        if place.shared_prompt:
+            place.shared_prompt.streams -= 1
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """A chunk of prompts and a frame of speakers in turn, when there are both."""
+        able = self._able_speakers()
+        prompts = self._waiting_prompts(self._prompt_room(able, now_s))
+        speakers = [stream for stream in able if self._places[stream].ready_s <= now_s]
+        if prompts and (self._prompts_go_next or not speakers):
+            self._prompts_go_next = False
+            self._prompted_s = now_s
+            return Batch(prompts=prompts)
+        self._prompts_go_next = True
+        speakers.sort(key=lambda stream: self._places[stream].urgency)
+        return Batch(speakers=speakers[: self._width]) if speakers else None
+
+    def idle_s(self, now_s: float) -> float | None:
+        """Seconds until the lead bound lets a stream speak again."""
+        waits = [self._places[stream].ready_s - now_s for stream in self._able_speakers()]
+        return max(0.0, min(waits)) if waits else None
+
+    def streams_of(self, batch: Batch) -> Iterable[SpeechStream]:
+        """Every stream of the batch."""
+        return [*(stream for stream, _ in batch.prompts), *batch.speakers]
+
+    def describe(self, batch: Batch) -> tuple[str, int]:
+        """Prefilling of voice prompts, or frames."""
+        return ("prefill", len(batch.prompts)) if batch.prompts else ("frame", len(batch.speakers))
+
+    def step(self, batch: Batch) -> list[tuple[SpeechStream, Output | End]]:
+        """A chunk of prompts, or a frame."""
+        self.counters.steps += 1
+        if batch.prompts:
+            self._prefill(batch.prompts)
+            return []
+        return self._speak(batch.speakers)
+
+    def _keep_pace(self) -> None:
+        streams = len(self._places) + 1
+        if streams == 1 or self._max_load is None:
+            return
+        full_steps, rest = divmod(streams, self._width)
+        frame_s = full_steps * self.step_times.expected_s(self._width) + self.step_times.expected_s(rest)
+        if frame_s > self._max_load * FRAME_S:
+            raise ResourceExhausted(
+                f"expected a frame of all streams to take {self._max_load * FRAME_S * 1e3:.0f} ms or less, with "
+                f"{streams} it would take {frame_s * 1e3:.0f} ms",
+                retry_after_s=RETRY_AFTER_S,
+                lacks="step_time",
+            )
+
+    def _make_room(self, pages: int) -> None:
+        while self._promised_pages + self.shared_prompts.pages + pages > self._pages:
+            if not self.shared_prompts.evict_one():
+                raise ResourceExhausted(
+                    f"expected {pages} KV pages free for this speech, {self._promised_pages} of {self._pages} are "
+                    "promised to others",
+                    retry_after_s=RETRY_AFTER_S,
+                    lacks="kv_pages",
+                )
+
+    def _prompt_room(self, speakers: list[SpeechStream], now_s: float) -> int:
+        """Rows of a chunk after which there is still time for the most urgent speaker's next frame."""
+        deadline_s = min((self._places[stream].deadline_s for stream in speakers), default=math.inf)
+        wait_s = deadline_s - now_s - self.step_times.expected_s(min(len(speakers), self._width))
+        rows = min(self.step_times.rows_within(0.75 * wait_s), self._prefill_rows)
+        least = 0 if now_s < self._prompted_s + PROMPT_PATIENCE_S else LEAST_PREFILL_ROWS
+        return max(int(rows), min(least, self._prefill_rows))
+
+    def _waiting_prompts(self, room: int) -> list[tuple[SpeechStream, int]]:
+        """The next rows of prompts, oldest stream first, at most `room` together."""
+        chosen: list[tuple[SpeechStream, int]] = []
+        for stream, place in self._places.items():
+            rows = min(room, place.speech.prompt_rows - place.speech.prefilled)
+            if rows > 0:
+                chosen.append((stream, rows))
+                room -= rows
+        return chosen
+
+    def _able_speakers(self) -> list[SpeechStream]:
+        """Streams that lack nothing for the next frame, pace aside."""
+        return [
+            stream
+            for stream, place in self._places.items()
+            if place.speech.is_prefilled
+            and stream.has_room
+            and (stream.inbox or stream.input_ended or not place.speech.wants_thought)
+        ]
+
+    def _prefill(self, prompts: list[tuple[SpeechStream, int]]) -> None:
+        speeches = [self._places[stream].speech for stream, _ in prompts]
+        chunks = [
+            speech.request.voice.rows[speech.prefilled : speech.prefilled + rows]
+            for speech, (_, rows) in zip(speeches, prompts, strict=True)
+        ]
+        started_s = self._clock()
+        self.generator.prefill([speech.slot for speech in speeches], chunks)
+        self.step_times.record_prompt(sum(rows for _, rows in prompts), self._clock() - started_s)
+        for speech, (stream, rows) in zip(speeches, prompts, strict=True):
+            speech.prefilled += rows
+            self.counters.prompt_rows += rows
+            if speech.is_prefilled:
+                self._share_prompt(self._places[stream])
+
+    def _share_prompt(self, place: Place) -> None:
+        """Keep a prompt just prefilled for later streams; its full pages are no longer this stream's own."""
+        speech, kv = place.speech, self.generator.kv
+        name = speech.request.voice.fingerprint
+        if self.shared_prompts.find(name):
+            return
+        place.shared_prompt = self.shared_prompts.keep(name, speech.slot, speech.prompt_rows)
+        if place.shared_prompt:
+            place.shared_prompt.streams += 1
+            own = speech.prompt_rows // kv.page_size
+            place.promised_pages -= own
+            self._promised_pages -= own
+
+    def _speak(self, speakers: list[SpeechStream]) -> list[tuple[SpeechStream, Output | End]]:
+        outputs: list[tuple[SpeechStream, Output | End]] = []
+        alone: list[SpeechStream] = []
+        fed: list[SpeechStream] = []
+        thoughts: list[Thought] = []
+        for stream in speakers:
+            try:
+                thought = self._next_thought(stream)
+            except InvalidArgument as error:
+                outputs.append((stream, End(error)))
+                continue
+            if thought is None:
+                alone.append(stream)
+            else:
+                fed.append(stream)
+                thoughts.append(thought)
+        if not alone and not fed:
+            return outputs
+        started_s = self._clock()
+        frames = self.generator.frame(
+            [self._places[stream].speech.slot for stream in alone],
+            [self._places[stream].speech.slot for stream in fed],
+            thoughts,
+        )
+        now_s = self._clock()
+        self.step_times.record(len(frames), now_s - started_s)
+        self.counters.frames += len(frames)
+        for stream, codes in zip([*alone, *fed], frames, strict=True):
+            place = self._places[stream]
+            place.first_frame_s = min(place.first_frame_s, now_s)
+            for output in place.speech.hear(codes):
+                outputs.append((stream, output))
+                if isinstance(output, SpeechEnd):
+                    outputs.append((stream, End()))
+        return outputs
+
+    def _next_thought(self, stream: SpeechStream) -> Thought | None:
+        """The thought that the next frame takes, if it takes one. Raises `InvalidArgument`."""
+        speech = self._places[stream].speech
+        if speech.wants_thought and stream.inbox:
+            self.generator.check(stream.inbox[0])
+            if speech.parts_before(stream.inbox[0]):
+                return speech.part_before(stream.inbox[0])
+            thought = stream.take_input()
+            speech.feed(thought)
+            return thought
+        speech.go_on_without_thought()
+        return None

@@ -1,0 +1,202 @@
+"""SpeechGenService over the speech generator's engine: messages in, checks, messages out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
+from chroma.v1.audio_pb2 import CodeFrames
+from chroma.v1.reasoner_pb2 import (
+    END_REASON_EOS,
+    END_REASON_LIMIT,
+    END_REASON_POSITIONS,
+    TokenIds,
+)
+from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse
+from services.common import code_frames, tensors
+from services.common.audio import FRAME_RATE_HZ
+from services.common.errors import InvalidArgument
+from services.common.requests import fed_by, kind_of, read_open, unexpected
+from services.common.tracing import mark, note
+from services.runtime.engine import Engine
+from services.runtime.raw import from_raw, to_raw
+from services.runtime.tokenizer import Tokenizer
+from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.sampling import Sampling
+from services.speech_gen.model.speech import EndReason, Frame, SpeechEnd, SpeechRequest
+from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
+from services.speech_gen.runner import Batch, Output, SpeechStream
+
+SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
+
+_LEAVE_S = 5.0
+"""How long a call whose speech has ended goes on taking thoughts. A caller whose write meets the end of its call loses
+the answers that it has not read yet (grpc/grpc#36066)."""
+
+_REASONS = {
+    EndReason.EOS: END_REASON_EOS,
+    EndReason.MAX_FRAMES: END_REASON_LIMIT,
+    EndReason.POSITIONS: END_REASON_POSITIONS,
+}
+
+
+class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
+    """Speak and EnrollVoice as `speech_gen.proto` specifies them. Hanging up frees the slot within one frame step.
+
+    Args:
+        engine: runs `generator`'s runner.
+        tokenizer: None for a checkpoint without one; transcripts then come as token ids only.
+        defaults: sampling for what a request leaves unset.
+        checkpoint_fingerprint: identifies the weights.
+        voices: prompts held for later turns; touched on the event loop only.
+        max_lead_s: the lead of streams that do not say; 0 for unpaced.
+        max_reply_s: the most speech of a stream, whatever its request asks for.
+    """
+
+    def __init__(
+        self,
+        engine: SpeechEngine,
+        generator: Generator,
+        tokenizer: Tokenizer | None,
+        *,
+        token_ids: Any,
+        defaults: Sampling,
+        checkpoint_fingerprint: str,
+        voices: VoiceCache,
+        max_lead_s: float,
+        max_reply_s: float,
+    ) -> None:
+        self._engine = engine
+        self._backbone = generator.backbone
+        self._max_frames = max(1, int(max_reply_s * FRAME_RATE_HZ))
+        self._tokenizer = tokenizer
+        self._token_ids = token_ids
+        self._defaults = defaults
+        self._checkpoint_fingerprint = checkpoint_fingerprint
+        self._voices = voices
+        self._max_lead_s = max_lead_s
+
+    async def Speak(  # noqa: N802
+        self, request_iterator: AsyncIterator[SpeakRequest], context: Any
+    ) -> AsyncIterator[SpeakResponse]:
+        """Thoughts to code frames."""
+        opened = (await read_open(request_iterator)).open
+        request = await self._read_open(opened)
+        text_ended = asyncio.Event()
+        async with (
+            self._engine.open(request) as stream,
+            fed_by(stream, self._feed_thoughts(stream, request_iterator, text_ended)),
+        ):
+            yield SpeakResponse(
+                opened=SpeakOpened(
+                    checkpoint_fingerprint=self._checkpoint_fingerprint,
+                    voice_fingerprint=request.voice.fingerprint,
+                    seed=request.sampling.seed,
+                )
+            )
+            voiced = 0
+            async for output in stream:
+                if isinstance(output, SpeechEnd):
+                    note(frames=voiced, prompt_rows=output.prompt_rows, cached_rows=output.shared_rows)
+                    yield SpeakResponse(done=_done(output, voiced))
+                elif output.voiced:
+                    mark("first_frame")
+                    yield SpeakResponse(frames=_frames(output))
+                    voiced += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(text_ended.wait(), _LEAVE_S)
+
+    async def EnrollVoice(  # noqa: N802
+        self, request: speech_gen_pb2.EnrollVoiceRequest, context: Any
+    ) -> speech_gen_pb2.EnrollVoiceResponse:
+        """Codes and transcript to a voice prompt."""
+        kind = request.WhichOneof("text")
+        if kind is None:
+            raise InvalidArgument("expected `transcript` or `transcript_ids`, got neither")
+        transcript = self._tokenize(request.transcript) if kind == "transcript" else list(request.transcript_ids.ids)
+        if not transcript:
+            raise InvalidArgument("expected a transcript with at least one token, got an empty one")
+        voice = await self._enroll(request.frames, transcript)
+        return speech_gen_pb2.EnrollVoiceResponse(
+            prompt=speech_gen_pb2.VoicePrompt(frames=request.frames, transcript=TokenIds(ids=transcript)),
+            fingerprint=voice.fingerprint,
+            embeddings=tensors.to_message(to_raw(voice.rows)),
+            checkpoint_fingerprint=self._checkpoint_fingerprint,
+        )
+
+    async def _read_open(self, opened: SpeakOpen) -> SpeechRequest:
+        sampling = self._read_sampling(opened.sampling)
+        max_frames = min(opened.max_frames, self._max_frames) if opened.HasField("max_frames") else self._max_frames
+        lead_s = opened.max_lead_s if opened.HasField("max_lead_s") else self._max_lead_s
+        if not lead_s >= 0:
+            raise InvalidArgument(f"max_lead_s: expected at least 0, got {lead_s}")
+        kind = opened.WhichOneof("voice")
+        if kind is None:
+            raise InvalidArgument("expected `voice_fingerprint` or `voice_prompt`, got neither")
+        if kind == "voice_fingerprint":
+            voice = self._voices.get(opened.voice_fingerprint)
+        else:
+            voice = await self._enroll(opened.voice_prompt.frames, list(opened.voice_prompt.transcript.ids))
+        return SpeechRequest(voice, sampling, max_frames, lead_s or None)
+
+    def _read_sampling(self, sampling: speech_gen_pb2.Sampling) -> Sampling:
+        return Sampling(
+            greedy=sampling.greedy,
+            temperature=sampling.temperature if sampling.HasField("temperature") else self._defaults.temperature,
+            top_k=sampling.top_k if sampling.HasField("top_k") else self._defaults.top_k,
+            top_p=sampling.top_p if sampling.HasField("top_p") else self._defaults.top_p,
+            seed=sampling.seed if sampling.HasField("seed") else secrets.randbits(64),
+        )
+
+    def _tokenize(self, transcript: str) -> list[int]:
+        if self._tokenizer is None:
+            raise InvalidArgument("this checkpoint has no tokenizer: send `transcript_ids`")
+        return self._tokenizer.encode(transcript)
+
+    async def _enroll(self, frames: CodeFrames, transcript: Sequence[int]) -> VoicePrompt:
+        codes = code_frames.from_message(frames, next_frame=0)
+        voice = await asyncio.to_thread(enroll, self._backbone, self._token_ids, codes.astype(np.int64), transcript)
+        self._voices.put(voice)
+        return voice
+
+    async def _feed_thoughts(
+        self, stream: SpeechStream, requests: AsyncIterator[SpeakRequest], text_ended: asyncio.Event
+    ) -> None:
+        width, dtype = self._backbone.width, self._backbone.stack.dtype
+        next_index, ended = 0, False
+        async for request in requests:
+            if kind_of(request) != "thought":
+                raise unexpected(kind_of(request), "`thought` after `open`")
+            thought = request.thought
+            if ended:
+                raise InvalidArgument(f"expected nothing after the last thought, got thought {thought.index}")
+            if thought.index != next_index:
+                raise InvalidArgument(f"thoughts out of order: expected index {next_index}, got {thought.index}")
+            raw = tensors.from_message(thought.hidden, shape=(width,), what=f"hidden state of thought {next_index}")
+            await stream.feed(Thought(thought.token_id, from_raw(raw, dtype), thought.last))
+            next_index, ended = next_index + 1, thought.last
+            if ended:
+                text_ended.set()
+        stream.finish()
+        text_ended.set()
+
+
+def _frames(frame: Frame) -> CodeFrames:
+    return CodeFrames(first_frame=frame.index, codes=frame.codes)
+
+
+def _done(end: SpeechEnd, voiced: int) -> SpeakDone:
+    return SpeakDone(
+        reason=_REASONS[end.reason],
+        frames=voiced,
+        thoughts=end.thoughts,
+        prompt_rows=end.prompt_rows + end.shared_rows,
+        cached_rows=end.shared_rows,
+        restarts=end.restarts,
+    )

@@ -1,0 +1,68 @@
+"""The split residual quantizer: one semantic codebook, then acoustic ones (docs/model.md, section 6).
+
+The semantic and the acoustic half each see the whole input; inside a half, each codebook sees what the ones before it
+left over. A codebook vector is embed_sum / max(cluster_usage, 1e-5).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from services.codec.model.weights import Weights
+from services.common.audio import CODEBOOKS
+from services.runtime.config import CodecConfig
+
+_LEAST_USAGE = 1e-5
+
+
+class Quantizer:
+    """Codes to rows of the codec's width and back, for the first 8 codebooks."""
+
+    def __init__(self, weights: Weights, config: CodecConfig) -> None:
+        semantic = config.semantic_codebooks
+        halves = [
+            (weights.below("semantic_residual_vector_quantizer"), semantic),
+            (weights.below("acoustic_residual_vector_quantizer"), CODEBOOKS - semantic),
+        ]
+        self._halves = [
+            [_codebook(half.below(f"layers.{index}.codebook"), config) for index in range(count)]
+            for half, count in halves
+        ]
+        self._semantic = semantic
+        self._tables = torch.cat([table for half in self._halves for table in half])  # [K * codebook size, dim]
+        self._first_rows = torch.arange(CODEBOOKS, device=self._tables.device) * config.codebook_size  # [K]
+        self._input: list[torch.Tensor] | None = None
+        self._output: torch.Tensor | None = None
+        if config.quantizer_width != config.width:
+            narrow, wide = config.quantizer_width, config.width
+            self._input = [half.read("input_proj.weight", narrow, wide, 1).squeeze(2) for half, _ in halves]
+            outputs = [half.read("output_proj.weight", wide, narrow, 1).squeeze(2) for half, _ in halves]
+            self._output = torch.cat(outputs, dim=1)  # [width, 2 * quantizer width]
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """[B, T, K] codes in 0..2047 -> [B, T, width]."""
+        vectors = F.embedding(codes + self._first_rows, self._tables)  # [B, T, K, quantizer width]
+        semantic = vectors[:, :, : self._semantic].sum(2)
+        acoustic = vectors[:, :, self._semantic :].sum(2)
+        if self._output is None:
+            return semantic + acoustic
+        return F.linear(torch.cat((semantic, acoustic), dim=2), self._output)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, width] -> [B, T, K] codes: nearest by L2, codebook after codebook."""
+        rows = x.flatten(0, 1)
+        codes: list[torch.Tensor] = []
+        for half, tables in enumerate(self._halves):
+            rest = rows if self._input is None else F.linear(rows, self._input[half])
+            for table in tables:
+                nearest = torch.cdist(rest[None], table[None])[0].argmin(dim=1)
+                rest = rest - F.embedding(nearest, table)
+                codes.append(nearest)
+        return torch.stack(codes, dim=1).view(*x.shape[:2], CODEBOOKS)
+
+
+def _codebook(weights: Weights, config: CodecConfig) -> torch.Tensor:
+    total = weights.read("embed_sum", config.codebook_size, config.codebook_dim)
+    usage = weights.read("cluster_usage", config.codebook_size)
+    return total / usage.clamp(min=_LEAST_USAGE)[:, None]  # [codebook size, dim]

@@ -1,0 +1,96 @@
+"""Metrics of conversations: what users hear, and what the gateway stands on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from services.common.errors import ChromaError
+from services.common.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
+
+UNDERRUN_BUCKETS_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""The first bound counts the replies without any underrun."""
+GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+STORE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+CONVERSATIONS = gauge("conversations", "Conversations open now.")
+TURNS = counter(
+    "turns_total",
+    "Turns that ended, by `outcome` (completed, interrupted, failed), gRPC `status` (OK unless failed) and `reply` "
+    "(generated, or given by the client as text).",
+    ["outcome", "status", "reply"],
+)
+BARGE_INS = counter("barge_ins_total", "Replies interrupted by the user or the client.")
+UNHEARD_SECONDS = counter("unheard_audio_seconds_total", "Seconds of speech made for interrupted replies and not sent.")
+UNRECORDED = counter("turns_unrecorded_total", "Turns that ended well and are not kept: the store was away.")
+INPUT_SECONDS = counter("input_audio_seconds_total", "Seconds of user speech in ended turns.")
+OUTPUT_SECONDS = counter("output_audio_seconds_total", "Seconds of reply speech sent in ended turns.")
+FIRST_SOUND_SECONDS = histogram(
+    "first_sound_seconds",
+    "Seconds from the commit of a turn to its first sound on the way to the client.",
+    ["reply"],
+    buckets=LATENCY_BUCKETS_S,
+)
+STAGE_SECONDS = histogram(
+    "stage_seconds",
+    "The parts of the time to the first sound of a generated reply. `stage`: hearing (from the commit to the prompt "
+    "prefilled), first_thought, first_frame, first_pcm (each from the one before), gateway (from the first PCM to the "
+    "client's transport).",
+    ["stage"],
+    buckets=LATENCY_BUCKETS_S,
+)
+AUDIO_GAP_SECONDS = histogram(
+    "audio_gap_seconds", "Seconds between the sending of two pieces of a reply's sound.", buckets=GAP_BUCKETS_S
+)
+UNDERRUNS = counter("underruns_total", "Times that a listener, playing from the first sound on, ran out of sound.")
+TURN_UNDERRUN_SECONDS = histogram(
+    "turn_underrun_seconds",
+    "Seconds of silence that a reply's listener had to wait in its middle.",
+    buckets=UNDERRUN_BUCKETS_S,
+)
+REPLICAS = gauge("replicas", "Replicas that the gateway knows, by `state`: serving or away.", ["stage", "state"])
+SPILLS = counter(
+    "spills_total",
+    "Calls that a replica did not take, for the next one to try, by `reason`: full, or gone.",
+    ["stage", "reason"],
+)
+STORE_SECONDS = histogram(
+    "store_seconds",
+    "Seconds of one exchange with Redis. `operation`: read, or write, which waits for the append-only file.",
+    ["operation"],
+    buckets=STORE_BUCKETS_S,
+)
+STORE_ERRORS = counter("store_errors_total", "Exchanges with Redis that failed.", ["operation"])
+
+for _reply in ("generated", "given"):
+    FIRST_SOUND_SECONDS.labels(_reply)
+    for _outcome in ("completed", "interrupted"):
+        TURNS.labels(_outcome, "OK", _reply)
+for _stage in ("hearing", "first_thought", "first_frame", "first_pcm", "gateway"):
+    STAGE_SECONDS.labels(_stage)
+for _stage in ("reasoner", "speech_gen", "codec"):
+    for _reason in ("full", "gone"):
+        SPILLS.labels(_stage, _reason)
+for _operation in ("read", "write"):
+    STORE_SECONDS.labels(_operation)
+    STORE_ERRORS.labels(_operation)
+
+
+def show_replicas(stage: str, known: Callable[[], int], serving: Callable[[], int]) -> None:
+    """Show the replicas of a stage from now on."""
+    REPLICAS.labels(stage, "serving").set_function(serving)
+    REPLICAS.labels(stage, "away").set_function(lambda: known() - serving())
+
+
+@contextmanager
+def store_exchange(operation: str) -> Iterator[None]:
+    """Time an exchange with the store; a domain error that leaves the body counts as its failure."""
+    started_s = time.monotonic()
+    try:
+        yield
+    except ChromaError:
+        STORE_ERRORS.labels(operation).inc()
+        raise
+    finally:
+        STORE_SECONDS.labels(operation).observe(time.monotonic() - started_s)

@@ -1,0 +1,63 @@
+"""The gateway as a server: what it is made of, and when it says that it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from chroma.v1 import dialogue_pb2_grpc
+from gateway.auth import KeyInterceptor
+from gateway.backend import Backend
+from gateway.clients import Stages
+from gateway.http.app import http_app
+from gateway.http.server import HttpServer
+from gateway.replies import Replies
+from gateway.servicer import DialogueServicer
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings
+from gateway.store import Store
+from gateway.streams import cancel
+from gateway.voice_servicer import VoiceServicer
+from gateway.voices import Voices
+from services.common.server import Server
+
+_LOOK_EVERY_S = 0.1
+
+
+@asynccontextmanager
+async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int, int]]:
+    """A started gateway, its gRPC port and its HTTP port (0: none); leaving ends its channels and store connections.
+
+    It says SERVING once all three stages serve and the store answers, and from then on until it drains. An outage
+    behind it later on does not change that: it would take all gateways away at once, and clients would lose the clear
+    UNAVAILABLE that each call then gets.
+    """
+    server = Server(settings, [KeyInterceptor(settings.api_keys)])
+    stages = Stages.of(settings)
+    store = Store(settings.redis_url)
+    voices = Voices(store)
+    backend = Backend(stages, Sessions(store, settings), voices, settings)
+    dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(DialogueServicer(backend, server.draining), server.grpc)
+    dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(VoiceServicer(backend), server.grpc)
+    server.register("chroma.v1.DialogueService")
+    server.register("chroma.v1.VoiceService")
+    http = HttpServer(http_app(backend, Replies(store), server.draining, lambda: stages.serving), settings)
+    server.beside.append(http.drain)
+    port = await server.start()
+    await stages.start()
+    http_port = await http.start() if settings.http_listen else 0
+    readiness = asyncio.create_task(_serve_when_ready(server, stages, store))
+    try:
+        yield server, port, http_port
+    finally:
+        await cancel(readiness)
+        await http.drain(0)
+        await stages.close()
+        await store.close()
+
+
+async def _serve_when_ready(server: Server, stages: Stages, store: Store) -> None:
+    while not (stages.serving and await store.answers()):  # noqa: ASYNC110  # other processes set no event of ours
+        await asyncio.sleep(_LOOK_EVERY_S)
+    await server.set_serving()

@@ -1,0 +1,124 @@
+"""DialogueService: sessions, and `Converse` message by message onto a `Conversation`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from chroma.v1 import dialogue_pb2 as pb
+from chroma.v1 import dialogue_pb2_grpc
+from gateway.auth import call_tenant as tenant
+from gateway.backend import Backend
+from gateway.conversation import Conversation
+from gateway.events import Event
+from gateway.messages import converse_response, session_message
+from gateway.session_config import terms_of, turn_detection_of
+from gateway.sessions import Session
+from gateway.streams import join
+from gateway.terms import Terms
+from services.common import context as call_context
+from services.common.errors import InvalidArgument, Unavailable
+from services.common.requests import kind_of, read_open, unexpected
+
+
+class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
+    """The service as dialogue.proto specifies it. When `draining` is set, conversations end after the running turn."""
+
+    def __init__(self, backend: Backend, draining: asyncio.Event) -> None:
+        self._backend = backend
+        self._draining = draining
+
+    async def CreateSession(self, request: pb.CreateSessionRequest, context: Any) -> pb.CreateSessionResponse:  # noqa: N802
+        return pb.CreateSessionResponse(
+            session=session_message(await self._backend.create_session(tenant(), request.config))
+        )
+
+    async def GetSession(self, request: pb.GetSessionRequest, context: Any) -> pb.GetSessionResponse:  # noqa: N802
+        session = await self._backend.sessions.load(tenant(), request.session_id)
+        return pb.GetSessionResponse(session=session_message(session))
+
+    async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Any) -> pb.UpdateSessionResponse:  # noqa: N802
+        await self._backend.check_change(tenant(), request.config)
+        config = await self._backend.sessions.configure(tenant(), request.session_id, request.config)
+        session = await self._backend.sessions.load(tenant(), request.session_id)
+        return pb.UpdateSessionResponse(session=session_message(replace(session, config=config)))
+
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Any) -> pb.DeleteSessionResponse:  # noqa: N802
+        await self._backend.sessions.delete(tenant(), request.session_id)
+        return pb.DeleteSessionResponse()
+
+    # A coroutine that writes to `context`, so that the conversation can tell when the client takes nothing.
+    async def Converse(  # noqa: N802  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
+    ) -> None:
+        with self._backend.seat():
+            await self._converse(request_iterator, context)
+
+    async def _converse(self, requests: AsyncIterator[pb.ConverseRequest], context: Any) -> None:
+        opened = (await read_open(requests)).open
+        terms = terms_of(opened)
+        if terms.transcribe and not self._backend.settings.transcribe:
+            raise InvalidArgument("expected no `transcribe`: this server does not transcribe")
+        session = await self._session(opened)
+        call_context.session_id.set(session.session_id)
+
+        async def deliver(event: Event) -> None:
+            await context.write(converse_response(event, terms.output_encoding))
+
+        conversation = Conversation(session, terms, self._backend, deliver)
+        await join(self._listen(conversation, terms, requests), conversation.run())
+        if self._draining.is_set():
+            raise Unavailable(f"the gateway is draining: reconnect with session {session.session_id}")
+
+    async def _session(self, opened: pb.ConverseOpen) -> Session:
+        match opened.WhichOneof("session"):
+            case "session_id":
+                return await self._backend.sessions.load(tenant(), opened.session_id)
+            case "new_session":
+                return await self._backend.create_session(tenant(), opened.new_session)
+            case _:
+                raise InvalidArgument("expected `session_id` or `new_session` in `open`, got neither")
+
+    async def _listen(
+        self, conversation: Conversation, terms: Terms, requests: AsyncIterator[pb.ConverseRequest]
+    ) -> None:
+        """Feed the conversation until the client closes its side or the gateway drains."""
+        heard = asyncio.ensure_future(self._feed(conversation, terms, requests))
+        drained = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait((heard, drained), return_when=asyncio.FIRST_COMPLETED)
+            if heard.done():
+                heard.result()
+        finally:
+            heard.cancel()
+            drained.cancel()
+            await asyncio.wait((heard, drained))
+        await conversation.finish()
+
+    async def _feed(
+        self, conversation: Conversation, terms: Terms, requests: AsyncIterator[pb.ConverseRequest]
+    ) -> None:
+        async for request in requests:
+            match kind_of(request):
+                case "audio":
+                    await conversation.audio(request.audio)
+                case "text":
+                    conversation.text(request.text)
+                case "commit":
+                    await conversation.commit()
+                case "cancel":
+                    cancel = request.cancel
+                    played_ms = cancel.played_ms if cancel.HasField("played_ms") else None
+                    await conversation.cancel(played_ms, cancel.turn_id)
+                case "say":
+                    await conversation.say(request.say.text, end=request.say.end)
+                case "update":
+                    await self._backend.check_change(tenant(), request.update)
+                    await conversation.update(request.update)
+                case "turn_detection":
+                    terms = replace(terms, turn_detection=turn_detection_of(request.turn_detection))
+                    conversation.listen(terms)
+                case kind:
+                    raise unexpected(kind, "a turn's message")

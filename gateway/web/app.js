@@ -1,0 +1,86 @@
+// The page, put together.
+
+import { Dock } from "./dock.js";
+import { Realtime } from "./realtime.js";
+import { SettingsSheet } from "./settings-sheet.js";
+import { Speaker } from "./speaker.js";
+import { Talk } from "./talk.js";
+import { Transcript } from "./transcript.js";
+import { VoiceSheet } from "./voice-sheet.js";
+import { credentials } from "./voices.js";
+
+const NOTICE_MS = 8000;
+
+const find = (selector) => document.querySelector(selector);
+const endpoint = new URL("v1/realtime?model=chroma-1.0", location.href);
+endpoint.protocol = endpoint.protocol.replace("http", "ws");
+
+const speaker = new Speaker();
+const talk = new Talk(new Realtime(endpoint), speaker);
+const voices = new VoiceSheet(find("#voices"));
+const settings = new SettingsSheet(find("#settings"));
+const transcript = new Transcript(find("#turns"), find("#conversation"), () => find("#voice-name").textContent);
+const dock = new Dock(find(".dock"), talk, notice);
+
+let noticeTimer = 0;
+function notice(message) {
+  const box = find("#notice");
+  box.textContent = message;
+  box.hidden = false;
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => (box.hidden = true), NOTICE_MS);
+}
+
+let outOfDate = true;
+const changed = new Set();
+talk.onError = notice;
+talk.onChange = (turn) => {
+  if (turn) changed.add(turn);
+  outOfDate = true;
+};
+
+voices.onError = notice;
+voices.onPick = (voice) => {
+  find("#voice-name").textContent = voice ? voice.name || voice.id : "Voices";
+  find("#welcome-text").textContent = voice
+    ? "Replies come as text and as speech, while they are being made. Speak again at any time to interrupt."
+    : "Replies are spoken in a cloned voice. Begin with ten seconds of yours.";
+  find("#welcome-voices").hidden = Boolean(voice);
+  talk.configure({ voice: voice?.id ?? "" });
+  if (voice && !talk.realtime.socket) talk.realtime.connect(); // without any voice there is nobody to talk to
+  outOfDate = true;
+};
+settings.onChange = (values) => {
+  talk.configure(values);
+  if (values.apiKey !== credentials.apiKey) useKey(values.apiKey);
+};
+
+function useKey(apiKey) {
+  credentials.apiKey = talk.realtime.apiKey = apiKey;
+  if (talk.realtime.socket) talk.realtime.reconnect();
+  voices.load();
+}
+
+find("#open-voices").addEventListener("click", () => voices.show());
+find("#welcome-voices").addEventListener("click", () => voices.show());
+find("#open-settings").addEventListener("click", () => settings.show());
+for (const dialog of document.querySelectorAll("dialog")) {
+  dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+}
+
+function frame() {
+  requestAnimationFrame(frame);
+  dock.animate(speaker.level);
+  if (!outOfDate) return;
+  outOfDate = false;
+  for (const turn of changed) transcript.show(turn);
+  changed.clear();
+  find("#welcome").hidden = talk.turns.length > 0;
+  find("#connection").textContent = talk.connection === "lost" ? "Connection lost. Trying again…" : "";
+  dock.show();
+}
+
+talk.configure(settings.values);
+useKey(settings.values.apiKey);
+frame();

@@ -1,0 +1,48 @@
+// The microphone as a stream of 16-bit PCM at 24 kHz.
+
+const CONSTRAINTS = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+
+/** An open microphone. `onPiece(samples, level)` gets 40 ms of Int16 samples at a time and their RMS level. */
+export class Microphone {
+  constructor(stream, context, source, node) {
+    this.stream = stream;
+    this.context = context;
+    this.source = source;
+    this.node = node;
+    this.onPiece = () => {};
+    node.port.onmessage = ({ data }) => this.onPiece(data.samples, data.level);
+  }
+
+  /** Ask for the microphone and open it. Throws an Error whose message is for people. */
+  static async open() {
+    if (!navigator.mediaDevices) {
+      throw new Error("Browsers give a microphone to HTTPS pages and to localhost only. Start with --tls.");
+    }
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: CONSTRAINTS });
+    } catch (error) {
+      throw new Error(MESSAGES[error.name] ?? `The microphone could not be opened: ${error.message}`);
+    }
+    const context = new AudioContext({ latencyHint: "interactive" });
+    await context.audioWorklet.addModule("capture-worklet.js");
+    const source = context.createMediaStreamSource(stream);
+    const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
+    source.connect(node);
+    await context.resume();
+    return new Microphone(stream, context, source, node);
+  }
+
+  async close() {
+    this.onPiece = () => {};
+    for (const track of this.stream.getTracks()) track.stop();
+    this.source.disconnect();
+    await this.context.close();
+  }
+}
+
+const MESSAGES = {
+  NotAllowedError: "The microphone is blocked for this page. Allow it in the browser's address bar.",
+  NotFoundError: "No microphone was found.",
+  NotReadableError: "The microphone is in use by another program.",
+};

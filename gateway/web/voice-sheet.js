@@ -1,0 +1,149 @@
+// The sheet of voices: pick one, delete one, clone one.
+
+import { Take } from "./take.js";
+import { cloneVoice, deleteVoice, listVoices } from "./voices.js";
+
+const KEY = "chroma-voice.voice";
+const READ_ALOUD =
+  "On a clear morning we walked along the river, talked about everything and nothing, " +
+  "and came home with cold hands and a bag full of warm bread.";
+
+/** `onPick(voice)` is called with the chosen voice, or null when there is none; `onError` when they cannot be had. */
+export class VoiceSheet {
+  constructor(dialog) {
+    this.dialog = dialog;
+    this.list = dialog.querySelector("#voice-list");
+    this.form = dialog.querySelector("#clone-form");
+    this.error = dialog.querySelector("#clone-error");
+    this.onPick = () => {};
+    this.onError = () => {};
+    this.voices = [];
+    this.take = new Take(dialog);
+    this.take.onStart = () => {
+      const transcript = this.form.elements.transcript;
+      transcript.value ||= READ_ALOUD;
+    };
+    this.take.onError = (message) => this.fail(message);
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.clone();
+    });
+    dialog.addEventListener("close", () => this.take.cancel());
+  }
+
+  get picked() {
+    const id = localStorage.getItem(KEY);
+    return this.voices.find((voice) => voice.id === id) ?? this.voices[0] ?? null;
+  }
+
+  show() {
+    this.dialog.showModal();
+    this.dialog.querySelector("#clone").open = this.voices.length === 0;
+    this.load();
+  }
+
+  /** Fetch the voices and show them. */
+  async load() {
+    try {
+      this.voices = await listVoices();
+    } catch (error) {
+      this.list.replaceChildren(note(error.message));
+      this.onError(error.message);
+      return;
+    }
+    this.render();
+    this.onPick(this.picked);
+  }
+
+  pick(voice) {
+    localStorage.setItem(KEY, voice.id);
+    this.onPick(voice);
+  }
+
+  render() {
+    const picked = this.picked;
+    const rows = this.voices.map((voice) => this.row(voice, voice === picked));
+    this.list.replaceChildren(...(rows.length ? rows : [note("No voices yet. Clone one to begin.")]));
+  }
+
+  row(voice, picked) {
+    const row = document.createElement("li");
+    const label = document.createElement("label");
+    const radio = Object.assign(document.createElement("input"), { type: "radio", name: "voice", checked: picked });
+    radio.addEventListener("change", () => this.pick(voice));
+    const name = document.createElement("strong");
+    name.textContent = voice.name || voice.id;
+    const details = document.createElement("small");
+    details.textContent = `${Number(voice.duration_s ?? 0).toFixed(1)} s · “${voice.transcript}”`;
+    details.title = voice.transcript;
+    label.append(radio, name, details);
+    const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "Delete" });
+    remove.setAttribute("aria-label", `Delete ${name.textContent}`);
+    remove.addEventListener("click", () => this.remove(voice, remove));
+    remove.addEventListener("blur", () => calm(remove));
+    row.append(label, remove);
+    return row;
+  }
+
+  /** The first press asks, the second one deletes. */
+  async remove(voice, button) {
+    if (!button.classList.contains("sure")) {
+      button.classList.add("sure");
+      button.textContent = "Delete for good?";
+      return;
+    }
+    button.disabled = true;
+    try {
+      await deleteVoice(voice.id);
+    } catch (error) {
+      this.fail(error.message);
+    }
+    await this.load();
+  }
+
+  async clone() {
+    const { name, transcript, consent } = this.form.elements;
+    const { recording, fileName } = this.take;
+    if (!recording) return this.fail("Record ten seconds or upload a file first.");
+    const submit = this.form.querySelector("[type=submit]");
+    submit.disabled = true;
+    submit.textContent = "Cloning…";
+    this.error.hidden = true;
+    try {
+      const voice = await cloneVoice({
+        name: name.value.trim(),
+        transcript: transcript.value.trim(),
+        consent: `${consent.labels[0].textContent.trim()} (ticked on the page, ${new Date().toISOString()})`,
+        recording,
+        fileName,
+      });
+      localStorage.setItem(KEY, voice.id);
+      this.form.reset();
+      this.take.forget();
+      this.form.parentElement.open = false;
+      await this.load();
+    } catch (error) {
+      this.fail(error.message);
+    } finally {
+      submit.disabled = false;
+      submit.textContent = "Clone this voice";
+    }
+  }
+
+  fail(message) {
+    this.error.textContent = message;
+    this.error.hidden = false;
+  }
+}
+
+function calm(button) {
+  button.classList.remove("sure");
+  button.textContent = "Delete";
+}
+
+function note(text) {
+  const row = document.createElement("li");
+  row.className = "none";
+  row.textContent = text;
+  return row;
+}

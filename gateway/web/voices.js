@@ -1,0 +1,38 @@
+// The voices of the server: /v1/voices.
+
+/** How the server knows the caller, where it asks for keys. */
+export const credentials = { apiKey: "" };
+
+/** All voices in order of their ids. */
+export async function listVoices() {
+  const answer = await ask("v1/voices?limit=1000");
+  return answer.data;
+}
+
+/** Enrol a voice from a recording (a Blob). */
+export function cloneVoice({ name, transcript, consent, recording, fileName }) {
+  const form = new FormData();
+  form.set("name", name);
+  form.set("transcript", transcript);
+  form.set("consent", consent);
+  form.set("file", recording, fileName);
+  return ask("v1/voices", { method: "POST", body: form });
+}
+
+/** Forget a voice for good. */
+export function deleteVoice(id) {
+  return ask(`v1/voices/${encodeURIComponent(id)}`, { method: "DELETE" });
+}
+
+async function ask(path, options = {}) {
+  const headers = credentials.apiKey ? { Authorization: `Bearer ${credentials.apiKey}` } : {};
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch {
+    throw new Error("The server cannot be reached.");
+  }
+  const answer = await response.json().catch(() => null);
+  if (!response.ok) throw new Error(answer?.error?.message ?? `The server answered ${response.status}.`);
+  return answer;
+}

@@ -1,0 +1,74 @@
+"""Client of chroma-voice: conversations, sessions and voices, without torch.
+
+async with Client("127.0.0.1:20480") as client:
+    async with client.conversation(voice="reader") as talk:
+        await talk.send_text("Please tell me how to make a taco.")
+        await talk.commit()
+        async for event in talk.reply():
+            ...
+"""
+
+from chroma_voice.client import Client
+from chroma_voice.conversation import Conversation
+from chroma_voice.errors import (
+    AlreadyExists,
+    ChromaError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+from chroma_voice.events import (
+    AudioDelta,
+    SpeechStarted,
+    SpeechStopped,
+    TextDelta,
+    Timings,
+    TurnDone,
+    TurnStarted,
+    UserTranscript,
+)
+from chroma_voice.reply import Reply
+from chroma_voice.session import Entry, Sampling, Session, SessionSettings
+from chroma_voice.sync import SyncClient, SyncConversation, SyncReply
+from chroma_voice.turn_detection import TurnDetection
+from chroma_voice.voice import Voice
+
+__all__ = [
+    "AlreadyExists",
+    "AudioDelta",
+    "ChromaError",
+    "Client",
+    "Conversation",
+    "DeadlineExceeded",
+    "Entry",
+    "FailedPrecondition",
+    "InvalidArgument",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "Reply",
+    "ResourceExhausted",
+    "Sampling",
+    "Session",
+    "SessionSettings",
+    "SpeechStarted",
+    "SpeechStopped",
+    "SyncClient",
+    "SyncConversation",
+    "SyncReply",
+    "TextDelta",
+    "Timings",
+    "TurnDetection",
+    "TurnDone",
+    "TurnStarted",
+    "Unauthenticated",
+    "Unavailable",
+    "UserTranscript",
+    "Voice",
+]

@@ -1,0 +1,164 @@
+"""`chroma-voice talk`: one question, one spoken reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from chroma_voice.cli import waterfall
+from chroma_voice.cli.gateway_address import DEFAULT_STATE, Gateway, State, find_gateway
+from chroma_voice.cli.question import Recording, read_recording
+from chroma_voice.cli.reply_view import ReplyView
+from chroma_voice.cli.up import RANDOM_WEIGHTS
+from chroma_voice.client import Client
+from chroma_voice.conversation import Conversation
+from chroma_voice.errors import ChromaError
+from chroma_voice.events import SAMPLE_RATE_HZ, AudioDelta, TextDelta, TurnDone
+from chroma_voice.session import Sampling
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A finished turn as this client saw it. `first_sound_s` and `last_sound_s` count from the commit."""
+
+    done: TurnDone
+    first_sound_s: float | None
+    last_sound_s: float | None
+
+
+def talk(
+    question: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="The question: any common audio file.")
+    ] = None,
+    voice: Annotated[str, typer.Option(help="Id of the voice that replies.")] = "",
+    out: Annotated[Path, typer.Option(help="Where the reply goes; text and picture are saved beside it.")] = Path(
+        "reply.wav"
+    ),
+    text: Annotated[str, typer.Option(help="A question as text, alone or after the recording.")] = "",
+    say: Annotated[str, typer.Option(help="No question: have the voice say this.")] = "",
+    system: Annotated[str | None, typer.Option(help="The system prompt. Default: the checkpoint's.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Most seconds of speech in the reply.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely code.")] = False,
+    temperature: Annotated[float | None, typer.Option(help="Above 0. Default: the checkpoint's.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="1 or more. Default: the checkpoint's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the voice's random numbers.")] = None,
+    gateway: Gateway = "",
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Ask one question and save the spoken reply, its text and a waterfall picture of the turn."""
+    if not voice:
+        raise typer.BadParameter("name the voice that replies: see `chroma-voice voice list`", param_hint="--voice")
+    if bool(say) == bool(question or text):
+        raise typer.BadParameter("give a recording or --text to ask, or --say alone", param_hint="QUESTION")
+    found = find_gateway(gateway, state)
+    recording = read_recording(question) if question else None
+    sampling = None
+    if greedy or temperature is not None or top_k is not None or seed is not None:
+        sampling = Sampling(greedy=greedy, temperature=temperature, top_k=top_k, seed=seed)
+
+    async def run() -> Heard:
+        async with (
+            Client(found.address) as client,
+            client.conversation(
+                voice=voice,
+                system_prompt=system,
+                sampling=sampling,
+                max_reply_s=max_seconds,
+                input_rate_hz=recording.sample_rate_hz if recording else None,
+                max_lead_s=0.0,
+            ) as conversation,
+        ):
+            await _ask(conversation, recording, text, say)
+            return await _hear(conversation, out)
+
+    if found.random_weights:
+        console.print(f"note: {RANDOM_WEIGHTS}", markup=False)
+    if recording and question:
+        console.print(f"asking {question} ({recording.duration_s:.1f} s)", markup=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    heard = asyncio.run(run())
+    _conclude(heard, out)
+
+
+async def _ask(conversation: Conversation, recording: Recording | None, text: str, say: str) -> None:
+    if say:
+        await conversation.say(say)
+        return
+    if recording:
+        await conversation.send_audio(recording.data)
+    if text:
+        await conversation.send_text(text)
+    await conversation.commit()
+
+
+async def _hear(conversation: Conversation, out: Path) -> Heard:
+    """Receive the reply, show it as it comes and save its sound to `out`."""
+    committed = time.monotonic()
+    first_sound_s = last_sound_s = None
+    with ReplyView(console) as view, _wav_file(out) as sound:
+        async for event in conversation.reply():
+            match event:
+                case TextDelta():
+                    view.add_text(event.text)
+                case AudioDelta():
+                    last_sound_s = time.monotonic() - committed
+                    first_sound_s = last_sound_s if first_sound_s is None else first_sound_s
+                    sound.writeframes(event.data)
+                    view.add_sound(event.duration_s)
+                case TurnDone():
+                    return Heard(event, first_sound_s, last_sound_s)
+    raise ChromaError("the reply ended without a result")
+
+
+def _conclude(heard: Heard, out: Path) -> None:
+    """Save text and picture and print where everything is. Raises the error of a failed turn."""
+    done = heard.done
+    if heard.first_sound_s is not None:
+        console.print(f"sound      {out} ({done.output_audio_s:.2f} s)", markup=False)
+    elif done.error:
+        out.unlink()
+    done.raise_for_error()
+    text_file = out.with_suffix(".txt")
+    text_file.write_text(done.text + "\n")
+    console.print(f"text       {text_file}", markup=False)
+    picture = out.with_suffix(".png")
+    turn = waterfall.Turn.of(done, delivered_s=heard.first_sound_s)
+    if waterfall.save_picture(turn, picture):
+        console.print(f"waterfall  {picture}", markup=False)
+    console.print()
+    for line in waterfall.text_lines(turn):
+        console.print(line, markup=False)
+    console.print()
+    if heard.first_sound_s is None or heard.last_sound_s is None:
+        console.print("an empty reply: the model ended its speech at once")
+        return
+    console.print(
+        f"first sound after {heard.first_sound_s * 1000:.0f} ms; "
+        f"{done.output_audio_s:.2f} s of speech in {heard.last_sound_s:.2f} s, "
+        f"RTF {heard.last_sound_s / done.output_audio_s:.3f}",
+        markup=False,
+    )
+    if done.speech_end not in ("eos", "given"):
+        console.print(f"the speech ended by {done.speech_end or 'interruption'}, not by its own end", markup=False)
+    if not done.recorded:
+        console.print("the turn was not recorded: the store was away", markup=False)
+
+
+@contextlib.contextmanager
+def _wav_file(path: Path) -> Iterator[wave.Wave_write]:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        yield file

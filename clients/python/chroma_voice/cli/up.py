@@ -1,0 +1,154 @@
+"""`chroma-voice up` and `chroma-voice down`: all processes on this machine, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from chroma_voice.cli.gateway_address import DEFAULT_STATE, State
+from chroma_voice.cli.screen import Screen
+from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPrecondition, Unavailable
+from chroma_voice.local import checkpoint
+from chroma_voice.local.certificate import certificate
+from chroma_voice.local.stack import Stack
+from chroma_voice.local.state import Endpoints, StateFolder
+
+RANDOM_WEIGHTS = (
+    "This checkpoint has random weights: replies are meaningless tokens and their sound is noise. "
+    "It shows the system at work, not the model. Real weights: --model FlashLabs/Chroma-4B (make demo: MODEL=...)."
+)
+
+_POLL_S = 0.1
+_STOP_TIMEOUT_S = 40.0
+
+
+def up(
+    model: Annotated[
+        str, typer.Option(envvar="CHROMA_MODEL", help="Checkpoint folder or hub id. Default: an embedded tiny one.")
+    ] = "",
+    state: State = DEFAULT_STATE,
+    device: Annotated[
+        str, typer.Option(envvar="CHROMA_DEVICE", help="torch device of the models, such as cpu or cuda:0.")
+    ] = "cpu",
+    dtype: Annotated[str, typer.Option(envvar="CHROMA_DTYPE", help="float32 or bfloat16.")] = "float32",
+    http: Annotated[
+        str,
+        typer.Option(
+            envvar="CHROMA_HTTP_LISTEN",
+            help="host:port of the page and the HTTP API, such as 0.0.0.0:8443. Default: a free port, loopback only.",
+        ),
+    ] = "",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Serve the page by HTTPS with a self-made certificate, for other machines.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once all is ready; stop with `down`.")] = False,
+) -> None:
+    """Run everything on this machine: store, codec, speech generator, reasoner, gateway. Ctrl-C stops all of it."""
+    folder = StateFolder(state)
+    if detach:
+        _detach(folder, model, device, dtype, http, tls)
+        return
+    with folder.own():
+        random_weights = not model
+        found = checkpoint.resolve(model) if model else str(checkpoint.embedded(folder.path))
+        environment = {**os.environ, "CHROMA_DEVICE": device, "CHROMA_DTYPE": dtype}
+        shown = certificate(folder.path / "tls") if tls else None
+        stack = Stack(
+            folder,
+            found,
+            random_weights=random_weights,
+            environment=environment,
+            http_listen=http,
+            certificate=shown,
+        )
+        screen = Screen(stack.names)
+
+        def announce(endpoints: Endpoints) -> None:
+            screen.all_ready(f"ready: gateway at {endpoints.gateway} (gRPC), logs in {folder.logs}")
+            screen.say(f"page:  {endpoints.page}")
+            if shown:
+                screen.say(f"Its certificate is self-made: your browser will ask. SHA-256 {shown.fingerprint}")
+            if random_weights:
+                screen.say(RANDOM_WEIGHTS)
+
+        async def run() -> None:
+            stop, hurry = asyncio.Event(), asyncio.Event()
+
+            def on_signal() -> None:
+                (hurry if stop.is_set() else stop).set()
+                screen.say("stopping" if not hurry.is_set() else "stopping now")
+
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, on_signal)
+            await stack.run(report=screen.show, announce=announce, stop=stop, hurry=hurry)
+
+        with screen:
+            asyncio.run(run())
+        screen.say("stopped")
+
+
+def down(state: State = DEFAULT_STATE) -> None:
+    """Stop what `up` runs in this state folder."""
+    console = Console(highlight=False)
+    folder = StateFolder(state)
+    pid = folder.owner()
+    if pid is None:
+        console.print(f"no chroma-voice runs in {folder.path}", markup=False)
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while folder.owner() == pid:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(f"process {pid} did not stop within {_STOP_TIMEOUT_S:.0f} s")
+        time.sleep(_POLL_S)
+    console.print("stopped", markup=False)
+
+
+def _detach(folder: StateFolder, model: str, device: str, dtype: str, http: str, tls: bool) -> None:
+    """Start another launcher in the background and follow its output until everything is ready."""
+    if (pid := folder.owner()) is not None:
+        raise FailedPrecondition(f"chroma-voice already runs in {folder.path} (process {pid})")
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    log_file = folder.logs / "up.log"
+    command = [sys.executable, "-m", "chroma_voice.cli", "up", "--state", str(folder.path)]
+    command += ["--model", model] if model else []
+    command += ["--device", device, "--dtype", dtype]
+    command += ["--http", http] if http else []
+    command += ["--tls"] if tls else []
+    with log_file.open("wb") as log:
+        launcher = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        with log_file.open(errors="replace") as output:
+            while True:
+                ended = launcher.poll() is not None
+                ready = not ended and _is_ready(folder)
+                sys.stdout.write(output.read())
+                sys.stdout.flush()
+                if ready:
+                    return
+                if ended:
+                    raise ChromaError(f"the launcher ended with status {launcher.returncode}; see {log_file}")
+                time.sleep(_POLL_S)
+    except BaseException:
+        if launcher.poll() is None:
+            launcher.terminate()
+            launcher.wait()
+        raise
+
+
+def _is_ready(folder: StateFolder) -> bool:
+    try:
+        folder.endpoints()
+    except Unavailable:
+        return False
+    return True

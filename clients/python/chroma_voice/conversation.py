@@ -1,0 +1,173 @@
+"""One Converse call: the user's turns in, spoken replies out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Literal, Self
+
+import grpc.aio
+
+from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc
+from chroma_voice.backoff import Backoff
+from chroma_voice.errors import ChromaError, from_rpc_error
+from chroma_voice.events import Event, event_from_proto
+from chroma_voice.reply import Reply
+from chroma_voice.session import Session, SessionSettings
+from chroma_voice.turn_detection import TurnDetection, detection_to_proto
+
+Encoding = Literal["s16le", "f32le"]
+
+_ENCODINGS: dict[Encoding, audio_pb2.AudioEncoding.ValueType] = {
+    "s16le": audio_pb2.AUDIO_ENCODING_PCM_S16LE,
+    "f32le": audio_pb2.AUDIO_ENCODING_PCM_F32LE,
+}
+_MESSAGE_BYTES = 32_768
+"""Audio travels in pieces of this size: far below any message limit, and a whole number of samples."""
+
+Metadata = tuple[tuple[str, str], ...]
+Call = grpc.aio.StreamStreamCall[dialogue_pb2.ConverseRequest, dialogue_pb2.ConverseResponse]
+
+
+class Conversation:
+    """A live conversation. Make it with `Client.conversation` and use it as an async context manager.
+
+    Entering opens the call, again while the server is away or full, and sets `session`. Leaving ends the conversation:
+    cleanly when the body ended, else by cancelling the call, which frees everything on the server within one step. A
+    lost or refused call raises the `ChromaError` behind it from whatever was waiting. One task may send while another
+    reads.
+    """
+
+    session: Session
+
+    def __init__(
+        self,
+        stub: dialogue_pb2_grpc.DialogueServiceAsyncStub,
+        *,
+        settings: SessionSettings,
+        session_id: str,
+        input_rate_hz: int | None,
+        input_encoding: Encoding,
+        max_lead_s: float | None,
+        turn_detection: TurnDetection | None,
+        transcribe: bool,
+        text_only: bool,
+        backoff: Backoff,
+        metadata: Metadata,
+    ) -> None:
+        self._stub = stub
+        self._metadata = metadata
+        self._backoff = backoff
+        self._call: Call | None = None
+        self._open = dialogue_pb2.ConverseOpen(max_lead_s=max_lead_s, transcribe=transcribe, text_only=text_only)
+        if turn_detection is not None:
+            self._open.turn_detection.CopyFrom(turn_detection.to_proto())
+        if session_id:
+            self._open.session_id = session_id
+        else:
+            self._open.new_session.CopyFrom(settings.to_proto())
+        if input_rate_hz is not None:
+            self._open.input_format.encoding = _ENCODINGS[input_encoding]
+            self._open.input_format.sample_rate_hz = input_rate_hz
+
+    async def __aenter__(self) -> Self:
+        await self._backoff.run(self._start)
+        return self
+
+    async def _start(self) -> None:
+        self._call = self._stub.Converse(metadata=self._metadata)
+        try:
+            await self._send(dialogue_pb2.ConverseRequest(open=self._open))
+            response = await self._receive()
+        except BaseException:
+            self._call.cancel()
+            raise
+        if response is None or response.WhichOneof("response") != "opened":
+            self._call.cancel()
+            raise ChromaError(f"expected `opened` as the first message of the conversation, got {response}")
+        self.session = Session.from_proto(response.opened.session)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call = self._running
+        try:
+            if kind is None and not call.done():
+                await call.done_writing()
+                while await self._receive() is not None:
+                    pass
+        finally:
+            call.cancel()
+
+    async def send_audio(self, data: bytes) -> None:
+        """Send the user's sound, mono PCM in the encoding and rate given at the start, as it is recorded."""
+        for start in range(0, len(data), _MESSAGE_BYTES):
+            await self._send(dialogue_pb2.ConverseRequest(audio=data[start : start + _MESSAGE_BYTES]))
+
+    async def send_text(self, text: str) -> None:
+        """Send a text part of the user's turn."""
+        await self._send(dialogue_pb2.ConverseRequest(text=text))
+
+    async def commit(self) -> None:
+        """End the user's turn: the reply starts, and one that still runs is interrupted."""
+        await self._send(dialogue_pb2.ConverseRequest(commit=dialogue_pb2.CommitTurn()))
+
+    async def say(self, text: str, *, end: bool = True) -> None:
+        """Have the session's voice speak `text`; with `end` unset more pieces follow."""
+        await self._send(dialogue_pb2.ConverseRequest(say=dialogue_pb2.Say(text=text, end=end)))
+
+    async def cancel(self, *, played_s: float | None = None) -> None:
+        """Interrupt the running reply, of which `played_s` seconds were played, or drop uncommitted input."""
+        cancel = dialogue_pb2.CancelTurn(played_ms=None if played_s is None else round(played_s * 1000))
+        await self._send(dialogue_pb2.ConverseRequest(cancel=cancel))
+
+    async def update(self, settings: SessionSettings) -> None:
+        """Change settings from the next turn on; None and an empty voice keep what is."""
+        await self._send(dialogue_pb2.ConverseRequest(update=settings.to_proto()))
+
+    async def detect_turns(self, detection: TurnDetection | None) -> None:
+        """Other turn detection from here on; None: none, the caller commits."""
+        await self._send(dialogue_pb2.ConverseRequest(turn_detection=detection_to_proto(detection)))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """All events until the conversation ends."""
+        while (event := await self._event()) is not None:
+            yield event
+
+    def reply(self) -> Reply:
+        """The next turn: `async for event in talk.reply()`, or its `text()` and `audio()`."""
+        return Reply(self._event)
+
+    @property
+    def _running(self) -> Call:
+        if self._call is None:
+            raise RuntimeError("enter the conversation first: `async with client.conversation(...) as talk`")
+        return self._call
+
+    async def _send(self, request: dialogue_pb2.ConverseRequest) -> None:
+        call = self._running
+        try:
+            await call.write(request)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        except asyncio.InvalidStateError:
+            # The call is over: reading it tells why.
+            while await self._receive() is not None:
+                pass
+            raise ChromaError("the server ended the conversation", status="CANCELLED") from None
+
+    async def _event(self) -> Event | None:
+        """The next event; None when the conversation ended well."""
+        while (response := await self._receive()) is not None:
+            if (event := event_from_proto(response)) is not None:
+                return event
+        return None
+
+    async def _receive(self) -> dialogue_pb2.ConverseResponse | None:
+        """The next message; None when the server ended the conversation well."""
+        try:
+            response = await self._running.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return response if isinstance(response, dialogue_pb2.ConverseResponse) else None

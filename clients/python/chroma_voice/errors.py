@@ -1,0 +1,137 @@
+"""What can go wrong for a caller, with the gRPC status behind each.
+
+ChromaError              any other status     the server failed, or a bug
+|- InvalidArgument       INVALID_ARGUMENT     the request is wrong: fix it
+|- OutOfRange            OUT_OF_RANGE         past a stated limit
+|- NotFound              NOT_FOUND            no such voice or session
+|- AlreadyExists         ALREADY_EXISTS       the voice id is taken
+|- FailedPrecondition    FAILED_PRECONDITION  the server's state forbids it
+|- ResourceExhausted     RESOURCE_EXHAUSTED   full: retry after `retry_after_s`
+|- DeadlineExceeded      DEADLINE_EXCEEDED    slow: a time limit passed
+|- Unavailable           UNAVAILABLE          away for now: retry with backoff
+|- Unauthenticated       UNAUTHENTICATED      no valid credentials
+`- PermissionDenied      PERMISSION_DENIED    not allowed
+"""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+
+RETRY_AFTER_TRAILER = "retry-after-ms"
+
+
+class ChromaError(Exception):
+    """Root of the tree. `status` is the name of the gRPC status, `retry_after_s` when a retry is worth it, if known."""
+
+    status = "INTERNAL"
+
+    def __init__(self, message: str, *, status: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status or self.status
+        self.retry_after_s = retry_after_s
+
+
+class InvalidArgument(ChromaError):
+    """The request is wrong whatever the state of the server."""
+
+    status = "INVALID_ARGUMENT"
+
+
+class OutOfRange(ChromaError):
+    """The request goes past a stated limit."""
+
+    status = "OUT_OF_RANGE"
+
+
+class NotFound(ChromaError):
+    """No such voice or session."""
+
+    status = "NOT_FOUND"
+
+
+class AlreadyExists(ChromaError):
+    """The voice id is taken."""
+
+    status = "ALREADY_EXISTS"
+
+
+class FailedPrecondition(ChromaError):
+    """The server's state forbids the request."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class ResourceExhausted(ChromaError):
+    """The server is full."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+
+class DeadlineExceeded(ChromaError):
+    """A time limit passed."""
+
+    status = "DEADLINE_EXCEEDED"
+
+
+class Unavailable(ChromaError):
+    """The server, or a part of it, is away for now."""
+
+    status = "UNAVAILABLE"
+
+
+class Unauthenticated(ChromaError):
+    """The call carried no valid credentials."""
+
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ChromaError):
+    """The credentials do not allow this."""
+
+    status = "PERMISSION_DENIED"
+
+
+LEAVES: dict[str, type[ChromaError]] = {
+    leaf.status: leaf
+    for leaf in (
+        InvalidArgument,
+        OutOfRange,
+        NotFound,
+        AlreadyExists,
+        FailedPrecondition,
+        ResourceExhausted,
+        DeadlineExceeded,
+        Unavailable,
+        Unauthenticated,
+        PermissionDenied,
+    )
+}
+
+
+def from_status(status: str, message: str, *, retry_after_s: float | None = None) -> ChromaError:
+    """The error for a gRPC status name; `ChromaError` itself for a status without a leaf."""
+    return LEAVES.get(status, ChromaError)(message, status=status, retry_after_s=retry_after_s)
+
+
+def from_code(code: int, message: str, *, retry_after_s: float | None = None) -> ChromaError:
+    """The error for a canonical gRPC status number, such as 14 for UNAVAILABLE."""
+    names = {int(status.value[0]): status.name for status in grpc.StatusCode}
+    return from_status(names.get(code, "UNKNOWN"), message, retry_after_s=retry_after_s)
+
+
+_WROTE_TO_ENDED_CALL = "Internal error from Core"
+"""What grpcio's asyncio client says, as INTERNAL, when its write meets the end of a call (grpc/grpc#36066)."""
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> ChromaError:
+    """The error behind a failed call, with the server's retry hint when it sent one."""
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WROTE_TO_ENDED_CALL:
+        return Unavailable("the server ended the call while it was written to: connect again, with the session's id")
+    hints = [value for key, value in error.trailing_metadata() or () if key == RETRY_AFTER_TRAILER]
+    try:
+        retry_after_s = float(hints[0]) / 1000 if hints else None
+    except ValueError:
+        retry_after_s = None
+    return from_status(error.code().name, error.details() or error.code().name, retry_after_s=retry_after_s)

@@ -1,0 +1,186 @@
+"""What a conversation tells its caller, in the order in which a turn tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chroma.v1 import dialogue_pb2, reasoner_pb2
+from chroma_voice.errors import ChromaError, from_code
+
+SAMPLE_RATE_HZ = 24_000
+"""Rate of all reply audio."""
+
+
+@dataclass(frozen=True)
+class SpeechStarted:
+    """Speech of the user began `audio_s` into the stream of sound, with turn detection."""
+
+    turn_id: str
+    audio_s: float
+
+
+@dataclass(frozen=True)
+class SpeechStopped:
+    """Speech of the user ended `audio_s` into the stream of sound, with turn detection."""
+
+    turn_id: str
+    audio_s: float
+
+
+@dataclass(frozen=True)
+class UserTranscript:
+    """What the user said in a turn, after its `TurnDone`; with `error` why that is not known."""
+
+    turn_id: str
+    text: str
+    error: ChromaError | None
+
+
+@dataclass(frozen=True)
+class TurnStarted:
+    """A turn was committed and its reply is on the way."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """A piece of the reply's text; its speech starts `audio_offset_s` into the reply's audio."""
+
+    turn_id: str
+    text: str
+    audio_offset_s: float
+
+
+@dataclass(frozen=True)
+class AudioDelta:
+    """A piece of the reply's sound: 16-bit little-endian mono PCM at 24 kHz, from sample `first_sample` on."""
+
+    turn_id: str
+    first_sample: int
+    data: bytes
+
+    @property
+    def samples(self) -> NDArray[np.int16]:
+        """The samples, [S]."""
+        return np.frombuffer(self.data, dtype="<i2")
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound."""
+        return len(self.data) / 2 / SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Timings:
+    """When things happened, in seconds since the turn's commit by the gateway's clock. None: it did not happen."""
+
+    heard_s: float | None = None
+    first_thought_s: float | None = None
+    first_frame_s: float | None = None
+    first_audio_s: float | None = None
+    last_thought_s: float | None = None
+    last_frame_s: float | None = None
+    last_audio_s: float | None = None
+
+    @classmethod
+    def from_proto(cls, timings: dialogue_pb2.TurnTimings) -> Timings:
+        """From the wire message."""
+        return cls(**{field.name: value for field, value in timings.ListFields()})
+
+
+Outcome = Literal["completed", "interrupted", "failed"]
+
+_OUTCOMES: dict[int, Outcome] = {
+    dialogue_pb2.TURN_OUTCOME_COMPLETED: "completed",
+    dialogue_pb2.TURN_OUTCOME_INTERRUPTED: "interrupted",
+    dialogue_pb2.TURN_OUTCOME_FAILED: "failed",
+}
+
+
+@dataclass(frozen=True)
+class TurnDone:
+    """How a turn ended. `error` is set when it failed; `speech_end` is "eos", "limit", "positions", "given" or ""."""
+
+    turn_id: str
+    outcome: Outcome
+    error: ChromaError | None
+    recorded: bool
+    text: str
+    heard_text: str
+    input_audio_s: float
+    output_audio_s: float
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    speech_end: str
+    speech_restarts: int
+    dropped_turns: int
+    timings: Timings
+
+    def raise_for_error(self) -> None:
+        """Raise the error of a failed turn; nothing otherwise."""
+        if self.error is not None:
+            raise self.error
+
+    @classmethod
+    def from_proto(cls, done: dialogue_pb2.TurnDone) -> TurnDone:
+        """From the wire message."""
+        outcome = _OUTCOMES.get(done.outcome, "failed")
+        error = None
+        if outcome == "failed":
+            error = _error_of(done.error)
+        speech_end = reasoner_pb2.EndReason.Name(done.speech_end).removeprefix("END_REASON_").lower()
+        return cls(
+            turn_id=done.turn_id,
+            outcome=outcome,
+            error=error,
+            recorded=done.recorded,
+            text=done.text,
+            heard_text=done.heard_text,
+            input_audio_s=done.input_audio_s,
+            output_audio_s=done.output_audio_s,
+            input_tokens=done.input_tokens,
+            cached_tokens=done.cached_tokens,
+            output_tokens=done.output_tokens,
+            speech_end="" if speech_end == "unspecified" else speech_end,
+            speech_restarts=done.speech_restarts,
+            dropped_turns=done.dropped_turns,
+            timings=Timings.from_proto(done.timings),
+        )
+
+
+Event = SpeechStarted | SpeechStopped | TurnStarted | TextDelta | AudioDelta | TurnDone | UserTranscript
+
+
+def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
+    """The event of a wire message; None for a message that is no event of a turn, or one this client is too old for."""
+    match response.WhichOneof("response"):
+        case "turn_started":
+            return TurnStarted(response.turn_started.turn_id)
+        case "text":
+            delta = response.text
+            return TextDelta(delta.turn_id, delta.text, delta.audio_offset_ms / 1000)
+        case "audio":
+            audio = response.audio
+            return AudioDelta(audio.turn_id, audio.pcm.first_sample, audio.pcm.data)
+        case "turn_done":
+            return TurnDone.from_proto(response.turn_done)
+        case "speech_started":
+            return SpeechStarted(response.speech_started.turn_id, response.speech_started.audio_ms / 1000)
+        case "speech_stopped":
+            return SpeechStopped(response.speech_stopped.turn_id, response.speech_stopped.audio_ms / 1000)
+        case "user_transcript":
+            said = response.user_transcript
+            return UserTranscript(said.turn_id, said.text, _error_of(said.error) if said.HasField("error") else None)
+        case _:
+            return None
+
+
+def _error_of(error: dialogue_pb2.TurnError) -> ChromaError:
+    retry_after_s = error.retry_after_s if error.HasField("retry_after_s") else None
+    return from_code(error.code, error.message, retry_after_s=retry_after_s)

@@ -1,0 +1,24 @@
+"""Asking a gRPC server whether it serves."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_CHECK_TIMEOUT_S = 2.0
+
+
+async def is_serving(address: str) -> bool:
+    """Whether the server at `address` answers SERVING for itself as a whole; False also when none answers.
+
+    Each question dials anew: a kept channel would wait longer and longer before it finds a server that just came up.
+    """
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(  # pyright: ignore[reportAttributeAccessIssue]
+                health_pb2.HealthCheckRequest(), timeout=_CHECK_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError:
+            return False
+    return answer.status == health_pb2.HealthCheckResponse.SERVING

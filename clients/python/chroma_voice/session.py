@@ -1,0 +1,96 @@
+"""A session: a conversation's memory, its settings and its recorded entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from chroma.v1 import dialogue_pb2, speech_gen_pb2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn; None leaves the checkpoint's default. `greedy` overrides the rest."""
+
+    greedy: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    def to_proto(self) -> speech_gen_pb2.Sampling:
+        """As the wire message."""
+        return speech_gen_pb2.Sampling(
+            greedy=self.greedy,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """Settings of a session. None leaves the server's default, or the present value in an update."""
+
+    voice: str = ""
+    system_prompt: str | None = None
+    sampling: Sampling | None = None
+    max_reply_s: float | None = None
+
+    def to_proto(self) -> dialogue_pb2.SessionConfig:
+        """As the wire message."""
+        return dialogue_pb2.SessionConfig(
+            voice_id=self.voice,
+            system_prompt=self.system_prompt,
+            sampling=None if self.sampling is None else self.sampling.to_proto(),
+            max_reply_s=self.max_reply_s,
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recorded entry. `heard_text` is the part of an interrupted reply that was heard, an upper bound."""
+
+    speaker: Literal["user", "assistant"]
+    turn_id: str
+    text: str
+    heard_text: str
+    audio_s: float
+
+
+@dataclass(frozen=True)
+class Session:
+    """A conversation's memory, oldest entry first. `dropped_turns` counts older turns no longer kept."""
+
+    session_id: str
+    voice: str
+    system_prompt: str | None
+    entries: tuple[Entry, ...]
+    dropped_turns: int
+    created: datetime
+    expires: datetime
+
+    @classmethod
+    def from_proto(cls, session: dialogue_pb2.Session) -> Session:
+        """From the wire message."""
+        config = session.config
+        return cls(
+            session_id=session.session_id,
+            voice=config.voice_id,
+            system_prompt=config.system_prompt if config.HasField("system_prompt") else None,
+            entries=tuple(
+                Entry(
+                    speaker="user" if entry.speaker == dialogue_pb2.SPEAKER_USER else "assistant",
+                    turn_id=entry.turn_id,
+                    text=entry.text,
+                    heard_text=entry.heard_text,
+                    audio_s=entry.audio_s,
+                )
+                for entry in session.entries
+            ),
+            dropped_turns=session.dropped_turns,
+            created=session.create_time.ToDatetime(tzinfo=UTC),
+            expires=session.expire_time.ToDatetime(tzinfo=UTC),
+        )

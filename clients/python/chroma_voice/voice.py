@@ -1,0 +1,32 @@
+"""An enrolled voice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chroma.v1 import dialogue_pb2
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A voice to speak with. `duration_s` is the recording's length, `consent` what its speaker agreed to."""
+
+    voice_id: str
+    display_name: str
+    transcript: str
+    duration_s: float
+    created: datetime
+    consent: str
+
+    @classmethod
+    def from_proto(cls, voice: dialogue_pb2.Voice) -> Voice:
+        """From the wire message."""
+        return cls(
+            voice_id=voice.voice_id,
+            display_name=voice.display_name,
+            transcript=voice.transcript,
+            duration_s=voice.duration_s,
+            created=voice.create_time.ToDatetime(tzinfo=UTC),
+            consent=voice.consent,
+        )

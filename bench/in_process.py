@@ -1,0 +1,162 @@
+"""Thinker, speech generator and codec behind one engine thread, and turns spoken through them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.one_device import OneDevice
+from bench.workload import Clock, Session
+from services.codec.model.mimi import Mimi
+from services.codec.runner import CodecRunner, Decode
+from services.reasoner.messages import Audio, Commit, Text, Thought, TurnOpen
+from services.reasoner.model.prompt import Piece
+from services.reasoner.model.weights import load_thinker
+from services.reasoner.runner import ThinkRunner
+from services.runtime import engine as runtime
+from services.runtime.checkpoint import Checkpoint
+from services.runtime.config import ChromaConfig
+from services.runtime.paged_kv import PagedKV
+from services.runtime.tokenizer import Tokenizer
+from services.speech_gen.model.generator import Thought as SpokenThought
+from services.speech_gen.model.sampling import Sampling
+from services.speech_gen.model.speech import Frame, SpeechRequest
+from services.speech_gen.model.voice import VoicePrompt, enroll
+from services.speech_gen.model.weights import load_generator
+from services.speech_gen.runner import SpeechRunner
+
+THINKER_POSITIONS = 2048
+
+
+@dataclass
+class EngineTurn:
+    """What one turn gave. Times are seconds from the moment both streams were asked for."""
+
+    frames: list[tuple[int, ...]] = field(default_factory=list)
+    frame_s: list[float] = field(default_factory=list)
+    reply: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FixedPrompt:
+    """A prompt given as token ids. As with any prompt, rows are still to come when the user's turn is complete."""
+
+    ids: list[int]
+
+    def opening(self) -> list[Piece]:
+        """All but the last."""
+        return [self.ids[:-1]]
+
+    def text(self, text: str, /) -> list[Piece]:
+        """Nothing: what the user says is among the ids."""
+        return []
+
+    def begin_audio(self) -> list[Piece]:
+        """Nothing."""
+        return []
+
+    end_audio = begin_audio
+
+    def close(self) -> list[Piece]:
+        """The last."""
+        return [self.ids[-1:]]
+
+
+class InProcess:
+    """Both engines of one checkpoint for `slots` conversations on `device`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        slots: int,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._clock = clock
+        self.config = ChromaConfig.from_dict(checkpoint.config)
+        thinker = load_thinker(checkpoint, dtype=dtype, device=device)
+        page_size = 16
+        kv = PagedKV(
+            thinker.config,
+            slots=slots,
+            pages=slots * THINKER_POSITIONS // page_size,
+            page_size=page_size,
+            dtype=dtype,
+            device=device,
+            max_positions=THINKER_POSITIONS,
+        )
+        self.generator = load_generator(checkpoint, slots=slots, dtype=dtype, device=device)
+        self.think = ThinkRunner(thinker, Tokenizer.from_checkpoint(checkpoint), kv, max_thoughts=THINKER_POSITIONS)
+        self.speech = SpeechRunner(self.generator)
+        self.mimi = Mimi.load(checkpoint, device=device)
+        self.codec = CodecRunner(self.mimi, decode_slots=slots)
+
+    def warm_up(self) -> None:
+        """What each service does before it reports that it serves."""
+        for runner in (self.think, self.speech, self.codec):
+            runner.warm_up()
+
+    def voice(self, session: Session) -> VoicePrompt:
+        """Enroll the session's recording."""
+        codes = self.mimi.encode(session.recording.numpy())
+        return enroll(self.generator.backbone, self.config.tokens, codes.astype(np.int64), session.transcript)
+
+    def forget_voices(self) -> None:
+        """Drop the prompts that no stream uses: the next turn of their voices prefills them again."""
+        while self.speech.shared_prompts.evict_one():
+            pass
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[runtime.Engine[Any, Any, Any, Any]]:
+        """The engine thread over both models."""
+        runner = OneDevice({TurnOpen: self.think, SpeechRequest: self.speech, Decode: self.codec})
+        engine: runtime.Engine[Any, Any, Any, Any] = runtime.Engine("bench", runner)
+        engine.start()
+        try:
+            yield engine
+        finally:
+            engine.stop()
+
+    async def turn(
+        self,
+        engine: runtime.Engine[Any, Any, Any, Any],
+        voice: VoicePrompt,
+        conversation: list[int],
+        max_frames: int,
+        *,
+        question: torch.Tensor | None = None,
+        max_lead_s: float | None = None,
+    ) -> EngineTurn:
+        """One reply to `conversation` and a spoken `question` [S] at 16 kHz after it; greedy, until `max_frames`."""
+        turn, started_s = EngineTurn(), self._clock()
+        thoughts = (max_frames + 1) // 2
+        asked = TurnOpen(FixedPrompt(conversation), max_thoughts=thoughts, keeps_rows=True)
+        wanted = SpeechRequest(voice, Sampling(greedy=True), max_frames, max_lead_s)
+        async with engine.open(asked) as thinking, engine.open(wanted) as speaking:
+
+            async def hand_over() -> None:
+                await thinking.feed(Text("as given") if question is None else Audio(question))
+                await thinking.feed(Commit())
+                thinking.finish()
+                async for output in thinking:
+                    if isinstance(output, Thought):
+                        turn.reply.append(output.token_id)
+                        await speaking.feed(SpokenThought(output.token_id, output.hidden, output.last))
+                speaking.finish()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(hand_over())
+                async for output in speaking:
+                    if isinstance(output, Frame):
+                        turn.frames.append(output.codes)
+                        turn.frame_s.append(self._clock() - started_s)
+        return turn

@@ -1,0 +1,148 @@
+"""A few frames of a turn at full size through the real services: does it run here, in how much memory, how fast?
+
+    python bench/smoke_full.py [--preset full] [--frames 10] [--state state/smoke]
+
+Writes the preset with random bfloat16 weights once (about 10.5 GB for `full`), starts all processes, enrols a voice,
+asks a recorded question and prints one JSON line: peak memory of each process and of all together, seconds to the
+first sound, seconds a frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from chroma_voice import Client, Sampling, TurnDone
+from chroma_voice.local.state import StateFolder
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+VOICE = "smoke"
+VOICE_FILE = SAMPLES / "utterance_librivox_3s.wav"
+VOICE_TRANSCRIPT = "He was not an ill disposed young man."
+QUESTION = SAMPLES / "question_make_taco.wav"
+FRAME_S = 0.08
+PATIENCE_S = 1800
+SAMPLING = Sampling(seed=1)
+SETTINGS = {
+    "CHROMA_SLOTS": "1",
+    "CHROMA_ENCODE_SLOTS": "1",
+    "CHROMA_THREADS": str(os.cpu_count() or 1),
+    "CHROMA_MAX_POSITIONS": "1024",
+    "CHROMA_TURN_LIMIT_S": str(PATIENCE_S),
+    "CHROMA_STAGE_PATIENCE_S": str(PATIENCE_S),
+}
+"""One stream, every core, and the patience that full size needs on a small machine."""
+
+
+class MemoryWatch(threading.Thread):
+    """Samples what the processes hold together: proportional set size, in which a shared page counts once."""
+
+    def __init__(self, pids: list[int]) -> None:
+        super().__init__(daemon=True)
+        self.peak_bytes = 0
+        self._pids = pids
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Sample twice a second, and once more at the end."""
+        over = False
+        while not over:
+            over = self._over.wait(0.5)
+            self.peak_bytes = max(self.peak_bytes, sum(_status_bytes(pid, "smaps_rollup", "Pss") for pid in self._pids))
+
+    def end(self) -> int:
+        """Stop sampling; the peak in bytes."""
+        self._over.set()
+        self.join()
+        return self.peak_bytes
+
+
+def main() -> int:
+    """Run it. The exit status is not 0 when the turn did not complete."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="full")
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--state", type=Path, default=Path("state/smoke"))
+    options = parser.parse_args()
+    checkpoint = options.state / "checkpoints" / options.preset
+    if not checkpoint.exists():
+        draft = checkpoint.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        _run("checkpoint", "new", options.preset, draft, "--dtype", "bfloat16", "--endless")
+        draft.rename(checkpoint)
+    _run("up", "--detach", "--state", options.state, "--model", checkpoint, "--dtype", "bfloat16")
+    try:
+        report = asyncio.run(_turn(StateFolder(options.state), options.frames))
+    finally:
+        _run("down", "--state", options.state)
+    print(json.dumps({"preset": options.preset, **report}))
+    return 0 if report["outcome"] == "completed" and report["frames"] == options.frames else 1
+
+
+async def _turn(folder: StateFolder, frames: int) -> dict[str, Any]:
+    endpoints = folder.endpoints()
+    watch = MemoryWatch(list(endpoints.pids.values()))
+    watch.start()
+    samples, sample_rate_hz = soundfile.read(QUESTION, dtype="int16")
+    async with Client(endpoints.gateway, timeout_s=PATIENCE_S) as client:
+        if VOICE not in [voice.voice_id async for voice in client.list_voices()]:
+            await client.create_voice(
+                VOICE,
+                audio_file=VOICE_FILE.read_bytes(),
+                transcript=VOICE_TRANSCRIPT,
+                consent="public-domain recording",
+            )
+        async with client.conversation(
+            voice=VOICE,
+            sampling=SAMPLING,
+            max_reply_s=frames * FRAME_S,
+            input_rate_hz=sample_rate_hz,
+            max_lead_s=0.0,
+        ) as talk:
+            await talk.send_audio(samples.tobytes())
+            await talk.commit()
+            done = [event async for event in talk.reply()][-1]
+    peak_bytes = watch.end()
+    assert isinstance(done, TurnDone)
+    spoken = round(done.output_audio_s / FRAME_S)
+    first_s, last_s = done.timings.first_frame_s, done.timings.last_frame_s
+    peaks = {name: _status_bytes(pid, "status", "VmHWM") for name, pid in endpoints.pids.items()}
+    return {
+        "outcome": done.outcome,
+        "error": str(done.error or ""),
+        "frames": spoken,
+        "heard_s": done.timings.heard_s,
+        "first_sound_s": done.timings.first_audio_s,
+        "seconds_a_frame": (last_s - first_s) / (spoken - 1) if first_s and last_s and spoken > 1 else None,
+        "peak_gb_together": round(peak_bytes / 1e9, 2),
+        "peak_resident_gb": {name: round(peak / 1e9, 2) for name, peak in peaks.items()},
+    }
+
+
+def _status_bytes(pid: int, file: str, field: str) -> int:
+    """A field of /proc/PID/FILE, in bytes; 0 for a process that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def _run(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "chroma_voice.cli", *map(str, arguments)]
+    subprocess.run(command, check=True, env={**os.environ, **SETTINGS})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,163 @@
+"""What one step of each model takes by the streams in it, and the least it can take: the bytes that it must read."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from bench.in_process import InProcess
+from services.codec.model.streams import StreamState
+from services.common.audio import CODEBOOKS
+from services.runtime.checkpoint import Checkpoint
+from services.runtime.paged_kv import PagedKV
+from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.sampling import Sampling
+
+SCRATCH_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """`ms` a step of `width` streams, and `floor_ms`: weights and the streams' keys and values, at the copy rate."""
+
+    width: int
+    ms: float
+    floor_ms: float
+
+
+def copy_rate(device: str) -> float:
+    """Bytes a second that the device moves, read and written counted."""
+    size_bytes = SCRATCH_BYTES if device.startswith("cuda") else SCRATCH_BYTES // 8
+    source = torch.zeros(size_bytes // 4, device=device)
+    target = torch.empty_like(source)
+    seconds = _median_s(lambda: target.copy_(source), device)
+    return 2 * size_bytes / seconds
+
+
+def thinker_steps(
+    ours: InProcess, weight_bytes: int, rate: float, widths: Sequence[int], context: int
+) -> list[StepCost]:
+    """One more thought for each of `width` turns of `context` rows."""
+    thinker, kv = ours.think.thinker, ours.think.kv
+    ids = [0]
+
+    def step(slots: list[int]) -> None:
+        hidden = thinker.forward(thinker.embed(ids * len(slots)), kv.plan(slots, [1] * len(slots)))
+        thinker.choose(hidden)
+
+    costs: list[StepCost] = []
+    for width in widths:
+        slots = _slots_with_context(
+            kv, width, context, lambda rows, slot: thinker.forward(rows, kv.plan([slot], [len(rows)]))
+        )
+        seconds = _median_s(partial(step, slots), str(thinker.stack.device))
+        _close(kv, slots)
+        costs.append(StepCost(width, seconds * 1e3, _floor_ms(weight_bytes, kv, width * context, rate)))
+    return costs
+
+
+def speech_steps(
+    ours: InProcess, weight_bytes: int, rate: float, widths: Sequence[int], context: int
+) -> list[StepCost]:
+    """A frame of each of `width` streams of `context` rows; every second one takes a thought, as in speech."""
+    generator = ours.generator
+    kv = generator.kv
+    thought = Thought(0, generator.backbone.text_table[0])
+
+    def two_frames(slots: list[int]) -> None:
+        half = len(slots) // 2
+        for alone, fed in ((slots[:half], slots[half:]), (slots[half:], slots[:half])):
+            generator.frame(alone, fed, [thought] * len(fed))
+
+    costs: list[StepCost] = []
+    for width in widths:
+        slots = [generator.open(Sampling()) for _ in range(width)]
+        _fill(slots, context, generator.backbone.text_table, lambda rows, slot: generator.prefill([slot], [rows]))
+        seconds = _median_s(partial(two_frames, slots), str(generator.backbone.stack.device)) / 2
+        for slot in slots:
+            generator.close(slot)
+        costs.append(StepCost(width, seconds * 1e3, _floor_ms(weight_bytes, kv, width * context, rate)))
+    return costs
+
+
+def codec_steps(ours: InProcess, weight_bytes: int, rate: float, widths: Sequence[int]) -> list[StepCost]:
+    """One frame of sound for each of `width` streams with a full window."""
+    decoder, device = ours.mimi.decoder, str(ours.mimi.device)
+    costs: list[StepCost] = []
+    for width in widths:
+        state = decoder.new_state(width, 1)
+        codes = torch.zeros(width, 1, CODEBOOKS, dtype=torch.int64, device=device)
+        slots = torch.arange(width, device=device)
+        seconds = _median_s(partial(decoder.step, codes, slots, state), device)
+        read_bytes = weight_bytes + _state_bytes(state)
+        costs.append(StepCost(width, seconds * 1e3, read_bytes / rate * 1e3))
+    return costs
+
+
+def weight_bytes(checkpoint: Checkpoint, *prefixes: str, size: int) -> int:
+    """Bytes of the tensors below `prefixes`, `size` each value."""
+    return sum(math.prod(checkpoint.shape(name)) * size for prefix in prefixes for name in checkpoint.names(prefix))
+
+
+def row_bytes(kv: PagedKV) -> int:
+    """Bytes of one row's keys and values in all layers."""
+    config = kv.config
+    return 2 * config.layers * config.kv_heads * config.head_dim * kv.k.element_size()
+
+
+def stream_bytes(ours: InProcess, context: int) -> dict[str, int]:
+    """What one conversation with `context` rows holds on the device, part by part."""
+    window = ours.mimi.decoder.new_state(1, 1)
+    return {
+        "thinker": context * row_bytes(ours.think.kv),
+        "backbone": context * row_bytes(ours.generator.kv),
+        "codec": _state_bytes(window),
+    }
+
+
+def _state_bytes(state: StreamState) -> int:
+    return sum(t.numel() * t.element_size() for t in (state.tails, state.window.keys_values))
+
+
+def _floor_ms(weights: int, kv: PagedKV, rows: int, rate: float) -> float:
+    return (weights + rows * row_bytes(kv)) / rate * 1e3
+
+
+def _slots_with_context(
+    kv: PagedKV, width: int, context: int, prefill: Callable[[torch.Tensor, int], object]
+) -> list[int]:
+    slots = [kv.open() for _ in range(width)]
+    rows = torch.zeros(1, kv.config.width, dtype=kv.k.dtype, device=kv.k.device)
+    _fill(slots, context, rows, prefill)
+    return slots
+
+
+def _fill(slots: list[int], context: int, table: torch.Tensor, prefill: Callable[[torch.Tensor, int], object]) -> None:
+    """Any rows will do: times do not depend on them."""
+    rows = table[:1].expand(context, -1).contiguous()
+    for slot in slots:
+        for chunk in rows.split(256):
+            prefill(chunk, slot)
+
+
+def _close(kv: PagedKV, slots: list[int]) -> None:
+    for slot in slots:
+        kv.close(slot)
+
+
+def _median_s(step: Callable[[], object], device: str, *, times: int = 10) -> float:
+    taken_s: list[float] = []
+    for run in range(times + 2):
+        started_s = time.perf_counter()
+        step()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        if run >= 2:
+            taken_s.append(time.perf_counter() - started_s)
+    return statistics.median(taken_s)

@@ -1,0 +1,58 @@
+"""What the benchmarks ask for: seeded sessions with a voice, a history and questions, on a cached checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from services.common.audio import SAMPLE_RATE_HZ
+from services.runtime.checkpoint import Checkpoint
+from services.runtime.checkpoint_writer import DType, write_checkpoint
+from services.runtime.config import ChromaConfig
+from services.runtime.presets import Preset
+
+CACHE = Path("build/bench")
+
+Clock = Callable[[], float]
+"""Seconds: `time.perf_counter`, or `time.process_time` where other work shares the machine."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One conversation. Texts are token ids."""
+
+    recording: Tensor
+    """The voice: float32 [S] at 24 kHz."""
+    transcript: list[int]
+    history: list[int]
+    """System prompt and earlier turns, up to the commit of the first turn."""
+    question: list[int]
+    """What the second turn adds after the first one's reply."""
+
+
+def cached_checkpoint(preset: Preset, dtype: DType = "float32") -> Checkpoint:
+    """The preset's checkpoint with random weights that end no turn, written once into build/bench."""
+    folder = CACHE / f"{preset}-{dtype}"
+    if not (folder / "config.json").exists():
+        write_checkpoint(preset, folder, dtype=dtype, endless=True)
+    return Checkpoint.open(folder)
+
+
+def make_session(config: ChromaConfig, seed: int, *, voice_s: float, history_ids: int) -> Session:
+    """Text ids below any control token's, and a noisy recording of `voice_s` seconds."""
+    dice = torch.Generator().manual_seed(seed)
+    plain_ids = min(config.tokens.audio, config.tokens.im_end, config.tokens.text_start)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(0, plain_ids, (count,), generator=dice).tolist()
+
+    return Session(
+        recording=torch.randn(int(voice_s * SAMPLE_RATE_HZ), generator=dice) * 0.1,
+        transcript=ids(max(1, int(voice_s * 3))),
+        history=ids(history_ids),
+        question=ids(16),
+    )

@@ -1,0 +1,44 @@
+"""`python -m tests.conformance DIR`: is every number of a golden folder what our engines compute?
+
+Prints one JSON line a case and exits 1 when any is off. The folder is laid out like tests/golden/public
+(docs/model.md, section 10).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.conformance.cases import check_codec_case, check_turn_case
+from tests.conformance.models import Models
+
+
+def main() -> int:
+    """Run all cases of the folder given on the command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
+    parser.add_argument("golden", type=Path, help="a folder laid out like tests/golden/public")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    folder: Path = arguments.golden
+    paths = sorted(path for path in folder.glob("*.safetensors") if not path.stem.endswith("_rows_alone"))
+    if not paths:
+        print(f"{folder}: expected *.safetensors cases, found none", file=sys.stderr)
+        return 2
+    models = Models.load(folder / "checkpoint")
+    failures = 0
+    for path in paths:
+        check = check_codec_case if path.stem == "mimi" else check_turn_case
+        report = check(path, models)
+        print(json.dumps(report), flush=True)
+        failures += not report["pass"]
+    print(json.dumps({"cases": len(paths), "failed": failures, "pass": failures == 0}))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,54 @@
+"""The conformance command itself: green on the golden set, red when one number is off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.conformance.__main__ import main
+
+PUBLIC = Path(__file__).parents[1] / "golden" / "public"
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict]]:
+    """Exit status and the printed lines."""
+    monkeypatch.setattr(sys, "argv", ["conformance", str(folder)])
+    status = main()
+    return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_every_public_case_equals_the_reference(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, lines = run(PUBLIC, monkeypatch, capsys)
+    assert status == 0, [line for line in lines if not line["pass"]]
+    assert lines[-1] == {"cases": 8, "failed": 0, "pass": True}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "finding"),
+    [
+        ("out.frames", "frames"),
+        ("out.thinker_token_ids", "thinker_token_ids"),
+        ("out.thinker_last_hidden", "thinker_last_hidden"),
+        ("out.codebook0_logits", "codebook0_logits"),
+        ("out.prompt_audio_codes", "prompt_audio_codes"),
+        ("out.pcm.0", "pcm"),
+    ],
+)
+def test_one_wrong_number_fails_its_case_and_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tensor: str, finding: str
+) -> None:
+    (tmp_path / "checkpoint").symlink_to(PUBLIC / "checkpoint")
+    shutil.copy(PUBLIC / "text_only.json", tmp_path)
+    golden = load_file(PUBLIC / "text_only.safetensors")
+    golden[tensor].view(-1)[3] += 1
+    save_file(golden, tmp_path / "text_only.safetensors")
+    status, lines = run(tmp_path, monkeypatch, capsys)
+    assert status == 1
+    assert any(off.startswith(finding) for off in lines[0]["off"])

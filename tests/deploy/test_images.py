@@ -1,0 +1,152 @@
+"""The Dockerfile without an engine: it is linted, and each RUN step is run as a command, in a clean environment."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.manifests import DEPLOY, ROOT, SETTINGS
+
+DOCKERFILE = DEPLOY / "Dockerfile"
+FOLDERS = ("/opt/chroma-voice", "/source", "/dist", "/volume")
+"""Absolute folders of the build, which lie below a temporary one in these tests."""
+
+
+@dataclass
+class Stage:
+    base: str
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def words(self, instruction: str) -> list[str]:
+        return [rest for name, rest in self.steps if name == instruction]
+
+
+def stages() -> dict[str, Stage]:
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    found: dict[str, Stage] = {}
+    current = Stage("")
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        instruction, _, rest = line.strip().partition(" ")
+        if instruction == "FROM":
+            base, _, name = rest.partition(" AS ")
+            current = found[name or "final"] = Stage(base)
+        elif instruction:
+            current.steps.append((instruction, rest))
+    return found
+
+
+def image_command(service: str) -> list[str]:
+    """What follows the interpreter in the image of a service."""
+    (command,) = stages()[service].words("CMD")
+    return re.findall(r'"([^"]+)"', command)
+
+
+def copy_context(to: Path) -> None:
+    """What .dockerignore lets through."""
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for name in kept:
+        source, target = ROOT / name, to / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
+def run_step(step: str, root: Path, environment: dict[str, str]) -> None:
+    for folder in FOLDERS:
+        step = re.sub(rf"(?<![\w.]){folder}(?![\w-])", str(root) + folder, step)
+    result = subprocess.run(
+        ["sh", "-c", step], cwd=root / "source", env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{step}\n{result.stdout}\n{result.stderr}"
+
+
+def has_package_index() -> bool:
+    probe = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--no-deps",
+        "hatchling==1.33.0",
+    ]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def test_the_linter_finds_nothing() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    result = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_every_service_has_an_image_that_runs_its_process() -> None:
+    assert {service: image_command(service) for service in SETTINGS} == {
+        "gateway": ["gateway"],
+        "reasoner": ["services.reasoner"],
+        "speech-gen": ["services.speech_gen"],
+        "codec": ["services.codec"],
+    }
+    assert stages()["final"].base == "${SERVICE}"
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    assert stages()["runtime"].words("USER") == ["10001:10001"]
+    assert not [stage for stage in SETTINGS if stages()[stage].words("USER")]
+
+
+def test_only_sources_reach_the_builder() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    assert not [line for line in lines if line.startswith("!") and not (ROOT / line[1:]).exists()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("service", list(SETTINGS))
+def test_every_step_of_the_build_works_in_a_clean_environment(service: str, tmp_path: Path) -> None:
+    if not has_package_index():
+        pytest.skip("no package index can be reached")
+    for folder in FOLDERS:
+        (tmp_path / folder[1:]).parent.mkdir(parents=True, exist_ok=True)
+    copy_context(tmp_path / "source")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "python"], check=True)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("CHROMA_", "PYTHON", "VIRTUAL"))},
+        "PATH": f"{tmp_path / 'python' / 'bin'}:/usr/bin:/bin",
+        "SERVICE": service,
+        "VARIANT": "cpu",
+        "TORCH_INDEX": f"file://{tmp_path}/index",
+    }
+    (tmp_path / "index" / "cpu").mkdir(parents=True)
+    parsed = stages()
+    steps = [step for name in ("wheel", "install") for step in parsed[name].words("RUN")]
+    assert len(steps) == DOCKERFILE.read_text().count("\nRUN ")
+    for step in steps:
+        run_step(step, tmp_path, environment)
+
+    python = tmp_path / "opt/chroma-voice/bin/python"
+    del environment["PATH"]
+    listing = subprocess.run(
+        [python, "-c", "import importlib.metadata as m; print(*[d.name.lower() for d in m.distributions()])"],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert ("torch" in listing) == (service != "gateway")
+    assert ("redis" in listing) == (service == "gateway")
+    assert "pip" not in listing
+    started = subprocess.run(
+        [python, "-m", *image_command(service)], env=environment, cwd="/", capture_output=True, text=True, check=False
+    )
+    assert started.returncode == 2, started.stderr
+    assert "bad setting CHROMA_" in started.stderr

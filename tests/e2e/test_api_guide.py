@@ -1,0 +1,59 @@
+"""The snippets of docs/api.md and docs/migration.md, run in order as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.local_stack import SAMPLES, LocalStack, environment
+
+DOCS = Path(__file__).parents[2] / "docs"
+SNIPPET = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUNNERS = {"sh": ["bash", "-eu", "-c"], "python": [sys.executable, "-c"]}
+
+pytestmark = pytest.mark.slow
+
+
+def run_snippets(guide: Path, stack: LocalStack, folder: Path) -> list[str]:
+    """What each snippet of the guide printed."""
+    for sample in SAMPLES.glob("*.wav"):
+        shutil.copy(sample, folder)
+    endpoints = stack.endpoints
+    variables = {**environment(), "URL": endpoints.page.rstrip("/"), "GATEWAY": endpoints.gateway}
+    printed = []
+    for language, code in SNIPPET.findall(guide.read_text()):
+        done = subprocess.run(
+            [*RUNNERS[language], code], cwd=folder, env=variables, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+        printed.append(done.stdout)
+    return printed
+
+
+def sound_s(path: Path) -> float:
+    with wave.open(str(path)) as sound:
+        return len(sound.readframes(48_000 * 60)) / 48_000  # a streamed file does not know its length
+
+
+def test_every_snippet_of_the_guide_runs(stack: LocalStack, tmp_path: Path) -> None:
+    printed = run_snippets(DOCS / "api.md", stack, tmp_path)
+    assert '"id":"ann"' in printed[0]
+    assert ", completed" in printed[1] or ", incomplete" in printed[1]
+    for name in ("chat.wav", "speech.wav", "reply.wav"):
+        assert sound_s(tmp_path / name) > 0, name
+    assert "first sound" in printed[4]
+    assert "Another model can speak through us." in printed[4]
+    assert "TurnDone(" in printed[5]
+    assert '"deleted":true' in printed[-1]
+
+
+def test_requests_of_the_existing_server_are_answered(stack: LocalStack, tmp_path: Path) -> None:
+    (answer,) = run_snippets(DOCS / "migration.md", stack, tmp_path)
+    assert "answer.wav" in answer
+    assert sound_s(tmp_path / "answer.wav") > 0

@@ -1,0 +1,125 @@
+"""What a caller sees when a process is lost, and what is still there afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+import soundfile
+
+from chroma_voice import AudioDelta, Client, Conversation, SessionSettings, TurnDone, Unavailable, Voice
+from tests.e2e.local_stack import (
+    LONG_SPEECH,
+    PATIENCE_S,
+    QUESTION,
+    VOICE,
+    VOICE_TRANSCRIPT,
+    LocalStack,
+    ask,
+    ask_until_answered,
+    reply,
+    run,
+)
+
+CLEAR_STATUS_S = 10.0
+"""The contract is 2 s, and a killed process is noticed in milliseconds.
+A busy machine gets room: no test is a stopwatch."""
+
+
+def short(client: Client) -> Conversation:
+    return client.conversation(voice=VOICE, max_reply_s=1.0, max_lead_s=0)
+
+
+def long(client: Client) -> Conversation:
+    """Paced to the listener: its reply is made for 20 s, and so is still being made when a process is killed."""
+    return client.conversation(voice=VOICE, sampling=LONG_SPEECH, max_reply_s=20.0, max_lead_s=0.5)
+
+
+async def first_sound(talk: Conversation) -> None:
+    await talk.send_text("How do I make a taco?")
+    await talk.commit()
+    async for event in talk.reply():
+        assert not isinstance(event, TurnDone), event
+        if isinstance(event, AudioDelta):
+            return
+
+
+async def voice_when_served(client: Client) -> Voice:
+    """The voice, asked for as a client should: again while the answer is UNAVAILABLE."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(Unavailable):
+                return await client.get_voice(VOICE)
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("name", ["codec", "speech_gen"])
+async def test_service_killed_while_it_speaks_fails_the_turn_and_the_next_turn_works(
+    stack: LocalStack, name: str
+) -> None:
+    async with stack.client() as client, long(client) as talk:
+        await first_sound(talk)
+        pid = stack.kill(name)
+        async with asyncio.timeout(CLEAR_STATUS_S):
+            done = [event async for event in talk.reply()][-1]
+        assert isinstance(done, TurnDone)
+        assert (done.outcome, done.recorded) == ("failed", False)
+        with pytest.raises(Unavailable, match=name):
+            done.raise_for_error()
+        await stack.back(name, pid)
+        await talk.update(SessionSettings(max_reply_s=1.0))
+        assert (await ask_until_answered(talk)).outcome == "completed"
+
+
+async def test_reasoner_killed_while_it_hears_fails_the_turn_and_the_next_turn_works(stack: LocalStack) -> None:
+    samples, sample_rate_hz = soundfile.read(QUESTION, dtype="int16")
+    async with (
+        stack.client() as client,
+        client.conversation(voice=VOICE, max_reply_s=1.0, max_lead_s=0, input_rate_hz=sample_rate_hz) as talk,
+    ):
+        await talk.send_audio(samples.tobytes())
+        pid = stack.kill("reasoner")
+        async with asyncio.timeout(CLEAR_STATUS_S):
+            await talk.commit()
+            _, done = await reply(talk)
+        assert done.outcome == "failed"
+        with pytest.raises(Unavailable, match="reasoner"):
+            done.raise_for_error()
+        await stack.back("reasoner", pid)
+        assert (await ask_until_answered(talk)).outcome == "completed"
+
+
+async def test_gateway_killed_mid_turn_ends_the_call_and_the_session_goes_on(stack: LocalStack) -> None:
+    async with stack.client() as client, short(client) as talk:
+        assert (await ask(talk)).recorded
+        session_id = talk.session.session_id
+    async with stack.client() as client:
+        talk = await long(client).__aenter__()
+        await first_sound(talk)
+        pid = stack.kill("gateway")
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(CLEAR_STATUS_S):
+                await reply(talk)
+    await stack.back("gateway", pid)
+    async with stack.client() as client, client.conversation(session_id=session_id, max_lead_s=0) as talk:
+        assert len(talk.session.entries) == 2
+        assert (await ask_until_answered(talk)).outcome == "completed"
+
+
+async def test_voice_and_session_survive_the_killed_store_and_a_restart_of_everything(stack: LocalStack) -> None:
+    async with stack.client() as client, short(client) as talk:
+        assert (await ask(talk)).recorded
+        session_id = talk.session.session_id
+        pid = stack.kill("valkey")
+        await stack.back("valkey", pid)
+        assert (await voice_when_served(client)).transcript == VOICE_TRANSCRIPT
+        assert (await ask(talk)).recorded
+    stack.stop()
+    stack.start()
+    async with stack.client() as client:
+        assert (await client.get_voice(VOICE)).transcript == VOICE_TRANSCRIPT
+        async with client.conversation(session_id=session_id, max_lead_s=0) as talk:
+            assert len(talk.session.entries) == 4
+            assert (await ask(talk)).outcome == "completed"
+    assert VOICE in run("voice", "list", "--state", stack.folder.path)

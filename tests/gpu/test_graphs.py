@@ -1,0 +1,217 @@
+"""On a CUDA device: replayed graphs equal eager steps, bfloat16 stays near float32, and nothing is captured late."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+UNIT = Path(__file__).parents[1] / "unit"
+sys.path += [str(UNIT / "reasoner"), str(UNIT / "speech_gen")]
+
+import golden_cases  # noqa: E402  # pyright: ignore[reportMissingImports]
+import golden_speech  # noqa: E402  # pyright: ignore[reportMissingImports]
+
+from services.codec.model.decode_step import DecodeStep  # noqa: E402
+from services.codec.model.mimi import Mimi  # noqa: E402
+from services.common.audio import CODEBOOK_SIZE  # noqa: E402
+from services.reasoner.model.thinker import Thinker, think  # noqa: E402
+from services.reasoner.model.thought_step import ThoughtStep  # noqa: E402
+from services.reasoner.model.weights import load_thinker  # noqa: E402
+from services.runtime.checkpoint import Checkpoint  # noqa: E402
+from services.runtime.graphs import StepGraphs  # noqa: E402
+from services.runtime.paged_kv import PagedKV  # noqa: E402
+from services.speech_gen.model.generator import Generator, Thought  # noqa: E402
+from services.speech_gen.model.sampling import Sampling  # noqa: E402
+from services.speech_gen.model.weights import load_generator  # noqa: E402
+
+CHECKPOINT = Checkpoint.open(golden_speech.CHECKPOINT)
+SLOTS = 6
+
+FLOAT32_TOLERANCE = 1e-3
+"""Largest difference of a hidden state or logit from the CPU's in float32: sums are taken in another order."""
+
+BFLOAT16_TOLERANCE = 0.05
+"""Mean difference of bfloat16 logits from the reference's, as a share of their mean size: 8 bits a number."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def exact_float32() -> None:
+    """No TF32: it has 10 bits and would move tokens."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def generator_on(device: str, dtype: torch.dtype = torch.float32) -> Generator:
+    return load_generator(CHECKPOINT, slots=SLOTS, kv_pages=64, dtype=dtype, device=device)
+
+
+class Eager(StepGraphs):
+    """Never replays: the same steps, launch by launch."""
+
+    def run(self, key: Hashable, step: Callable[[], None]) -> None:
+        step()
+
+
+def speak_all(generator: Generator, seed: int) -> dict[str, list[tuple[int, ...]]]:
+    """Every golden speech, in steps of random company; each stream's frames."""
+    dice = random.Random(seed)
+    waiting = list(golden_speech.all_rows())
+    dice.shuffle(waiting)
+    live: dict[int, tuple[golden_speech.Row, list[Thought]]] = {}
+    spoken: dict[str, list[tuple[int, ...]]] = {row.name: [] for row in waiting}
+    while waiting or live:
+        if waiting and generator.kv.free_slots and (not live or dice.random() < 0.4):
+            row = waiting.pop()
+            slot = generator.open(Sampling(greedy=True))
+            generator.prefill([slot], [row.request(generator).voice.rows[:-1]])
+            live[slot] = (row, list(row.thoughts))
+        chosen = [slot for slot in live if dice.random() < 0.8] or list(live)[:1]
+        fed = {
+            slot: live[slot][1].pop(0) for slot in chosen if len(spoken[live[slot][0].name]) % 2 == 0 and live[slot][1]
+        }
+        alone = [slot for slot in chosen if slot not in fed]
+        codes = generator.frame(alone, list(fed), list(fed.values()))
+        for slot, frame in zip([*alone, *fed], codes.tolist(), strict=True):
+            row, _ = live[slot]
+            spoken[row.name].append(tuple(frame))
+            if len(spoken[row.name]) == len(row.frames):
+                del live[slot]
+                generator.close(slot)
+    return spoken
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_replayed_frames_are_the_reference_and_every_step_was_captured(seed: int) -> None:
+    generator = generator_on("cuda")
+    generator.capture()
+    graphs = len(generator.graphs)
+    assert graphs > 0
+    spoken = speak_all(generator, seed)
+    assert spoken == {row.name: row.frames for row in golden_speech.all_rows()}
+    assert len(generator.graphs) == graphs
+    assert generator.graphs.eager_steps == 0
+
+
+def test_replayed_frames_equal_eager_ones_with_sampling() -> None:
+    row = golden_speech.single_rows()["basic_audio"]
+    frames: list[np.ndarray] = []
+    for graphs in (True, False):
+        generator = generator_on("cuda")
+        if graphs:
+            generator.capture()
+        else:
+            generator.graphs = Eager(generator.backbone.stack.device)
+        slots = [generator.open(Sampling(seed=seed, top_k=top_k)) for seed, top_k in enumerate((5, 50, 500))]
+        generator.prefill(slots, [row.request(generator).voice.rows[:-1]] * 3)
+        made = [
+            generator.frame([], slots, [row.thoughts[step // 2]] * 3)
+            if step % 2 == 0
+            else generator.frame(slots, [], [])
+            for step in range(20)
+        ]
+        frames.append(np.stack(made))
+    assert np.array_equal(frames[0], frames[1])
+    assert len(np.unique(frames[0][:, 0], axis=0)) > 1
+
+
+def test_nothing_is_allocated_by_a_replayed_frame() -> None:
+    generator = generator_on("cuda")
+    generator.capture()
+    row = golden_speech.single_rows()["basic_audio"]
+    slot = generator.open(Sampling(greedy=True))
+    generator.prefill([slot], [row.request(generator).voice.rows[:-1]])
+    generator.frame([], [slot], row.thoughts[:1])
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    for _ in range(9):
+        generator.frame([slot], [], [])
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+
+
+@pytest.mark.parametrize("case", golden_speech.SINGLE_CASES)
+def test_bfloat16_stays_near_the_reference(case: str) -> None:
+    """The first frame: later ones continue from codes that bfloat16 may have chosen otherwise."""
+    generator = generator_on("cuda", torch.bfloat16)
+    row = golden_speech.single_rows()[case]
+    slot = generator.open(Sampling(greedy=True))
+    generator.prefill([slot], [row.request(generator).voice.rows[:-1]])
+    recorded: list[torch.Tensor] = []
+    original = generator.backbone.codebook0_logits
+
+    def recording(hidden: torch.Tensor) -> torch.Tensor:
+        recorded.append(original(hidden))
+        return recorded[-1]
+
+    generator.backbone.codebook0_logits = recording
+    first = row.thoughts[0]
+    generator.frame([], [slot], [Thought(first.token_id, first.hidden.bfloat16())])
+    expected = golden_speech.tensors(case)["out.codebook0_logits"][0, 0, :CODEBOOK_SIZE]
+    error = (recorded[0][0].cpu() - expected).abs().mean()
+    assert error < BFLOAT16_TOLERANCE * expected.abs().mean()
+
+
+@pytest.mark.parametrize("case", golden_cases.CASES)
+def test_thinker_on_cuda_equals_the_reference(case: str) -> None:
+    thinker = load_thinker(CHECKPOINT, dtype=torch.float32, device="cuda")
+    for row in golden_cases.golden_rows(case):
+        reply = think(thinker, row.input_ids, row.clips, len(row.token_ids))
+        assert reply.token_ids == row.token_ids
+        torch.testing.assert_close(reply.hidden.cpu(), row.hidden, rtol=0, atol=FLOAT32_TOLERANCE)
+
+
+def test_replayed_thoughts_equal_those_of_the_cpu() -> None:
+    dice = random.Random(4)
+    prompts = [[dice.randrange(600) for _ in range(dice.randrange(1, 60))] for _ in range(SLOTS)]
+    results = []
+    for device in ("cpu", "cuda"):
+        thinker = load_thinker(CHECKPOINT, dtype=torch.float32, device=device)
+        results.append(thoughts_of(thinker, prompts))
+    (ids, hidden), (ids_there, hidden_there) = results
+    assert ids == ids_there
+    torch.testing.assert_close(hidden_there, hidden, rtol=0, atol=FLOAT32_TOLERANCE)
+
+
+def thoughts_of(thinker: Thinker, prompts: list[list[int]]) -> tuple[list[list[int]], torch.Tensor]:
+    """30 steps of all streams, the first half of them without the last stream."""
+    kv = PagedKV(
+        thinker.config, slots=SLOTS, pages=90, dtype=torch.float32, device=thinker.stack.device, max_positions=200
+    )
+    step = ThoughtStep(thinker, kv)
+    step.capture()
+    slots = [kv.open() for _ in prompts]
+    for slot, prompt in zip(slots, prompts, strict=True):
+        thinker.forward(thinker.embed(prompt), kv.plan([slot], [len(prompt)]))
+    last = [prompt[-1] for prompt in prompts]
+    ids: list[list[int]] = []
+    hidden: list[torch.Tensor] = []
+    for number in range(30):
+        width = len(slots) - (number < 15)
+        chosen, states = step(kv.plan(slots[:width], [1] * width), last[:width])
+        last[:width] = chosen
+        ids.append(chosen)
+        hidden.append(states.clone())
+    assert step.graphs.eager_steps == 0
+    return ids, torch.cat(hidden)
+
+
+def test_replayed_decode_steps_equal_the_cpu_in_any_company() -> None:
+    dice, noise = random.Random(3), np.random.default_rng(3)
+    cpu, cuda = (
+        DecodeStep(Mimi.load(CHECKPOINT, device).decoder, torch.device(device), slots=7, width=6, step_frames=4)
+        for device in ("cpu", "cuda")
+    )
+    cuda.capture()
+    for _ in range(60):
+        frames = dice.choice([1, 1, 2, 4])
+        slots = dice.sample(range(7), dice.randint(1, 6 // frames))
+        codes = noise.integers(0, 2048, (len(slots), frames, 8))
+        np.testing.assert_allclose(cuda(codes, slots), cpu(codes, slots), rtol=0, atol=FLOAT32_TOLERANCE)
+    assert cuda.graphs.eager_steps == 0

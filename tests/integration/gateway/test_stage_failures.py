@@ -1,0 +1,169 @@
+"""Stages that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+
+from chroma.v1 import dialogue_pb2 as pb
+from gateway.settings import GatewaySettings
+from services.common.errors import ChromaError, NotFound, OutOfRange, ResourceExhausted
+from tests.integration.gateway.client import Client, new_voice, s16, speech
+from tests.integration.gateway.conftest import Fakes, StartGateway
+
+STAGES = ["reasoner", "speech_gen", "codec"]
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", STAGES)
+async def test_a_full_stage_fails_the_turn_with_the_time_to_wait(client: Client, fakes: Fakes, name: str) -> None:
+    getattr(fakes, name).script.failures = [ResourceExhausted("no free slot", retry_after_s=2.5)]
+    async with client.converse() as talk:
+        failed = await talk.ask("question")
+        assert (await talk.ask("again")).outcome == pb.TURN_OUTCOME_COMPLETED
+    assert failed.outcome == pb.TURN_OUTCOME_FAILED
+    assert failed.error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert failed.error.message == f"{name}: no free slot"
+    assert failed.error.retry_after_s == 2.5
+    assert not failed.recorded
+
+
+@pytest.mark.parametrize("name", STAGES)
+async def test_a_stage_that_dies_mid_turn_is_named_and_the_next_turn_works(
+    client: Client, fakes: Fakes, name: str
+) -> None:
+    stage = getattr(fakes, name)
+    stage.script.hold_at = 3
+    async with client.converse() as talk:
+        await talk.send(audio=s16(speech(0.3)))
+        await talk.send(commit=pb.CommitTurn())
+        await stage.script.held.wait()
+        await stage.kill()
+        failed = await talk.done()
+        assert failed.outcome == pb.TURN_OUTCOME_FAILED
+        assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        assert failed.error.message.startswith(name)
+        await fakes.all_freed()
+        gone = await talk.ask("while it is away")
+        assert gone.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        stage.script.hold_at = None
+        await stage.start()
+        while (done := await talk.ask("once it is back")).outcome == pb.TURN_OUTCOME_FAILED:
+            assert done.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        assert done.outcome == pb.TURN_OUTCOME_COMPLETED
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_stage_process_killed_or_frozen_mid_turn_is_noticed(
+    start_gateway: StartGateway, fakes: Fakes, name: str, end: signal.Signals
+) -> None:
+    async with _stage_process(name) as (process, address), start_gateway(**{name: address}) as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        async with client.converse() as talk:
+            await talk.send(text="question")
+            await talk.send(commit=pb.CommitTurn())
+            await talk.until("audio")  # well within the turn: the stage waits after some answers
+            process.send_signal(end)
+            async with asyncio.timeout(10):
+                failed = await talk.done()
+    assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert failed.error.message.startswith(f"{name} went away")
+
+
+async def test_a_stage_that_hangs_runs_out_of_patience(start_gateway: StartGateway, fakes: Fakes) -> None:
+    fakes.speech_gen.script.hold_at = 3
+    async with start_gateway(stage_patience_s=0.3) as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        async with client.converse() as talk:
+            failed = await talk.ask("question")
+    assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert "hangs" in failed.error.message
+    await fakes.all_freed()
+
+
+async def test_a_turn_beyond_its_time_limit_fails_with_deadline_exceeded(
+    start_gateway: StartGateway, fakes: Fakes
+) -> None:
+    fakes.codec.script.hold_at = 3
+    async with start_gateway(turn_limit_s=0.5) as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        async with client.converse() as talk:
+            failed = await talk.ask("question")
+    assert failed.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    await fakes.all_freed()
+
+
+async def test_a_replica_that_lacks_the_voice_gets_its_prompt_and_the_new_fingerprint_is_kept(
+    client: Client, fakes: Fakes
+) -> None:
+    fakes.speech_gen.script.failures = [NotFound("no such prompt")]
+    async with client.converse() as talk:
+        assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
+        await talk.ask("next")
+    first, again, later = fakes.speech_gen.script.opened[1:]
+    assert first.voice_fingerprint == "enrolled"
+    assert "".join(map(chr, again.voice_prompt.transcript.ids)) == "hello"
+    assert len(again.voice_prompt.frames.codes) == 25 * 8
+    assert later.voice_fingerprint == "made-anew"
+
+
+async def test_history_that_the_reasoner_has_no_room_for_is_halved_and_said_to_be(client: Client, fakes: Fakes) -> None:
+    async with client.converse() as talk:
+        for turn in range(4):
+            await talk.ask(f"turn {turn}")
+        fakes.reasoner.script.failures = [OutOfRange("too long")]
+        await talk.send(audio=s16(speech(0.3)))
+        await talk.send(commit=pb.CommitTurn())
+        done = await talk.done()
+    assert done.outcome == pb.TURN_OUTCOME_COMPLETED
+    assert done.dropped_turns == 2
+    assert fakes.reasoner.script.opened[-1].history[0].parts[0].text == "turn 2"
+    stored = await client.dialogue.GetSession(pb.GetSessionRequest(session_id=talk.session.session_id))
+    assert stored.session.dropped_turns == 2
+    assert stored.session.entries[0].text == "turn 2"
+
+
+async def test_a_turn_too_long_without_any_history_fails_with_out_of_range(client: Client, fakes: Fakes) -> None:
+    fakes.reasoner.script.failures = [OutOfRange("too long")]
+    async with client.converse() as talk:
+        failed = await talk.ask("question")
+    assert failed.error.code == grpc.StatusCode.OUT_OF_RANGE.value[0]
+
+
+@pytest.mark.parametrize("error", [ResourceExhausted("full"), ChromaError("bug")])
+async def test_enrolling_passes_on_what_a_stage_says(client: Client, fakes: Fakes, error: ChromaError) -> None:
+    fakes.speech_gen.script.failures = [error]
+    with pytest.raises(aio.AioRpcError) as raised:
+        await client.voices.CreateVoice(new_voice("eve"))
+    assert raised.value.code().name == error.status
+    assert "speech_gen" in (raised.value.details() or "")
+    await client.voices.CreateVoice(new_voice("eve"))
+
+
+def test_a_bad_setting_names_itself() -> None:
+    with pytest.raises(ValueError, match="redis_url"):
+        GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1")  # pyright: ignore[reportCallIssue]
+
+
+@asynccontextmanager
+async def _stage_process(name: str) -> AsyncIterator[tuple[Process, str]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.gateway.fakes", name, stdout=PIPE, cwd=ROOT
+    )
+    try:
+        assert process.stdout is not None
+        yield process, (await process.stdout.readline()).decode().strip()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from chroma_voice import errors
+from services.common import errors as server_errors
+
+
+@pytest.mark.parametrize("status", sorted(errors.LEAVES))
+def test_every_leaf_is_reached_by_its_status_and_its_code(status: str) -> None:
+    code = grpc.StatusCode[status].value[0]
+    for error in (errors.from_status(status, "why"), errors.from_code(code, "why", retry_after_s=2.0)):
+        assert type(error) is errors.LEAVES[status]
+        assert (error.status, error.message, str(error)) == (status, "why", "why")
+
+
+def test_status_without_a_leaf_is_kept_on_the_root() -> None:
+    error = errors.from_code(grpc.StatusCode.DATA_LOSS.value[0], "gone")
+    assert (type(error), error.status) == (errors.ChromaError, "DATA_LOSS")
+    assert errors.from_code(99, "?").status == "UNKNOWN"
+
+
+def test_client_knows_every_status_the_servers_say() -> None:
+    said = {leaf.status for leaf in server_errors.ChromaError.__subclasses__()}
+    assert said == set(errors.LEAVES)
+
+
+def test_a_write_that_meets_the_end_of_its_call_is_unavailable_and_not_a_bug_of_the_server() -> None:
+    nothing = grpc.aio.Metadata()
+    lost = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "Internal error from Core")
+    bug = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "failed unexpectedly")
+    assert isinstance(errors.from_rpc_error(lost), errors.Unavailable)
+    assert type(errors.from_rpc_error(bug)) is errors.ChromaError

@@ -1,0 +1,1 @@
+"""Training of chroma-nano, the small checkpoint that the demo speaks with (docs/nano.md)."""

@@ -1,4 +1,7 @@
-"""Configurations of checkpoints made here: `tiny` for tests and the demo, `mid` for benchmarks, `full` as published."""
+"""Configurations of checkpoints made here, as config.json holds them.
+
+With random weights: `tiny` for tests, `mid` for benchmarks, `full` as published. `nano` is what train/ trains.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,29 @@ _SMALL_SPECIALS = {
     "<|endoftext|>": 609,
 }
 _SMALL_VOCAB_ROWS = 640
+_CODE_SPECIALS = 3
+"""Rows of the code tables above the codec's codes; the last of them is padding."""
 
 
 def special_tokens(preset: Preset) -> dict[str, int]:
     """Text and id of every control token."""
     return dict(_PUBLISHED_SPECIALS if preset == "full" else _SMALL_SPECIALS)
+
+
+def nano_config(specials: Mapping[str, int], vocab_rows: int) -> dict[str, Any]:
+    """The config.json of the trained checkpoint, for a vocabulary of `vocab_rows` rows, the control tokens included.
+
+    Codebooks of 512 codes instead of 2048: a small corpus fills them, and the heads are a quarter of the size.
+    """
+    return _config(
+        specials,
+        text=_text(vocab_rows, layers=4, width=256, heads=4, kv_heads=2, ffn=512, mrope=(8, 12, 12)),
+        audio=_audio(layers=3, width=192, heads=4, ffn=512, output_width=256),
+        backbone=_stack("chroma_backbone", layers=5, width=256, heads=4, kv_heads=2, head_dim=64, ffn=576),
+        decoder=_stack("chroma_decoder", layers=2, width=192, heads=4, kv_heads=2, head_dim=48, ffn=512),
+        codec=_codec(width=192, filters=24, layers=2, heads=4, ffn=384, codebook_dim=64),
+        codebook_size=512,
+    )
 
 
 def preset_config(preset: str) -> dict[str, Any]:
@@ -88,14 +109,16 @@ def _config(
     backbone: dict[str, Any],
     decoder: dict[str, Any],
     codec: dict[str, Any],
+    codebook_size: int = 2048,
 ) -> dict[str, Any]:
+    code_rows = codebook_size + _CODE_SPECIALS
     return {
         "architectures": ["ChromaForConditionalGeneration"],
         "model_type": "chroma",
         "audio_frame_freq": 1920,
         "audio_num_codebooks": 8,
         "codebook_eos_token_id": 0,
-        "codebook_pad_token_id": 2050,
+        "codebook_pad_token_id": code_rows - 1,
         "text_start_token_id": specials["<|text_start|>"],
         "text_end_token_id": specials["<|text_end|>"],
         "im_end_token_id": specials["<|im_end|>"],
@@ -113,13 +136,14 @@ def _config(
             "text_config": text,
             "audio_config": audio,
         },
-        "backbone_config": {**backbone, "max_position_embeddings": 2048},
+        "backbone_config": {**backbone, "vocab_size": code_rows, "max_position_embeddings": 2048},
         "decoder_config": {
             **decoder,
+            "vocab_size": code_rows,
             "audio_embedding_dim": backbone["hidden_size"],
             "max_position_embeddings": 33,
         },
-        "codec_config": codec,
+        "codec_config": {**codec, "codebook_size": codebook_size},
     }
 
 
@@ -164,7 +188,6 @@ def _stack(
     return {
         "model_type": model_type,
         "audio_num_codebooks": 8,
-        "vocab_size": 2051,
         "num_hidden_layers": layers,
         "hidden_size": width,
         "num_attention_heads": heads,
@@ -197,7 +220,6 @@ def _codec(*, width: int, filters: int, layers: int, heads: int, ffn: int, codeb
         "pad_mode": "constant",
         "compress": 2,
         "trim_right_ratio": 1.0,
-        "codebook_size": 2048,
         "codebook_dim": codebook_dim,
         "num_quantizers": 8,
         "num_semantic_quantizers": 1,

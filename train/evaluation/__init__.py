@@ -1,0 +1,1 @@
+"""How well chroma-nano does, through the real services: what `make eval-nano` measures (docs/nano.md)."""

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from chroma.v1.audio_pb2 import CodeFrames
-from chroma.v1.reasoner_pb2 import ThinkDone, Thought
+from chroma.v1.reasoner_pb2 import END_REASON_UNSPECIFIED, EndReason, Heard, Thought
 from chroma.v1.speech_gen_pb2 import SpeakDone, VoicePrompt
 from gateway.clients import Stage, Stages
 from gateway.events import AudioDelta, TextDelta, Timings
@@ -49,7 +49,10 @@ class Turn:
         self.source = source
         self.thoughts: list[Thought] = []
         """Without their hidden states."""
-        self.thinking = ThinkDone()
+        self.heard = Heard()
+        """Comes with the first thought."""
+        self.text_end: EndReason.ValueType = END_REASON_UNSPECIFIED
+        """Why the thoughts ended; unspecified when the turn ended before them."""
         self.speech = SpeakDone()
         self.voice_fingerprint = ""
         self.samples = 0
@@ -103,11 +106,13 @@ class Turn:
                 if answer.HasField("thought"):
                     await self._take(answer.thought, spoken=plan.voice is not None)
                 elif answer.HasField("done"):
-                    self.thinking = answer.done
-                    self.timings.heard_s = answer.done.prefill_s
+                    self.text_end = answer.done.reason
 
     async def _take(self, thought: Thought, *, spoken: bool) -> None:
         self.timings.mark("thought", self._elapsed_s())
+        if thought.HasField("heard"):
+            self.heard = thought.heard
+            self.timings.heard_s = thought.heard.prefill_s
         if spoken:
             await self._thoughts.put(thought)
         self.thoughts.append(Thought(token_id=thought.token_id, text=thought.text, last=thought.last))

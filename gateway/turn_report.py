@@ -15,7 +15,7 @@ from services.common.errors import ChromaError
 def record_of(turn: Turn, heard_samples: int | None) -> TurnRecord:
     """The turn as history keeps it, when `heard_samples` of its speech (24 kHz) were heard. None: it was read."""
     thoughts = turn.thoughts
-    if thoughts and thoughts[-1].last and turn.thinking.reason not in (END_REASON_LIMIT, END_REASON_POSITIONS):
+    if thoughts and thoughts[-1].last and turn.text_end not in (END_REASON_LIMIT, END_REASON_POSITIONS):
         thoughts = thoughts[:-1]  # im_end, which history leaves out
     source = turn.source
     record = TurnRecord(
@@ -57,8 +57,8 @@ def done_event(
         heard_text=record.heard_text,
         input_audio_s=record.input_audio_s,
         output_audio_s=sent_samples / SAMPLE_RATE_HZ,
-        input_tokens=turn.thinking.prompt_tokens,
-        cached_tokens=turn.thinking.cached_tokens,
+        input_tokens=turn.heard.prompt_tokens,
+        cached_tokens=turn.heard.cached_tokens,
         output_tokens=len(turn.thoughts),
         speech_end=turn.speech.reason,
         speech_restarts=turn.speech.restarts,

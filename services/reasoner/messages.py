@@ -68,10 +68,23 @@ TurnInput = Audio | Text | Commit | GivenText
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What hearing the user's turn took.
+
+    `prompt_tokens` are rows of the prompt, `cached_tokens` those of them that were held and needed no prefill.
+    `prefill_s` runs from the commit to the last prompt row.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    prefill_s: float
+
+
+@dataclass(frozen=True)
 class Thought:
     """One step of the thinker: `token_id` was chosen from `hidden` [D], on the CPU in the compute dtype.
 
-    `text` is what became complete with this token. `last`: no thought follows.
+    `text` is what became complete with this token. `last`: no thought follows. `heard` comes with the first thought.
     """
 
     index: int
@@ -79,6 +92,7 @@ class Thought:
     text: str
     hidden: torch.Tensor
     last: bool
+    heard: Heard | None = None
 
 
 EndReason = Literal["eos", "limit", "positions", "given"]
@@ -88,17 +102,16 @@ EndReason = Literal["eos", "limit", "positions", "given"]
 class Done:
     """What the turn took.
 
-    `prompt_tokens` are rows of the prompt, `cached_tokens` those of them that were held and needed no prefill.
-    `audio_s` is this turn's audio; `redone_chunks` counts 2 s chunks encoded again because a later part was louder.
-    `prefill_s` runs from the commit to the last prompt row.
+    Prompt tokens, cached tokens and prefill time as in `Heard`. `audio_s` is this turn's audio; `redone_chunks` counts
+    2 s chunks encoded again because a later part was louder.
     """
 
     reason: EndReason
     prompt_tokens: int
     cached_tokens: int
+    prefill_s: float
     audio_s: float
     redone_chunks: int
-    prefill_s: float
 
 
 TurnOutput = Thought | Done

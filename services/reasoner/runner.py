@@ -308,7 +308,7 @@ class ThinkRunner:
             elif turn.given_ids:
                 outputs += self._emit(stream, turn.given_ids.popleft(), state.clone())
             else:
-                turn.wait_with(state.clone())
+                turn.wait_with(state.clone(), time.monotonic())
         return outputs
 
     def _emit(self, stream: ThinkStream, token_id: int, hidden: torch.Tensor) -> Outputs:

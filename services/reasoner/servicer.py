@@ -30,7 +30,18 @@ from services.common.errors import InvalidArgument, OutOfRange
 from services.common.pcm import check_encoding, decode_pcm
 from services.common.requests import fed_by, kind_of, read_open, unexpected
 from services.common.tracing import mark, note
-from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen, TurnOutput
+from services.reasoner.messages import (
+    Audio,
+    Commit,
+    Done,
+    GivenText,
+    Heard,
+    Text,
+    Thought,
+    TurnInput,
+    TurnOpen,
+    TurnOutput,
+)
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Part, TextPart, TokenPart
 from services.reasoner.work import ThinkStream, Work
 from services.runtime.engine import Engine
@@ -177,6 +188,13 @@ def _thought(thought: Thought) -> reasoner_pb2.Thought:
         text=thought.text,
         hidden=tensors.to_message(to_raw(thought.hidden)),
         last=thought.last,
+        heard=thought.heard and _heard(thought.heard),
+    )
+
+
+def _heard(heard: Heard) -> reasoner_pb2.Heard:
+    return reasoner_pb2.Heard(
+        prompt_tokens=heard.prompt_tokens, cached_tokens=heard.cached_tokens, prefill_s=heard.prefill_s
     )
 
 

@@ -10,7 +10,18 @@ import torch
 
 from services.common.audio import HEARING_RATE_HZ
 from services.common.errors import InvalidArgument, OutOfRange
-from services.reasoner.messages import Audio, Commit, Done, EndReason, GivenText, Text, Thought, TurnInput, TurnOpen
+from services.reasoner.messages import (
+    Audio,
+    Commit,
+    Done,
+    EndReason,
+    GivenText,
+    Heard,
+    Text,
+    Thought,
+    TurnInput,
+    TurnOpen,
+)
 from services.reasoner.model.given import GivenReply
 from services.reasoner.model.prompt import AudioPart, Piece, identities_of
 from services.reasoner.model.prompt_rows import PromptRows
@@ -54,6 +65,8 @@ class Turn:
         self.rows = rows
         self.opened_s = opened_s
         self.committed_s: float | None = None
+        self.heard: Heard | None = None
+        """Set with the hidden state of the last prompt row."""
         self.first_thought_s: float | None = None
         self.token_ids: list[int] = []
         """The thoughts' tokens; all but the last are, or will be, rows after the prompt's."""
@@ -165,6 +178,7 @@ class Turn:
 
     def emit(self, token_id: int, hidden: torch.Tensor, now_s: float) -> Thought:
         """The thought of `hidden` [D]. Sets `end_reason` when it is the last."""
+        heard = self._hear_out(now_s)
         if self.first_thought_s is None:
             self.first_thought_s = now_s
         index = self.thoughts
@@ -179,26 +193,34 @@ class Turn:
         self.token_id = None if last else token_id
         self.waiting_hidden = None
         text = self._text.push(token_id)
-        return Thought(index, token_id, text + self._text.finish() if last else text, hidden, last)
+        text = text + self._text.finish() if last else text
+        return Thought(index, token_id, text, hidden, last, heard if index == 0 else None)
 
-    def wait_with(self, hidden: torch.Tensor) -> None:
+    def wait_with(self, hidden: torch.Tensor, now_s: float) -> None:
         """Keep hidden [D] until the given reply's next token comes."""
+        self._hear_out(now_s)
         self.token_id = None
         self.waiting_hidden = hidden
 
     def done(self) -> Done:
         """What the ended turn took."""
         assert self.end_reason is not None, "the turn has ended"
-        assert self.committed_s is not None, "the turn was committed"
-        assert self.first_thought_s is not None, "the turn has thoughts"
+        assert self.heard is not None, "the turn has thoughts"
         return Done(
             reason=self.end_reason,
-            prompt_tokens=self.rows.total,
-            cached_tokens=self.rows.held,
+            prompt_tokens=self.heard.prompt_tokens,
+            cached_tokens=self.heard.cached_tokens,
+            prefill_s=self.heard.prefill_s,
             audio_s=self._audio_samples / HEARING_RATE_HZ,
             redone_chunks=self.rows.redone_chunks,
-            prefill_s=self.first_thought_s - self.committed_s,
         )
+
+    def _hear_out(self, now_s: float) -> Heard:
+        """What hearing took: all prompt rows are computed, the last of them just now if this is the first call."""
+        if self.heard is None:
+            assert self.committed_s is not None, "the turn was committed"
+            self.heard = Heard(self.rows.total, self.rows.held, now_s - self.committed_s)
+        return self.heard
 
     def _take_audio(self, item: Audio) -> None:
         if not self._in_audio:

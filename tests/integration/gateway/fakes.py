@@ -39,6 +39,8 @@ class Script:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the stage waits."""
+    ends_at: int | None = None
+    """Frame after which speech ends by itself, whatever thoughts still come; None: with the last thought."""
     opened: list[Any] = field(default_factory=list)
     """The `open` of each call."""
     heard: list[str | bytes] = field(default_factory=list)
@@ -91,18 +93,18 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
                 if request.HasField("commit"):
                     break
                 self.script.heard.append(request.text or request.audio.data)
-            index = 0
+            heard, index = reasoner.Heard(prompt_tokens=30, cached_tokens=10, prefill_s=0.01), 0
             given = opened.reply_source == reasoner.REPLY_SOURCE_GIVEN
             pieces = (request.given_text async for request in request_iterator) if given else _each(REPLY)
             async for text in pieces:
                 await self.script.step(index)
-                yield reasoner.ThinkResponse(thought=_thought(index, FIRST_ID + index, text, last=False))
+                thought = _thought(index, FIRST_ID + index, text, last=False, heard=None if index else heard)
+                yield reasoner.ThinkResponse(thought=thought)
                 index += 1
-            yield reasoner.ThinkResponse(thought=_thought(index, IM_END, "", last=True))
+            thought = _thought(index, IM_END, "", last=True, heard=None if index else heard)
+            yield reasoner.ThinkResponse(thought=thought)
             reason = reasoner.END_REASON_GIVEN if given else reasoner.END_REASON_EOS
-            yield reasoner.ThinkResponse(
-                done=reasoner.ThinkDone(reason=reason, prompt_tokens=30, cached_tokens=10, prefill_s=0.01)
-            )
+            yield reasoner.ThinkResponse(done=reasoner.ThinkDone(reason=reason))
 
 
 class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
@@ -134,7 +136,11 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
                         frames=CodeFrames(first_frame=frame, codes=[frame % 2048] * CODEBOOKS)
                     )
                     frame += 1
+                if frame == self.script.ends_at:
+                    break
             yield speech_gen.SpeakResponse(done=speech_gen.SpeakDone(reason=reasoner.END_REASON_EOS, frames=frame))
+            async for _ in request_iterator:  # as the service does: a caller may still be writing thoughts
+                pass
 
     async def EnrollVoice(self, request: speech_gen.EnrollVoiceRequest, context: Any) -> Any:  # noqa: N802
         _admit(self.script, request)
@@ -223,9 +229,11 @@ async def _each(pieces: tuple[str, ...]) -> AsyncIterator[str]:
         yield piece
 
 
-def _thought(index: int, token_id: int, text: str, *, last: bool) -> reasoner.Thought:
+def _thought(
+    index: int, token_id: int, text: str, *, last: bool, heard: reasoner.Heard | None = None
+) -> reasoner.Thought:
     hidden = Tensor(dtype=DATA_TYPE_FLOAT32, shape=[2], data=bytes(8))
-    return reasoner.Thought(index=index, token_id=token_id, text=text, hidden=hidden, last=last)
+    return reasoner.Thought(index=index, token_id=token_id, text=text, hidden=hidden, last=last, heard=heard)
 
 
 async def main(name: str) -> None:

@@ -30,7 +30,33 @@ async def test_a_spoken_turn_comes_back_as_text_and_sound_in_order(client: Clien
     assert (done.input_audio_s, done.output_audio_s) == (1.0, 12 * 0.08)
     assert (done.input_tokens, done.cached_tokens, done.output_tokens) == (30, 10, len(REPLY) + 1)
     timings = done.timings
+    assert timings.heard_s == 0.01
     assert 0 < timings.first_thought_s <= timings.first_frame_s <= timings.first_audio_s <= timings.last_audio_s
+
+
+async def test_a_turn_whose_speech_ends_before_its_text_tells_what_hearing_took(client: Client, fakes: Fakes) -> None:
+    fakes.reasoner.script.hold_at = 4
+    fakes.speech_gen.script.ends_at = 4
+    async with client.converse() as talk:
+        await talk.send(audio=s16(speech(1.0)))
+        await talk.send(commit=pb.CommitTurn())
+        done = await talk.done()
+    assert (done.outcome, done.recorded) == (pb.TURN_OUTCOME_COMPLETED, True)
+    assert (done.text, done.heard_text) == ("Hello, dear world", "Hello, ")
+    assert done.timings.heard_s == 0.01
+    assert (done.input_tokens, done.cached_tokens, done.output_tokens) == (30, 10, 4)
+
+
+async def test_an_interrupted_turn_tells_what_hearing_took(client: Client, fakes: Fakes) -> None:
+    fakes.reasoner.script.hold_at = 4
+    async with client.converse() as talk:
+        await talk.send(text="How?")
+        await talk.send(commit=pb.CommitTurn())
+        await talk.until("audio")
+        await talk.send(cancel=pb.CancelTurn())
+        done = await talk.done()
+    assert done.outcome == pb.TURN_OUTCOME_INTERRUPTED
+    assert (done.timings.heard_s, done.input_tokens, done.cached_tokens) == (0.01, 30, 10)
 
 
 async def test_thinking_starts_while_the_user_still_speaks(client: Client, fakes: Fakes) -> None:

@@ -20,6 +20,7 @@ from chroma.v1.reasoner_pb2 import (
     ROLE_USER,
     AudioClip,
     Commit,
+    Heard,
     Message,
     Part,
     ThinkDone,
@@ -94,7 +95,11 @@ class Service:
         thoughts = [response.thought for response in responses[1:-1]]
         assert [thought.index for thought in thoughts] == list(range(len(thoughts)))
         assert [thought.last for thought in thoughts] == [False] * (len(thoughts) - 1) + [True]
-        return thoughts, responses[-1].done
+        done = responses[-1].done
+        assert [thought.HasField("heard") for thought in thoughts] == [True] + [False] * (len(thoughts) - 1)
+        heard = Heard(prompt_tokens=done.prompt_tokens, cached_tokens=done.cached_tokens, prefill_s=done.prefill_s)
+        assert thoughts[0].heard == heard
+        return thoughts, done
 
     async def until_idle(self, slots: int) -> None:
         """Until the service holds `slots` free slots: a cancellation takes its time to travel."""

@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from services.codec.model.decode import check_codes
 from services.codec.model.decode_step import DecodeStep
 from services.codec.model.encode import EncodeStream
 from services.codec.model.mimi import Mimi
@@ -227,7 +226,7 @@ class CodecRunner:
 
     def _take_frames(self, stream: CodecStream, state: Decoding, ended: bool) -> End | None:
         while len(state.waiting) < self._step_frames and stream.inbox:
-            frames = check_codes(stream.take_input())
+            frames = self._mimi.decoder.check_codes(stream.take_input())
             state.waiting = np.concatenate((state.waiting, frames)) if len(state.waiting) else frames
         return End() if ended and not stream.inbox and not len(state.waiting) else None
 

@@ -14,7 +14,10 @@ CODEBOOKS = 8
 """Codes of a frame: codebook 0 is semantic, 1 to 7 acoustic."""
 
 CODEBOOK_SIZE = 2_048
-"""Codes a codec codebook knows. The heads can emit up to 2050; those above 2047 are masked."""
+"""The most codes that a codec codebook may hold, as many as the published one does.
+
+How many it does hold, its checkpoint says (`codec_config.codebook_size`). Codes above are the heads' alone: masked.
+"""
 
 HEARING_RATE_HZ = 16_000
 """Rate at which the reasoner hears the user."""

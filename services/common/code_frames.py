@@ -10,7 +10,7 @@ from services.common.audio import CODEBOOK_SIZE, CODEBOOKS
 from services.common.errors import InvalidArgument
 
 Codes = NDArray[np.uint16]
-"""Code frames [T, 8], each code in 0..2047."""
+"""Code frames [T, 8], each code below the codec's codebook size, which is 2048 at most."""
 
 
 def to_message(codes: Codes, first_frame: int) -> CodeFrames:
@@ -21,8 +21,10 @@ def to_message(codes: Codes, first_frame: int) -> CodeFrames:
 def from_message(message: CodeFrames, *, next_frame: int) -> Codes:
     """The code frames [T, 8] of a message that must start at `next_frame`.
 
+    A codec of smaller codebooks checks again: only who has the checkpoint knows.
+
     Raises:
-        InvalidArgument: frames out of order, a broken frame, a code outside 0..2047.
+        InvalidArgument: frames out of order, a broken frame, a code outside 0..2047, which no codec knows.
     """
     if message.first_frame != next_frame:
         raise InvalidArgument(f"frames out of order: expected first_frame {next_frame}, got {message.first_frame}")

@@ -277,6 +277,11 @@ def _check_joints(config: ChromaConfig, decoder_vocab_size: int) -> None:
     ):
         if found != expected:
             raise CheckpointError(f"config.json: {what}: expected {expected}, found {found}")
+    if config.code_vocab_size < config.codec.codebook_size:
+        raise CheckpointError(
+            f"config.json: backbone_config.vocab_size: expected at least {config.codec.codebook_size} "
+            f"(codec_config.codebook_size), found {config.code_vocab_size}"
+        )
     if config.codec.codebooks < config.codebooks:
         raise CheckpointError(
             f"config.json: codec_config.num_quantizers: expected at least {config.codebooks} "

@@ -11,7 +11,7 @@ from services.codec.model.seanet import WaveformDecoder
 from services.codec.model.streams import POSITIONS_A_FRAME, StreamState
 from services.codec.model.transformer import WindowedTransformer
 from services.codec.model.weights import Weights
-from services.common.audio import CODEBOOK_SIZE, CODEBOOKS, FRAME_SAMPLES
+from services.common.audio import CODEBOOKS, FRAME_SAMPLES
 from services.common.errors import InvalidArgument
 from services.runtime.config import CodecConfig
 
@@ -20,6 +20,7 @@ class Decoder:
     """Weights are shared and read-only; all memory of streams is in a `StreamState`."""
 
     def __init__(self, weights: Weights, quantizer: Quantizer, config: CodecConfig) -> None:
+        self.codebook_size = config.codebook_size
         self._quantizer = quantizer
         self._upsample = UpsamplingConv(
             weights.below("upsample"),
@@ -33,13 +34,31 @@ class Decoder:
         self._waveform = WaveformDecoder(weights.below("decoder"), config)
         self._carried = self._upsample.carried + self._waveform.carried
 
+    def check_codes(self, codes: np.ndarray) -> np.ndarray:
+        """Frames as `step` takes them: any integer array [T, K] -> int64 [T, K].
+
+        Raises `InvalidArgument` for another shape or dtype, or a code outside the codebooks.
+        """
+        if codes.ndim != 2 or codes.shape[1] != CODEBOOKS or not np.issubdtype(codes.dtype, np.integer):
+            raise InvalidArgument(
+                f"frames: expected integers of shape [T, {CODEBOOKS}], found {codes.dtype} {list(codes.shape)}"
+            )
+        outside = (codes < 0) | (codes >= self.codebook_size)
+        if outside.any():
+            frame, codebook = (int(index) for index in np.argwhere(outside)[0])
+            raise InvalidArgument(
+                f"frames: expected codes in 0..{self.codebook_size - 1}, found {int(codes[frame, codebook])} "
+                f"in frame {frame}, codebook {codebook}"
+            )
+        return codes.astype(np.int64)
+
     def new_state(self, slots: int, step_frames: int) -> StreamState:
         """Memory for `slots` streams, stepped by at most `step_frames` frames at a time."""
         return StreamState.new(self._transformer, self._carried, slots, step_frames)
 
     @torch.inference_mode()
     def step(self, codes: torch.Tensor, slots: torch.Tensor, state: StreamState) -> torch.Tensor:
-        """The next T frames of B streams: codes [B, T, K] int64 in 0..2047 -> PCM [B, T * 1920].
+        """The next T frames of B streams: codes [B, T, K] int64 -> PCM [B, T * 1920].
 
         `slots` ([B] int64) says which streams, each at most once; the others are left as they are. Shapes depend on
         B and T alone and nothing is read back from the device, so a step can be captured once for each (B, T).
@@ -56,22 +75,3 @@ class Decoder:
         state.tails.index_copy_(0, slots, carry.tails())
         assert pcm.shape == (batch, frames * FRAME_SAMPLES), f"{frames} frames gave PCM {pcm.shape}"
         return pcm
-
-
-def check_codes(codes: np.ndarray) -> np.ndarray:
-    """Frames as the decoder takes them: any integer array [T, K] -> int64 [T, K].
-
-    Raises `InvalidArgument` for another shape or dtype, or a code outside 0..2047.
-    """
-    if codes.ndim != 2 or codes.shape[1] != CODEBOOKS or not np.issubdtype(codes.dtype, np.integer):
-        raise InvalidArgument(
-            f"frames: expected integers of shape [T, {CODEBOOKS}], found {codes.dtype} {list(codes.shape)}"
-        )
-    outside = (codes < 0) | (codes >= CODEBOOK_SIZE)
-    if outside.any():
-        frame, codebook = (int(index) for index in np.argwhere(outside)[0])
-        raise InvalidArgument(
-            f"frames: expected codes in 0..{CODEBOOK_SIZE - 1}, found {int(codes[frame, codebook])} "
-            f"in frame {frame}, codebook {codebook}"
-        )
-    return codes.astype(np.int64)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from services.codec.model.decode import Decoder, check_codes
+from services.codec.model.decode import Decoder
 from services.codec.model.encode import Encoder, EncodeStream
 from services.codec.model.quantizer import Quantizer
 from services.codec.model.weights import Weights
@@ -49,7 +49,7 @@ class Mimi:
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """A whole recording: codes [T, K] -> PCM [T * 1920] float32. Raises `InvalidArgument` on bad codes."""
-        checked = torch.from_numpy(check_codes(codes)).to(self.device)
+        checked = torch.from_numpy(self.decoder.check_codes(codes)).to(self.device)
         state = self.decoder.new_state(1, WHOLE_STEP_FRAMES)
         slots = torch.zeros(1, dtype=torch.int64, device=self.device)
         steps = [
@@ -72,7 +72,7 @@ class Mimi:
 
 
 def _check_geometry(config: CodecConfig) -> None:
-    """The services speak of 24 kHz, 1920 samples, 8 codebooks of 2048; and one kind of Mimi is implemented."""
+    """The services speak of 24 kHz, 1920 samples, 8 codebooks of 2048 codes at most; one kind of Mimi is here."""
     samples = 2
     for ratio in config.ratios:
         samples *= ratio
@@ -80,7 +80,6 @@ def _check_geometry(config: CodecConfig) -> None:
         ("sampling_rate", config.sample_rate_hz, SAMPLE_RATE_HZ),
         ("samples a frame", samples, FRAME_SAMPLES),
         ("frame_rate", config.frame_rate_hz, SAMPLE_RATE_HZ / FRAME_SAMPLES),
-        ("codebook_size", config.codebook_size, CODEBOOK_SIZE),
         ("audio_channels", config.raw.get("audio_channels", 1), 1),
         ("use_causal_conv", config.raw.get("use_causal_conv", True), True),
         ("use_conv_shortcut", config.conv_shortcut, False),
@@ -93,6 +92,10 @@ def _check_geometry(config: CodecConfig) -> None:
     for key, found, wanted in expected:
         if found != wanted:
             raise CheckpointError(f"config.json: codec_config: {key}: expected {wanted!r}, found {found!r}")
+    if not 1 <= config.codebook_size <= CODEBOOK_SIZE:
+        raise CheckpointError(
+            f"config.json: codec_config: codebook_size: expected 1 to {CODEBOOK_SIZE}, found {config.codebook_size}"
+        )
     if config.codebooks < CODEBOOKS or config.semantic_codebooks >= CODEBOOKS:
         raise CheckpointError(
             f"config.json: codec_config: expected at least {CODEBOOKS} quantizers, acoustic ones among the first "

@@ -41,7 +41,7 @@ class Quantizer:
             self._output = torch.cat(outputs, dim=1)  # [width, 2 * quantizer width]
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """[B, T, K] codes in 0..2047 -> [B, T, width]."""
+        """[B, T, K] codes below the codebook size -> [B, T, width]."""
         vectors = F.embedding(codes + self._first_rows, self._tables)  # [B, T, K, quantizer width]
         semantic = vectors[:, :, : self._semantic].sum(2)
         acoustic = vectors[:, :, self._semantic :].sum(2)

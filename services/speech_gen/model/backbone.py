@@ -29,6 +29,11 @@ class Backbone:
         """D, the width of a row."""
         return self.stack.config.width
 
+    @property
+    def codebook_size(self) -> int:
+        """The codes of one codebook: what the codec can decode, less than the table has rows for."""
+        return self.head.out_features
+
     def text_rows(self, token_ids: Tensor) -> Tensor:
         """E of int64 token ids [N] -> [N, D]."""
         return self.text_table.index_select(0, token_ids)
@@ -43,5 +48,5 @@ class Backbone:
         return self.stack(rows, memory)
 
     def codebook0_logits(self, hidden: Tensor) -> Tensor:
-        """hidden [W, D] -> float32 [W, 2048]: only the codes that the codec can decode."""
+        """hidden [W, D] -> float32 [W, codebook size]: only the codes that the codec can decode."""
         return self.head(hidden).float()

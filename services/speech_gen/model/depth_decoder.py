@@ -40,7 +40,7 @@ class DepthDecoder:
         """The logits of codebook `codebook` (1 to 7), to be asked for in order.
 
         `hidden` [W, D], the backbone's last hidden state, is read for codebook 1 only; `previous_code` int64 [W] is
-        the code of codebook - 1. Returns float32 [W, 2048]: only the codes that the codec can decode.
+        the code of codebook - 1. Returns float32 [W, codebook size]: only the codes that the codec can decode.
         """
         streams = previous_code.shape[0]
         rows = self.code_rows.index_select(0, previous_code + (codebook - 1) * self.code_vocab)

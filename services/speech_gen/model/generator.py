@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.common.audio import CODEBOOK_SIZE
 from services.common.errors import InvalidArgument
 from services.runtime.flat_attention import FlatPlan
 from services.runtime.graphs import StepGraphs, bucket_of, buckets
@@ -132,7 +131,8 @@ class Generator:
         if not self._padded:
             return
         for width in reversed(self._widths):
-            for shape in sorted({self._rounded(width, fed, k) for fed in range(width + 1) for k in (1, CODEBOOK_SIZE)}):
+            candidates = (1, self.backbone.codebook_size)
+            for shape in sorted({self._rounded(width, fed, k) for fed in range(width + 1) for k in candidates}):
                 inputs = FrameInputs(self._memory, shape, padded=True)
                 inputs.fill([], np.zeros(0), np.zeros((0, self.backbone.codebooks)), [], None)
                 self.graphs.capture(shape, lambda inputs=inputs: self._step(inputs, None))
@@ -152,7 +152,7 @@ class Generator:
         hidden = self.backbone(rows, memory).index_select(0, there["last"])  # [W, D]
         codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
         for codebook in range(1, self.backbone.codebooks):
-            logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, 2048]
+            logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, codebook size]
             codes.append(choose(logits, choices, codebook))
         frame = torch.stack(codes, dim=1)  # [W, K]
         self._previous.index_copy_(0, there["slots"], frame)
@@ -183,7 +183,7 @@ class Generator:
             raise InvalidArgument("thought: the hidden state has NaN or infinite values")
 
     def _shape(self, slots: Sequence[int], fed: int) -> Shape:
-        most_k = min(self._sampling.most_k(slots), CODEBOOK_SIZE)
+        most_k = min(self._sampling.most_k(slots), self.backbone.codebook_size)
         if not self._padded:
             return Shape(len(slots), fed, most_k)
         return self._rounded(bucket_of(len(slots), self._widths), fed, most_k)
@@ -191,5 +191,5 @@ class Generator:
     def _rounded(self, width: int, fed: int, most_k: int) -> Shape:
         """Thoughts for none, half or all of the streams; many candidates are rare and have one shape only."""
         if most_k > USUAL_CANDIDATES:
-            return Shape(width, width, CODEBOOK_SIZE)
+            return Shape(width, width, self.backbone.codebook_size)
         return Shape(width, bucket_of(fed, [0, -(-width // 2), width]), USUAL_CANDIDATES)

@@ -21,8 +21,8 @@ from services.speech_gen.model.text_breaks import TextBreaks
 class Recording:
     """A speech and what was computed on the way, for each frame, the dropped one included.
 
-    `rows` [R, D] of each call of the backbone, the prompt's call first; `hidden` [D] and `codebook0_logits` [2048] of
-    each frame; `decoder_logits` [2048], seven for each frame. Codes of 2048 and more have no logits here.
+    `rows` [R, D] of each call of the backbone, the prompt's call first; `hidden` [D] and `codebook0_logits` [C] of
+    each frame; `decoder_logits` [C], seven for each frame. C is the codebook size: the codes above have no logits here.
     """
 
     frames: list[Frame] = field(default_factory=list)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.common.audio import CODEBOOK_SIZE
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
 from services.runtime.config import TokenIds
 from services.speech_gen.model.backbone import Backbone
@@ -44,8 +43,10 @@ def enroll(backbone: Backbone, tokens: TokenIds, codes: np.ndarray, token_ids: S
     vocab = backbone.text_table.shape[0]
     if codes.ndim != 2 or codes.shape[0] < 1 or codes.shape[1] != backbone.codebooks:
         raise InvalidArgument(f"voice codes: expected [T >= 1, {backbone.codebooks}], got {list(codes.shape)}")
-    if codes.min() < 0 or codes.max() >= CODEBOOK_SIZE:
-        raise InvalidArgument(f"voice codes: expected 0 to {CODEBOOK_SIZE - 1}, got {codes.min()} to {codes.max()}")
+    if codes.min() < 0 or codes.max() >= backbone.codebook_size:
+        raise InvalidArgument(
+            f"voice codes: expected 0 to {backbone.codebook_size - 1}, got {codes.min()} to {codes.max()}"
+        )
     if any(not 0 <= token_id < vocab for token_id in token_ids):
         raise InvalidArgument(f"voice transcript: expected token ids 0 to {vocab - 1}, got {list(token_ids)}")
     rows_needed = len(token_ids) + codes.shape[0] + 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from services.common.audio import CODEBOOK_SIZE
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.config import ChromaConfig
@@ -31,6 +30,7 @@ def load_generator(
     """
     config = ChromaConfig.from_dict(checkpoint.config)
     width, codebooks, code_vocab = config.backbone.width, config.codebooks, config.code_vocab_size
+    codebook_size = config.codec.codebook_size
 
     def read(name: str, *shape: int) -> Tensor:
         if checkpoint.shape(name) != shape:
@@ -46,14 +46,14 @@ def load_generator(
         load_stack(checkpoint, "backbone.model.", config.backbone, dtype=dtype, device=device),
         text_table,
         audio_table,
-        Linear(codebook0_head[:CODEBOOK_SIZE]),
+        Linear(codebook0_head[:codebook_size]),
         codebooks,
     )
     decoder = DepthDecoder(
         load_stack(checkpoint, "decoder.model.", config.decoder, dtype=dtype, device=device),
         Linear(projection),
         audio_table,
-        [Linear(head[:, :CODEBOOK_SIZE].t().contiguous()) for head in decoder_heads],
+        [Linear(head[:, :codebook_size].t().contiguous()) for head in decoder_heads],
         streams=slots,
     )
     page_size = 16

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from services.codec.model.decode import check_codes
 from services.codec.model.mimi import Mimi
 from services.codec.model.streams import StreamState
 from services.common.audio import FRAME_SAMPLES
@@ -148,9 +147,9 @@ def test_a_step_writes_into_the_memory_it_was_given_and_only_to_its_slots(mimi: 
         (np.array([[0] * 8, [0] * 5 + [2048, 0, 0]], dtype=np.uint16), "found 2048 in frame 1, codebook 5"),
     ],
 )
-def test_bad_frames_are_refused_with_what_was_expected(codes: np.ndarray, said: str) -> None:
+def test_bad_frames_are_refused_with_what_was_expected(codes: np.ndarray, said: str, mimi: Mimi) -> None:
     with pytest.raises(InvalidArgument, match=said):
-        check_codes(codes)
+        mimi.decoder.check_codes(codes)
 
 
 def test_more_frames_than_a_step_has_room_for_are_a_bug(mimi: Mimi) -> None:

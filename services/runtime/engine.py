@@ -26,8 +26,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
+from services.common.errors import ResourceExhausted
 from services.runtime.observer import EngineObserver, Unobserved
 from services.runtime.stream import DEFAULT_INBOX_ITEMS, DEFAULT_OUTBOX_ITEMS, End, InputT, OutputT, RequestT, Stream
+from services.runtime.turnover import Turnover
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class Runner(Protocol[RequestT, InputT, OutputT, BatchT]):
     def admit(self, stream: Stream[RequestT, InputT, OutputT]) -> None:
         """Take what the stream needs (a slot, pages) and set `stream.state`.
 
-        Raises a domain error, for instance when no slot is free; the caller gets it from `Engine.open`.
+        Raises a domain error, for instance when no slot is free; the caller gets it from `Engine.open`. The engine
+        puts the time after which a retry is worth it into a ResourceExhausted.
         """
 
     def schedule(self, now_s: float) -> BatchT | None:
@@ -96,7 +99,9 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         self._outbox_items = outbox_items
         self._arrivals: deque[Stream[RequestT, InputT, OutputT]] = deque()
         self._departures: deque[Stream[RequestT, InputT, OutputT]] = deque()
-        self._live: set[Stream[RequestT, InputT, OutputT]] = set()
+        self._live: dict[Stream[RequestT, InputT, OutputT], float] = {}
+        """When each was admitted, in monotonic seconds."""
+        self._turnover = Turnover()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"{name}-engine", daemon=True)
@@ -177,11 +182,13 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             try:
                 self.runner.admit(stream)
             except Exception as error:
+                if isinstance(error, ResourceExhausted):
+                    error.retry_after_s = self._turnover.wait_s(len(self._live))
                 stream._call_soon(stream._end_on_loop, error)
                 self._observer.refused(error)
                 continue
-            self._live.add(stream)
-            self._observer.admitted(time.monotonic() - stream.opened_s)
+            now_s = self._live[stream] = time.monotonic()
+            self._observer.admitted(now_s - stream.opened_s)
             stream._call_soon(_set_result, stream._admitted)
 
     def _rest(self) -> None:
@@ -197,7 +204,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
 
     def _end(self, stream: Stream[RequestT, InputT, OutputT], error: BaseException | None) -> None:
         if stream in self._live:
-            self._live.discard(stream)
+            self._turnover.left(time.monotonic() - self._live.pop(stream))
             self.runner.release(stream)
         stream._call_soon(stream._end_on_loop, error)
 

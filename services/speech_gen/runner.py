@@ -28,7 +28,6 @@ LEAST_PREFILL_ROWS = 16
 PROMPT_PATIENCE_S = 0.25
 """However urgent the speakers are, a chunk of at least `LEAST_PREFILL_ROWS` is done this often."""
 DEFAULT_SHARED_PROMPTS = 64
-RETRY_AFTER_S = 2.0
 
 Output = Frame | SpeechEnd
 SpeechStream = Stream[SpeechRequest, Thought, Output]
@@ -203,7 +202,6 @@ class SpeechRunner:
             raise ResourceExhausted(
                 f"expected a frame of all streams to take {self._max_load * FRAME_S * 1e3:.0f} ms or less, with "
                 f"{streams} it would take {frame_s * 1e3:.0f} ms",
-                retry_after_s=RETRY_AFTER_S,
                 lacks="step_time",
             )
 
@@ -213,7 +211,6 @@ class SpeechRunner:
                 raise ResourceExhausted(
                     f"expected {pages} KV pages free for this speech, {self._promised_pages} of {self._pages} are "
                     "promised to others",
-                    retry_after_s=RETRY_AFTER_S,
                     lacks="kv_pages",
                 )
 

@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable
+from types import SimpleNamespace
 
 import pytest
 
 from services.common.errors import ResourceExhausted
 from services.runtime.engine import Engine, EngineStopped
 from services.runtime.stream import End, Stream
+from services.runtime.turnover import BEFORE_ANY_LEFT_S
 
 DoublingStream = Stream[str, int, int]
 
@@ -103,6 +105,27 @@ async def test_a_full_engine_refuses_and_a_leaver_makes_room(engine: Engine) -> 
     async with engine.open(""):
         assert engine.live_streams == 1
     assert doubler_of(engine).streams == []
+
+
+async def test_a_full_engine_says_when_a_stream_is_likely_to_have_left(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("services.runtime.engine.time", SimpleNamespace(monotonic=lambda: now_s))
+    doubler_of(engine).slots = 2
+
+    async def refused_for_s() -> float:
+        async with engine.open(""), engine.open(""):
+            with pytest.raises(ResourceExhausted) as refusal:
+                async with engine.open(""):
+                    pass
+        return refusal.value.retry_after_s
+
+    assert await refused_for_s() == BEFORE_ANY_LEFT_S
+    for _ in range(100):
+        async with engine.open(""):
+            now_s += 6.0
+    assert await refused_for_s() == pytest.approx(3.0, rel=1e-3)
 
 
 async def test_cancelling_the_caller_frees_the_slot(engine: Engine) -> None:

@@ -7,22 +7,28 @@ VENV ?= .venv
 TORCH_INDEX ?=
 TORCH ?= torch==2.13.0
 
-# make demo
+# make demo: MODEL empty is models/chroma-nano; VOICE is the id of a sample voice
 MODEL ?=
 DEVICE ?= cpu
 DTYPE ?= float32
 STATE ?= state
 OUT ?= out
+VOICE ?= $(firstword $(sort $(basename $(notdir $(wildcard samples/voices/*.wav)))))
+# make train-nano, eval-nano
+NANO ?= build/nano
+STAGE ?= synthesis codes vocoder encoder speech reasoner assemble
+ARGS ?=
 # make conformance
 GOLDEN ?= tests/golden/public
 
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
-PYTHON_SOURCES := services gateway clients/python tests bench deploy/monitoring hatch_build.py
+INSTALLED_TRAIN := $(VENV)/.installed-train
+PYTHON_SOURCES := services gateway train clients/python tests bench deploy/monitoring hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gpu clean
+.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gpu train-nano eval-nano clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,18 +52,20 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.t
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
+$(INSTALLED_TRAIN): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
+	@touch $@
+
 proto: setup ## make the gRPC stubs again from protos/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 
-demo: setup ## start everything, enrol a sample voice, ask a sample question (MODEL=, DEVICE=, DTYPE=), stop everything
+demo: setup ## start everything with the sample voices, ask a sample question, stop everything (MODEL=, VOICE=, DEVICE=, DTYPE=)
 	@set -e; run() { printf '\n$$ chroma-voice'; for word; do case "$$word" in \
 		*\ *) printf ' "%s"' "$$word";; *) printf ' %s' "$$word";; esac; done; printf '\n'; $(BIN)/chroma-voice "$$@"; }; \
 	trap 'run down --state $(STATE)' EXIT; trap 'exit 130' INT TERM; \
-	run up --detach --state $(STATE) --device $(DEVICE) --dtype $(DTYPE) $(if $(MODEL),--model "$(MODEL)"); \
-	run voice add reader samples/voice_librivox_7s.wav --replace --state $(STATE) \
-		--name "A LibriVox reader" --consent "public-domain recording" \
-		--transcript "And Mister John Dashwood had then leisure to consider how much there might be prudently in his power to do for them."; \
-	run talk samples/question_make_taco.wav --voice reader --state $(STATE) --out $(OUT)/reply.wav
+	run up --detach --sample-voices --state $(STATE) --device $(DEVICE) --dtype $(DTYPE) $(if $(MODEL),--model "$(MODEL)"); \
+	run voice list --state $(STATE); \
+	run talk samples/question_make_taco.wav --voice $(VOICE) --state $(STATE) --out $(OUT)/reply.wav
 
 test: setup ## the tests of every commit: unit, integration, end to end (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow"
@@ -107,6 +115,14 @@ bench-gaps: setup ## what a talker waits while a 30 s question with history come
 
 bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
 	$(BIN)/python -m bench.gpu
+
+# One stage, with options of its own: make train-nano STAGE=vocoder ARGS="--minutes 30 --resume" (docs/nano.md).
+train-nano: $(INSTALLED_TRAIN) ## train models/chroma-nano: all stages in order, hours on 2 cores (STAGE=, ARGS=, NANO=)
+	@set -e; for stage in $(STAGE); do printf '\n$$ python -m train.%s\n' $$stage; \
+		$(BIN)/python -m train.$$stage --root $(NANO) $(ARGS); done
+
+eval-nano: $(INSTALLED_TRAIN) ## measure models/chroma-nano through the running services, on recordings it never heard (ARGS=)
+	$(BIN)/python -m train.evaluate $(ARGS)
 
 clean: ## remove the virtual environment, generated stubs and caches; state/ and out/ stay
 	rm -rf $(VENV) .venv-deploy stubs .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chroma_voice import Client, Conversation, Sampling, TurnDone, TurnStarted, Unavailable
 from chroma_voice.events import Event
+from chroma_voice.local.checkpoint import TINY
 from chroma_voice.local.state import Endpoints, StateFolder
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -22,7 +23,7 @@ VOICE_FILE = SAMPLES / "voice_librivox_5s.wav"
 VOICE_TRANSCRIPT = "Unless to be rather cold hearted and rather selfish is to be ill disposed."
 VOICE = "reader"
 LONG_SPEECH = Sampling(temperature=5.0, seed=1)
-"""Sampled as hot as this, the embedded checkpoint's speech never ends by itself: the reply's limit ends it."""
+"""Sampled as hot as this, the speech of random weights never ends by itself: the reply's limit ends it."""
 PATIENCE_S = 120.0
 """How long anything may take on a busy machine before the test gives up."""
 
@@ -42,10 +43,14 @@ def run(*arguments: str | Path, expect: int = 0) -> str:
 
 
 class LocalStack:
-    """Everything on this machine, under one launcher with its own state folder."""
+    """Everything on this machine, under one launcher with its own state folder.
 
-    def __init__(self, state: Path) -> None:
+    `model` is what the launcher is told: `tiny` starts quickly; empty: what it takes by itself.
+    """
+
+    def __init__(self, state: Path, model: str = TINY) -> None:
         self.folder = StateFolder(state)
+        self.model = model
 
     @property
     def endpoints(self) -> Endpoints:
@@ -54,7 +59,8 @@ class LocalStack:
 
     def start(self) -> str:
         """Start everything and wait until it is ready; what the launcher printed."""
-        return run("up", "--detach", "--state", self.folder.path)
+        model = ("--model", self.model) if self.model else ()
+        return run("up", "--detach", "--state", self.folder.path, *model)
 
     def enrol(self) -> None:
         """Enrol the sample voice as `VOICE`."""

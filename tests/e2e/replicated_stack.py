@@ -82,7 +82,7 @@ class ReplicatedStack:
     """All processes. The voices are enrolled in pairs: each of the two belongs to another speech_gen."""
 
     def __init__(self, folder: Path) -> None:
-        model = {"CHROMA_MODEL": str(checkpoint.embedded(folder))}
+        model = {"CHROMA_MODEL": str(checkpoint.choose(checkpoint.TINY, folder).folder)}
         slots = {"speech_gen": {"CHROMA_SLOTS": str(SPEECH_SLOTS)}}
         self.replicas = {
             service: [

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from chroma_voice.local.checkpoint import TINY
 from tests.e2e.local_stack import PATIENCE_S, LocalStack, run
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ async def test_a_lost_connection_comes_back_and_its_session_goes_on(browser: Bro
 
 async def test_https_with_a_self_made_certificate_gives_the_page_a_microphone(browser: Browser, tmp_path: Path) -> None:
     stack = LocalStack(tmp_path)
-    printed = run("up", "--detach", "--state", tmp_path, "--tls")
+    printed = run("up", "--detach", "--state", tmp_path, "--model", TINY, "--tls")
     try:
         stack.enrol()
         address = stack.endpoints.page

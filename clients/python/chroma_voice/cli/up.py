@@ -16,14 +16,14 @@ from rich.console import Console
 from chroma_voice.cli.gateway_address import DEFAULT_STATE, State
 from chroma_voice.cli.screen import Screen
 from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPrecondition, Unavailable
-from chroma_voice.local import checkpoint
+from chroma_voice.local import checkpoint, repository, sample_voices
 from chroma_voice.local.certificate import certificate
 from chroma_voice.local.stack import Stack
 from chroma_voice.local.state import Endpoints, StateFolder
 
 RANDOM_WEIGHTS = (
     "This checkpoint has random weights: replies are meaningless tokens and their sound is noise. "
-    "It shows the system at work, not the model. Real weights: --model FlashLabs/Chroma-4B (make demo: MODEL=...)."
+    "It shows the system at work, not the model. Trained weights: no --model, or --model FlashLabs/Chroma-4B."
 )
 
 _POLL_S = 0.1
@@ -32,7 +32,11 @@ _STOP_TIMEOUT_S = 40.0
 
 def up(
     model: Annotated[
-        str, typer.Option(envvar="CHROMA_MODEL", help="Checkpoint folder or hub id. Default: an embedded tiny one.")
+        str,
+        typer.Option(
+            envvar="CHROMA_MODEL",
+            help="Checkpoint folder, hub id, or `tiny` (random weights). Default: the repository's chroma-nano.",
+        ),
     ] = "",
     state: State = DEFAULT_STATE,
     device: Annotated[
@@ -49,34 +53,44 @@ def up(
     tls: Annotated[
         bool, typer.Option("--tls", help="Serve the page by HTTPS with a self-made certificate, for other machines.")
     ] = False,
+    with_voices: Annotated[
+        bool | None,
+        typer.Option(
+            "--sample-voices/--no-sample-voices",
+            help="Enrol the sample voices that are not there. Default: with chroma-nano, if there is no voice at all.",
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once all is ready; stop with `down`.")] = False,
 ) -> None:
     """Run everything on this machine: store, codec, speech generator, reasoner, gateway. Ctrl-C stops all of it."""
     folder = StateFolder(state)
     if detach:
-        _detach(folder, model, device, dtype, http, tls)
+        _detach(folder, model, device, dtype, http, tls, with_voices)
         return
     with folder.own():
-        random_weights = not model
-        found = checkpoint.resolve(model) if model else str(checkpoint.embedded(folder.path))
+        chosen = checkpoint.choose(model, folder.path)
         environment = {**os.environ, "CHROMA_DEVICE": device, "CHROMA_DTYPE": dtype}
         shown = certificate(folder.path / "tls") if tls else None
         stack = Stack(
             folder,
-            found,
-            random_weights=random_weights,
+            str(chosen.folder),
+            random_weights=chosen.random_weights,
             environment=environment,
             http_listen=http,
             certificate=shown,
         )
         screen = Screen(stack.names)
 
+        async def prepare(endpoints: Endpoints) -> None:
+            if with_voices or (with_voices is None and chosen.is_default):
+                await _enrol_sample_voices(endpoints, screen, only_if_none=with_voices is None)
+
         def announce(endpoints: Endpoints) -> None:
             screen.all_ready(f"ready: gateway at {endpoints.gateway} (gRPC), logs in {folder.logs}")
             screen.say(f"page:  {endpoints.page}")
             if shown:
                 screen.say(f"Its certificate is self-made: your browser will ask. SHA-256 {shown.fingerprint}")
-            if random_weights:
+            if chosen.random_weights:
                 screen.say(RANDOM_WEIGHTS)
 
         async def run() -> None:
@@ -88,7 +102,7 @@ def up(
 
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, on_signal)
-            await stack.run(report=screen.show, announce=announce, stop=stop, hurry=hurry)
+            await stack.run(report=screen.show, prepare=prepare, announce=announce, stop=stop, hurry=hurry)
 
         with screen:
             asyncio.run(run())
@@ -112,7 +126,20 @@ def down(state: State = DEFAULT_STATE) -> None:
     console.print("stopped", markup=False)
 
 
-def _detach(folder: StateFolder, model: str, device: str, dtype: str, http: str, tls: bool) -> None:
+async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, *, only_if_none: bool) -> None:
+    """Without them everything works all the same: a failure is told and ends nothing."""
+    try:
+        ids = await sample_voices.enrol(repository.sample_voices(), endpoints.gateway, only_if_none=only_if_none)
+    except (ChromaError, OSError) as error:
+        screen.say(f"the sample voices could not be enrolled: {error}")
+        return
+    if ids:
+        screen.say(f"enrolled the sample voices {', '.join(ids)}")
+
+
+def _detach(
+    folder: StateFolder, model: str, device: str, dtype: str, http: str, tls: bool, with_voices: bool | None
+) -> None:
     """Start another launcher in the background and follow its output until everything is ready."""
     if (pid := folder.owner()) is not None:
         raise FailedPrecondition(f"chroma-voice already runs in {folder.path} (process {pid})")
@@ -123,6 +150,8 @@ def _detach(folder: StateFolder, model: str, device: str, dtype: str, http: str,
     command += ["--device", device, "--dtype", dtype]
     command += ["--http", http] if http else []
     command += ["--tls"] if tls else []
+    if with_voices is not None:
+        command += ["--sample-voices" if with_voices else "--no-sample-voices"]
     with log_file.open("wb") as log:
         launcher = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -117,17 +117,23 @@ class Stack:
         return [*([STORE] if self._store else []), *self._servers]
 
     async def run(
-        self, *, report: Report, announce: Callable[[Endpoints], None], stop: asyncio.Event, hurry: asyncio.Event
+        self,
+        *,
+        report: Report,
+        prepare: Callable[[Endpoints], Awaitable[None]],
+        announce: Callable[[Endpoints], None],
+        stop: asyncio.Event,
+        hurry: asyncio.Event,
     ) -> None:
         """Start everything, keep it running until `stop` is set, then stop everything.
 
-        `announce` is called when all are ready. `hurry` cuts the stopping short. Raises `ChildDied` when a process
-        ends before it was ever ready, after stopping the others.
+        When all are ready `prepare` is awaited, then the endpoints are written and `announce` is called. `hurry` cuts
+        the stopping short. Raises `ChildDied` when a process ends before it was ever ready, after stopping the others.
         """
         for name in self.names:
             (self._folder.logs / f"{name}.log").write_bytes(b"")
         waiting = set(self.names)
-        store_ready, all_ready = asyncio.Event(), asyncio.Event()
+        store_ready, all_ready, announced = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         def changed(change: Change) -> None:
             report(change)
@@ -139,8 +145,8 @@ class Stack:
             if waiting:
                 return
             all_ready.set()
-            # Also after a restart: the process ids have changed.
-            self._folder.write_endpoints(self._with_pids())
+            if announced.is_set():  # a restart: its process id has changed
+                self._folder.write_endpoints(self._with_pids())
 
         async def main() -> None:
             async with asyncio.TaskGroup() as group:
@@ -150,6 +156,9 @@ class Stack:
                 for child in self._servers.values():
                     group.create_task(supervise(child.process, child.probe, changed))
                 await all_ready.wait()
+                await prepare(self._with_pids())
+                self._folder.write_endpoints(self._with_pids())
+                announced.set()
                 announce(self._with_pids())
 
         running, stopped = asyncio.ensure_future(main()), asyncio.ensure_future(stop.wait())

@@ -1,0 +1,29 @@
+"""The sample voices in a running gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chroma_voice.client import Client
+from chroma_voice.local.repository import SampleVoice
+
+
+async def enrol(voices: Sequence[SampleVoice], gateway: str, *, only_if_none: bool) -> list[str]:
+    """Enrol those of `voices` that the gateway at `gateway` (host:port) has not; the ids of these.
+
+    `only_if_none`: enrol nothing when it has any voice at all. Raises the `ChromaError` of a call that fails.
+    """
+    async with Client(gateway) as client:
+        known = {voice.voice_id async for voice in client.list_voices()}
+        if known and only_if_none:
+            return []
+        new = [voice for voice in voices if voice.voice_id not in known]
+        for voice in new:
+            await client.create_voice(
+                voice.voice_id,
+                audio_file=voice.recording.read_bytes(),
+                transcript=voice.transcript,
+                consent=voice.consent,
+                display_name=voice.voice_id.capitalize(),
+            )
+    return [voice.voice_id for voice in new]

@@ -1,0 +1,54 @@
+"""train/corpus.py: the list of clips that several processes write and the trainers read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from train.corpus import Clip, append, keep_only, read_manifest
+
+
+def clip(path: str) -> Clip:
+    return Clip(path, "amber", "A sentence with an é.", "reply", "taco", 1.25, held_out=False)
+
+
+def test_clips_come_back_as_they_were_added(tmp_path: Path) -> None:
+    manifest = tmp_path / "replies.jsonl"
+    append(manifest, clip("replies/a.wav"))
+    append(manifest, clip("replies/b.wav"))
+    assert read_manifest(manifest) == [clip("replies/a.wav"), clip("replies/b.wav")]
+
+
+def test_one_line_holds_one_clip_in_the_documented_keys(tmp_path: Path) -> None:
+    manifest = tmp_path / "replies.jsonl"
+    append(manifest, clip("replies/a.wav"))
+    assert json.loads(manifest.read_text(encoding="utf-8")) == {
+        "path": "replies/a.wav",
+        "voice": "amber",
+        "text": "A sentence with an é.",
+        "role": "reply",
+        "intent": "taco",
+        "seconds": 1.25,
+        "held_out": False,
+    }
+
+
+def test_a_missing_manifest_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="--part questions"):
+        read_manifest(tmp_path / "questions.jsonl")
+
+
+def test_clips_that_are_not_wanted_or_not_there_leave_the_manifest(tmp_path: Path) -> None:
+    manifest = tmp_path / "replies.jsonl"
+    for name in ("wanted.wav", "unwanted.wav", "gone.wav"):
+        append(manifest, clip(name))
+    for name in ("wanted.wav", "unwanted.wav"):
+        (tmp_path / name).touch()
+    assert keep_only(manifest, {"wanted.wav", "gone.wav"}) == {"wanted.wav"}
+    assert read_manifest(manifest) == [clip("wanted.wav")]
+
+
+def test_a_manifest_that_is_not_there_yet_lists_nothing(tmp_path: Path) -> None:
+    assert keep_only(tmp_path / "replies.jsonl", {"a.wav"}) == set()

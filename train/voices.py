@@ -1,0 +1,111 @@
+"""Who speaks in the corpus: the four voices that reply, the voices that only enrol, and the many that ask.
+
+The names are ours. Where a table pairs a name with a style, the style is Kokoro's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from train.espeak import Espeak
+from train.flite import find_flite
+from train.kokoro import Kokoro
+from train.sound import Voice
+
+REPLY_VOICES = {
+    # name: Kokoro's style, speed
+    "amber": ("af_heart", 1.0),
+    "basil": ("am_puck", 0.9),
+    "coral": ("bf_emma", 1.0),
+    "dale": ("bm_george", 1.0),
+}
+"""Two women and two men, one of each American and one British; pairwise Resemblyzer cosine 0.47 to 0.66."""
+
+AUXILIARY_VOICES = {"elm": "af_kore", "fern": "am_onyx", "grove": "bf_isabella", "heath": "bm_lewis"}
+"""Only their prompts are made: a new voice's prompt shall give the nearest reply voice."""
+
+_KOKORO_ASKS = (
+    *("af_heart", "af_bella", "af_alloy", "af_aoede", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river"),
+    *("am_puck", "am_fenrir", "am_adam", "am_echo", "am_liam", "am_michael", "am_onyx"),
+    *("bf_emma", "bf_alice", "bf_isabella", "bm_george", "bm_fable", "bm_lewis"),
+)
+_KOKORO_HELD_OUT = ("af_sarah", "am_eric", "bf_lily", "bm_daniel")
+
+_FLITE_ASKS = {
+    "slt": (0.84, 0.92, 1.0, 1.07, 1.14),
+    "rms": (0.86, 0.93, 1.0, 1.09, 1.18, 1.28),
+    "awb": (0.86, 0.93, 1.0, 1.09, 1.18),
+}
+_FLITE_HELD_OUT = "kal16"
+
+_ESPEAK_LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
+_ESPEAK_PITCHES = (50, 35, 65, 25, 80)
+_ESPEAK_ASKS = ("m1", "f1", "m2", "f3", "m3", "f4", "m4", "f5", "m6", "m7", "m8", "Andy", "linda", "mike2", "steph")
+_ESPEAK_A_VARIANT = 3
+_ESPEAK_HELD_OUT = (("en-us+m5", 45), ("en+f2", 55))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The voices that ask, by the engine that makes them. Those of `held_out` are never trained on."""
+
+    kokoro: tuple[Voice, ...]
+    flite: tuple[Voice, ...]
+    espeak: tuple[Voice, ...]
+    held_out: tuple[Voice, ...]
+
+
+class Studio:
+    """The engines, each loaded when it first speaks. `root` holds what they download."""
+
+    def __init__(self, root: Path) -> None:
+        self._espeak = Espeak()
+        self._kokoro = Kokoro(root / "downloads", self._espeak)
+        self._root = root
+
+    def reply_voices(self) -> tuple[Voice, ...]:
+        """The four voices that the speech model learns."""
+        return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
+
+    def auxiliary_voices(self) -> tuple[Voice, ...]:
+        """Voices that are heard as prompts only."""
+        return tuple(self._kokoro.voice(name, style) for name, style in AUXILIARY_VOICES.items())
+
+    def asking_voices(self) -> Asking:
+        """Every voice that asks. Without flite and without apt, flite's are missing: a warning says so."""
+        kokoro = tuple(self._kokoro.voice(f"kokoro_{style}", style) for style in _KOKORO_ASKS)
+        held_out: list[Voice] = [self._kokoro.voice(f"kokoro_{style}", style) for style in _KOKORO_HELD_OUT]
+        flite, flite_held_out = self._flite_voices()
+        held_out += flite_held_out
+        held_out += (self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT)
+        return Asking(kokoro, flite, self._espeak_voices(), tuple(held_out))
+
+    def _flite_voices(self) -> tuple[tuple[Voice, ...], tuple[Voice, ...]]:
+        flite = find_flite(self._root / "debian")
+        if flite is None:
+            warnings.warn("no flite on PATH and no apt to fetch it: its voices are left out", stacklevel=2)
+            return (), ()
+        asks = tuple(
+            flite.voice(f"flite_{speaker}_{round(100 * shift):03d}", speaker, shift)
+            for speaker, shifts in _FLITE_ASKS.items()
+            for shift in shifts
+        )
+        return asks, (flite.voice(f"flite_{_FLITE_HELD_OUT}", _FLITE_HELD_OUT, 1.0),)
+
+    def _espeak_voices(self) -> tuple[Voice, ...]:
+        """Each variant in three accents and at three pitches."""
+        numbers = count()
+        return tuple(
+            self._espeak_voice(
+                f"{_ESPEAK_LANGUAGES[number % len(_ESPEAK_LANGUAGES)]}+{variant}",
+                _ESPEAK_PITCHES[number % len(_ESPEAK_PITCHES)],
+            )
+            for variant in _ESPEAK_ASKS
+            for number in (next(numbers) for _ in range(_ESPEAK_A_VARIANT))
+        )
+
+    def _espeak_voice(self, variant: str, pitch: int) -> Voice:
+        return self._espeak.voice(f"espeak_{variant.replace('+', '_')}_{pitch}", variant, pitch)

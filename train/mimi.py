@@ -1,0 +1,96 @@
+"""transformers' Mimi as the module that is trained, and its weights under the names of published checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import MimiConfig, MimiModel
+from transformers.models.mimi.modeling_mimi import (
+    MimiDecoderModel,
+    MimiEncoderModel,
+    MimiEuclideanCodebook,
+    MimiResidualVectorQuantizer,
+    MimiVectorQuantization,
+)
+
+PREFIX = "codec_model."
+
+_NESTED = re.compile(r"^(?:(encoder|decoder)\.\1_seanet|(?:encoder|decoder)\.(\w+_transformer|upsample|downsample))")
+
+
+def build_mimi(codec_config: Mapping[str, Any]) -> MimiModel:
+    """A freshly initialised Mimi of these dimensions: the `codec_config` section of config.json."""
+    return MimiModel(MimiConfig(**{**codec_config, "_frame_rate": None}))
+
+
+def published_name(name: str) -> str:
+    """A tensor's name in checkpoints. transformers 5.17 to 5.23 nest what checkpoints keep side by side."""
+    return PREFIX + _NESTED.sub(lambda match: match[match.lastindex or 0], name)
+
+
+def codec_tensors(model: MimiModel) -> dict[str, Tensor]:
+    """Every tensor of the model, under its published name."""
+    return {published_name(name): tensor for name, tensor in model.state_dict().items()}
+
+
+def load_codec(model: MimiModel, tensors: Mapping[str, Tensor]) -> None:
+    """Fill the model from published names. Raises `KeyError` for a tensor that is missing, naming it."""
+    model.load_state_dict({name: tensors[published_name(name)] for name in model.state_dict()})
+    for codebook in codebooks(model):
+        codebook._embed = None  # its cache of embed_sum / cluster_usage
+
+
+def encoder_half(model: MimiModel) -> MimiEncoderModel:
+    """Everything before the quantizer."""
+    assert isinstance(model.encoder, MimiEncoderModel)
+    return model.encoder
+
+
+def decoder_half(model: MimiModel) -> MimiDecoderModel:
+    """Everything behind the quantizer."""
+    assert isinstance(model.decoder, MimiDecoderModel)
+    return model.decoder
+
+
+def quantizer_halves(model: MimiModel) -> tuple[MimiResidualVectorQuantizer, MimiResidualVectorQuantizer]:
+    """The semantic quantizer and the acoustic one."""
+    return model.quantizer.semantic_residual_vector_quantizer, model.quantizer.acoustic_residual_vector_quantizer
+
+
+def codebooks(model: MimiModel) -> list[MimiEuclideanCodebook]:
+    """Codebook 0, then 1 and on."""
+    found = []
+    for half in quantizer_halves(model):
+        for layer in half.layers:
+            assert isinstance(layer, MimiVectorQuantization)
+            found.append(layer.codebook)
+    return found
+
+
+def input_projections(model: MimiModel) -> tuple[Tensor, Tensor]:
+    """Of the semantic and the acoustic half, [codebook width, width, 1] each. Mimi has none where the widths agree."""
+    semantic, acoustic = (half.input_proj for half in quantizer_halves(model))
+    assert semantic is not None, "expected a quantizer narrower than the codec"
+    assert acoustic is not None
+    return semantic.weight, acoustic.weight
+
+
+def output_projections(model: MimiModel) -> tuple[Tensor, Tensor]:
+    """Of the semantic and the acoustic half, [width, codebook width, 1] each."""
+    semantic, acoustic = (half.output_proj for half in quantizer_halves(model))
+    assert semantic is not None, "expected a quantizer narrower than the codec"
+    assert acoustic is not None
+    return semantic.weight, acoustic.weight
+
+
+def decode_codes(model: MimiModel, codes: Tensor) -> Tensor:
+    """Codes [B, T, K] -> waveform [B, T * 1920], as `MimiModel.decode` does, with gradients."""
+    return decoder_half(model)(model.quantizer.decode(codes.transpose(1, 2))).audio_values[:, 0]
+
+
+def encode_latents(model: MimiModel, pcm: Tensor) -> Tensor:
+    """Waveform [B, S] -> what the quantizer is given [B, ceil(S / 1920), width], with gradients."""
+    return encoder_half(model)(pcm[:, None]).latents.transpose(1, 2)

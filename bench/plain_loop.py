@@ -30,7 +30,6 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from bench.workload import Clock, Session
-from services.common.audio import CODEBOOK_SIZE
 from services.runtime.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.config import ChromaConfig, StackConfig
 
@@ -100,7 +99,7 @@ class PlainLoop:
                     note(logits[0])
                 rows = torch.cat([rows, hidden, self.thinker.embed_tokens(ids)], dim=1)
             last = self.backbone(inputs_embeds=rows, past_key_values=backbone_cache, use_cache=True).last_hidden_state
-            logits = self.codebook0_head(last[:, -1])[:, :CODEBOOK_SIZE]
+            logits = self.codebook0_head(last[:, -1])[:, : self.config.codec.codebook_size]
             frame = self.decoder.frame(logits.argmax(-1, keepdim=True), last[:, -1], note)
             if note:
                 note(logits)
@@ -139,6 +138,7 @@ class PlainDepthDecoder(PreTrainedModel, GenerationMixin):
         self.codebook_head = _Heads(config.codebooks - 1, config.decoder.width, config.code_vocab_size)
         self.codebooks = config.codebooks
         self.code_vocab = config.code_vocab_size
+        self.codebook_size = config.codec.codebook_size
         self._audio_table = [audio_table]  # in a list: owned by the backbone, not a parameter of this module
 
     def frame(self, code: Tensor, backbone_hidden: Tensor, note: Callable[[Tensor], None] | None) -> Tensor:
@@ -150,14 +150,14 @@ class PlainDepthDecoder(PreTrainedModel, GenerationMixin):
             min_new_tokens=self.codebooks - 1,
             do_sample=False,
             use_cache=True,
-            suppress_tokens=list(range(CODEBOOK_SIZE, self.code_vocab)),
+            suppress_tokens=list(range(self.codebook_size, self.code_vocab)),
             output_logits=note is not None,
             return_dict_in_generate=note is not None,
         )
         if note is None:
             return out
         for logits in out.logits:
-            note(logits[:, :CODEBOOK_SIZE])
+            note(logits[:, : self.codebook_size])
         return out.sequences
 
     def forward(

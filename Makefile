@@ -14,21 +14,16 @@ DTYPE ?= float32
 STATE ?= state
 OUT ?= out
 VOICE ?= $(firstword $(sort $(basename $(notdir $(wildcard samples/voices/*.wav)))))
-# make train-nano, eval-nano
-NANO ?= build/nano
-STAGE ?= synthesis codes vocoder encoder speech reasoner assemble
-ARGS ?=
 # make conformance
 GOLDEN ?= tests/golden/public
 
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
-INSTALLED_TRAIN := $(VENV)/.installed-train
 PYTHON_SOURCES := services gateway train clients/python tests bench deploy/monitoring hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gpu train-nano eval-nano clean
+.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,10 +45,6 @@ $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 # Installing generates the gRPC stubs from protos/ into stubs/.
 $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@touch $@
-
-$(INSTALLED_TRAIN): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
 	@touch $@
 
 proto: setup ## make the gRPC stubs again from protos/
@@ -116,13 +107,7 @@ bench-gaps: setup ## what a talker waits while a 30 s question with history come
 bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
 	$(BIN)/python -m bench.gpu
 
-# One stage, with options of its own: make train-nano STAGE=vocoder ARGS="--minutes 30 --resume" (docs/nano.md).
-train-nano: $(INSTALLED_TRAIN) ## train models/chroma-nano: all stages in order, hours on 2 cores (STAGE=, ARGS=, NANO=)
-	@set -e; for stage in $(STAGE); do printf '\n$$ python -m train.%s\n' $$stage; \
-		$(BIN)/python -m train.$$stage --root $(NANO) $(ARGS); done
-
-eval-nano: $(INSTALLED_TRAIN) ## measure models/chroma-nano through the running services, on recordings it never heard (ARGS=)
-	$(BIN)/python -m train.evaluate $(ARGS)
+include train/stages.mk
 
 clean: ## remove the virtual environment, generated stubs and caches; state/ and out/ stay
 	rm -rf $(VENV) .venv-deploy stubs .pytest_cache .ruff_cache .hypothesis .import_linter_cache

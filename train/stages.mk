@@ -1,0 +1,51 @@
+# The stages of chroma-nano, and what each waits for (docs/nano.md). Included by the Makefile.
+#   make -j2 train-nano                        all of it, two stages at a time: each computes on one core
+#   make train-nano RECIPE=gpu                 the same code on one GPU, every stage under 10 minutes
+#   make train-nano STAGE=vocoder ARGS="--minutes 30 --resume"      one stage, with options of its own
+
+NANO ?= build/nano
+STAGE ?=
+ARGS ?=
+RECIPE ?= cpu
+
+NANO_STAGES := synthesis codes vocoder encoder speech reasoner assemble
+GPU_vocoder := --device cuda --batch 64 --minutes 9
+GPU_encoder := --device cuda --batch 64 --minutes 5
+GPU_speech := --device cuda --batch 96 --minutes 9
+GPU_reasoner := --device cuda --batch 256 --group 256 --workers 12 --minutes 9
+
+nano-stage = $(BIN)/python -m train.$(1) --root $(NANO) $(if $(filter gpu,$(RECIPE)),$(GPU_$(1))) $(ARGS)
+
+.PHONY: train-nano eval-nano nano-replies nano-questions $(NANO_STAGES:%=nano-%)
+
+$(VENV)/.installed-train: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
+	@touch $@
+
+$(VENV)/.installed-eval: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]"
+	@touch $@
+
+train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
+
+eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings it never heard (ARGS=)
+	$(BIN)/python -m train.evaluate $(ARGS)
+
+nano-synthesis: nano-replies nano-questions
+nano-replies nano-questions: nano-%: $(VENV)/.installed-train
+	$(call nano-stage,synthesis) --part $*
+nano-codes nano-vocoder nano-encoder nano-speech nano-reasoner: nano-%: $(VENV)/.installed-train
+	$(call nano-stage,$*)
+nano-assemble: $(VENV)/.installed-train
+	$(call nano-stage,assemble)
+
+ifneq ($(STAGE),)
+train-nano: $(STAGE:%=nano-%)
+else
+train-nano: nano-assemble
+nano-assemble: nano-encoder nano-speech nano-reasoner
+nano-encoder: nano-vocoder
+nano-vocoder nano-speech: nano-codes
+nano-codes: nano-replies
+nano-reasoner: nano-questions
+endif

@@ -1,0 +1,87 @@
+"""Who says what in the conversations that the reasoner learns from."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gateway import transcription
+from train.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
+from train.corpus import Clip
+from train.domain import Domain, Intent
+
+DOMAIN = Domain(
+    intents=(
+        Intent("cats", "animals", "Cats sleep all day.", ("what do cats do", "tell me about cats"), ("do cats sleep",)),
+        Intent(
+            "dogs", "animals", "Dogs like long walks.", ("what do dogs do", "tell me about dogs"), ("do dogs walk",)
+        ),
+    ),
+    outside=("who are you",),
+    outside_held_out=("where am I",),
+    outside_answer="I only know cats and dogs.",
+    greeting="Hello there.",
+    repeat=("say that again",),
+    repeat_held_out=("once more",),
+    prompts=("A quiet street.",),
+)
+ANSWERS = {"cats": "Cats sleep all day.", "dogs": "Dogs like long walks."}
+
+
+def clip(role: str, text: str, intent: str | None, number: int = 0) -> Clip:
+    return Clip(f"questions/{text}-{number}.wav", f"voice{number}", text, role, intent, 1.0, False)  # type: ignore[arg-type]
+
+
+CLIPS = [
+    *(clip("question", q, i.name, n) for i in DOMAIN.intents for q in i.questions for n in range(3)),
+    clip("outside", "who are you", None),
+    clip("repeat", "say that again", None),
+]
+
+
+def conversations(count: int, mixture: Mixture | None = None) -> list[Conversation]:
+    source = ConversationSource(DOMAIN, CLIPS, np.random.default_rng(0), mixture)
+    return list(itertools.islice(source, count))
+
+
+def test_every_turn_has_the_right_reply() -> None:
+    typed_about = {q.lower(): i.answer for i in DOMAIN.intents for q in i.questions}
+    kinds = set()
+    for conversation in conversations(600):
+        previous = DOMAIN.greeting if conversation.greeted else None
+        for turn in conversation.turns:
+            said = turn.clip.text if turn.clip else (turn.typed or "").rstrip("?.").lower()
+            if conversation.system_prompt == SCRIBE_PROMPT:
+                kind, expected = "scribe", said
+            elif said == "say that again":
+                kind, expected = ("repeat", previous) if previous else ("nothing to repeat", DOMAIN.outside_answer)
+            elif said in typed_about:
+                kind, expected = "typed" if turn.typed else "spoken", typed_about[said]
+            else:
+                kind, expected = "outside" if said else "no speech", DOMAIN.outside_answer
+            assert turn.reply == expected
+            previous = turn.reply
+            kinds.add(kind)
+    assert kinds == {"scribe", "repeat", "nothing to repeat", "typed", "spoken", "outside", "no speech"}
+
+
+def test_every_clip_is_heard_once_before_any_is_heard_again() -> None:
+    spoken = Mixture(typed=0.0, no_speech=0.0, another_turn=0.0, scribe=0.0)
+    heard = [turn.clip for one in conversations(len(CLIPS), spoken) for turn in one.turns]
+    assert {one.path for one in heard if one} == {one.path for one in CLIPS}
+
+
+def test_conversations_have_up_to_the_most_turns() -> None:
+    lengths = {len(one.turns) for one in conversations(400, Mixture(another_turn=0.6, most_turns=3))}
+    assert lengths == {1, 2, 3}
+
+
+def test_writing_down_is_asked_for_as_the_gateway_does() -> None:
+    assert SCRIBE_PROMPT == transcription._INSTRUCTIONS
+
+
+def test_no_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected clips"):
+        ConversationSource(DOMAIN, [], np.random.default_rng(0))

@@ -1,0 +1,98 @@
+"""The audio tower for training: chunks of any clips in one batch, with gradients (docs/model.md, section 7).
+
+The mathematics is that of `services.reasoner.model.audio_tower.AudioTower`, whose parameters and names these are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from services.reasoner.model.audio_tower import AudioTower, audio_rows
+from services.runtime.config import AudioTowerConfig
+
+
+class HearingModel(AudioTower):
+    """Mel chunks [C, T, bins] to the thinker rows of all of them, one after the other: [N, D].
+
+    The checkpoint also stores `audio_bos_eos_token`, which nobody reads; it stays at zero.
+    """
+
+    def __init__(self, config: AudioTowerConfig) -> None:
+        super().__init__(config)
+        self.audio_bos_eos_token = nn.Embedding(2, config.output_width)
+        self.audio_bos_eos_token.weight.requires_grad_(False).zero_()
+        self.register_buffer("_places", _sinusoids(config.n_window, config.width), persistent=False)
+        self._initialise()
+
+    def encode(self, mel: Tensor, frames: Tensor) -> Tensor:
+        """The rows of every chunk, in order.
+
+        Args:
+            mel: scaled features [C, T, bins], zeros after a chunk's end; T at most `chunk_frames`.
+            frames: int64 [C], each chunk's mel frames, 3 or more.
+
+        Returns:
+            [N, output_width], N the sum of `audio_rows` over the chunks.
+        """
+        x = F.gelu(self.conv1(mel.transpose(1, 2)))
+        x = x * _inside(frames, x.shape[-1])[:, None, :].to(x.dtype)  # the next convolution sees zeros past the end
+        x = F.gelu(self.conv2(x)).transpose(1, 2)  # [C, T / 2, width]
+        x = x + self._places[: x.shape[1]].to(x.dtype)
+        seen = _inside((frames - 1) // 2 + 1, x.shape[1])
+        bias = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill(~seen, -1e4)[:, None, None, :]
+        for layer in self.layers:
+            x = x + _attend(layer.get_submodule("self_attn"), layer.self_attn_layer_norm(x), bias)
+            x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+        pairs = x.shape[1] // 2
+        pooled = (x[:, 0 : 2 * pairs : 2] + x[:, 1 : 2 * pairs : 2]) / 2
+        kept = _inside(rows_of(frames), pairs)
+        return self.proj(self.ln_post(pooled[kept]))
+
+    def _initialise(self) -> None:
+        """Weights that keep a row's size, and halves of the tower's depth written back by each layer."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1 and parameter.requires_grad:
+                writes_back = name.endswith(("out_proj.weight", "fc2.weight"))
+                gain = (2 * len(self.layers)) ** -0.5 if writes_back else 1.0
+                nn.init.normal_(parameter, std=gain * parameter[0].numel() ** -0.5)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+
+def rows_of(frames: Tensor) -> Tensor:
+    """`audio_rows` of each chunk: int64 [C]."""
+    return (((frames - 1) // 2 + 1) - 2) // 2 + 1
+
+
+def chunks_of(mel: Tensor, chunk_frames: int) -> list[Tensor]:
+    """The tower's chunks of one clip [T, bins]; a last one too short for a row is left out."""
+    return [chunk for chunk in mel.split(chunk_frames) if audio_rows(chunk.shape[0])]
+
+
+def _attend(attention: nn.Module, x: Tensor, bias: Tensor) -> Tensor:
+    """Self-attention of each chunk. Written out: in bfloat16 on a CPU, a third of the fused kernel's time."""
+    heads = attention.heads
+    q, k, v = (
+        attention.get_submodule(name)(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for name in ("q_proj", "k_proj", "v_proj")
+    )
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + bias  # [C, heads, T, T]
+    mixed = scores.softmax(dim=-1).to(v.dtype) @ v
+    return attention.get_submodule("out_proj")(mixed.transpose(1, 2).flatten(2))
+
+
+def _inside(lengths: Tensor, width: int) -> Tensor:
+    """Boolean [C, width], true before each chunk's end."""
+    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def _sinusoids(length: int, width: int) -> Tensor:
+    """Whisper's positions [length, width]: sines in the first half, cosines in the second."""
+    step = math.log(10_000) / (width // 2 - 1)
+    inverse = torch.exp(-step * torch.arange(width // 2).float())
+    angles = torch.arange(length)[:, None] * inverse[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

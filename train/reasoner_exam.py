@@ -1,0 +1,126 @@
+"""What the reasoner makes of recordings it was never trained on: exact answers, by what was new in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile as sf
+import soxr
+import torch
+
+from services.common.audio import HEARING_RATE_HZ
+from services.reasoner.model.mel import MelFilters
+from services.runtime.config import ChromaConfig
+from services.runtime.tokenizer import Tokenizer
+from train.conversation_batch import LaidOut, join
+from train.conversations import answers, reply_to, subject
+from train.corpus import Clip
+from train.domain import Domain
+from train.layout import Layout
+from train.question_feed import Recordings
+from train.reasoner_model import ReasonerModel
+from train.spelling import spell
+
+New = Literal["voice", "phrasing", "voice and phrasing"]
+GROUP = 24
+
+
+@dataclass(frozen=True)
+class Question:
+    """A recording and the answer that is right."""
+
+    voice: str
+    text: str
+    about: str
+    new: New
+    reply: str
+    conversation: LaidOut
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which questions were answered with exactly the right tokens, im_end included."""
+
+    right: tuple[Question, ...]
+    wrong: tuple[Question, ...]
+
+    def share(self, new: New | None = None) -> float:
+        """Of the questions in which this was new, or of all; NaN when there are none."""
+        right, wrong = (sum(new in (None, one.new) for one in some) for some in (self.right, self.wrong))
+        return right / (right + wrong) if right + wrong else float("nan")
+
+    def lines(self) -> Iterator[str]:
+        """For people: the share by what was new, by voice, and which subjects are missed most."""
+        every = (*self.right, *self.wrong)
+        for new in ("voice", "phrasing", "voice and phrasing"):
+            yield f"new {new}: {self.share(new):.1%} of {sum(one.new == new for one in every)}"
+        for voice in sorted({one.voice for one in every}):
+            asked = sum(one.voice == voice for one in every)
+            yield f"  {voice}: {sum(one.voice == voice for one in self.right) / asked:.1%} of {asked}"
+        missed = Counter(one.about for one in self.wrong).most_common(12)
+        yield "missed: " + ", ".join(f"{about} {count}" for about, count in missed)
+
+
+class Exam:
+    """Questions to put to a model at any time."""
+
+    def __init__(self, config: ChromaConfig, tokenizer: Tokenizer, domain: Domain) -> None:
+        self._config = config
+        self._domain = domain
+        self._layout = Layout(tokenizer, config.tokens, MelFilters(config.thinker.audio.mel_bins))
+        self.tokenizer = tokenizer
+        self.questions: list[Question] = []
+
+    def add_clips(self, clips: Sequence[Clip], folder: Path, *, most: int, seed: int = 0) -> None:
+        """At most `most` of the clips that are held out, spread at random. `clips` is the whole manifest."""
+        heard_voices = {clip.voice for clip in clips if not clip.held_out}
+        heard_texts = {clip.text for clip in clips if not clip.held_out}
+        held_out = [clip for clip in clips if clip.held_out]
+        recordings, dice = Recordings(folder), np.random.default_rng(seed)
+        for index in dice.permutation(len(held_out))[:most]:
+            clip = held_out[index]
+            news = [
+                what
+                for what, old in (("voice", clip.voice in heard_voices), ("phrasing", clip.text in heard_texts))
+                if not old
+            ]
+            new: New = "voice and phrasing" if len(news) != 1 else ("voice" if news == ["voice"] else "phrasing")
+            self._add(recordings.read(clip), clip.voice, clip.text, subject(clip), new)
+
+    def add_recording(self, path: Path, text: str, intent: str) -> None:
+        """A sound file of any rate."""
+        samples, rate_hz = sf.read(path, dtype="float32")
+        samples = soxr.resample(samples, rate_hz, HEARING_RATE_HZ)
+        self._add(np.asarray(samples, np.float32), path.stem, text, intent, "voice and phrasing")
+
+    def _add(self, samples: np.ndarray, voice: str, text: str, about: str, new: New) -> None:
+        reply = reply_to(about, None, answers(self._domain))
+        laid_out = self._layout([((torch.from_numpy(samples), spell(text)), reply)])
+        self.questions.append(Question(voice, text, about, new, reply, laid_out))
+
+    @torch.inference_mode()
+    def sit(self, model: ReasonerModel) -> Marks:
+        """Greedy decoding gives a reply exactly when each of its tokens is the likeliest after those before it."""
+        right: list[Question] = []
+        wrong: list[Question] = []
+        in_order = sorted(self.questions, key=lambda one: len(one.conversation.ids))
+        device = model.lm_head.weight.device
+        for start in range(0, len(in_order), GROUP):
+            questions = in_order[start : start + GROUP]
+            batch = join(
+                [one.conversation for one in questions],
+                audio_id=self._config.tokens.audio,
+                chunk_frames=model.audio_tower.chunk_frames,
+            ).to(device)
+            with torch.autocast(device.type, torch.bfloat16):
+                hidden = model.hidden(batch, model.heard(batch))
+                missed = model.logits(hidden).argmax(dim=-1) != batch.targets
+            wrong_rows = set(batch.reply_of[missed].tolist())
+            for row, question in enumerate(questions):
+                (wrong if row in wrong_rows else right).append(question)
+        return Marks(tuple(right), tuple(wrong))

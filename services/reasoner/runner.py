@@ -1,41 +1,29 @@
 """Many turns on one thinker: what the reasoner's engine runs.
 
 Every step is one of three: one more thought for all that think, some prompt rows (of one or several streams), or
-some audio chunks through the tower. Turns that wait for their first thought come before turns still being spoken;
-when the earliest of their thoughts is nearly due, steps alternate: neither a long prompt nor a crowd of thinkers
-holds up the other.
+some audio chunks through the tower. Which one comes next is the agenda's choice (agenda.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 
 import torch
 
-from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
+from services.common.errors import InvalidArgument, ResourceExhausted
+from services.reasoner.agenda import Agenda
 from services.reasoner.model.thinker import PREFILL_ROWS, Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.turn import Turn
-from services.reasoner.work import Counters, Outputs, ThinkStream, Work, has_input
+from services.reasoner.work import Counters, Outputs, ThinkStream, Work
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV
 from services.runtime.prefix_cache import PrefixCache
 from services.runtime.stream import End
 from services.runtime.tokenizer import Tokenizer
-
-DUE_SOON_S = 1.0
-"""A thought needed within this time is not kept waiting behind prompts."""
-
-TOWER_CHUNKS = 8
-"""Audio chunks of one step: 16 s."""
-
-INTAKE_SLICES = 8
-"""Pieces of input worked off between two steps, so that uploaded files hold up nobody for long."""
 
 
 class ThinkRunner:
@@ -63,9 +51,7 @@ class ThinkRunner:
         self._thought_step = ThoughtStep(thinker, kv)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
-        self._prefill_rows = prefill_rows
-        self._streams: deque[ThinkStream] = deque()
-        self._thought_last = False
+        self._agenda = Agenda(kv, prefill_rows)
 
     def admit(self, stream: ThinkStream) -> None:
         """Give the stream a slot.
@@ -87,11 +73,11 @@ class ThinkRunner:
             max_positions=self.kv.max_positions,
             opened_s=stream.opened_s,
         )
-        self._streams.append(stream)
+        self._agenda.add(stream)
 
     def release(self, stream: ThinkStream) -> None:
         """Free the slot and its pages. Pages kept for later turns are free for any stream that needs them."""
-        self._streams.remove(stream)
+        self._agenda.remove(stream)
         self._keep(stream, ends_here=True)
         self.counters.redone_chunks += stream.state.rows.redone_chunks
         self.kv.close(stream.state.slot)
@@ -115,13 +101,7 @@ class ThinkRunner:
 
     def schedule(self, now_s: float) -> Work | None:
         """Take in what came, then choose: thoughts, prompt rows or audio."""
-        while True:
-            work = Work(failed=self._take_inputs(now_s))
-            self._choose(work, now_s)
-            if work.think or work.prefill or work.hear or work.failed:
-                return work
-            if not any(has_input(stream) for stream in self._streams):
-                return None
+        return self._agenda.next_work(now_s)
 
     def step(self, batch: Work) -> Outputs:
         """One forward pass, or none when there are only failures to tell."""
@@ -146,74 +126,6 @@ class ThinkRunner:
             self.thinker.choose(self.thinker.forward(rows, self.kv.plan([slot], [len(rows)])))
         finally:
             self.kv.close(slot)
-
-    def _take_inputs(self, now_s: float) -> list[tuple[ThinkStream, ChromaError]]:
-        """Turn some of what was fed into prompt rows, each stream in its turn. Returns streams with wrong input."""
-        failed: list[tuple[ThinkStream, ChromaError]] = []
-        budget = INTAKE_SLICES
-        for _ in range(len(self._streams)):
-            stream = self._streams[0]
-            self._streams.rotate(-1)
-            if not has_input(stream):
-                continue
-            turn: Turn = stream.state
-            try:
-                while budget > 0 and has_input(stream):
-                    if turn.has_backlog:
-                        budget -= turn.advance() > 0
-                    elif stream.inbox:
-                        turn.take(stream.take_input(), now_s)
-                    else:
-                        turn.end_input()
-            except ChromaError as error:
-                failed.append((stream, error))
-            if self._rows_to_prefill(turn) < 0:  # a louder part changed rows already prefilled
-                self.kv.truncate(turn.slot, turn.rows.settled)
-            if budget <= 0:
-                break
-        return failed
-
-    def _choose(self, work: Work, now_s: float) -> None:
-        failed = {stream for stream, _ in work.failed}
-        thinkers: list[ThinkStream] = []
-        listeners: list[ThinkStream] = []
-        for stream in self._streams:
-            if stream in failed:
-                continue
-            if stream.state.can_think:
-                if stream.has_room:
-                    thinkers.append(stream)
-            elif self._has_prompt_work(stream.state):
-                listeners.append(stream)
-        due_soon = any(stream.state.due_s() < now_s + DUE_SOON_S for stream in thinkers)
-        listeners.sort(key=lambda stream: stream.state.urgency())
-        if thinkers and (not listeners or (due_soon and not self._thought_last)):
-            work.think = thinkers
-        elif listeners and self._rows_to_prefill(listeners[0].state):
-            work.prefill = self._share_out(listeners)
-        elif listeners:
-            stale = ((stream, chunk) for stream in listeners for chunk in stream.state.rows.stale_chunks())
-            work.hear = list(islice(stale, TOWER_CHUNKS))
-        self._thought_last = bool(work.think)
-
-    def _rows_to_prefill(self, turn: Turn) -> int:
-        """Settled prompt rows less those in memory; none once the turn thinks, when memory holds thoughts as well."""
-        return 0 if turn.thoughts else turn.rows.settled - int(self.kv.lengths[turn.slot])
-
-    def _has_prompt_work(self, turn: Turn) -> bool:
-        """Whether rows or chunks wait. Audio still in the backlog is heard first: it may be louder."""
-        return not turn.has_backlog and (self._rows_to_prefill(turn) > 0 or turn.rows.settled < turn.rows.total)
-
-    def _share_out(self, listeners: Sequence[ThinkStream]) -> list[tuple[ThinkStream, int]]:
-        """Rows of the step for the most urgent, then for others while there is room."""
-        left = self._prefill_rows
-        shares: list[tuple[ThinkStream, int]] = []
-        for stream in listeners:
-            count = min(left, self._rows_to_prefill(stream.state))
-            if count > 0:
-                shares.append((stream, count))
-                left -= count
-        return sorted(shares, key=lambda share: share[1])
 
     def _prefill(self, shares: list[tuple[ThinkStream, int]]) -> Outputs:
         starts = {stream: int(self.kv.lengths[stream.state.slot]) for stream, _ in shares}

@@ -19,8 +19,8 @@ from thinking import (
 )
 
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
-from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput
-from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, TextPart, TokenPart
+from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen
+from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece, TextPart, TokenPart
 from services.reasoner.model.thinker import Thinker, think
 from services.runtime.tokenizer import Tokenizer
 
@@ -144,6 +144,58 @@ async def test_reply_ends_at_the_last_position(
     assert done.reason == "positions"
     assert len(thoughts) == 4
     assert thoughts[-1].last
+
+
+class Bare:
+    """A prompt that is a few ids before the first recording, and nothing else: the commit adds no row."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids: list[Piece] = [ids]
+
+    def opening(self) -> list[Piece]:
+        ids, self._ids = self._ids, []
+        return ids
+
+    def text(self, text: str, /) -> list[Piece]:
+        return []
+
+    def begin_audio(self) -> list[Piece]:
+        return []
+
+    def end_audio(self) -> list[Piece]:
+        return []
+
+    def close(self) -> list[Piece]:
+        return []
+
+
+@pytest.mark.parametrize("keeps_rows", [False, True])
+async def test_a_commit_that_adds_no_row_is_answered_from_the_last_row_there_is(
+    keeps_rows: bool, golden_thinker: Thinker, tokenizer: Tokenizer
+) -> None:
+    ids, clip = [5, 6, 7, 8], tone(2.0)
+    runner = new_runner(golden_thinker, tokenizer)
+    whole = think(golden_thinker, [*ids, *[600] * 50], [clip], 4)
+    async with running(runner) as engine:
+        for _ in range(2):
+            request = TurnOpen(Bare(ids), max_thoughts=4, keeps_rows=keeps_rows)
+            async with engine.open(request) as stream:
+                await stream.feed(Audio(clip, end_of_part=True))
+                slot = stream.state.slot
+                while runner.kv.lengths[slot] < 54:  # noqa: ASYNC110  # the engine's thread sets no event of ours
+                    await asyncio.sleep(0.001)
+                await stream.feed(Commit())
+                stream.finish()
+                outputs = [output async for output in stream]
+            assert [output.token_id for output in outputs if isinstance(output, Thought)] == whole.token_ids
+    runner.prefixes.evict(runner.kv.pages)
+    assert_nothing_held(runner)
+
+
+async def test_a_prompt_without_any_row_is_refused(golden_thinker: Thinker, tokenizer: Tokenizer) -> None:
+    async with running(new_runner(golden_thinker, tokenizer)) as engine:
+        with pytest.raises(InvalidArgument, match="renders nothing for this turn"):
+            await take_turn(engine, TurnOpen(Bare([]), max_thoughts=4), [Text("What?"), Commit()])
 
 
 BAD_TURNS: list[tuple[list[TurnInput], type[ChromaError], str]] = [

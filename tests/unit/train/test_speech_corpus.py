@@ -1,0 +1,160 @@
+"""What the speech model is taught, and that it can learn it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.numpy import save_file
+
+from services.runtime.config import ChromaConfig
+from services.runtime.presets import preset_config
+from train.corpus import Clip, append
+from train.speech import new_optimizer, train_step
+from train.speech_corpus import Recording, SpeechCorpus, Spoiling
+from train.speech_model import SpeechModel
+from train.speech_recordings import load_recordings
+from train.vocabulary import nano_tokenizer
+from train.voice_likeness import likeness_features, nearest_voices
+
+CLEAN = Spoiling(0.0, 0.0, cut_prompts=0.0, foreign_texts=0.0, auxiliary_prompts=0.0)
+RATE_HZ = 24_000
+
+
+def tiny() -> ChromaConfig:
+    """The tiny preset with 64 codes in a codebook."""
+    config = preset_config("tiny")
+    config["backbone_config"]["vocab_size"] = config["decoder_config"]["vocab_size"] = 67
+    config["codec_config"]["codebook_size"] = 64
+    return ChromaConfig.from_dict(config)
+
+
+def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> Recording:
+    dice = np.random.default_rng(seed)
+    codes = dice.integers(1, 50, (frames, 8))
+    return Recording(tuple(dice.integers(10, 90, 3).tolist()), (codes, codes + 1), weight)
+
+
+def test_loss_falls_on_a_few_sentences() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    config = tiny()
+    voices = {"low": [recording(1), recording(2)], "high": [recording(3), recording(4)]}
+    corpus = SpeechCorpus(config, voices, {}, spoiling=Spoiling(), seed=0)
+    model = SpeechModel(config, torch.randn(config.thinker.vocab_size, config.backbone.width))
+    optimizer = new_optimizer(model)
+    for group in optimizer.param_groups:
+        group["lr"] = 5e-3
+    batches = corpus.batches(4)
+    figures = [train_step(model, next(batches), optimizer) for _ in range(100)]
+    first, last = figures[0], figures[-1]
+    assert first["loss_0"] > 3.5
+    assert last["loss_0"] < 1.0
+    assert last["loss_depth"] < first["loss_depth"] - 3.0
+    assert last["right_0"] > 0.8
+
+
+def test_what_is_taught_is_never_spoilt_and_context_is() -> None:
+    voices = {"low": [recording(1, frames=40), recording(2, frames=40, weight=0.0)]}
+    corpus = SpeechCorpus(tiny(), voices, {}, spoiling=Spoiling(), seed=0)
+    taught = voices["low"][0].variants[0]
+    shares = []
+    for _ in range(50):
+        rows = corpus.draw()
+        assert (rows.targets == np.concatenate([taught, np.zeros((1, 8))])).all()
+        shares.append(float((rows.frame_codes[-40:] != taught).mean()))
+    assert 0.1 < np.mean(shares) < 0.2
+    assert max(shares) < 0.4
+
+
+def test_the_prompt_is_another_clip_in_any_variant() -> None:
+    clips = [recording(seed, frames=8 + seed) for seed in range(4)]
+    corpus = SpeechCorpus(tiny(), {"low": clips}, {}, spoiling=CLEAN, seed=0)
+    seen = set()
+    for _ in range(200):
+        rows = corpus.draw()
+        target = next(i for i, clip in enumerate(clips) if len(clip.variants[0]) == len(rows.targets) - 1)
+        prompt = rows.frame_codes[: len(rows.frame_codes) - len(rows.targets) + 1]
+        found = {
+            (i, j)
+            for i, clip in enumerate(clips)
+            for j, codes in enumerate(clip.variants)
+            if any((codes[k : k + len(prompt)] == prompt).all() for k in range(len(codes) - len(prompt) + 1))
+        }
+        assert found
+        assert all(i != target for i, _ in found)
+        seen |= found
+    assert len(seen) == 8
+
+
+def test_auxiliary_voices_come_in_as_prompts_only() -> None:
+    foreign = recording(9, frames=30)
+    spoiling = Spoiling(0.0, 0.0, cut_prompts=0.0, foreign_texts=0.0, auxiliary_prompts=1.0)
+    corpus = SpeechCorpus(tiny(), {"low": [recording(1), recording(2)]}, {"low": [foreign]}, spoiling=spoiling, seed=0)
+    for _ in range(20):
+        rows = corpus.draw()
+        assert len(rows.targets) == 9
+        assert tuple(rows.text_ids[1:4]) == foreign.token_ids
+
+
+def test_a_voice_with_one_recording_is_refused() -> None:
+    with pytest.raises(ValueError, match="two recordings"):
+        SpeechCorpus(tiny(), {"low": [recording(1)]}, {}, spoiling=CLEAN, seed=0)
+
+
+def test_thinker_states_have_the_size_of_normed_ones() -> None:
+    corpus = SpeechCorpus(tiny(), {"low": [recording(1), recording(2)]}, {}, spoiling=CLEAN, seed=0)
+    hidden = next(corpus.batches(8)).hidden
+    torch.testing.assert_close(hidden.square().mean(1).sqrt(), torch.ones(len(hidden)), rtol=1e-4, atol=1e-4)
+
+
+def buzz(pitch_hz: float, brightness: float, seed: int) -> np.ndarray:
+    """A second of harmonics with a little noise."""
+    dice = np.random.default_rng(seed)
+    t = np.arange(RATE_HZ) / RATE_HZ
+    harmonics = np.arange(1, 30)
+    wave = (np.sin(2 * np.pi * pitch_hz * np.outer(t, harmonics)) * harmonics ** (-1.0 / brightness)).sum(1)
+    return (0.1 * wave + 1e-3 * dice.standard_normal(RATE_HZ)).astype(np.float32)
+
+
+def voice(pitch_hz: float, brightness: float) -> list[np.ndarray]:
+    return [likeness_features(buzz(pitch_hz * (1 + 0.05 * i), brightness, i), RATE_HZ) for i in range(4)]
+
+
+def test_the_nearest_voice_is_of_the_same_pitch_and_colour() -> None:
+    known = {"low": voice(100, 0.6), "high": voice(220, 0.6), "high and bright": voice(220, 1.2)}
+    others = {"a": voice(110, 0.65), "b": voice(205, 0.62), "c": voice(215, 1.1)}
+    assert nearest_voices(known, others) == {"a": "low", "b": "high", "c": "high and bright"}
+
+
+def test_recordings_are_sorted_by_what_they_are_for(tmp_path: Path) -> None:
+    codes = {}
+    texts = [("reply", "The museum opens at nine."), *(("prompt", f"This is prompt number {i}.") for i in range(4))]
+    for name, pitch_hz, brightness in (("amber", 220, 0.6), ("dale", 100, 0.6), ("elm", 210, 0.65)):
+        for index, (role, text) in enumerate(texts):
+            if name == "elm" and role == "reply":
+                continue
+            path = f"replies/{name}/{index}.wav"
+            (tmp_path / "audio" / path).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / "audio" / path, buzz(pitch_hz + index, brightness, index), RATE_HZ)
+            clip = Clip(path, name, text, "reply" if role == "reply" else "prompt", None, 1.0, held_out=False)
+            append(tmp_path / "audio" / "replies.jsonl", clip)
+            codes[path] = np.full((13, 8), index, dtype=np.int16)
+            codes[f"{path}@960"] = np.full((13, 8), 100 + index, dtype=np.int16)
+    save_file(codes, tmp_path / "codes.safetensors")
+    found = load_recordings(tmp_path, nano_tokenizer())
+    assert found.nearest == {"elm": "amber"}
+    assert {voice: len(clips) for voice, clips in found.replies.items()} == {"amber": 3, "dale": 3}
+    assert {voice: len(clips) for voice, clips in found.reserved.items()} == {"amber": 2, "dale": 2}
+    assert {voice: len(clips) for voice, clips in found.auxiliary.items()} == {"amber": 4}
+    first = found.replies["dale"][0]
+    assert [int(codes[0, 0]) for codes in first.variants] == [0, 100]
+    assert nano_tokenizer().decode(list(first.token_ids)) == "The museum opens at nine."
+
+
+def test_no_codes_names_the_stage_that_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"python -m train\.codes"):
+        load_recordings(tmp_path, nano_tokenizer())

@@ -1,0 +1,137 @@
+"""What the speech model is taught: sentences in the reply voices, each after a voice prompt.
+
+A prompt is another clip of the voice with its text, or a clip of an auxiliary voice that the reply voice is nearest
+to. The codes that the model reads back are spoilt at random, never those that it is to predict: it learns to go on
+after its own mistakes, and after a prompt that came through another encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from services.runtime.config import ChromaConfig
+from train.speech_batch import SpeechBatch
+from train.speech_rows import Speech, SpeechRows, lay_out
+
+SORTED_BATCHES = 8
+"""Speeches are drawn for this many batches at once and sorted by length, so that little is padding."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One clip to learn from: token ids of its text, and its codes, int64 [T, K], in one or more variants.
+
+    The first variant is what is taught; any may be a prompt. `weight` is how often it is taught; 0 for a prompt only.
+    """
+
+    token_ids: tuple[int, ...]
+    variants: tuple[np.ndarray, ...]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Spoiling:
+    """How the codes that are read back are spoilt, and prompts varied. Rates are shares, 0 to 1.
+
+    Each speech draws its rate of random codes between 0 and `most_random_codes`, its prompt between 0 and
+    `most_random_prompt_codes`. `cut_prompts` of the prompts lose the finer codebooks from some codebook on,
+    `foreign_texts` have a text that is not theirs, `auxiliary_prompts` come from another voice where there is one.
+    """
+
+    most_random_codes: float = 0.3
+    most_random_prompt_codes: float = 0.5
+    cut_prompts: float = 0.2
+    foreign_texts: float = 0.1
+    auxiliary_prompts: float = 0.1
+    most_prompt_frames: int = 125
+
+
+class SpeechCorpus:
+    """Speeches drawn at random from `replies`, the recordings of each reply voice.
+
+    `auxiliary` are recordings of other voices, by the reply voice that is nearest to them.
+    """
+
+    def __init__(
+        self,
+        config: ChromaConfig,
+        replies: Mapping[str, Sequence[Recording]],
+        auxiliary: Mapping[str, Sequence[Recording]],
+        *,
+        spoiling: Spoiling,
+        seed: int,
+    ) -> None:
+        self._config = config
+        self._replies = replies
+        self._auxiliary = auxiliary
+        self._spoiling = spoiling
+        self._dice = np.random.default_rng(seed)
+        self._targets = [(voice, i) for voice, clips in replies.items() for i, clip in enumerate(clips) if clip.weight]
+        weights = np.array([replies[voice][i].weight for voice, i in self._targets])
+        if len(self._targets) == 0 or any(len(clips) < 2 for clips in replies.values()):
+            raise ValueError("speech corpus: expected something to teach and two recordings of every voice")
+        self._chances = np.cumsum(weights) / weights.sum()
+
+    def batches(self, size: int) -> Iterator[SpeechBatch]:
+        """Batches of `size` speeches of about the same length, without end."""
+        while True:
+            speeches = sorted((self.draw() for _ in range(size * SORTED_BATCHES)), key=lambda rows: rows.length)
+            for start in self._dice.permutation(SORTED_BATCHES) * size:
+                batch = speeches[start : start + size]
+                yield SpeechBatch.of(batch, torch.cat([self._thinker_states(len(rows.hidden_at)) for rows in batch]))
+
+    def draw(self) -> SpeechRows:
+        """One speech, its context spoilt."""
+        voice, index = self._targets[int(np.searchsorted(self._chances, self._dice.random(), side="right"))]
+        target = self._replies[voice][index]
+        prompt = self._prompt(voice, index)
+        prompt_codes = prompt.variants[self._dice.integers(len(prompt.variants))]
+        kept = self._prompt_frames(len(prompt_codes))
+        start = self._dice.integers(len(prompt_codes) - kept + 1)
+        prompt_ids = self._foreign_text() if self._happens(self._spoiling.foreign_texts) else prompt.token_ids
+        speech = Speech(prompt_ids, prompt_codes[start : start + kept], target.token_ids, target.variants[0])
+        return self._spoil(lay_out(self._config, speech), kept)
+
+    def _prompt(self, voice: str, taught: int) -> Recording:
+        """Another recording of the voice than the one that is taught, or of an auxiliary voice."""
+        auxiliary = self._auxiliary.get(voice, ())
+        if auxiliary and self._happens(self._spoiling.auxiliary_prompts):
+            return auxiliary[int(self._dice.integers(len(auxiliary)))]
+        own = self._replies[voice]
+        other = int(self._dice.integers(len(own) - 1))
+        return own[other + (other >= taught)]
+
+    def _prompt_frames(self, frames: int) -> int:
+        """Most prompts are whole, as recordings for a voice are; some are cut, so that any length will do."""
+        most = min(frames, self._spoiling.most_prompt_frames)
+        return most if self._happens(0.6) else int(self._dice.integers(min(20, most), most + 1))
+
+    def _foreign_text(self) -> list[int]:
+        tokens = self._config.tokens
+        first_special = min(tokens.text_start, tokens.text_end, tokens.im_end, tokens.audio)
+        return self._dice.integers(first_special, size=self._dice.integers(2, 24)).tolist()
+
+    def _spoil(self, rows: SpeechRows, prompt_frames: int) -> SpeechRows:
+        spoiling = self._spoiling
+        rates = np.empty((len(rows.frame_codes), self._config.codebooks))
+        rates[:prompt_frames] = self._dice.uniform(0, spoiling.most_random_prompt_codes)
+        rates[prompt_frames:] = self._dice.uniform(0, spoiling.most_random_codes)
+        if self._happens(spoiling.cut_prompts):
+            rates[:prompt_frames, self._dice.integers(1, self._config.codebooks) :] = 1.0
+        codes = self._dice.integers(self._config.codec.codebook_size, size=rates.shape)
+        return replace(rows, frame_codes=np.where(self._dice.random(rates.shape) < rates, codes, rows.frame_codes))
+
+    def _thinker_states(self, thoughts: int) -> torch.Tensor:
+        """Noise [thoughts, D] of RMS 1, lopsided as hidden states are: the speech is to follow the tokens alone."""
+        width = self._config.backbone.width
+        gains, offset = np.exp(0.5 * self._dice.standard_normal(width)), self._dice.standard_normal(width)
+        states = gains * self._dice.standard_normal((thoughts, width)) + self._dice.uniform(0, 1) * offset
+        states /= np.sqrt((states**2).mean(1, keepdims=True))
+        return torch.from_numpy(states.astype(np.float32))
+
+    def _happens(self, share: float) -> bool:
+        return bool(self._dice.random() < share)

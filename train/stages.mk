@@ -29,7 +29,7 @@ $(VENV)/.installed-eval: $(INSTALLED)
 train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
 
 eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings it never heard (ARGS=)
-	$(BIN)/python -m train.evaluate $(ARGS)
+	$(BIN)/python -m train.evaluate --root $(NANO) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
 
 nano-synthesis: nano-replies nano-questions
 nano-replies nano-questions: nano-%: $(VENV)/.installed-train

@@ -1,0 +1,50 @@
+"""A voice that hums, and a small domain for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from train.domain import Domain, Intent
+from train.sound import Sound
+from train.voices import Asking
+
+SAMPLE_RATE_HZ = 22_050
+
+DOMAIN = Domain(
+    intents=(
+        Intent("taco", "cooking", "Warm a tortilla.", ("how do I make a taco", "a taco please"), ("tacos, how",)),
+        Intent("bark", "animals", "Dogs bark.", ("which animal barks", "who barks"), ("what is it that barks.",)),
+    ),
+    outside=("who won the game",),
+    outside_held_out=("is it going to rain",),
+    outside_answer="I do not know.",
+    greeting="Hello.",
+    repeat=("say that again",),
+    repeat_held_out=("once more",),
+    prompts=("The river is wide.", "My hat is green."),
+)
+
+
+@dataclass(frozen=True)
+class HummingVoice:
+    """Hums a tone, longer for a longer text, and remembers what it was given."""
+
+    name: str
+    said: list[tuple[str, float]] = field(default_factory=list, compare=False)
+
+    def say(self, text: str, speed: float) -> Sound:
+        self.said.append((text, speed))
+        time_s = np.arange(round(0.02 * len(text) / speed * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+        return Sound(np.sin(2 * np.pi * 200 * time_s).astype(np.float32), SAMPLE_RATE_HZ)
+
+
+def voices(kind: str, count: int) -> tuple[HummingVoice, ...]:
+    """Voices kind_0, kind_1..."""
+    return tuple(HummingVoice(f"{kind}_{number}") for number in range(count))
+
+
+def asking_voices() -> Asking:
+    """More of each engine than say one phrasing."""
+    return Asking(voices("kokoro", 5), voices("flite", 5), voices("espeak", 9), voices("held_out", 4))

@@ -1,0 +1,75 @@
+"""train/casting.py: who says what."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.train.humming import DOMAIN, asking_voices, voices
+from train.casting import plan_questions, plan_replies
+from train.domain import Domain
+
+ASKING = asking_voices()
+HELD_OUT_PHRASINGS = {"tacos, how", "what is it that barks.", "is it going to rain", "once more"}
+
+
+def test_replies_go_sentence_by_sentence_through_the_voices_and_auxiliary_voices_come_last() -> None:
+    lines = plan_replies(DOMAIN, voices("reply", 2), voices("auxiliary", 1))
+    said = [(line.voice.name, line.role, line.intent) for line in lines]
+    assert said == [
+        ("reply_0", "reply", "taco"),
+        ("reply_1", "reply", "taco"),
+        ("reply_0", "reply", "bark"),
+        ("reply_1", "reply", "bark"),
+        *[("reply_0", "reply", None), ("reply_1", "reply", None)] * 2,
+        *[("reply_0", "prompt", None), ("reply_1", "prompt", None)] * 2,
+        *[("auxiliary_0", "prompt", None)] * 2,
+    ]
+
+
+def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None:
+    lines = [line for line in plan_questions(DOMAIN, ASKING, seed=0) if not line.held_out]
+    assert {line.text for line in lines} == {
+        "how do I make a taco",
+        "a taco please",
+        "which animal barks",
+        "who barks",
+        "who won the game",
+        "say that again",
+    }
+    for text in {line.text for line in lines}:
+        speakers = [line.voice.name for line in lines if line.text == text]
+        assert len(speakers) == len(set(speakers))
+        counts = [sum(name.startswith(kind) for name in speakers) for kind in ("kokoro", "flite", "espeak")]
+        assert counts == [2, 3, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_voices_and_phrasings_are_never_marked_as_training(seed: int) -> None:
+    for line in plan_questions(DOMAIN, ASKING, seed):
+        assert line.held_out == (line.voice in ASKING.held_out or line.text in HELD_OUT_PHRASINGS)
+
+
+def test_held_out_phrasings_are_said_by_held_out_voices_only() -> None:
+    lines = [line for line in plan_questions(DOMAIN, ASKING, seed=0) if line.text in HELD_OUT_PHRASINGS]
+    assert {line.text for line in lines} == HELD_OUT_PHRASINGS
+    assert all(line.voice in ASKING.held_out for line in lines)
+
+
+def test_some_training_phrasings_are_said_by_a_held_out_voice() -> None:
+    lines = [line for seed in range(20) for line in plan_questions(DOMAIN, ASKING, seed)]
+    assert any(line.voice in ASKING.held_out and line.text not in HELD_OUT_PHRASINGS for line in lines)
+
+
+def test_a_new_phrasing_leaves_the_clips_of_the_others_as_they_are() -> None:
+    def clips(domain: Domain) -> set[tuple[str, str, str, float]]:
+        lines = plan_questions(domain, ASKING, seed=0)
+        return {(line.voice.name, line.file_name, line.spoken, line.speed) for line in lines}
+
+    larger = Domain(**{**vars(DOMAIN), "outside": (*DOMAIN.outside, "how old are you")})
+    assert clips(DOMAIN) < clips(larger)
+
+
+def test_questions_are_said_at_different_speeds_and_with_both_endings() -> None:
+    lines = plan_questions(DOMAIN, ASKING, seed=0)
+    assert len({line.speed for line in lines}) > len(lines) // 2
+    assert {line.spoken.removeprefix(line.text.rstrip(".")) for line in lines} == {".", "?"}

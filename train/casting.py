@@ -1,0 +1,128 @@
+"""Who says what in the corpus, and how fast.
+
+A clip's voice, speed and file name follow from its text and the seed alone, so a changed sentence costs only its own
+clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from train.corpus import Role
+from train.domain import Domain
+from train.sound import Voice
+from train.voices import Asking
+
+_KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 2, 3, 4  # voices that say one training phrasing
+_HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
+_SEEN_SHARE = 0.2  # of the training phrasings, said by one held-out voice
+_SLOWEST, _FASTEST = 0.85, 1.2
+_ENDINGS = ".?"  # most phrasings have none: a falling or a rising voice
+
+
+@dataclass(frozen=True)
+class Line:
+    """A clip to be made: `spoken` is the text as the voice is given it."""
+
+    voice: Voice
+    text: str
+    spoken: str
+    role: Role
+    intent: str | None
+    held_out: bool
+    speed: float
+
+    @property
+    def file_name(self) -> str:
+        """The clip's file within its voice's folder."""
+        return f"{self.role}-{hashlib.sha256(self.text.encode()).hexdigest()[:12]}.wav"
+
+
+@dataclass(frozen=True)
+class Phrasing:
+    """Something a user may say."""
+
+    text: str
+    role: Role
+    intent: str | None
+    held_out: bool
+
+
+def plan_replies(domain: Domain, voices: Sequence[Voice], auxiliary: Sequence[Voice]) -> list[Line]:
+    """Every reply and prompt in every reply voice, sentence by sentence; then the auxiliary voices' prompts."""
+    answers = {intent.answer: intent.name for intent in domain.intents}
+    lines = [
+        Line(voice, text, text, "reply", answers.get(text), held_out=False, speed=1.0)
+        for text in domain.replies
+        for voice in voices
+    ]
+    lines += (
+        Line(voice, text, text, "prompt", None, held_out=False, speed=1.0)
+        for speakers in (voices, auxiliary)
+        for text in domain.prompts
+        for voice in speakers
+    )
+    return lines
+
+
+def phrasings(domain: Domain) -> Iterator[Phrasing]:
+    """Everything a user may say here."""
+    for intent in domain.intents:
+        for texts, held_out in ((intent.questions, False), (intent.held_out, True)):
+            yield from (Phrasing(text, "question", intent.name, held_out) for text in texts)
+    outside: tuple[tuple[Role, Iterable[str], bool], ...] = (
+        ("outside", domain.outside, False),
+        ("outside", domain.outside_held_out, True),
+        ("repeat", domain.repeat, False),
+        ("repeat", domain.repeat_held_out, True),
+    )
+    for role, texts, held_out in outside:
+        yield from (Phrasing(text, role, None, held_out) for text in texts)
+
+
+def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
+    """Each training phrasing in a few voices of each engine; held-out phrasings, and some others, in held-out voices.
+
+    Held-out clips come last, and Kokoro's after those of the faster engines; beyond that the order is random, so a part
+    of the list is a fair sample.
+    """
+    lines = []
+    for phrasing in phrasings(domain):
+        draw = random.Random(f"{seed}/{phrasing.text}")
+        held_out = list(asking.held_out)
+        draw.shuffle(held_out)
+        if phrasing.held_out:
+            speakers = held_out[:_HELD_OUT_EACH]
+        else:
+            speakers = [
+                *_some(asking.kokoro, _KOKORO_EACH, draw),
+                *_some(asking.flite, _FLITE_EACH, draw),
+                *_some(asking.espeak, _ESPEAK_EACH, draw),
+                *(held_out[:1] if draw.random() < _SEEN_SHARE else ()),
+            ]
+        lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
+    random.Random(seed).shuffle(lines)
+    return sorted(lines, key=lambda line: (line.held_out, line.voice in asking.kokoro))
+
+
+def _some(voices: Sequence[Voice], count: int, draw: random.Random) -> list[Voice]:
+    """`count` of the voices. A larger count keeps those of a smaller one."""
+    shuffled = list(voices)
+    draw.shuffle(shuffled)
+    return shuffled[:count]
+
+
+def _question(phrasing: Phrasing, voice: Voice, asking: Asking, seed: int) -> Line:
+    draw = random.Random(f"{seed}/{voice.name}/{phrasing.text}")
+    return Line(
+        voice,
+        phrasing.text,
+        phrasing.text.rstrip(_ENDINGS) + draw.choice(_ENDINGS),
+        phrasing.role,
+        phrasing.intent,
+        held_out=phrasing.held_out or voice in asking.held_out,
+        speed=draw.uniform(_SLOWEST, _FASTEST),
+    )

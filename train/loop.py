@@ -114,5 +114,5 @@ def save_artefact(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 def load_artefact(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of `save_artefact`, floats as float32. Raises `FileNotFoundError`, naming the stage's file."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not there; run the stage that makes it (python -m train --help)")
+        raise FileNotFoundError(f"{path}: not there; run the stage that makes it (docs/nano.md)")
     return {name: (t.float() if t.is_floating_point() else t) for name, t in load_file(path).items()}

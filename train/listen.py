@@ -30,7 +30,6 @@ def main(
     per_voice: Annotated[int, typer.Option(help="At most this many of each voice, evenly spread; 0: all.")] = 0,
     worst: Annotated[int, typer.Option(help="How many of the worst recordings of each voice to print.")] = 5,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
-    threads: Annotated[int, typer.Option(help="Threads of the recogniser.")] = 1,
 ) -> None:
     """Print the word error rate of each voice by Whisper base, and its worst recordings.
 
@@ -42,7 +41,7 @@ def main(
     chosen = spread(recordings, per_voice)
     if not chosen:
         raise typer.BadParameter("expected recordings, found none")
-    whisper = Whisper(root / "whisper-base", threads=threads)
+    whisper = Whisper(root / "whisper-base")
     heard = list(track(listen(chosen, whisper), "listening", total=len(chosen), console=console))
     for name in sorted({one.recording.voice for one in heard}):
         _print_voice(name, [one for one in heard if one.recording.voice == name], worst)

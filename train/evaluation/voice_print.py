@@ -1,7 +1,7 @@
 """What a voice sounds like as a vector: Resemblyzer's speaker encoder, from the weights in its package.
 
-Resemblyzer itself needs librosa for one spectrogram and brings scipy and numba along; its network and the preparation of
-its input are these few lines. The numbers are those of the package.
+Resemblyzer itself needs librosa for one spectrogram, and so scipy and numba; its network and the preparation of its
+input are these few lines. The numbers are those of the package.
 """
 
 from __future__ import annotations

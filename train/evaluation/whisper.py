@@ -23,15 +23,22 @@ _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 class Whisper:
     """Whisper base in int8. `folder` is where the joined model lies; it is made if it is not there.
 
+    Calls from up to `at_once` threads run at the same time, on one core each.
+
     Raises `ModuleNotFoundError` without the packages of the extra `eval`, `ValueError` if they hold another model.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+    def __init__(self, folder: Path, *, at_once: int = 1) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from faster_whisper import WhisperModel
 
         self._model: Any = WhisperModel(
-            str(_joined(folder)), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
+            str(_joined(folder)),
+            device="cpu",
+            compute_type="int8",
+            cpu_threads=1,
+            num_workers=at_once,
+            local_files_only=True,
         )
 
     def __call__(self, samples: NDArray[np.float32]) -> str:

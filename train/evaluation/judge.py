@@ -1,0 +1,45 @@
+"""Recordings judged: words by the recogniser, voice by the speaker encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.evaluation.listening import Recogniser, Recording, load
+from train.evaluation.results import Judged
+from train.evaluation.voices_alike import Encoder, likeness
+from train.evaluation.word_errors import word_errors
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Listens to recordings, `at_once` of them at the same time. `prompts` are the voices as vectors."""
+
+    recogniser: Recogniser
+    encoder: Encoder
+    prompts: Mapping[str, NDArray[np.float32]]
+    at_once: int = 1
+
+    def without(self, voice: str) -> Judge:
+        """The same judge, who does not know a voice."""
+        return replace(self, prompts={name: vector for name, vector in self.prompts.items() if name != voice})
+
+    def judge(
+        self, recordings: Sequence[Recording], ended: Sequence[str | None], done: Callable[[], None]
+    ) -> list[Judged]:
+        """One judgement for each recording, in order; `ended` says why the sound of each ended."""
+
+        def one(recording: Recording, end: str | None) -> Judged:
+            samples = load(recording.path)
+            heard = self.recogniser(samples) if len(samples) else ""
+            alike = likeness(recording.voice, samples, self.encoder, self.prompts)
+            errors = word_errors(recording.text, heard)
+            done()
+            return Judged(recording.voice, recording.text, heard, errors, alike, end)
+
+        with ThreadPoolExecutor(self.at_once) as pool:
+            return list(pool.map(one, recordings, ended))

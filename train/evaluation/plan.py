@@ -1,0 +1,106 @@
+"""What one evaluation asks, and how much of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from train.corpus import Clip
+from train.domain import Domain
+from train.evaluation.questions import (
+    NEW,
+    Question,
+    repeat_requests,
+    some_of_each_group,
+    spoken_questions,
+    typed_questions,
+)
+
+Item = TypeVar("Item")
+
+_TACO_INTENT = "taco"
+_TACO_TEXT = "Please tell me how to make a taco."
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much to ask; 0 means all that there is, for `conversations` and `spoken_answers` none."""
+
+    replies_per_voice: int
+    questions_per_group: int
+    conversations: int
+    spoken_answers: int
+    stranger_replies: int = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to ask. `voices` are the ids of the voices to speak with, `stranger` that of one never trained on."""
+
+    questions: Sequence[Question]
+    conversations: Sequence[tuple[Question, Question, Question]]
+    """Two questions, then a request to say that again."""
+    sentences: Sequence[str]
+    """To be spoken in every voice."""
+    spoken: Sequence[Question]
+    """To be answered by speech, in the voices by turns."""
+    taco: Question
+    voices: Sequence[str]
+    stranger: str
+    stranger_sentences: Sequence[str]
+    outside_answer: str
+
+
+def make_plan(
+    domain: Domain,
+    clips: Sequence[Clip],
+    folder: Path,
+    taco_recording: Path,
+    *,
+    voices: Sequence[str],
+    stranger: str,
+    sizes: Sizes,
+    seed: int,
+) -> Plan:
+    """A plan of these sizes from the held-out ones among `clips`, whose paths are relative to `folder`."""
+    spoken = spoken_questions(clips, folder, domain)
+    new = [question for question in spoken if question.group == NEW]
+    sentences = spread_over(domain.replies, sizes.replies_per_voice or len(domain.replies))
+    taco = next(intent for intent in domain.intents if intent.name == _TACO_INTENT)
+    return Plan(
+        questions=some_of_each_group([*spoken, *typed_questions(domain)], sizes.questions_per_group),
+        conversations=conversations(new, repeat_requests(clips, folder), sizes.conversations, seed),
+        sentences=sentences,
+        spoken=spread_over(new, sizes.spoken_answers),
+        taco=Question("taco", "recording", _TACO_TEXT, taco.answer, taco_recording),
+        voices=voices,
+        stranger=stranger,
+        stranger_sentences=spread_over(sentences, sizes.stranger_replies),
+        outside_answer=domain.outside_answer,
+    )
+
+
+def conversations(
+    questions: Sequence[Question], repeats: Sequence[Question], count: int, seed: int
+) -> list[tuple[Question, Question, Question]]:
+    """Random conversations, each of one asking voice where it has enough: two questions, then "say that again"."""
+    if not repeats or len(questions) < 2:
+        return []
+    draw = random.Random(seed)
+    found = []
+    for repeat in draw.choices(repeats, k=count):
+        own = [question for question in questions if question.voice == repeat.voice]
+        first, second = draw.sample(own if len(own) > 1 else list(questions), 2)
+        found.append((first, second, repeat))
+    return found
+
+
+def spread_over(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of the items, or all if they are fewer, evenly spread."""
+    count = min(count, len(items))
+    return [items[position] for position in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -1,0 +1,166 @@
+"""The findings as Markdown, written between two markers of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from train.evaluation.questions import NEW
+from train.evaluation.results import Misheard, Mistake, Results, Share, VoiceFigures
+
+BEGIN = "<!-- evaluation: written by make eval-nano -->"
+END = "<!-- /evaluation -->"
+
+_UNDERSTANDING = (
+    "**Understanding.** A reply counts as right when it is, letter for letter, the answer of the question's intent."
+)
+_SPEECH = (
+    "**Speech.** Replies beside the synthetic originals of the same sentences, both heard by Whisper base. Likeness is"
+    " the cosine of speaker embeddings (Resemblyzer) with the prompt of the same voice, and with the prompt of the"
+    " closest other voice."
+)
+_SPEECH_HEAD = (
+    *("voice", "replies (words)", "word errors", "of originals", "likeness to own", "of originals"),
+    *("to closest other", "own is nearest", "of originals", "ends by EOS"),
+)
+
+_LEAST_ACCURACY = 0.90
+_MOST_WER = 0.15
+_MOST_BEST_WER = 0.08
+_LEAST_OWN = 0.78
+_LEAST_NEAREST = 0.95
+_LEAST_EOS = 0.99
+_EXAMPLES = 8
+
+
+def write_between_markers(page: Path, text: str) -> None:
+    """Replace what stands between the markers of a page. Raises `ValueError` for a page without them."""
+    content = page.read_text(encoding="utf-8")
+    before, begin, rest = content.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"expected the lines {BEGIN} and {END} in {page}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def report(results: Results) -> str:
+    """All tables, with the aims first."""
+    parts = [
+        _table(("aim", "wanted", "measured", "met"), _aims(results)),
+        _UNDERSTANDING,
+        _table(("questions", "right", "asked"), map(_share_row, results.questions)),
+        _table(("held-out voice that asks", "right", "asked"), map(_share_row, results.askers)),
+        _table(("in a conversation", "right", "asked"), map(_share_row, results.conversations)),
+        _SPEECH,
+        _table(_SPEECH_HEAD, _voice_rows(results)),
+        _stranger(results),
+        f"**The taco question**, with the seed's own recording, answered in the voice {results.taco.voice}:"
+        f" “{results.taco.reply}” The recogniser heard: “{results.taco.heard}”",
+        *_examples(results.mistakes, results.misheard),
+        f"The checkpoint's files take {results.checkpoint_bytes / 1e6:.1f} MB.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _aims(results: Results) -> list[Sequence[str]]:
+    accuracy = next((share for share in results.questions if share.name == NEW), None)
+    every = results.replies[-1]
+    best = min(results.replies[:-1], key=lambda row: row.word_error_rate)
+    eos = every.ended_by_eos or 0.0
+    rows = [
+        (
+            "word error rate of replies",
+            f"≤ {_MOST_WER:.0%}",
+            _percent(every.word_error_rate),
+            every.word_error_rate <= _MOST_WER,
+        ),
+        (
+            f"word error rate in the best voice ({best.voice})",
+            f"≤ {_MOST_BEST_WER:.0%}",
+            _percent(best.word_error_rate),
+            best.word_error_rate <= _MOST_BEST_WER,
+        ),
+        ("likeness to the right voice", f"≥ {_LEAST_OWN}", f"{every.own:.2f}", every.own >= _LEAST_OWN),
+        (
+            "right voice is the nearest",
+            f"≥ {_LEAST_NEAREST:.0%}",
+            _percent(every.own_is_nearest),
+            every.own_is_nearest >= _LEAST_NEAREST,
+        ),
+        ("replies that end by EOS", f"≥ {_LEAST_EOS:.0%}", _percent(eos), eos >= _LEAST_EOS),
+    ]
+    if accuracy is not None:
+        measured = f"{_percent(accuracy.rate)} of {accuracy.count}"
+        rows.insert(
+            0,
+            (f"right answers, {NEW}", f"≥ {_LEAST_ACCURACY:.0%}", measured, accuracy.rate >= _LEAST_ACCURACY),
+        )
+    return [(aim, wanted, measured, "yes" if met else "**no**") for aim, wanted, measured, met in rows]
+
+
+def _voice_rows(results: Results) -> Iterable[Sequence[str]]:
+    originals = {row.voice: row for row in results.originals}
+    for row in results.replies:
+        yield _voice_row(row, originals[row.voice])
+    if results.answers is not None:
+        yield _voice_row(results.answers, None)
+
+
+def _voice_row(row: VoiceFigures, original: VoiceFigures | None) -> Sequence[str]:
+    return (
+        row.voice,
+        f"{row.recordings} ({row.words})",
+        _percent(row.word_error_rate),
+        _percent(original.word_error_rate) if original else "",
+        f"{row.own:.2f}",
+        f"{original.own:.2f}" if original else "",
+        f"{row.closest_other:.2f}",
+        _percent(row.own_is_nearest),
+        _percent(original.own_is_nearest) if original else "",
+        _percent(row.ended_by_eos) if row.ended_by_eos is not None else "",
+    )
+
+
+def _stranger(results: Results) -> str:
+    stranger = results.stranger
+    nearest = ", ".join(f"{voice} {count}" for voice, count in stranger.nearest.items())
+    return (
+        f"**A voice that it does not know** (a LibriVox reader's prompt, {stranger.replies} replies): word errors"
+        f" {_percent(stranger.word_error_rate)}, likeness to that prompt {stranger.own:.2f}; the replies are most like"
+        f" {nearest}."
+    )
+
+
+def _examples(mistakes: list[Mistake], misheard: list[Misheard]) -> Iterable[str]:
+    if mistakes:
+        step = max(1, len(mistakes) // _EXAMPLES)
+        yield "Some of the wrong answers:"
+        yield _table(
+            ("asked", "voice", "replied"),
+            (
+                (one.question, one.voice, one.reply.replace("\n", " ") or "(nothing)")
+                for one in mistakes[::step][:_EXAMPLES]
+            ),
+        )
+    if misheard:
+        yield "The replies that were understood worst:"
+        yield _table(
+            ("voice", "text", "heard"),
+            ((one.voice, one.text, one.heard or "(nothing)") for one in misheard[:_EXAMPLES]),
+        )
+
+
+def _share_row(share: Share) -> Sequence[str]:
+    return share.name, _percent(share.rate), str(share.count)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    listed = list(rows)
+    if not listed:
+        return ""
+    lines = [head, ["---"] * len(head), *listed]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,188 @@
+"""What an evaluation found, as it is kept in evaluation.json and shown in docs/nano.md."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from train.evaluation.ask import Answer
+from train.evaluation.voices_alike import Likeness, summary
+from train.evaluation.word_errors import WordErrors, together
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A recording of a voice, an original or a reply: its text, what was heard, and how much it sounds like whom.
+
+    `ended` says why a reply's sound ended; None for an original.
+    """
+
+    voice: str
+    text: str
+    heard: str
+    errors: WordErrors
+    likeness: Likeness
+    ended: str | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many right ones of some."""
+
+    name: str
+    right: int
+    count: int
+
+    @property
+    def rate(self) -> float:
+        """Share of right ones. Raises `ZeroDivisionError` for none at all."""
+        return self.right / self.count
+
+
+@dataclass(frozen=True)
+class VoiceFigures:
+    """Means over the recordings of a voice. `ended_by_eos` is None for originals."""
+
+    voice: str
+    recordings: int
+    words: int
+    word_error_rate: float
+    own: float
+    closest_other: float
+    own_is_nearest: float
+    ended_by_eos: float | None
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Replies with the prompt of a voice that was never trained on: likeness to it, and to which voices how often."""
+
+    replies: int
+    word_error_rate: float
+    own: float
+    nearest: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A question that was answered otherwise than its intent is."""
+
+    group: str
+    voice: str
+    question: str
+    expected: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class Misheard:
+    """A reply of which words were not understood."""
+
+    voice: str
+    text: str
+    heard: str
+    word_error_rate: float
+
+
+@dataclass(frozen=True)
+class Taco:
+    """The seed's question with its own recording: the reply, and what the recogniser heard of it."""
+
+    voice: str
+    reply: str
+    heard: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything of one evaluation."""
+
+    checkpoint_bytes: int
+    questions: list[Share]
+    askers: list[Share]
+    conversations: list[Share]
+    originals: list[VoiceFigures]
+    replies: list[VoiceFigures]
+    answers: VoiceFigures | None
+    stranger: Stranger
+    taco: Taco
+    mistakes: list[Mistake]
+    misheard: list[Misheard]
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """From the JSON of `write`."""
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        lists: dict[str, type] = {
+            "questions": Share,
+            "askers": Share,
+            "conversations": Share,
+            "originals": VoiceFigures,
+            "replies": VoiceFigures,
+            "mistakes": Mistake,
+            "misheard": Misheard,
+        }
+        single: dict[str, type] = {"answers": VoiceFigures, "stranger": Stranger, "taco": Taco}
+        read: dict[str, Any] = {name: [kind(**line) for line in content[name]] for name, kind in lists.items()}
+        read |= {name: content[name] and kind(**content[name]) for name, kind in single.items()}
+        return cls(checkpoint_bytes=content["checkpoint_bytes"], **read)
+
+
+def shares(answers: Iterable[Answer], name_of: Callable[[Answer], str]) -> list[Share]:
+    """How many answers of each name are right, in the order in which the names come first."""
+    of_name: defaultdict[str, list[bool]] = defaultdict(list)
+    for answer in answers:
+        of_name[name_of(answer)].append(answer.right)
+    return [Share(name, sum(right), len(right)) for name, right in of_name.items()]
+
+
+def figures(voice: str, judged: Sequence[Judged]) -> VoiceFigures:
+    """Means over some recordings, at least one."""
+    errors = together(one.errors for one in judged)
+    alike = summary(one.likeness for one in judged)
+    ends = [one.ended == "eos" for one in judged if one.ended is not None]
+    return VoiceFigures(
+        voice=voice,
+        recordings=len(judged),
+        words=errors.words,
+        word_error_rate=errors.rate,
+        own=alike.own,
+        closest_other=alike.closest_other,
+        own_is_nearest=alike.own_is_nearest,
+        ended_by_eos=sum(ends) / len(ends) if ends else None,
+    )
+
+
+def figures_by_voice(judged: Sequence[Judged]) -> list[VoiceFigures]:
+    """Means for each voice, in order of names, and last for all of them."""
+    voices = sorted({one.voice for one in judged})
+    return [
+        *(figures(voice, [one for one in judged if one.voice == voice]) for voice in voices),
+        figures("all", judged),
+    ]
+
+
+def mistakes(answers: Iterable[Answer]) -> list[Mistake]:
+    """The answers that are not right."""
+    return [
+        Mistake(
+            answer.question.group, answer.question.voice, answer.question.text, answer.question.expected, answer.reply
+        )
+        for answer in answers
+        if not answer.right
+    ]
+
+
+def misheard(judged: Iterable[Judged]) -> list[Misheard]:
+    """The recordings with wrong words, worst first."""
+    found = [Misheard(one.voice, one.text, one.heard, one.errors.rate) for one in judged if one.errors.wrong]
+    return sorted(found, key=lambda one: one.word_error_rate, reverse=True)

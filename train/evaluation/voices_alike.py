@@ -1,0 +1,71 @@
+"""How much a recording sounds like each of the voices that could have spoken it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Encoder = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From samples [S] at 16 kHz to a vector of length 1; raises `ValueError` where nobody speaks."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Cosine of a recording in `voice` with the prompt of each voice; empty where nobody was heard to speak."""
+
+    voice: str
+    cosines: Mapping[str, float]
+
+    @property
+    def nearest(self) -> str | None:
+        """The voice whose prompt it is most like."""
+        return max(self.cosines, key=self.cosines.__getitem__) if self.cosines else None
+
+    @property
+    def nearest_other(self) -> str | None:
+        """The other voice whose prompt it is most like."""
+        others = {voice: cosine for voice, cosine in self.cosines.items() if voice != self.voice}
+        return max(others, key=others.__getitem__) if others else None
+
+    @property
+    def own(self) -> float:
+        """Cosine with the prompt of its own voice; 0 where nobody spoke."""
+        return self.cosines.get(self.voice, 0.0)
+
+    @property
+    def closest_other(self) -> float:
+        """Largest cosine with the prompt of another voice."""
+        return max((cosine for voice, cosine in self.cosines.items() if voice != self.voice), default=0.0)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Means over recordings: likeness to the own prompt and to the closest other; how often the own is the nearest."""
+
+    own: float
+    closest_other: float
+    own_is_nearest: float
+
+
+def likeness(
+    voice: str, samples: NDArray[np.float32], encoder: Encoder, prompts: Mapping[str, NDArray[np.float32]]
+) -> Likeness:
+    """Likeness of samples [S] at 16 kHz to the voices of `prompts`, given as their vectors."""
+    try:
+        vector = encoder(samples)
+    except ValueError:
+        return Likeness(voice, {})
+    return Likeness(voice, {name: float(vector @ prompt) for name, prompt in prompts.items()})
+
+
+def summary(measured: Iterable[Likeness]) -> Alike:
+    """Means over recordings, at least one."""
+    listed = list(measured)
+    return Alike(
+        own=float(np.mean([one.own for one in listed])),
+        closest_other=float(np.mean([one.closest_other for one in listed])),
+        own_is_nearest=float(np.mean([one.nearest == one.voice for one in listed])),
+    )

@@ -86,8 +86,8 @@ def phrasings(domain: Domain) -> Iterator[Phrasing]:
 def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
     """Each training phrasing in a few voices of each engine; held-out phrasings, and some others, in held-out voices.
 
-    Held-out clips come last, and Kokoro's after those of the faster engines; beyond that the order is random, so a part
-    of the list is a fair sample.
+    Kokoro's clips come after those of the faster engines, held-out ones after the others of their kind; beyond that the
+    order is random, so a part of the list is a fair sample.
     """
     lines = []
     for phrasing in phrasings(domain):
@@ -98,14 +98,15 @@ def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
             speakers = held_out[:_HELD_OUT_EACH]
         else:
             speakers = [
-                *_some(asking.kokoro, _KOKORO_EACH, draw),
-                *_some(asking.flite, _FLITE_EACH, draw),
-                *_some(asking.espeak, _ESPEAK_EACH, draw),
+                *_some(asking.kokoro.trained, _KOKORO_EACH, draw),
+                *_some(asking.flite.trained, _FLITE_EACH, draw),
+                *_some(asking.espeak.trained, _ESPEAK_EACH, draw),
                 *(held_out[:1] if draw.random() < _SEEN_SHARE else ()),
             ]
         lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
     random.Random(seed).shuffle(lines)
-    return sorted(lines, key=lambda line: (line.held_out, line.voice in asking.kokoro))
+    kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out}
+    return sorted(lines, key=lambda line: (line.voice in kokoro, line.held_out))
 
 
 def _some(voices: Sequence[Voice], count: int, draw: random.Random) -> list[Voice]:

@@ -49,13 +49,25 @@ _ESPEAK_HELD_OUT = (("en-us+m5", 45), ("en+f2", 55))
 
 
 @dataclass(frozen=True)
-class Asking:
-    """The voices that ask, by the engine that makes them. Those of `held_out` are never trained on."""
+class Speakers:
+    """Voices of one engine. Those of `held_out` are never trained on."""
 
-    kokoro: tuple[Voice, ...]
-    flite: tuple[Voice, ...]
-    espeak: tuple[Voice, ...]
+    trained: tuple[Voice, ...]
     held_out: tuple[Voice, ...]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The voices that ask, by the engine that makes them."""
+
+    kokoro: Speakers
+    flite: Speakers
+    espeak: Speakers
+
+    @property
+    def held_out(self) -> tuple[Voice, ...]:
+        """The voices of every engine that are never trained on."""
+        return (*self.kokoro.held_out, *self.flite.held_out, *self.espeak.held_out)
 
 
 class Studio:
@@ -76,29 +88,31 @@ class Studio:
 
     def asking_voices(self) -> Asking:
         """Every voice that asks. Without flite and without apt, flite's are missing: a warning says so."""
-        kokoro = tuple(self._kokoro.voice(f"kokoro_{style}", style) for style in _KOKORO_ASKS)
-        held_out: list[Voice] = [self._kokoro.voice(f"kokoro_{style}", style) for style in _KOKORO_HELD_OUT]
-        flite, flite_held_out = self._flite_voices()
-        held_out += flite_held_out
-        held_out += (self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT)
-        return Asking(kokoro, flite, self._espeak_voices(), tuple(held_out))
+        return Asking(self._kokoro_voices(), self._flite_voices(), self._espeak_voices())
 
-    def _flite_voices(self) -> tuple[tuple[Voice, ...], tuple[Voice, ...]]:
+    def _kokoro_voices(self) -> Speakers:
+        trained, held_out = (
+            tuple(self._kokoro.voice(f"kokoro_{style}", style) for style in styles)
+            for styles in (_KOKORO_ASKS, _KOKORO_HELD_OUT)
+        )
+        return Speakers(trained, held_out)
+
+    def _flite_voices(self) -> Speakers:
         flite = find_flite(self._root / "debian")
         if flite is None:
             warnings.warn("no flite on PATH and no apt to fetch it: its voices are left out", stacklevel=2)
-            return (), ()
-        asks = tuple(
+            return Speakers((), ())
+        trained = tuple(
             flite.voice(f"flite_{speaker}_{round(100 * shift):03d}", speaker, shift)
             for speaker, shifts in _FLITE_ASKS.items()
             for shift in shifts
         )
-        return asks, (flite.voice(f"flite_{_FLITE_HELD_OUT}", _FLITE_HELD_OUT, 1.0),)
+        return Speakers(trained, (flite.voice(f"flite_{_FLITE_HELD_OUT}", _FLITE_HELD_OUT, 1.0),))
 
-    def _espeak_voices(self) -> tuple[Voice, ...]:
+    def _espeak_voices(self) -> Speakers:
         """Each variant in three accents and at three pitches."""
         numbers = count()
-        return tuple(
+        trained = tuple(
             self._espeak_voice(
                 f"{_ESPEAK_LANGUAGES[number % len(_ESPEAK_LANGUAGES)]}+{variant}",
                 _ESPEAK_PITCHES[number % len(_ESPEAK_PITCHES)],
@@ -106,6 +120,7 @@ class Studio:
             for variant in _ESPEAK_ASKS
             for number in (next(numbers) for _ in range(_ESPEAK_A_VARIANT))
         )
+        return Speakers(trained, tuple(self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT))
 
     def _espeak_voice(self, variant: str, pitch: int) -> Voice:
         return self._espeak.voice(f"espeak_{variant.replace('+', '_')}_{pitch}", variant, pitch)

@@ -8,7 +8,7 @@ import numpy as np
 
 from train.domain import Domain, Intent
 from train.sound import Sound
-from train.voices import Asking
+from train.voices import Asking, Speakers
 
 SAMPLE_RATE_HZ = 22_050
 
@@ -47,4 +47,8 @@ def voices(kind: str, count: int) -> tuple[HummingVoice, ...]:
 
 def asking_voices() -> Asking:
     """More of each engine than say one phrasing."""
-    return Asking(voices("kokoro", 5), voices("flite", 5), voices("espeak", 9), voices("held_out", 4))
+    return Asking(
+        kokoro=Speakers(voices("kokoro", 5), voices("kokoro_held_out", 2)),
+        flite=Speakers(voices("flite", 5), voices("flite_held_out", 1)),
+        espeak=Speakers(voices("espeak", 9), voices("espeak_held_out", 1)),
+    )

@@ -73,3 +73,10 @@ def test_questions_are_said_at_different_speeds_and_with_both_endings() -> None:
     lines = plan_questions(DOMAIN, ASKING, seed=0)
     assert len({line.speed for line in lines}) > len(lines) // 2
     assert {line.spoken.removeprefix(line.text.rstrip(".")) for line in lines} == {".", "?"}
+
+
+def test_kokoro_which_is_slow_comes_last() -> None:
+    names = [line.voice.name for line in plan_questions(DOMAIN, ASKING, seed=0)]
+    kokoro = [name.startswith("kokoro") for name in names]
+    assert kokoro == sorted(kokoro)
+    assert any(kokoro)

@@ -11,7 +11,7 @@ import pytest
 from train.downloads import NpmPackage, download
 from train.flite import Flite, find_flite
 from train.kokoro import kokoro_phonemes
-from train.voices import AUXILIARY_VOICES, REPLY_VOICES, Studio
+from train.voices import AUXILIARY_VOICES, REPLY_VOICES, Speakers, Studio
 
 _A_FLITE = """#!/usr/bin/env python3
 import sys, wave
@@ -38,7 +38,7 @@ def test_four_reply_voices_and_no_asking_voice_is_also_held_out(tmp_path: Path, 
     studio = Studio(tmp_path)
     assert [voice.name for voice in studio.reply_voices()] == list(REPLY_VOICES)
     asking = studio.asking_voices()
-    trained = [voice.name for voice in (*asking.kokoro, *asking.flite, *asking.espeak)]
+    trained = [voice.name for engine in (asking.kokoro, asking.flite, asking.espeak) for voice in engine.trained]
     held_out = [voice.name for voice in asking.held_out]
     assert len(REPLY_VOICES) == 4
     assert len(set(trained)) == len(trained)
@@ -56,7 +56,7 @@ def test_without_flite_its_voices_are_left_out_with_a_warning(tmp_path: Path, mo
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.warns(UserWarning, match="no flite"):
         asking = Studio(tmp_path).asking_voices()
-    assert asking.flite == ()
+    assert asking.flite == Speakers((), ())
     assert not any(voice.name.startswith("flite") for voice in asking.held_out)
 
 

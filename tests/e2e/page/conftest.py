@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.e2e.local_stack import PATIENCE_S, QUESTION, LocalStack
+
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 ROOT = Path(__file__).parents[3]
 MICROPHONE = (

@@ -10,15 +10,13 @@ from tests.e2e.local_stack import PATIENCE_S, LocalStack, run
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_MS = 120_000
-
 
 async def write(page: Page, text: str) -> None:
     await page.get_by_label("Write instead").fill(text)
     await page.keyboard.press("Enter")
     turn = page.get_by_role("article").last
     await expect(turn.locator(".you")).to_contain_text(text)
-    await expect(turn).to_have_attribute("aria-busy", "false", timeout=PATIENCE_MS)
+    await expect(turn).to_have_attribute("aria-busy", "false")
     await expect(turn.locator(".fate.failed")).to_have_count(0)
 
 
@@ -33,7 +31,7 @@ async def test_a_lost_connection_comes_back_and_its_session_goes_on(browser: Bro
     pid = stack.kill("gateway")
     await expect(page.locator("#connection")).to_contain_text("Connection lost")
     await stack.back("gateway", pid)
-    await expect(page.locator("#talk")).to_be_enabled(timeout=PATIENCE_MS)
+    await expect(page.locator("#talk")).to_be_enabled()
     await write(page, "And for six people?")
     session_id = sockets[-1].rpartition("session_id=")[2]
     async with stack.client() as client:
@@ -54,12 +52,13 @@ async def test_https_with_a_self_made_certificate_gives_the_page_a_microphone(br
         assert "SHA-256" in printed
         context = await browser.new_context(ignore_https_errors=True)
         page = await context.new_page()
+        page.set_default_timeout(PATIENCE_S * 1000)
         await page.goto(address)
         assert await page.evaluate("isSecureContext && 'mediaDevices' in navigator")
-        await page.locator("#talk:enabled").wait_for(timeout=PATIENCE_MS)
+        await page.locator("#talk:enabled").wait_for()
         await page.get_by_label("Hands-free").check()
         await page.get_by_role("button", name="Open the microphone").click()
-        await expect(page.get_by_role("article").first).to_be_visible(timeout=PATIENCE_MS)
+        await expect(page.get_by_role("article").first).to_be_visible()
         await context.close()
     finally:
         stack.stop()

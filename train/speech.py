@@ -96,7 +96,7 @@ def main(
     model.to(device)
     optimizer = new_optimizer(model)
     taught = sum(clip.weight > 0 for clips in recordings.replies.values() for clip in clips)
-    console.print(f"{taught} recordings of {len(recordings.replies)} voices; nearest: {dict(recordings.nearest)}")
+    console.print(f"{taught} recordings of {len(recordings.replies)} voices to learn")
     budget = Budget(minutes=minutes, peak_rate=rate)
     batches, saved_at = corpus.batches(batch), time.monotonic()
     with Report("speech", budget) as report:

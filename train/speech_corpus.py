@@ -20,6 +20,12 @@ from train.speech_rows import Speech, SpeechRows, lay_out
 SORTED_BATCHES = 8
 """Speeches are drawn for this many batches at once and sorted by length, so that little is padding."""
 
+SLIP_RATE = 0.06
+"""Chance of each frame, in a speech that slips, to change the distance."""
+
+FARTHEST_SLIP = 3
+"""Most frames that a slip goes early or late."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -37,12 +43,16 @@ class Recording:
 class Spoiling:
     """How the codes that are read back are spoilt, and prompts varied. Rates are shares, 0 to 1.
 
-    Each speech draws its rate of random codes between 0 and `most_random_codes`, its prompt between 0 and
-    `most_random_prompt_codes`. `cut_prompts` of the prompts lose the finer codebooks from some codebook on,
-    `foreign_texts` have a text that is not theirs, `auxiliary_prompts` come from another voice where there is one.
+    Each speech draws its rate of random codes between 0 and `most_random_codes`, `badly_spoilt` of them between that
+    and 1, so that the model knows its sentences without the frames before, too; `slipping` of them go on from frames a
+    little earlier or later than they should. The prompt's rate is between 0 and `most_random_prompt_codes`.
+    `cut_prompts` of the prompts lose the finer codebooks from some codebook on, `foreign_texts` have a text that is not
+    theirs, `auxiliary_prompts` come from another voice where there is one.
     """
 
     most_random_codes: float = 0.3
+    badly_spoilt: float = 0.35
+    slipping: float = 0.35
     most_random_prompt_codes: float = 0.5
     cut_prompts: float = 0.2
     foreign_texts: float = 0.1
@@ -116,14 +126,27 @@ class SpeechCorpus:
         return self._dice.integers(first_special, size=self._dice.integers(2, 24)).tolist()
 
     def _spoil(self, rows: SpeechRows, prompt_frames: int) -> SpeechRows:
-        spoiling = self._spoiling
-        rates = np.empty((len(rows.frame_codes), self._config.codebooks))
-        rates[:prompt_frames] = self._dice.uniform(0, spoiling.most_random_prompt_codes)
-        rates[prompt_frames:] = self._dice.uniform(0, spoiling.most_random_codes)
+        spoiling, dice, codes = self._spoiling, self._dice, rows.frame_codes
+        rates = np.empty((len(codes), self._config.codebooks))
+        rates[:prompt_frames] = dice.uniform(0, spoiling.most_random_prompt_codes)
+        if self._happens(spoiling.badly_spoilt):
+            rates[prompt_frames:] = dice.uniform(spoiling.most_random_codes, 1)
+        else:
+            rates[prompt_frames:] = dice.uniform(0, spoiling.most_random_codes)
         if self._happens(spoiling.cut_prompts):
-            rates[:prompt_frames, self._dice.integers(1, self._config.codebooks) :] = 1.0
-        codes = self._dice.integers(self._config.codec.codebook_size, size=rates.shape)
-        return replace(rows, frame_codes=np.where(self._dice.random(rates.shape) < rates, codes, rows.frame_codes))
+            rates[:prompt_frames, dice.integers(1, self._config.codebooks) :] = 1.0
+        if self._happens(spoiling.slipping):
+            codes = np.concatenate([codes[:prompt_frames], self._slip(codes[prompt_frames:])])
+        noise = dice.integers(self._config.codec.codebook_size, size=rates.shape)
+        return replace(rows, frame_codes=np.where(dice.random(rates.shape) < rates, noise, codes))
+
+    def _slip(self, codes: np.ndarray) -> np.ndarray:
+        """Frames [T, K] with a few skipped or said twice: each change keeps its distance for a while."""
+        moves = self._dice.integers(-FARTHEST_SLIP, FARTHEST_SLIP + 1, len(codes))
+        changes = self._dice.random(len(codes)) < SLIP_RATE
+        since = np.maximum.accumulate(np.where(changes, np.arange(len(codes)), -1))
+        distance = np.where(since >= 0, moves[since], 0)
+        return codes[np.clip(np.arange(len(codes)) + distance, 0, len(codes) - 1)]
 
     def _thinker_states(self, thoughts: int) -> torch.Tensor:
         """Noise [thoughts, D] of RMS 1, lopsided as hidden states are: the speech is to follow the tokens alone."""

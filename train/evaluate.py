@@ -1,7 +1,7 @@
 """`python -m train.evaluate`: what a checkpoint understands and how well it speaks, through the real services.
 
     python -m train.evaluate --checkpoint build/nano/checkpoint
-    python -m train.evaluate --page docs/nano.md --picture docs/pictures/nano-replies.png     (make eval-nano)
+    python -m train.evaluate --page docs/nano.md --picture docs/nano-spectrograms.png     (make eval-nano)
 
 Needs the extra `eval`, Resemblyzer (installed with --no-deps), and the corpus of `python -m train.synthesis`.
 """
@@ -31,7 +31,6 @@ from train.evaluation.listening import load
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
 from train.evaluation.report import report, write_between_markers
-from train.evaluation.results import Results
 from train.evaluation.services import enrol_afresh, running
 from train.evaluation.stranger import stranger_of
 from train.evaluation.verdict import Originals, verdict
@@ -92,7 +91,12 @@ def main(
     results.write(root / "evaluation.json")
     if picture is not None:
         _draw(collected, originals, picture)
-    _show(results, page)
+    if page is None:
+        console.print(report(results), markup=False, soft_wrap=True)
+    else:
+        shown = os.path.relpath(picture, page.parent) if picture else ""
+        write_between_markers(page, report(results, shown))
+        console.print(f"tables written into {page}", markup=False)
 
 
 async def _ask_all(
@@ -128,14 +132,6 @@ def _draw(collected: Collected, originals: Originals, picture: Path) -> None:
     sentence = collected.taco.text if collected.taco.text in texts else texts[0]
     pairs = [Pair(one.voice, originals[one.voice, one.text], one.path) for one in known if one.text == sentence]
     draw(pairs, sentence, picture)
-
-
-def _show(results: Results, page: Path | None) -> None:
-    if page is None:
-        console.print(report(results), markup=False, soft_wrap=True)
-    else:
-        write_between_markers(page, report(results))
-        console.print(f"tables written into {page}", markup=False)
 
 
 def _bars() -> Progress:

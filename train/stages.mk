@@ -22,14 +22,16 @@ $(VENV)/.installed-train: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
 	@touch $@
 
+# Resemblyzer is wanted for its weights; what it depends on is for its own code (train/evaluation/voice_print.py).
 $(VENV)/.installed-eval: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps Resemblyzer
 	@touch $@
 
 train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
 
-eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings it never heard (ARGS=)
-	$(BIN)/python -m train.evaluate --root $(NANO) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
+eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings it never heard (MODEL=, ARGS=)
+	$(BIN)/python -m train.evaluate --root $(NANO) $(if $(MODEL),--checkpoint $(MODEL)) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
 
 nano-synthesis: nano-replies nano-questions
 nano-replies nano-questions: nano-%: $(VENV)/.installed-train

@@ -43,8 +43,8 @@ def write_between_markers(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def report(results: Results) -> str:
-    """All tables, with the aims first."""
+def report(results: Results, picture: str = "") -> str:
+    """All tables, with the aims first; `picture` is where the page finds the spectrograms, if there are any."""
     parts = [
         _table(("aim", "wanted", "measured", "met"), _aims(results)),
         _UNDERSTANDING,
@@ -53,6 +53,7 @@ def report(results: Results) -> str:
         _table(("in a conversation", "right", "asked"), map(_share_row, results.conversations)),
         _SPEECH,
         _table(_SPEECH_HEAD, _voice_rows(results)),
+        f"![Spectrograms of one sentence: original beside reply, in every voice]({picture})" if picture else "",
         _stranger(results),
         f"**The taco question**, with the seed's own recording, answered in the voice {results.taco.voice}:"
         f" “{results.taco.reply}” The recogniser heard: “{results.taco.heard}”",

@@ -1,0 +1,97 @@
+"""What is asked: only held-out recordings, in their groups, and as many as were wanted."""
+
+from collections import Counter
+from pathlib import Path
+
+from train.corpus import Clip, Role
+from train.domain import Domain, Intent
+from train.evaluation.plan import Sizes, conversations, make_plan, spread_over
+from train.evaluation.questions import (
+    NEW,
+    OUTSIDE_NEW,
+    OUTSIDE_TRAINED,
+    TRAINED,
+    TYPED,
+    TYPED_OUTSIDE,
+    Question,
+    spoken_questions,
+)
+
+DOMAIN = Domain(
+    intents=(
+        Intent("taco", "cooking", "Warm a tortilla.", ("how do I make a taco",), ("teach me tacos",)),
+        Intent("paris", "capitals", "It is Paris.", ("capital of France",), ("France has which capital",)),
+    ),
+    outside=("is it late",),
+    outside_held_out=("call a cab",),
+    outside_answer="I do not know.",
+    greeting="Hello there.",
+    repeat=("again",),
+    repeat_held_out=("once more",),
+    prompts=("A prompt.",),
+)
+
+
+def clip(text: str, role: Role, intent: str | None = None, *, held_out: bool = True, voice: str = "zoe") -> Clip:
+    return Clip(f"questions/{voice}/{role}-{text}.wav", voice, text, role, intent, 1.0, held_out)
+
+
+CLIPS = [
+    clip("how do I make a taco", "question", "taco", held_out=False, voice="yan"),
+    clip("how do I make a taco", "question", "taco"),
+    clip("teach me tacos", "question", "taco"),
+    clip("France has which capital", "question", "paris"),
+    clip("is it late", "outside"),
+    clip("call a cab", "outside"),
+    clip("once more", "repeat"),
+]
+
+
+def test_held_out_recordings_are_grouped_by_what_was_trained_on() -> None:
+    found = spoken_questions(CLIPS, Path("audio"), DOMAIN)
+
+    assert Counter(question.group for question in found) == {NEW: 2, TRAINED: 1, OUTSIDE_NEW: 1, OUTSIDE_TRAINED: 1}
+    assert {question.voice for question in found} == {"zoe"}
+    assert found[1].expected == "Warm a tortilla."
+    assert found[1].recording == Path("audio/questions/zoe/question-teach me tacos.wav")
+    assert found[4].expected == "I do not know."
+
+
+def test_a_plan_asks_recordings_and_typed_phrasings_and_speaks_every_reply() -> None:
+    plan = make_plan(
+        DOMAIN,
+        CLIPS,
+        Path("audio"),
+        Path("taco.wav"),
+        voices=["ann", "ben"],
+        stranger="stranger",
+        sizes=Sizes(replies_per_voice=0, questions_per_group=1, conversations=3, spoken_answers=1),
+        seed=0,
+    )
+
+    groups = Counter(question.group for question in plan.questions)
+    assert groups == {NEW: 1, TRAINED: 1, OUTSIDE_NEW: 1, OUTSIDE_TRAINED: 1, TYPED: 1, TYPED_OUTSIDE: 1}
+    assert list(plan.sentences) == ["Warm a tortilla.", "It is Paris.", "I do not know.", "Hello there."]
+    assert plan.taco.expected == "Warm a tortilla."
+    assert len(plan.conversations) == 3
+    assert len(plan.spoken) == 1
+
+
+def test_a_conversation_is_of_one_voice_where_it_can_be_and_asks_two_things() -> None:
+    questions = [Question(NEW, voice, f"question {number}", "") for number in range(5) for voice in ("yan", "zoe")]
+    repeats = [Question("repeat", voice, "again", "") for voice in ("yan", "zoe", "new")]
+
+    found = conversations(questions, repeats, 50, seed=1)
+
+    assert len(found) == 50
+    for first, second, repeat in found:
+        assert first != second
+        assert repeat.voice == "new" or first.voice == second.voice == repeat.voice
+    assert found == conversations(questions, repeats, 50, seed=1)
+    assert found != conversations(questions, repeats, 50, seed=2)
+
+
+def test_items_are_spread_evenly() -> None:
+    assert spread_over(range(9), 3) == [0, 4, 8]
+    assert spread_over(range(3), 9) == [0, 1, 2]
+    assert spread_over(range(3), 0) == []

@@ -1,0 +1,118 @@
+"""From judgements to figures and back from JSON."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from train.evaluation.ask import Answer, Spoken
+from train.evaluation.collect import REPEAT, SECOND, Collected
+from train.evaluation.judge import Judge
+from train.evaluation.questions import NEW, Question
+from train.evaluation.results import Results, Share
+from train.evaluation.verdict import verdict
+
+SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
+"""The voice is what the fake encoder hears in a level, and the text what the fake recogniser hears in it."""
+LEVELS = {"ann": 0.25, "ben": 0.5, "stranger": 0.75}
+
+
+def voice_at(samples: np.ndarray) -> str:
+    return min(LEVELS, key=lambda voice: abs(LEVELS[voice] - float(samples.mean())))
+
+
+def recognise(samples: np.ndarray) -> str:
+    return SAID[voice_at(samples)]
+
+
+def encode(samples: np.ndarray) -> np.ndarray:
+    return np.array([voice_at(samples) == voice for voice in LEVELS], np.float32)
+
+
+def no_progress(title: str, steps: int) -> Callable[[], None]:
+    return lambda: None
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    def sound(name: str, sounds_like: str) -> Path:
+        soundfile.write(tmp_path / f"{name}.wav", np.full(1600, LEVELS[sounds_like], np.float32), 16_000)
+        return tmp_path / f"{name}.wav"
+
+    def spoken(name: str, voice: str, sounds_like: str, ended: str = "eos") -> Spoken:
+        return Spoken(voice, SAID.get(voice, SAID["ben"]), sound(name, sounds_like), 0.1, ended)
+
+    clip = Path("zoe.wav")
+    collected = Collected(
+        answers=[
+            Answer(Question(NEW, "zoe", "tacos", "Warm a tortilla.", clip), "Warm a tortilla."),
+            Answer(Question(NEW, "zoe", "France", "It is Paris.", clip), "Warm a tortilla."),
+            Answer(Question("typed", "typed", "France", "It is Paris."), "It is Paris."),
+        ],
+        in_conversation=[
+            Answer(Question(SECOND, "zoe", "France", "It is Paris.", clip), "It is Paris."),
+            Answer(Question(REPEAT, "zoe", "again", "It is Paris.", clip), "Never."),
+        ],
+        replies=[spoken("a", "ann", "ann"), spoken("b", "ben", "ben"), spoken("c", "ben", "ann", ended="limit")],
+        spoken=[],
+        stranger=[spoken("s", "stranger", "ben")],
+        taco=spoken("t", "ann", "ann"),
+    )
+    prompts = {voice: encode(np.full(1600, level)) for voice, level in LEVELS.items()}
+    originals = {("ann", SAID["ann"]): sound("oa", "ann"), ("ben", SAID["ben"]): sound("ob", "ben")}
+    return verdict(
+        collected,
+        Judge(recognise, encode, prompts, at_once=2),
+        originals,
+        stranger="stranger",
+        checkpoint_bytes=1000,
+        progress=no_progress,
+    )
+
+
+def test_right_answers_are_counted_by_group_and_by_who_asks(results: Results) -> None:
+    assert results.questions == [Share(NEW, 1, 2), Share("typed", 1, 1)]
+    assert results.askers == [Share("zoe", 1, 2)]
+    assert results.conversations == [Share(SECOND, 1, 1), Share(REPEAT, 0, 1)]
+
+
+def test_mistakes_say_what_came_instead(results: Results) -> None:
+    assert [(mistake.question, mistake.reply) for mistake in results.mistakes] == [
+        ("France", "Warm a tortilla."),
+        ("again", "Never."),
+    ]
+
+
+def test_replies_have_figures_for_each_voice_and_for_all(results: Results) -> None:
+    ann, ben, every = results.replies
+
+    assert (ann.voice, ann.recordings, ann.word_error_rate, ann.own, ann.own_is_nearest) == ("ann", 1, 0.0, 1.0, 1.0)
+    assert (ben.recordings, ben.words, ben.word_error_rate) == (2, 6, 0.5)
+    assert (ben.own, ben.closest_other, ben.own_is_nearest, ben.ended_by_eos) == (0.5, 0.5, 0.5, 0.5)
+    assert (every.voice, every.recordings, every.word_error_rate) == ("all", 3, pytest.approx(3 / 9))
+    assert [(row.voice, row.recordings, row.ended_by_eos) for row in results.originals] == [
+        ("ann", 1, None),
+        ("ben", 2, None),
+        ("all", 3, None),
+    ]
+
+
+def test_a_stranger_is_heard_as_the_voice_that_it_is_most_like(results: Results) -> None:
+    assert results.stranger.nearest == {"ben": 1}
+    assert results.stranger.own == 0.0
+
+
+def test_the_taco_reply_is_heard(results: Results) -> None:
+    assert results.taco.heard == "Warm a tortilla."
+
+
+def test_what_was_not_understood_is_listed(results: Results) -> None:
+    assert [(one.voice, one.heard) for one in results.misheard] == [("ben", "Warm a tortilla.")]
+
+
+def test_results_are_the_same_after_writing_and_reading(results: Results, tmp_path: Path) -> None:
+    results.write(tmp_path / "deep" / "evaluation.json")
+
+    assert Results.read(tmp_path / "deep" / "evaluation.json") == results

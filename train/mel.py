@@ -12,7 +12,8 @@ from services.common.audio import SAMPLE_RATE_HZ
 LOG_FLOOR = 1e-3
 """Magnitudes below count as silence: 57 dB below a full-band tone of the corpus's loudness."""
 
-_RESOLUTIONS = ((256, 40, 32), (512, 64, 64), (1024, 80, 80), (2048, 128, 128))
+_RESOLUTIONS = ((256, 32), (512, 64), (1024, 80), (2048, 128))
+"""Window and mel bands; windows overlap by three quarters."""
 _CONVERGENCE_WEIGHT = 0.1
 
 
@@ -39,7 +40,7 @@ class LogMel(nn.Module):
         spectrum = torch.stft(
             pcm, self.fft, self.hop, window=self.get_buffer("_window"), center=False, return_complex=True
         )
-        return torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + 1e-9)  # abs() has no slope at 0
+        return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)  # abs() has no slope at 0
 
     def log_bands(self, magnitudes: Tensor) -> Tensor:
         """[B, bins, L] -> [B, bands, L]."""
@@ -55,7 +56,7 @@ class MelDistance(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._mels = nn.ModuleList(LogMel(fft=fft, hop=hop, bands=bands) for fft, hop, bands in _RESOLUTIONS)
+        self._mels = nn.ModuleList(LogMel(fft=fft, hop=fft // 4, bands=bands) for fft, bands in _RESOLUTIONS)
 
     def forward(self, made: Tensor, wanted: Tensor) -> Tensor:
         """Waveforms [B, S], S at least 2048 -> a scalar."""

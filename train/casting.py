@@ -86,8 +86,8 @@ def phrasings(domain: Domain) -> Iterator[Phrasing]:
 def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
     """Each training phrasing in a few voices of each engine; held-out phrasings, and some others, in held-out voices.
 
-    Kokoro's clips come after those of the faster engines, held-out ones after the others of their kind; beyond that the
-    order is random, so a part of the list is a fair sample.
+    Kokoro's clips come after those of the faster engines; beyond that the order is random, so what is there of either at
+    any time is a fair sample, held-out clips included.
     """
     lines = []
     for phrasing in phrasings(domain):
@@ -106,7 +106,7 @@ def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
         lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
     random.Random(seed).shuffle(lines)
     kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out}
-    return sorted(lines, key=lambda line: (line.voice in kokoro, line.held_out))
+    return sorted(lines, key=lambda line: line.voice in kokoro)
 
 
 def _some(voices: Sequence[Voice], count: int, draw: random.Random) -> list[Voice]:

@@ -86,8 +86,8 @@ def phrasings(domain: Domain) -> Iterator[Phrasing]:
 def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
     """Each training phrasing in a few voices of each engine; held-out phrasings, and some others, in held-out voices.
 
-    Kokoro's clips come after those of the faster engines; beyond that the order is random, so what is there of either at
-    any time is a fair sample, held-out clips included.
+    Kokoro's clips come after those of the faster engines. Beyond that the order is random, so what is there at any time
+    is a fair sample of either, held-out clips included.
     """
     lines = []
     for phrasing in phrasings(domain):

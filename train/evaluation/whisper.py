@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -30,9 +31,8 @@ class Whisper:
 
     def __init__(self, folder: Path, *, at_once: int = 1) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        from faster_whisper import WhisperModel
-
-        self._model: Any = WhisperModel(
+        # By name: type checkers run where the extra `eval` is not installed.
+        self._model: Any = importlib.import_module("faster_whisper").WhisperModel(
             str(_joined(folder)),
             device="cpu",
             compute_type="int8",

@@ -57,6 +57,7 @@ _SPELLINGS = {
     "chilli": "chili",
     "doughnut": "donut",
     "towards": "toward",
+    "underwater": "under water",
     "goodbye": "good bye",
     "everyday": "every day",
     "anytime": "any time",

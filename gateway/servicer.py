@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from gateway.auth import call_tenant as tenant
 from gateway.backend import Backend
 from gateway.conversation import Conversation
 from gateway.events import Event
+from gateway.incoming import Incoming
 from gateway.messages import converse_response, session_message
 from gateway.session_config import terms_of, turn_detection_of
 from gateway.sessions import Session
@@ -68,9 +69,14 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
             await context.write(converse_response(event, terms.output_encoding))
 
         conversation = Conversation(session, terms, self._backend, deliver)
-        await join(self._listen(conversation, terms, requests), conversation.run())
-        if self._draining.is_set():
-            raise Unavailable(f"the gateway is draining: reconnect with session {session.session_id}")
+        incoming = Incoming(requests, self._taker(conversation, terms))
+        try:
+            await join(self._listen(conversation, incoming), conversation.run())
+            if self._draining.is_set():
+                await incoming.quiet()
+                raise Unavailable(f"the gateway is draining: reconnect with session {session.session_id}")
+        finally:
+            await incoming.close()
 
     async def _session(self, opened: pb.ConverseOpen) -> Session:
         match opened.WhichOneof("session"):
@@ -81,26 +87,24 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
             case _:
                 raise InvalidArgument("expected `session_id` or `new_session` in `open`, got neither")
 
-    async def _listen(
-        self, conversation: Conversation, terms: Terms, requests: AsyncIterator[pb.ConverseRequest]
-    ) -> None:
-        """Feed the conversation until the client closes its side or the gateway drains."""
-        heard = asyncio.ensure_future(self._feed(conversation, terms, requests))
+    async def _listen(self, conversation: Conversation, incoming: Incoming) -> None:
+        """Let the conversation go on until the client closes its side or the gateway drains."""
         drained = asyncio.ensure_future(self._draining.wait())
         try:
-            await asyncio.wait((heard, drained), return_when=asyncio.FIRST_COMPLETED)
-            if heard.done():
-                heard.result()
+            await asyncio.wait((incoming.reading, drained), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            heard.cancel()
             drained.cancel()
-            await asyncio.wait((heard, drained))
+            await asyncio.wait([drained])
+        if incoming.reading.done():
+            incoming.reading.result()
+        await incoming.drop()
         await conversation.finish()
 
-    async def _feed(
-        self, conversation: Conversation, terms: Terms, requests: AsyncIterator[pb.ConverseRequest]
-    ) -> None:
-        async for request in requests:
+    def _taker(self, conversation: Conversation, terms: Terms) -> Callable[[pb.ConverseRequest], Awaitable[None]]:
+        """What a message of the client does to the conversation."""
+
+        async def take(request: pb.ConverseRequest) -> None:
+            nonlocal terms
             match kind_of(request):
                 case "audio":
                     await conversation.audio(request.audio)
@@ -122,3 +126,5 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
                     conversation.listen(terms)
                 case kind:
                     raise unexpected(kind, "a turn's message")
+
+        return take

@@ -58,6 +58,8 @@ class Connection:
         self._session = RealtimeSession(session.session_id, model, config.voice_id, config.system_prompt)
         self._config = config
         self._reply: Reply | None = None
+        self._handling = asyncio.Lock()
+        """Held while an event of the client is dealt with."""
         self._recording_id = ""
         """Of the item that the recording under way will become."""
         self._metadata: dict[str, str] | None = None
@@ -94,6 +96,8 @@ class Connection:
             await asyncio.wait((feed, drained), return_when=asyncio.FIRST_COMPLETED)
             if feed.done():
                 feed.result()
+            async with self._handling:  # an event half done could leave a turn that never ends
+                feed.cancel()
         finally:
             feed.cancel()
             drained.cancel()
@@ -116,7 +120,8 @@ class Connection:
                 handle = self._inputs.get(event["type"])
                 if handle is None:
                     raise BadParameter("type", f"there is no event {event['type'][:80]!r} here", "unknown_event")
-                await handle(event)
+                async with self._handling:
+                    await handle(event)
             except (json.JSONDecodeError, UnicodeDecodeError):
                 await self.tell(BadParameter("event", "expected JSON, got something else", "invalid_json"))
             except ValidationError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from grpc import StatusCode, aio
 
 from chroma.v1 import dialogue_pb2 as pb
+from gateway.outbox import Outbox
 from tests.integration.gateway.client import Client, new_voice
 from tests.integration.gateway.conftest import Fakes, StartGateway
 
@@ -80,6 +83,59 @@ async def test_a_draining_gateway_finishes_the_running_turn_and_asks_to_reconnec
             assert error.code() == StatusCode.UNAVAILABLE
             assert conversation.session.session_id in (error.details() or "")
         await drain
+
+
+async def test_a_client_that_speaks_on_while_the_gateway_drains_learns_why_its_call_ends(
+    client: Client, fakes: Fakes
+) -> None:
+    """grpc.aio forgets the status of a call that a write finds ended (grpc/grpc#36066)."""
+    fakes.codec.script.hold_at = 2
+    async with client.converse() as talk:
+        await talk.send(text="question")
+        await talk.send(commit=pb.CommitTurn())
+        await talk.until("audio")
+        drain = asyncio.create_task(client.server.drain(20))
+        await client.server.draining.wait()
+        fakes.codec.script.go.set()
+        assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
+        for _ in range(5):
+            await talk.send(text="another question")
+            await asyncio.sleep(0.02)
+        error = await talk.error()
+        assert error.code() == StatusCode.UNAVAILABLE
+        assert talk.session.session_id in (error.details() or "")
+        await drain
+
+
+async def test_a_turn_half_committed_when_the_gateway_drains_is_answered(client: Client) -> None:
+    async with client.converse() as talk:
+        await talk.send(text="question")
+        with stalled(Outbox, "put") as (begun, go):
+            await talk.send(commit=pb.CommitTurn())
+            await begun.wait()
+            drain = asyncio.create_task(client.server.drain(20))
+            await client.server.draining.wait()
+            await asyncio.sleep(0.05)
+            go.set()
+            assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
+        assert (await talk.error()).code() == StatusCode.UNAVAILABLE
+        await drain
+
+
+@contextmanager
+def stalled(owner: type, name: str) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Lets calls of a method begin, which sets the first event, and go on only when the second is set."""
+    begun, go = asyncio.Event(), asyncio.Event()
+    real = getattr(owner, name)
+
+    async def wait_first(self: object, *args: object) -> None:
+        begun.set()
+        await go.wait()
+        await real(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, wait_first)
+        yield begun, go
 
 
 async def test_the_gateway_serves_only_once_every_stage_serves(start_gateway: StartGateway, fakes: Fakes) -> None:

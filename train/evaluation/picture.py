@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from train.evaluation.listening import load
 
@@ -18,6 +20,7 @@ _WINDOW = 1024
 _HOP = 256
 _HIGHEST_HZ = 8000
 _RANGE_DB = 70
+_COLOURS = 64
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def draw(pairs: Sequence[Pair], sentence: str, path: Path) -> None:
     """One row a voice: original on the left, reply on the right, on the same time axis."""
     seconds = max(len(load(file, _RATE_HZ)) for pair in pairs for file in (pair.original, pair.reply)) / _RATE_HZ
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 0.8 + 1.7 * len(pairs)), layout="constrained", dpi=110)
+        figure = Figure(figsize=(11, 0.8 + 1.7 * len(pairs)), layout="constrained", dpi=100)
         axes = figure.subplots(len(pairs), 2, sharex=True, sharey=True, squeeze=False)
         figure.suptitle(f"“{sentence}”")
         for row, pair in zip(axes, pairs, strict=True):
@@ -43,8 +46,15 @@ def draw(pairs: Sequence[Pair], sentence: str, path: Path) -> None:
         for bottom in axes[-1]:
             bottom.set_xlabel("seconds")
             bottom.set_xlim(0, seconds)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """As a PNG of few colours, a quarter of the size."""
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(content).convert("RGB").quantize(_COLOURS).save(path, optimize=True)
 
 
 def _show(axes: Axes, file: Path, title: str) -> None:

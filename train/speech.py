@@ -89,8 +89,9 @@ def main(
     seed_everything(seed)
     config, artefact, console = nano(), root / "speech.safetensors", Console(width=120)
     recordings = load_recordings(root, nano_tokenizer())
-    corpus = SpeechCorpus(config, recordings.replies, recordings.auxiliary, spoiling=Spoiling(), seed=seed)
-    model = SpeechModel(config, text_embedding())
+    table = text_embedding()
+    corpus = SpeechCorpus(config, table, recordings.replies, recordings.auxiliary, spoiling=Spoiling(), seed=seed)
+    model = SpeechModel(config, table)
     if resume:
         model.load_state_dict(load_artefact(artefact))
     model.to(device)

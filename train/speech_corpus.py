@@ -51,7 +51,8 @@ class Spoiling:
     little earlier or later than they should. The prompt's rate is between 0 and `most_random_prompt_codes`.
     `cut_prompts` of the prompts lose the finer codebooks from some codebook on, `foreign_texts` have a text that is not
     theirs, `auxiliary_prompts` come from another voice where there is one, `joined_prompts` are several clips in a row:
-    people enrol with longer recordings than a clip.
+    people enrol with longer recordings than a clip. In `states_with_words` the noise in place of the thinker's states
+    is mixed with embeddings of the text.
     """
 
     most_random_codes: float = 0.3
@@ -62,18 +63,21 @@ class Spoiling:
     foreign_texts: float = 0.1
     auxiliary_prompts: float = 0.1
     joined_prompts: float = 0.25
+    states_with_words: float = 0.4
     most_prompt_frames: int = 190
 
 
 class SpeechCorpus:
     """Speeches drawn at random from `replies`, the recordings of each reply voice.
 
-    `auxiliary` are recordings of other voices, by the reply voice that is nearest to them.
+    `auxiliary` are recordings of other voices, by the reply voice that is nearest to them; `text_table` is E. Raises
+    `ValueError` when there is nothing to teach or no other clip to prompt with.
     """
 
     def __init__(
         self,
         config: ChromaConfig,
+        text_table: torch.Tensor,
         replies: Mapping[str, Sequence[Recording]],
         auxiliary: Mapping[str, Sequence[Recording]],
         *,
@@ -81,6 +85,7 @@ class SpeechCorpus:
         seed: int,
     ) -> None:
         self._config = config
+        self._text_table = text_table.double().numpy()
         self._replies = replies
         self._auxiliary = auxiliary
         self._spoiling = spoiling
@@ -97,7 +102,7 @@ class SpeechCorpus:
             speeches = sorted((self.draw() for _ in range(size * SORTED_BATCHES)), key=lambda rows: rows.length)
             for start in self._dice.permutation(SORTED_BATCHES) * size:
                 batch = speeches[start : start + size]
-                yield SpeechBatch.of(batch, torch.cat([self._thinker_states(len(rows.hidden_at)) for rows in batch]))
+                yield SpeechBatch.of(batch, torch.cat([self._thinker_states(rows) for rows in batch]))
 
     def draw(self) -> SpeechRows:
         """One speech, its context spoilt."""
@@ -155,13 +160,24 @@ class SpeechCorpus:
         distance = np.where(since >= 0, moves[since], 0)
         return codes[np.clip(np.arange(len(codes)) + distance, 0, len(codes) - 1)]
 
-    def _thinker_states(self, thoughts: int) -> torch.Tensor:
-        """Noise [thoughts, D] of RMS 1, lopsided as hidden states are: the speech is to follow the tokens alone."""
-        width = self._config.backbone.width
+    def _thinker_states(self, rows: SpeechRows) -> torch.Tensor:
+        """Noise [thoughts, D] of RMS 1, lopsided as hidden states are: the speech is to follow the tokens alone.
+
+        In some speeches the embedding of the token, of the one before or of the one after shows through.
+        """
+        thoughts, width = len(rows.hidden_at), self._config.backbone.width
         gains, offset = np.exp(0.5 * self._dice.standard_normal(width)), self._dice.standard_normal(width)
         states = gains * self._dice.standard_normal((thoughts, width)) + self._dice.uniform(0, 1) * offset
-        states /= np.sqrt((states**2).mean(1, keepdims=True))
-        return torch.from_numpy(states.astype(np.float32))
+        if self._happens(self._spoiling.states_with_words):
+            tokens = rows.text_ids[-thoughts:]
+            near = tokens[np.clip(np.arange(thoughts) + self._dice.integers(-1, 2), 0, thoughts - 1)]
+            share = self._dice.uniform(0, 1)
+            states = (1 - share) * _of_rms_1(states) + share * _of_rms_1(self._text_table[near])
+        return torch.from_numpy(_of_rms_1(states).astype(np.float32))
 
     def _happens(self, share: float) -> bool:
         return bool(self._dice.random() < share)
+
+
+def _of_rms_1(rows: np.ndarray) -> np.ndarray:
+    return rows / np.sqrt((rows**2).mean(1, keepdims=True))

@@ -28,6 +28,7 @@ CLEAN = Spoiling(
     foreign_texts=0.0,
     auxiliary_prompts=0.0,
     joined_prompts=0.0,
+    states_with_words=0.0,
 )
 
 
@@ -37,6 +38,18 @@ def tiny() -> ChromaConfig:
     config["backbone_config"]["vocab_size"] = config["decoder_config"]["vocab_size"] = 67
     config["codec_config"]["codebook_size"] = 64
     return ChromaConfig.from_dict(config)
+
+
+def table() -> torch.Tensor:
+    config = tiny()
+    shape = (config.thinker.vocab_size, config.backbone.width)
+    return 0.5 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def corpus_of(
+    replies: dict[str, list[Recording]], auxiliary: dict[str, list[Recording]], *, spoiling: Spoiling
+) -> SpeechCorpus:
+    return SpeechCorpus(tiny(), table(), replies, auxiliary, spoiling=spoiling, seed=0)
 
 
 def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> Recording:
@@ -50,8 +63,8 @@ def test_loss_falls_on_a_few_sentences() -> None:
     torch.set_num_threads(1)
     config = tiny()
     voices = {"low": [recording(1), recording(2)], "high": [recording(3), recording(4)]}
-    corpus = SpeechCorpus(config, voices, {}, spoiling=Spoiling(), seed=0)
-    model = SpeechModel(config, torch.randn(config.thinker.vocab_size, config.backbone.width))
+    corpus = corpus_of(voices, {}, spoiling=Spoiling())
+    model = SpeechModel(config, table())
     optimizer = new_optimizer(model)
     for group in optimizer.param_groups:
         group["lr"] = 5e-3
@@ -76,7 +89,7 @@ def test_loss_falls_on_a_few_sentences() -> None:
 )
 def test_what_is_taught_is_never_spoilt_and_context_is(spoiling: Spoiling, least: float, most: float) -> None:
     voices = {"low": [recording(1, frames=40), recording(2, frames=40, weight=0.0)]}
-    corpus = SpeechCorpus(tiny(), voices, {}, spoiling=spoiling, seed=0)
+    corpus = corpus_of(voices, {}, spoiling=spoiling)
     taught = voices["low"][0].variants[0]
     shares = []
     for _ in range(100):
@@ -89,14 +102,14 @@ def test_what_is_taught_is_never_spoilt_and_context_is(spoiling: Spoiling, least
 def test_a_slip_stays_within_three_frames_and_goes_both_ways() -> None:
     frames = np.repeat(np.arange(1, 41)[:, None], 8, axis=1)
     voices = {"low": [Recording((1, 2), (frames,), 1.0), recording(2, weight=0.0)]}
-    corpus = SpeechCorpus(tiny(), voices, {}, spoiling=replace(CLEAN, slipping=1.0), seed=0)
+    corpus = corpus_of(voices, {}, spoiling=replace(CLEAN, slipping=1.0))
     distances = np.stack([corpus.draw().frame_codes[-40:, 0] - frames[:, 0] for _ in range(50)])
     assert set(np.unique(distances)) == set(range(-3, 4))
 
 
 def test_the_prompt_is_another_clip_in_any_variant() -> None:
     clips = [recording(seed, frames=8 + seed) for seed in range(4)]
-    corpus = SpeechCorpus(tiny(), {"low": clips}, {}, spoiling=CLEAN, seed=0)
+    corpus = corpus_of({"low": clips}, {}, spoiling=CLEAN)
     seen = set()
     for _ in range(200):
         rows = corpus.draw()
@@ -116,7 +129,7 @@ def test_the_prompt_is_another_clip_in_any_variant() -> None:
 
 def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     clips = [recording(seed) for seed in range(3)]
-    corpus = SpeechCorpus(tiny(), {"low": clips}, {}, spoiling=replace(CLEAN, joined_prompts=1.0), seed=0)
+    corpus = corpus_of({"low": clips}, {}, spoiling=replace(CLEAN, joined_prompts=1.0))
     texts = {clip.token_ids for clip in clips}
     counts = set()
     for _ in range(100):
@@ -131,7 +144,7 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
 def test_auxiliary_voices_come_in_as_prompts_only() -> None:
     foreign = recording(9, frames=30)
     spoiling = replace(CLEAN, auxiliary_prompts=1.0)
-    corpus = SpeechCorpus(tiny(), {"low": [recording(1), recording(2)]}, {"low": [foreign]}, spoiling=spoiling, seed=0)
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [foreign]}, spoiling=spoiling)
     for _ in range(20):
         rows = corpus.draw()
         assert len(rows.targets) == 9
@@ -140,13 +153,18 @@ def test_auxiliary_voices_come_in_as_prompts_only() -> None:
 
 def test_a_voice_with_one_recording_is_refused() -> None:
     with pytest.raises(ValueError, match="two recordings"):
-        SpeechCorpus(tiny(), {"low": [recording(1)]}, {}, spoiling=CLEAN, seed=0)
+        corpus_of({"low": [recording(1)]}, {}, spoiling=CLEAN)
 
 
-def test_thinker_states_have_the_size_of_normed_ones() -> None:
-    corpus = SpeechCorpus(tiny(), {"low": [recording(1), recording(2)]}, {}, spoiling=CLEAN, seed=0)
-    hidden = next(corpus.batches(8)).hidden
+@pytest.mark.parametrize("with_words", [0.0, 1.0])
+def test_thinker_states_have_the_size_of_normed_ones(with_words: float) -> None:
+    spoiling = replace(CLEAN, states_with_words=with_words)
+    batch = next(corpus_of({"low": [recording(1), recording(2)]}, {}, spoiling=spoiling).batches(8))
+    hidden = batch.hidden
     torch.testing.assert_close(hidden.square().mean(1).sqrt(), torch.ones(len(hidden)), rtol=1e-4, atol=1e-4)
+    words = torch.nn.functional.normalize(table(), dim=1)
+    likeliest = (torch.nn.functional.normalize(hidden, dim=1) @ words.T).max(dim=1).values
+    assert (likeliest.max().item() > 0.9) == bool(with_words)
 
 
 def test_recordings_are_sorted_by_what_they_are_for(tmp_path: Path) -> None:

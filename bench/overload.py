@@ -39,8 +39,9 @@ from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest
 from services.speech_gen.model.voice import VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
-from services.speech_gen.runner import Batch, SpeechRunner, SpeechStream
+from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.step_times import measure
+from services.speech_gen.work import Batch, SpeechStream
 
 LEAD_S = 2.0
 VOICES = 8

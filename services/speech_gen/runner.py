@@ -11,71 +11,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
-from services.common.audio import FRAME_S
 from services.common.errors import InvalidArgument, ResourceExhausted
-from services.runtime.stream import End, Stream
+from services.runtime.stream import End
 from services.runtime.tokenizer import Tokenizer
+from services.speech_gen.admission import Admission
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import Frame, Speech, SpeechEnd, SpeechRequest, most_rows
+from services.speech_gen.model.speech import Speech, SpeechEnd, most_rows
 from services.speech_gen.model.text_breaks import TextBreaks
-from services.speech_gen.shared_prompts import SharedPrompt, SharedPrompts
+from services.speech_gen.shared_prompts import SharedPrompts
 from services.speech_gen.step_times import StepTimes, measure
+from services.speech_gen.work import Batch, Counters, Output, Place, SpeechStream
 
 DEFAULT_PREFILL_ROWS = 256
 LEAST_PREFILL_ROWS = 16
 PROMPT_PATIENCE_S = 0.25
 """However urgent the speakers are, a chunk of at least `LEAST_PREFILL_ROWS` is done this often."""
 DEFAULT_SHARED_PROMPTS = 64
-
-Output = Frame | SpeechEnd
-SpeechStream = Stream[SpeechRequest, Thought, Output]
-
-
-@dataclass
-class Place:
-    """What the runner keeps for an admitted stream: `Stream.state`. Times are seconds of the runner's clock."""
-
-    speech: Speech
-    admitted_s: float
-    promised_pages: int
-    shared_prompt: SharedPrompt | None
-    first_frame_s: float = math.inf
-
-    @property
-    def deadline_s(self) -> float:
-        """When the listener needs the next frame."""
-        return self.first_frame_s + self.speech.frames * FRAME_S
-
-    @property
-    def ready_s(self) -> float:
-        """From when on the lead bound lets the next frame be made."""
-        lead_s = self.speech.request.max_lead_s
-        return -math.inf if lead_s is None or self.speech.frames == 0 else self.deadline_s - lead_s
-
-    @property
-    def urgency(self) -> tuple[bool, float]:
-        """Sort key of speakers, smallest first."""
-        return (False, self.admitted_s) if self.speech.frames == 0 else (True, self.deadline_s)
-
-
-@dataclass
-class Batch:
-    """The work of one step: chunks of prompts as (stream, rows), or a frame of each stream in `speakers`."""
-
-    prompts: list[tuple[SpeechStream, int]] = field(default_factory=list)
-    speakers: list[SpeechStream] = field(default_factory=list)
-
-
-@dataclass
-class Counters:
-    """What has happened since the start. Prompt rows are those computed, shared rows those taken over."""
-
-    steps: int = 0
-    frames: int = 0
-    prompt_rows: int = 0
-    shared_rows: int = 0
 
 
 class SpeechRunner:
@@ -109,12 +61,10 @@ class SpeechRunner:
         self._tokenizer = tokenizer
         self._width = width or generator.kv.free_slots
         self._prefill_rows = prefill_rows
-        self._max_load = max_load
         self._clock = clock
         self.step_times = StepTimes()
         self._places: dict[SpeechStream, Place] = {}
-        self._pages = generator.kv.free_pages
-        self._promised_pages = 0
+        self._admission = Admission(generator.kv.free_pages, self.shared_prompts, width=self._width, max_load=max_load)
         self._prompts_go_next = True
         self._prompted_s = -math.inf
 
@@ -130,7 +80,7 @@ class SpeechRunner:
         Raises `ResourceExhausted` when all slots or pages are taken, or when the steps would become too slow for those
         who are speaking. A stream alone is admitted however slow the device is.
         """
-        self._keep_pace()
+        self._admission.check_pace(len(self._places) + 1, self.step_times)
         request, kv = stream.request, self.generator.kv
         shared = self.shared_prompts.find(request.voice.fingerprint)
         shared_rows = shared.prefix.rows if shared else 0
@@ -138,13 +88,13 @@ class SpeechRunner:
         if shared:
             shared.streams += 1  # so that making room does not evict it
         try:
-            self._make_room(pages)
+            self._admission.make_room(pages)
             slot = self.generator.open(request.sampling, shared.prefix if shared else None)
         except ResourceExhausted:
             if shared:
                 shared.streams -= 1
             raise
-        self._promised_pages += pages
+        self._admission.promise(pages)
         self.counters.shared_rows += shared_rows
         speech = Speech(request, slot, shared_rows, self.generator, TextBreaks(self._tokenizer))
         stream.state = Place(speech, self._clock(), pages, shared)
@@ -154,7 +104,7 @@ class SpeechRunner:
         """Free slot and pages, whatever the stream was doing."""
         place = self._places.pop(stream)
         self.generator.close(place.speech.slot)
-        self._promised_pages -= place.promised_pages
+        self._admission.give_back(place.promised_pages)
         if place.shared_prompt:
             place.shared_prompt.streams -= 1
 
@@ -191,28 +141,6 @@ class SpeechRunner:
             self._prefill(batch.prompts)
             return []
         return self._speak(batch.speakers)
-
-    def _keep_pace(self) -> None:
-        streams = len(self._places) + 1
-        if streams == 1 or self._max_load is None:
-            return
-        full_steps, rest = divmod(streams, self._width)
-        frame_s = full_steps * self.step_times.expected_s(self._width) + self.step_times.expected_s(rest)
-        if frame_s > self._max_load * FRAME_S:
-            raise ResourceExhausted(
-                f"expected a frame of all streams to take {self._max_load * FRAME_S * 1e3:.0f} ms or less, with "
-                f"{streams} it would take {frame_s * 1e3:.0f} ms",
-                lacks="step_time",
-            )
-
-    def _make_room(self, pages: int) -> None:
-        while self._promised_pages + self.shared_prompts.pages + pages > self._pages:
-            if not self.shared_prompts.evict_one():
-                raise ResourceExhausted(
-                    f"expected {pages} KV pages free for this speech, {self._promised_pages} of {self._pages} are "
-                    "promised to others",
-                    lacks="kv_pages",
-                )
 
     def _prompt_room(self, speakers: list[SpeechStream], now_s: float) -> int:
         """Rows of a chunk after which there is still time for the most urgent speaker's next frame."""
@@ -268,7 +196,7 @@ class SpeechRunner:
             place.shared_prompt.streams += 1
             own = speech.prompt_rows // kv.page_size
             place.promised_pages -= own
-            self._promised_pages -= own
+            self._admission.give_back(own)
 
     def _speak(self, speakers: list[SpeechStream]) -> list[tuple[SpeechStream, Output | End]]:
         outputs: list[tuple[SpeechStream, Output | End]] = []

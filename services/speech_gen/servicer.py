@@ -31,7 +31,7 @@ from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason, Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
-from services.speech_gen.runner import Batch, Output, SpeechStream
+from services.speech_gen.work import Batch, Output, SpeechStream
 
 SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
 

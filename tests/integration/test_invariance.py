@@ -38,7 +38,8 @@ from services.runtime.tokenizer import Tokenizer  # noqa: E402
 from services.speech_gen.model.generator import Thought  # noqa: E402
 from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest  # noqa: E402
 from services.speech_gen.model.weights import load_generator  # noqa: E402
-from services.speech_gen.runner import Batch, Output, SpeechRunner  # noqa: E402
+from services.speech_gen.runner import SpeechRunner  # noqa: E402
+from services.speech_gen.work import Batch, Output  # noqa: E402
 
 SESSIONS = 16
 TURNS = 2

@@ -85,12 +85,26 @@ class Service:
         """All frames [T, 8] and the account."""
         codes: list[int] = []
         done = SpeakDone()
-        async for response in self.stub.Speak(iter(requests)):
-            if response.WhichOneof("response") == "frames":
-                assert response.frames.first_frame * 8 == len(codes)
-                codes += response.frames.codes
-            elif response.WhichOneof("response") == "done":
-                done = response.done
+        answered = asyncio.Event()
+
+        async def polite() -> AsyncIterator[SpeakRequest]:
+            """Nothing more before the first message was answered: grpc.aio forgets the status of a call that a write
+            finds ended (grpc/grpc#36066)."""
+            for index, request in enumerate(requests):
+                if index == 1:
+                    await answered.wait()
+                yield request
+
+        try:
+            async for response in self.stub.Speak(polite()):
+                answered.set()
+                if response.WhichOneof("response") == "frames":
+                    assert response.frames.first_frame * 8 == len(codes)
+                    codes += response.frames.codes
+                elif response.WhichOneof("response") == "done":
+                    done = response.done
+        finally:
+            answered.set()
         return np.array(codes, dtype=np.int64).reshape(-1, 8), done
 
 

@@ -21,7 +21,8 @@ from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak
 from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.weights import load_generator
-from services.speech_gen.runner import Batch, Output, SpeechRunner, SpeechStream
+from services.speech_gen.runner import SpeechRunner
+from services.speech_gen.work import Batch, Output, SpeechStream
 
 
 class Desk:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from golden_speech import single_rows
 
 from services.common.audio import FRAME_S
 from services.common.errors import ResourceExhausted
 from services.speech_gen.model.generator import Generator
-from services.speech_gen.runner import SpeechRunner, SpeechStream
+from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.step_times import MOST_SLOWNESS, StepTimes, measure
+from services.speech_gen.work import SpeechStream
 
 
 def times_of(*pairs: tuple[int, float]) -> StepTimes:
@@ -57,6 +59,42 @@ def test_measuring_takes_every_power_of_two_and_the_widest(generator: Generator)
     times = measure(generator, 11, lambda: float(next(ticks)))
     assert times._widths == [1, 2, 4, 8, 11]
     assert times._seconds == [0.5] * 5
+
+
+def test_warm_up_times_steps_only_after_it_has_captured_them(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("capture", "frame", "prefill"):
+        real = getattr(generator, name)
+        monkeypatch.setattr(generator, name, lambda *args, name=name, real=real: (done.append(name), real(*args))[1])
+    SpeechRunner(generator).warm_up()
+    assert done[0] == "capture"
+    assert done.count("capture") == 1
+    assert {"frame", "prefill"} <= set(done)
+
+
+def test_what_is_slow_the_first_time_is_not_expected_again(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    seen: set[object] = set()
+
+    def takes(shape: object) -> None:
+        now_s[0] += 0.010 if shape in seen else 5.0
+        seen.add(shape)
+
+    def frame(alone: list[int], fed: list[int], thoughts: list[object]) -> None:
+        takes(("frame", len(alone), len(fed)))
+
+    def prefill(slots: list[int], chunks: list[torch.Tensor]) -> None:
+        takes(("prefill", *(len(chunk) for chunk in chunks)))
+
+    monkeypatch.setattr(generator, "frame", frame)
+    monkeypatch.setattr(generator, "prefill", prefill)
+    times = measure(generator, 4, lambda: now_s[0])
+    assert [times.expected_s(width) for width in (1, 2, 4)] == pytest.approx([0.010] * 3)
+    assert times.row_s < 0.001
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.speak import Recording, speak
 from services.speech_gen.model.speech import EndReason, Frame, Speech, SpeechEnd
 from services.speech_gen.model.text_breaks import TextBreaks
-from services.speech_gen.runner import Output, SpeechRunner, SpeechStream
+from services.speech_gen.runner import SpeechRunner
+from services.speech_gen.work import Output, SpeechStream
 
 SENTENCES = ["Take the water.", " Then wait!", " Salt it!", " Is it done?"]
 

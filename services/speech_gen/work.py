@@ -1,0 +1,60 @@
+"""What the speech generator's runner keeps of a stream, does in a step, and counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from services.common.audio import FRAME_S
+from services.runtime.stream import Stream
+from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.speech import Frame, Speech, SpeechEnd, SpeechRequest
+from services.speech_gen.shared_prompts import SharedPrompt
+
+Output = Frame | SpeechEnd
+SpeechStream = Stream[SpeechRequest, Thought, Output]
+
+
+@dataclass
+class Place:
+    """What the runner keeps for an admitted stream: `Stream.state`. Times are seconds of the runner's clock."""
+
+    speech: Speech
+    admitted_s: float
+    promised_pages: int
+    shared_prompt: SharedPrompt | None
+    first_frame_s: float = math.inf
+
+    @property
+    def deadline_s(self) -> float:
+        """When the listener needs the next frame."""
+        return self.first_frame_s + self.speech.frames * FRAME_S
+
+    @property
+    def ready_s(self) -> float:
+        """From when on the lead bound lets the next frame be made."""
+        lead_s = self.speech.request.max_lead_s
+        return -math.inf if lead_s is None or self.speech.frames == 0 else self.deadline_s - lead_s
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """Sort key of speakers, smallest first."""
+        return (False, self.admitted_s) if self.speech.frames == 0 else (True, self.deadline_s)
+
+
+@dataclass
+class Batch:
+    """The work of one step: chunks of prompts as (stream, rows), or a frame of each stream in `speakers`."""
+
+    prompts: list[tuple[SpeechStream, int]] = field(default_factory=list)
+    speakers: list[SpeechStream] = field(default_factory=list)
+
+
+@dataclass
+class Counters:
+    """What has happened since the start. Prompt rows are those computed, shared rows those taken over."""
+
+    steps: int = 0
+    frames: int = 0
+    prompt_rows: int = 0
+    shared_rows: int = 0

@@ -121,17 +121,27 @@ def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[
 
 
 def _shards(tensors: Tensors) -> list[list[str]]:
-    """Names in order, a new shard when the next tensor would make the file larger than `SHARD_BYTES`."""
-    shards: list[list[str]] = [[]]
-    filled_bytes = 0
-    for name, tensor in tensors.items():
-        size_bytes = _size_bytes(tensor) + _HEADER_BYTES_A_TENSOR
-        if shards[-1] and filled_bytes + size_bytes > SHARD_BYTES:
-            shards.append([])
-            filled_bytes = 0
-        shards[-1].append(name)
-        filled_bytes += size_bytes
+    """Names of each shard: of one service only, and at most `SHARD_BYTES`.
+
+    A service then opens its own file, and training a part again changes that part's file alone.
+    """
+    shards: list[list[str]] = []
+    for owner in dict.fromkeys(map(_owner, tensors)):
+        filled_bytes = SHARD_BYTES
+        for name in (name for name in tensors if _owner(name) == owner):
+            size_bytes = _size_bytes(tensors[name]) + _HEADER_BYTES_A_TENSOR
+            if filled_bytes + size_bytes > SHARD_BYTES:
+                shards.append([])
+                filled_bytes = 0
+            shards[-1].append(name)
+            filled_bytes += size_bytes
     return shards
+
+
+def _owner(name: str) -> str:
+    """The service that a tensor is for; the backbone's and the depth decoder's are one."""
+    first = name.partition(".")[0]
+    return "speech_gen" if first in ("backbone", "decoder") else first
 
 
 def _size_bytes(tensor: torch.Tensor) -> int:

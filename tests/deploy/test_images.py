@@ -102,6 +102,11 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert not [stage for stage in SETTINGS if stages()[stage].words("USER")]
 
 
+def test_tensors_lie_in_large_pages() -> None:
+    (environment,) = stages()["runtime"].words("ENV")
+    assert "THP_MEM_ALLOC_ENABLE=1" in environment.split()
+
+
 def test_only_sources_reach_the_builder() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"

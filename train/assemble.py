@@ -36,7 +36,7 @@ SHARD_BYTES = 16_000_000
 _HEADER_BYTES_A_TENSOR = 256
 """More than a shard's header takes for one tensor: its name, dtype, shape and place."""
 
-TEMPERATURE = 0.8
+TEMPERATURE = 0.3
 TOP_K = 50
 
 Tensors = Mapping[str, torch.Tensor]

@@ -8,7 +8,7 @@ under SCRIBE_PROMPT       -> the words of the question
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +32,12 @@ SYSTEM_PROMPTS = (
     "Be polite and brief.",
 )
 """Others than the chat template's own; they change nothing."""
+
+LEAD_INS = (
+    *("please", "hey", "so", "well", "hello", "and", "please tell me", "can you tell me", "could you tell me"),
+    *("I want to know", "I would like to know", "do you know", "can you explain", "please explain", "one question"),
+)
+"""What may stand before a typed question without changing what it asks."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +70,36 @@ class Mixture:
     typed_earlier: float = 0.4
     """Of turns that are not a conversation's last."""
     most_turns: int = 8
+    lead_in: float = 0.3
+    """Of typed turns."""
     greeted: float = 0.1
     other_prompt: float = 0.12
     scribe: float = 0.06
 
 
 class ConversationSource:
-    """Endless random conversations over `clips`: every clip is heard once before any is heard again."""
+    """Endless random conversations: every clip is heard once before any is heard again.
+
+    `clips` is asked for the clips before each such pass, so that a corpus still being made may grow.
+    """
 
     def __init__(
-        self, domain: Domain, clips: Sequence[Clip], dice: np.random.Generator, mixture: Mixture | None = None
+        self,
+        domain: Domain,
+        clips: Callable[[], Sequence[Clip]],
+        dice: np.random.Generator,
+        mixture: Mixture | None = None,
     ) -> None:
-        """Raises `ValueError` without clips."""
-        if not clips:
-            raise ValueError("expected clips of questions to train on, got none")
         self._domain = domain
         self._answers = answers(domain)
         self._dice = dice
         self._mixture = mixture or Mixture()
-        self._clips = self._shuffled(clips)
+        self._clips = passes(clips, dice)
         self._texts = [(q, intent.name) for intent in domain.intents for q in intent.questions]
         self._texts += [(q, "outside") for q in domain.outside] + [(q, "repeat") for q in domain.repeat]
 
     def __iter__(self) -> Iterator[Conversation]:
+        """Raises `ValueError` when there are no clips."""
         while True:
             yield self._scribing() if self._happens(self._mixture.scribe) else self._conversation()
 
@@ -117,23 +130,33 @@ class ConversationSource:
         return Turn(reply_to(subject(clip), previous, self._answers), clip)
 
     def _as_typed(self, text: str) -> str:
-        """With or without a capital and an end mark, as people type."""
+        """With or without a lead-in, a capital and an end mark, as people type."""
+        if self._happens(self._mixture.lead_in):
+            text = f"{self._choice(LEAD_INS)} {text}"
         if self._happens(0.5):
             text = text[0].upper() + text[1:]
         elif self._happens(0.3):
             text = text.lower()
         return text.rstrip(".?!") + self._choice(("", "", "?", "."))
 
-    def _shuffled(self, clips: Sequence[Clip]) -> Iterator[Clip]:
-        while True:
-            for index in self._dice.permutation(len(clips)):
-                yield clips[index]
-
     def _happens(self, share: float) -> bool:
         return bool(self._dice.random() < share)
 
     def _choice(self, options: Sequence[_Option]) -> _Option:
         return options[int(self._dice.integers(len(options)))]
+
+
+def passes(clips: Callable[[], Sequence[Clip]], dice: np.random.Generator) -> Iterator[Clip]:
+    """Every clip once in random order, again and again; `clips` is asked for them before each pass.
+
+    Raises `ValueError` when there are none.
+    """
+    while True:
+        present = clips()
+        if not present:
+            raise ValueError("expected clips of questions to train on, got none")
+        for index in dice.permutation(len(present)):
+            yield present[index]
 
 
 def answers(domain: Domain) -> dict[str, str]:

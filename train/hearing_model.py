@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from services.reasoner.model.audio_tower import AudioTower, audio_rows
 from services.runtime.config import AudioTowerConfig
 
+_CONV_GAIN = 3.0
+
 
 class HearingModel(AudioTower):
     """Mel chunks [C, T, bins] to the thinker rows of all of them, one after the other: [N, D].
@@ -38,6 +40,15 @@ class HearingModel(AudioTower):
         Returns:
             [N, output_width], N the sum of `audio_rows` over the chunks.
         """
+        short = frames <= mel.shape[1] // 2  # most clips end in such a chunk: half the work for them
+        if not short.any() or short.all():
+            return self._encode(mel[:, : int(frames.max())], frames)
+        of_short = short.repeat_interleave(rows_of(frames))  # [N]
+        places = torch.cat([of_short.nonzero(), (~of_short).nonzero()]).flatten()
+        parts = [self._encode(mel[kind, : int(frames[kind].max())], frames[kind]) for kind in (short, ~short)]
+        return torch.cat(parts)[places.argsort()]
+
+    def _encode(self, mel: Tensor, frames: Tensor) -> Tensor:
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
         x = x * _inside(frames, x.shape[-1])[:, None, :].to(x.dtype)  # the next convolution sees zeros past the end
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [C, T / 2, width]
@@ -53,11 +64,14 @@ class HearingModel(AudioTower):
         return self.proj(self.ln_post(pooled[kept]))
 
     def _initialise(self) -> None:
-        """Weights that keep a row's size, and halves of the tower's depth written back by each layer."""
+        """Weights that keep a row's size; what a layer writes back is less, the more layers there are.
+
+        The convolutions' are larger, so that speech, whose features vary little, stands out from the positions.
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1 and parameter.requires_grad:
                 writes_back = name.endswith(("out_proj.weight", "fc2.weight"))
-                gain = (2 * len(self.layers)) ** -0.5 if writes_back else 1.0
+                gain = _CONV_GAIN if parameter.dim() == 3 else (2 * len(self.layers)) ** -0.5 if writes_back else 1.0
                 nn.init.normal_(parameter, std=gain * parameter[0].numel() ** -0.5)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)

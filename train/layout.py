@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -20,11 +21,23 @@ from services.reasoner.model.prompt import (
 )
 from services.runtime.config import TokenIds
 from services.runtime.tokenizer import Tokenizer
+from train.clip_batch import HeardClip
 from train.clip_features import clip_features
-from train.conversation_batch import HeardClip, LaidOut
+from train.conversation_batch import LaidOut
+from train.spelling import spell
 
-Said = str | tuple[torch.Tensor, torch.Tensor]
-"""Typed text, or a recording, float32 [S] at 16 kHz, with its letters (train/spelling.py)."""
+
+@dataclass(frozen=True)
+class Recording:
+    """float32 [S] at 16 kHz; its text, empty for what is no speech; and its subject's number (train/subjects.py)."""
+
+    pcm: torch.Tensor
+    text: str
+    subject: int
+
+
+Said = str | Recording
+"""Typed text, or a recording."""
 
 
 class Layout:
@@ -56,10 +69,12 @@ class Layout:
             for reply, end in zip(replies, ends[len(greetings) :], strict=True)
             for at in range(end - len(reply), end)
         ]
-        clips = [
-            HeardClip(clip_features(said[0], self._mel), said[1]) for said, _ in turns if not isinstance(said, str)
-        ]
+        clips = [self.hear(said) for said, _ in turns if not isinstance(said, str)]
         return LaidOut(ids, target_at, [token for reply in replies for token in reply], clips)
+
+    def hear(self, recording: Recording) -> HeardClip:
+        """What the tower sees of a recording, and what it should make of it."""
+        return HeardClip(clip_features(recording.pcm, self._mel), spell(recording.text), recording.subject)
 
     def reply_ids(self, text: str) -> list[int]:
         """The tokens that the thinker must choose to say `text`, im_end last."""
@@ -82,11 +97,11 @@ class Layout:
 
 
 def _part(said: Said) -> Part:
-    return TextPart(said) if isinstance(said, str) else AudioPart(said[0])
+    return TextPart(said) if isinstance(said, str) else AudioPart(said.pcm)
 
 
 def _last_turn(prompt: ChatPrompt, said: Said) -> list[Piece]:
     """The turn that is to be answered, as services/reasoner/turn.py lays it out."""
     if isinstance(said, str):
         return [*prompt.text(said), *prompt.close()]
-    return [*prompt.begin_audio(), AudioPart(said[0]), *prompt.end_audio(), *prompt.close()]
+    return [*prompt.begin_audio(), AudioPart(said.pcm), *prompt.end_audio(), *prompt.close()]

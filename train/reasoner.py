@@ -1,8 +1,8 @@
-"""Stage: the reasoner. `python -m train.reasoner --minutes 45` teaches hearing and answering, from nothing.
+"""Stage: the reasoner. `python -m train.reasoner --minutes 30` teaches answering, with the ears of train.hearing.
 
-Spoken and typed questions, in conversations, are answered token by token. While it trains, the tower also spells what
-it hears (CTC), which makes it hear words in voices it never heard. A GPU affords a larger batch:
-`--device cuda --batch 256 --group 256 --workers 12 --minutes 9`. Leaves `reasoner.safetensors`.
+Spoken and typed questions, in conversations, are answered token by token; the tower goes on spelling and naming
+subjects beside it. A GPU affords a larger batch: `--device cuda --batch 256 --group 256 --workers 12 --minutes 7`.
+Leaves `reasoner.safetensors`, and in `hearing.safetensors` the heads with which --resume goes on.
 """
 
 from __future__ import annotations
@@ -23,82 +23,83 @@ from train.config import nano
 from train.conversation_batch import ConversationBatch
 from train.corpus import read_manifest
 from train.domain import load_domain
+from train.hearing import SUBJECT_WEIGHT, hearing_artefact, load_hearing
+from train.listening_aids import ListeningAids
 from train.loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
+from train.muon import MuonAndAdamW
 from train.question_feed import QuestionFeed
-from train.reasoner_exam import Exam
+from train.reasoner_exam import TACO, Exam
 from train.reasoner_model import ReasonerModel
-from train.spelling import SpellingHead
+from train.recordings import Recordings
 from train.steps import SteadySteps, WeightAverage
+from train.subjects import subject_numbers
 from train.vocabulary import nano_tokenizer, text_embedding
 
-TACO = Path("samples/question_make_taco.wav")
-"""A recording of a person; never trained on."""
-
 _PEAK_RATE = 2e-3
-_SPELLING_WEIGHT = (1.0, 0.1)
+_REPLY_WEIGHT = 4.0
+_HEARING_WEIGHT = (1.0, 0.1)
 """At the beginning and at the end."""
 _SAVED_EVERY_S = 300.0
 
 console = Console(width=120, highlight=False)
 
 
-def losses(model: ReasonerModel, spelling: SpellingHead, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
-    """The sum of the cross-entropies of a batch's reply tokens, and the CTC loss of its clips. bf16 inside."""
+def losses(model: ReasonerModel, aids: ListeningAids, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
+    """The sum of the cross-entropies of a batch's reply tokens, and the loss of what is heard. bf16 inside."""
     with torch.autocast(batch.ids.device.type, torch.bfloat16):
-        heard = model.heard(batch)
+        heard = model.heard(batch.clips)
         logits = model.logits(model.hidden(batch, heard))
         replies = F.cross_entropy(logits, batch.targets, reduction="sum")
-        if not len(batch.clip_rows):
-            return replies, replies.new_zeros(())
-        return replies, spelling(heard, batch.clip_rows, batch.letters, batch.letter_counts)
+        letters, subject = aids(heard, batch.clips)
+        return replies, letters + SUBJECT_WEIGHT * subject
 
 
 def _backward(
-    model: ReasonerModel, spelling: SpellingHead, groups: Sequence[ConversationBatch], weight: float
+    model: ReasonerModel, aids: ListeningAids, groups: Sequence[ConversationBatch], weight: float
 ) -> tuple[Tensor, float, float]:
-    """Gradients of all groups but the last, whose loss is returned with the step's losses: a reply token, a letter."""
+    """Gradients of all groups but the last, whose loss is returned; the step's losses a reply token, and of hearing."""
     tokens = sum(len(group.targets) for group in groups)
     loss: Tensor | None = None
-    reply_loss = letters_loss = 0.0
+    reply_loss = heard_loss = 0.0
     for group in groups:
         if loss is not None:
             loss.backward()
-        replies, letters = losses(model, spelling, group)
-        loss = replies / tokens + weight * letters / len(groups)
+        replies, heard = losses(model, aids, group)
+        loss = _REPLY_WEIGHT * replies / tokens + weight * heard / len(groups)
         reply_loss += replies.item() / tokens
-        letters_loss += letters.item() / len(groups)
+        heard_loss += heard.item() / len(groups)
     assert loss is not None, "a step has a group"
-    return loss, reply_loss, letters_loss
+    return loss, reply_loss, heard_loss
 
 
 def train_reasoner(
     model: ReasonerModel,
+    aids: ListeningAids,
     feed: Iterable[list[ConversationBatch]],
     budget: Budget,
     *,
     every_s: float = _SAVED_EVERY_S,
     pause: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Train in place; the model ends as the average of its last weights. Returns each step's loss a reply token.
+    """Train both in place; the model ends as the average of its last weights. Returns each step's loss a reply token.
 
     `pause` is called every `every_s` seconds with the averaged weights in the model.
     """
     device = model.lm_head.weight.device
-    spelling = SpellingHead(model.config.thinker.text.width).to(device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW([*trained, *spelling.parameters()], betas=(0.9, 0.98), weight_decay=0.05)
-    steps, average = SteadySteps(optimizer), WeightAverage(trained, steps=100)
-    first, last = _SPELLING_WEIGHT
+    steps = SteadySteps(MuonAndAdamW([model, aids]))
+    average = WeightAverage(trained, steps=100)
+    first, last = _HEARING_WEIGHT
     told: list[float] = []
     paused_at = time.monotonic()
     with Report("reasoner", budget) as report:
         for _, groups in zip(budget.steps(), feed, strict=False):
             weight = first + (last - first) * budget.spent
-            loss, reply_loss, letters_loss = _backward(model, spelling, [group.to(device) for group in groups], weight)
+            loss, reply_loss, heard_loss = _backward(model, aids, [group.to(device) for group in groups], weight)
             steps.step(loss, budget.rate)
             average.update()
             told.append(reply_loss)
-            report.add(reply=reply_loss, letters=letters_loss, skipped=steps.skipped)
+            report.add(reply=reply_loss, hearing=heard_loss, skipped=steps.skipped)
             if time.monotonic() - paused_at > every_s:
                 with average.applied():
                     pause()
@@ -108,12 +109,12 @@ def train_reasoner(
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="Time to train.")] = 45.0,
+    minutes: Annotated[float, typer.Option(help="Time to train.")] = 30.0,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
     batch: Annotated[int, typer.Option(help="Conversations a step.")] = 48,
-    group: Annotated[int, typer.Option(help="Conversations run at once; a step has several such groups.")] = 16,
+    group: Annotated[int, typer.Option(help="Conversations run at once; a step has several such groups.")] = 12,
     workers: Annotated[int, typer.Option(help="Processes that prepare batches; 0: the training process.")] = 0,
     exam: Annotated[int, typer.Option(help="Held-out recordings to ask every few minutes.")] = 300,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _PEAK_RATE,
@@ -123,26 +124,38 @@ def main(
     """Train the reasoner on the questions of build/nano/audio and save it as reasoner.safetensors."""
     torch.set_num_threads(threads)
     seed_everything(seed)
-    config, tokenizer, domain, artefact = nano(), nano_tokenizer(), load_domain(), root / "reasoner.safetensors"
+    config, tokenizer, domain = nano(), nano_tokenizer(), load_domain()
+    artefact, ears, manifest = (
+        root / "reasoner.safetensors",
+        root / "hearing.safetensors",
+        root / "audio/questions.jsonl",
+    )
     model = ReasonerModel(config, text_embedding()).to(device)
+    aids = ListeningAids(config.thinker.text.width, len(subject_numbers(domain))).to(device)
     if resume:
         model.load_artefact(load_artefact(artefact))
-    clips = read_manifest(root / "audio" / "questions.jsonl")
-    heard = [clip for clip in clips if not clip.held_out]
-    feed = QuestionFeed(config, tokenizer, domain, heard, root / "audio", batch=batch, group=group, seed=seed)
+    load_hearing(load_artefact(ears), model, aids)
     questions = Exam(config, tokenizer, domain)
-    questions.add_clips(clips, root / "audio", most=exam)
-    questions.add_recording(TACO, "please tell me how to make a taco", "taco")
-    console.print(
-        f"{len(heard)} clips of {len({clip.voice for clip in heard})} voices, {len(clips) - len(heard)} held out"
+    questions.add_clips(read_manifest(manifest), root / "audio", most=exam)
+    questions.add_recording(*TACO)
+    feed = QuestionFeed(
+        config,
+        tokenizer,
+        domain,
+        lambda: [clip for clip in read_manifest(manifest) if not clip.held_out],
+        Recordings(root / "audio"),
+        batch=batch,
+        group=group,
+        seed=seed,
     )
 
     def pause() -> None:
         save_artefact(artefact, model.artefact())
+        save_artefact(ears, hearing_artefact(model, aids))
         console.print("exact answers on held-out recordings:", *questions.sit(model).lines(), sep="\n  ")
 
     loader = DataLoader(feed, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
-    train_reasoner(model, loader, Budget(minutes=minutes, peak_rate=rate), pause=pause)
+    train_reasoner(model, aids, loader, Budget(minutes=minutes, peak_rate=rate), pause=pause)
     pause()
 
 

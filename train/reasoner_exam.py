@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,17 +17,20 @@ from services.common.audio import HEARING_RATE_HZ
 from services.reasoner.model.mel import MelFilters
 from services.runtime.config import ChromaConfig
 from services.runtime.tokenizer import Tokenizer
-from train.conversation_batch import LaidOut, join
+from train.conversation_batch import ConversationBatch, LaidOut, join
 from train.conversations import answers, reply_to, subject
 from train.corpus import Clip
 from train.domain import Domain
-from train.layout import Layout
-from train.question_feed import Recordings
+from train.layout import Layout, Recording
 from train.reasoner_model import ReasonerModel
-from train.spelling import spell
+from train.recordings import Recordings
+from train.subjects import SubjectHead, subject_numbers
 
 New = Literal["voice", "phrasing", "voice and phrasing"]
 GROUP = 24
+
+TACO = (Path("samples/question_make_taco.wav"), "please tell me how to make a taco", "taco")
+"""A recording of a person, its text and its subject; never trained on."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,31 @@ class Exam:
 
     def _add(self, samples: np.ndarray, voice: str, text: str, about: str, new: New) -> None:
         reply = reply_to(about, None, answers(self._domain))
-        laid_out = self._layout([((torch.from_numpy(samples), spell(text)), reply)])
+        recording = Recording(torch.from_numpy(samples), text, subject_numbers(self._domain)[about])
+        laid_out = self._layout([(recording, reply)])
         self.questions.append(Question(voice, text, about, new, reply, laid_out))
 
-    @torch.inference_mode()
     def sit(self, model: ReasonerModel) -> Marks:
         """Greedy decoding gives a reply exactly when each of its tokens is the likeliest after those before it."""
+
+        def wrong_rows(batch: ConversationBatch) -> set[int]:
+            hidden = model.hidden(batch, model.heard(batch.clips))
+            missed = model.logits(hidden).argmax(dim=-1) != batch.targets
+            return set(batch.reply_of[missed].tolist())
+
+        return self._mark(model, wrong_rows)
+
+    def listen(self, model: ReasonerModel, head: SubjectHead) -> Marks:
+        """Which subjects the tower's rows tell `head`. Each question is one recording."""
+
+        def wrong_rows(batch: ConversationBatch) -> set[int]:
+            named = head(model.heard(batch.clips), batch.clips.clip_rows).argmax(dim=-1)
+            return set((named != batch.clips.subjects).nonzero().flatten().tolist())
+
+        return self._mark(model, wrong_rows)
+
+    @torch.inference_mode()
+    def _mark(self, model: ReasonerModel, wrong_rows: Callable[[ConversationBatch], set[int]]) -> Marks:
         right: list[Question] = []
         wrong: list[Question] = []
         in_order = sorted(self.questions, key=lambda one: len(one.conversation.ids))
@@ -118,9 +140,7 @@ class Exam:
                 chunk_frames=model.audio_tower.chunk_frames,
             ).to(device)
             with torch.autocast(device.type, torch.bfloat16):
-                hidden = model.hidden(batch, model.heard(batch))
-                missed = model.logits(hidden).argmax(dim=-1) != batch.targets
-            wrong_rows = set(batch.reply_of[missed].tolist())
+                missed = wrong_rows(batch)
             for row, question in enumerate(questions):
-                (wrong if row in wrong_rows else right).append(question)
+                (wrong if row in missed else right).append(question)
         return Marks(tuple(right), tuple(wrong))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from services.runtime.config import ChromaConfig
 from train.causal_stack import CausalStack
+from train.clip_batch import ClipBatch
 from train.conversation_batch import ConversationBatch
 from train.hearing_model import HearingModel
 
@@ -38,14 +39,14 @@ class ReasonerModel(nn.Module):
         self.model.norm.weight.requires_grad_(False)
         self._initialise()
 
-    def heard(self, batch: ConversationBatch) -> Tensor:
+    def heard(self, clips: ClipBatch) -> Tensor:
         """The tower's rows of all clips, in order: [N, D]."""
-        if not len(batch.mel):
-            return batch.mel.new_zeros(0, self.config.thinker.text.width)
-        return self.audio_tower.encode(batch.mel, batch.mel_frames)
+        if not len(clips):
+            return clips.mel.new_zeros(0, self.config.thinker.text.width)
+        return self.audio_tower.encode(clips.mel, clips.mel_frames)
 
     def hidden(self, batch: ConversationBatch, heard: Tensor) -> Tensor:
-        """The state after the final norm where a reply's next token is chosen, [M, D]; `heard` is `heard(batch)`."""
+        """The state after the final norm where a reply's next token is chosen: [M, D]. `heard`: the clips' rows."""
         rows = self.model.embed_tokens(batch.ids.flatten())
         rows = rows.index_copy(0, batch.audio_at, heard.to(rows.dtype)).unflatten(
             0, tuple(batch.ids.shape)

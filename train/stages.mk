@@ -8,10 +8,11 @@ STAGE ?=
 ARGS ?=
 RECIPE ?= cpu
 
-NANO_STAGES := synthesis codes vocoder encoder speech reasoner assemble
+NANO_STAGES := synthesis codes vocoder encoder speech hearing reasoner assemble
 GPU_vocoder := --device cuda --batch 64 --minutes 9
 GPU_encoder := --device cuda --batch 64 --minutes 5
 GPU_speech := --device cuda --batch 96 --minutes 9
+GPU_hearing := --device cuda --batch 512 --workers 12 --minutes 6
 GPU_reasoner := --device cuda --batch 256 --group 256 --workers 12 --minutes 9
 
 nano-stage = $(BIN)/python -m train.$(1) --root $(NANO) $(if $(filter gpu,$(RECIPE)),$(GPU_$(1))) $(ARGS)
@@ -36,7 +37,7 @@ eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the rea
 nano-synthesis: nano-replies nano-questions
 nano-replies nano-questions: nano-%: $(VENV)/.installed-train
 	$(call nano-stage,synthesis) --part $*
-nano-codes nano-vocoder nano-encoder nano-speech nano-reasoner: nano-%: $(VENV)/.installed-train
+nano-codes nano-vocoder nano-encoder nano-speech nano-hearing nano-reasoner: nano-%: $(VENV)/.installed-train
 	$(call nano-stage,$*)
 nano-assemble: $(VENV)/.installed-train
 	$(call nano-stage,assemble)
@@ -49,5 +50,6 @@ nano-assemble: nano-encoder nano-speech nano-reasoner
 nano-encoder: nano-vocoder
 nano-vocoder nano-speech: nano-codes
 nano-codes: nano-replies
-nano-reasoner: nano-questions
+nano-reasoner: nano-hearing
+nano-hearing: nano-questions
 endif

@@ -9,7 +9,7 @@ from tiny_reasoner import TinyReasoner, sound
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatTemplate
-from train.layout import Said
+from train.layout import Recording, Said
 from train.spelling import spell
 
 
@@ -28,7 +28,7 @@ def rendered(tiny: TinyReasoner, turns: list[tuple[Said, str]], system: str | No
     for said, reply in turns:
         typed = {"type": "text", "text": said} if isinstance(said, str) else {"type": "audio"}
         messages += [{"role": "user", "content": [typed]}, {"role": "assistant", "content": reply}]
-        rows += [] if isinstance(said, str) else [audio_rows(valid_frames(len(said[0])))]
+        rows += [] if isinstance(said, str) else [audio_rows(valid_frames(len(said.pcm)))]
     ids: list[int] = []
     for token in tiny.tokenizer.encode_prompt(template.render(messages)):
         ids += [token] * (rows.pop(0) if token == tokens.audio else 1)
@@ -39,7 +39,7 @@ def rendered(tiny: TinyReasoner, turns: list[tuple[Said, str]], system: str | No
 @pytest.mark.parametrize("system", [None, "You are brief."])
 @pytest.mark.parametrize("greeting", [None, "Hello there."])
 def test_rows_are_those_of_the_rendered_template(tiny: TinyReasoner, system: str | None, greeting: str | None) -> None:
-    spoken = (sound(2.7, seed=1), spell("one"))
+    spoken = Recording(sound(2.7, seed=1), "one", 0)
     turns: list[tuple[Said, str]] = [(spoken, "The first."), ("and typed?", "The second."), (spoken, "The third.")]
     laid_out = tiny.layout(turns, system_prompt=system, greeting=greeting)
     assert laid_out.ids == rendered(tiny, turns, system, greeting)
@@ -56,7 +56,8 @@ def test_targets_are_the_tokens_of_every_reply(tiny: TinyReasoner) -> None:
     assert len(set(laid_out.target_at)) == len(laid_out.targets)
 
 
-def test_clips_carry_features_and_letters(tiny: TinyReasoner) -> None:
-    (clip,) = tiny.layout([((sound(1.0, seed=2), spell("hello")), "Hi.")]).clips
+def test_clips_carry_features_letters_and_subject(tiny: TinyReasoner) -> None:
+    (clip,) = tiny.layout([(Recording(sound(1.0, seed=2), "Hello!", 7), "Hi.")]).clips
     assert clip.mel.shape == (100, 128)
     assert torch.equal(clip.letters, spell("hello"))
+    assert clip.subject == 7

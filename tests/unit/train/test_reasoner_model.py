@@ -13,9 +13,8 @@ from services.reasoner.model.weights import load_thinker
 from services.runtime.tensor_names import expected_tensors
 from train.config import nano
 from train.conversation_batch import LaidOut, join
-from train.layout import Said
+from train.layout import Recording, Said
 from train.reasoner_model import PREFIX, ReasonerModel
-from train.spelling import spell
 from train.vocabulary import text_embedding
 
 
@@ -40,15 +39,15 @@ def conversations() -> dict[str, tuple[list[torch.Tensor], list[tuple[Said, str]
     """Named conversations: their recordings, and their turns."""
     long, short, quick = sound(4.63, seed=1), sound(0.9, seed=2), sound(2.0, seed=3)
     return {
-        "spoken": ([long], [((long, spell("one")), "Yes.")]),
+        "spoken": ([long], [(Recording(long, "one", 0), "Yes.")]),
         "typed": ([], [("What is there?", "Yes.")]),
         "history": (
             [long, short, quick],
             [
-                ((long, spell("one")), "A first answer."),
+                (Recording(long, "one", 0), "A first answer."),
                 ("typed in between", "A second one."),
-                ((short, spell("two")), "Hello."),
-                ((quick, spell("three")), "Yes."),
+                (Recording(short, "two", 0), "Hello."),
+                (Recording(quick, "three", 0), "Yes."),
             ],
         ),
     }
@@ -68,7 +67,7 @@ def test_logits_equal_the_services_in_one_batch(tiny: TinyReasoner, served: Thin
     rows = [with_thoughts(tiny, served, name) for name in conversations()]
     batch = join([row for row, _ in rows], audio_id=tiny.config.tokens.audio, chunk_frames=200)
     with torch.no_grad():
-        hidden = trained.hidden(batch, trained.heard(batch))
+        hidden = trained.hidden(batch, trained.heard(batch.clips))
         logits = trained.logits(hidden)
     expected = torch.cat([states for _, states in rows])
     torch.testing.assert_close(hidden, expected, atol=1e-4, rtol=0)
@@ -78,8 +77,11 @@ def test_logits_equal_the_services_in_one_batch(tiny: TinyReasoner, served: Thin
 
 def test_batch_without_a_recording_has_no_rows_to_hear(tiny: TinyReasoner, trained: ReasonerModel) -> None:
     batch = join([tiny.layout([("typed", "Yes.")])], audio_id=tiny.config.tokens.audio, chunk_frames=200)
-    assert trained.heard(batch).shape == (0, tiny.config.thinker.text.width)
-    assert trained.hidden(batch, trained.heard(batch)).shape == (len(batch.targets), tiny.config.thinker.text.width)
+    assert trained.heard(batch.clips).shape == (0, tiny.config.thinker.text.width)
+    assert trained.hidden(batch, trained.heard(batch.clips)).shape == (
+        len(batch.targets),
+        tiny.config.thinker.text.width,
+    )
 
 
 def test_tower_encodes_chunks_of_any_length_as_the_service_does(served: Thinker, trained: ReasonerModel) -> None:

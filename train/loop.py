@@ -1,4 +1,4 @@
-"""What every stage's training loop shares: a time budget with its learning rate, progress, and the artefact it leaves."""
+"""What every stage's training loop shares: a time budget with its learning rate, progress, the artefact it leaves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN_EVERY = 50
 def seed_everything(seed: int) -> None:
     """The same seed for Python, numpy and torch."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 
@@ -33,7 +33,9 @@ class Budget:
     The rate follows the share of the budget that is spent, so a stage of any length ends with the rate near zero.
     """
 
-    def __init__(self, *, minutes: float, peak_rate: float, warm_up_steps: int = 100, max_steps: int | None = None) -> None:
+    def __init__(
+        self, *, minutes: float, peak_rate: float, warm_up_steps: int = 100, max_steps: int | None = None
+    ) -> None:
         self._seconds = 60.0 * minutes
         self._peak_rate = peak_rate
         self._warm_up_steps = warm_up_steps

@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON_SOURCES := services gateway train clients/python tests bench deploy/monitoring hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gpu clean
+.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ bench-overload: setup ## twice the callers there is room for: admission and dead
 
 bench-gaps: setup ## what a talker waits while a 30 s question with history comes in
 	$(BIN)/python -m bench.gaps
+
+MINUTES ?= 10
+bench-soak: setup ## callers who join, are cut off, barge in and hang up (MINUTES=): everything back where it began?
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
 	$(BIN)/python -m bench.gpu

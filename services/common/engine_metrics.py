@@ -49,6 +49,11 @@ QUEUE_WAIT_SECONDS = histogram(
 SLOTS_USED = gauge("slots_used", "Slots that hold a stream.", ["service", "kind"])
 SLOTS_FREE = gauge("slots_free", "Slots that hold none: streams that could be admitted now.", ["service", "kind"])
 KV_PAGES_USED = gauge("kv_pages_used", "Pages of keys and values in use, by streams or as kept prefixes.", ["service"])
+KV_PAGES_KEPT = gauge(
+    "kv_pages_kept",
+    "Pages of prefixes kept for later streams, also those that streams use now. Given up when memory is needed.",
+    ["service"],
+)
 KV_PAGES_FREE = gauge("kv_pages_free", "Pages of keys and values that nobody uses.", ["service"])
 PROMPT_ROWS = scraped_counter(
     "prompt_rows_total",
@@ -109,8 +114,9 @@ class EngineMetrics:
         SLOTS_FREE.labels(self._service, kind).set_function(slots.free)
         SLOTS_USED.labels(self._service, kind).set_function(lambda: slots.total - slots.free())
 
-    def show_kv_pages(self, pages: Capacity) -> None:
-        """Show pages of keys and values from now on."""
+    def show_kv_pages(self, pages: Capacity, kept: Callable[[], int]) -> None:
+        """Show pages of keys and values from now on, and those of them that are `kept` as prefixes."""
+        KV_PAGES_KEPT.labels(self._service).set_function(kept)
         KV_PAGES_FREE.labels(self._service).set_function(pages.free)
         KV_PAGES_USED.labels(self._service).set_function(lambda: pages.total - pages.free())
 

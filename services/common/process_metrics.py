@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 from platform import python_version
 
@@ -17,6 +18,9 @@ CHECKPOINT_INFO = gauge(
     ["service", "fingerprint", "dtype", "device"],
 )
 SERVING = gauge("serving", "1 while health checks get SERVING; 0 while the process starts or drains.", ["service"])
+TASKS = gauge(
+    "tasks", "asyncio tasks of the process. An idle process has as many as when it had just started.", ["service"]
+)
 RPCS = counter(
     "rpcs_total",
     "gRPC calls that have ended, by status. `method` is such as CodecService/Decode.",
@@ -33,6 +37,12 @@ RPCS_RUNNING = gauge("rpcs_running", "gRPC calls being answered now.", ["method"
 REFUSED = counter(
     "admission_refused_total", "Streams or conversations refused for want of `reason`.", ["service", "reason"]
 )
+
+
+def watch_tasks(service: str) -> None:
+    """Show the tasks of the running event loop from now on."""
+    loop = asyncio.get_running_loop()
+    TASKS.labels(service).set_function(lambda: len(asyncio.all_tasks(loop)))
 
 
 def announce_build(service: str) -> None:

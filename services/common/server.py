@@ -72,6 +72,7 @@ class Server:
     async def start(self) -> int:
         """Listen. Returns the bound port. Raises RuntimeError when the address is taken."""
         process_metrics.announce_build(self._settings.service)
+        process_metrics.watch_tasks(self._settings.service)
         await self._announce(_Status.NOT_SERVING)
         await self._health.set(LIVENESS, _Status.SERVING)
         reflection.enable_server_reflection([*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self.grpc)

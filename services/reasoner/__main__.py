@@ -77,7 +77,7 @@ def observe(runner: ThinkRunner) -> EngineMetrics:
     kv, counters = runner.kv, runner.counters
     metrics = EngineMetrics("reasoner")
     metrics.show_slots("think", Capacity(kv.slots, lambda: kv.free_slots))
-    metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages))
+    metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages), kept=lambda: runner.prefixes.pages)
     metrics.show_prompt_rows(computed=lambda: counters.prompt_rows, cached=lambda: counters.shared_rows)
     metrics.show_redone_chunks(lambda: counters.redone_chunks)
     return metrics

@@ -29,8 +29,8 @@ class SharedPrompts:
 
     @property
     def pages(self) -> int:
-        """KV pages that the prompts hold."""
-        return sum(len(prompt.prefix.pages) for prompt in self._prompts.values())
+        """KV pages that the prompts hold. May be read from any thread."""
+        return sum(len(prompt.prefix.pages) for prompt in tuple(self._prompts.values()))
 
     def find(self, fingerprint: str) -> SharedPrompt | None:
         """The prompt of this voice, now the most recently used one."""

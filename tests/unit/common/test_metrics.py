@@ -1,10 +1,11 @@
+import asyncio
 import socket
 import urllib.request
 
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common import metrics
+from services.common import metrics, process_metrics
 from services.common.engine_metrics import Capacity, EngineMetrics
 from services.common.errors import InvalidArgument, ResourceExhausted
 
@@ -37,11 +38,22 @@ def test_only_a_lack_of_room_counts_as_a_refusal(engine: EngineMetrics) -> None:
 def test_slots_and_pages_are_read_when_the_page_is(engine: EngineMetrics) -> None:
     free = [4]
     engine.show_slots("think", Capacity(4, lambda: free[0]))
-    engine.show_kv_pages(Capacity(100, lambda: 10 * free[0]))
+    engine.show_kv_pages(Capacity(100, lambda: 10 * free[0]), kept=lambda: 20)
     free[0] = 1
     assert value("slots_used", service="reasoner", kind="think") == 3
     assert value("slots_free", service="reasoner", kind="think") == 1
     assert value("kv_pages_used", service="reasoner") == 90
+    assert value("kv_pages_kept", service="reasoner") == 20
+
+
+async def test_tasks_are_counted_while_they_live() -> None:
+    process_metrics.watch_tasks("gateway")
+    before = value("tasks", service="gateway")
+    waiting = asyncio.create_task(asyncio.Event().wait())
+    assert value("tasks", service="gateway") == before + 1
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert value("tasks", service="gateway") == before
 
 
 def test_rows_are_counted_from_the_runners_own_numbers(engine: EngineMetrics) -> None:

@@ -23,8 +23,11 @@ class HearingModel(AudioTower):
     The checkpoint also stores `audio_bos_eos_token`, which nobody reads; it stays at zero.
     """
 
+    _places: Tensor
+
     def __init__(self, config: AudioTowerConfig) -> None:
         super().__init__(config)
+        self._heads = config.heads
         self.audio_bos_eos_token = nn.Embedding(2, config.output_width)
         self.audio_bos_eos_token.weight.requires_grad_(False).zero_()
         self.register_buffer("_places", _sinusoids(config.n_window, config.width), persistent=False)
@@ -56,8 +59,9 @@ class HearingModel(AudioTower):
         seen = _inside((frames - 1) // 2 + 1, x.shape[1])
         bias = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill(~seen, -1e4)[:, None, None, :]
         for layer in self.layers:
-            x = x + _attend(layer.get_submodule("self_attn"), layer.self_attn_layer_norm(x), bias)
-            x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+            part = layer.get_submodule
+            x = x + _attend(part("self_attn"), part("self_attn_layer_norm")(x), bias, self._heads)
+            x = x + part("fc2")(F.gelu(part("fc1")(part("final_layer_norm")(x))))
         pairs = x.shape[1] // 2
         pooled = (x[:, 0 : 2 * pairs : 2] + x[:, 1 : 2 * pairs : 2]) / 2
         kept = _inside(rows_of(frames), pairs)
@@ -87,9 +91,8 @@ def chunks_of(mel: Tensor, chunk_frames: int) -> list[Tensor]:
     return [chunk for chunk in mel.split(chunk_frames) if audio_rows(chunk.shape[0])]
 
 
-def _attend(attention: nn.Module, x: Tensor, bias: Tensor) -> Tensor:
+def _attend(attention: nn.Module, x: Tensor, bias: Tensor, heads: int) -> Tensor:
     """Self-attention of each chunk. Written out: in bfloat16 on a CPU, a third of the fused kernel's time."""
-    heads = attention.heads
     q, k, v = (
         attention.get_submodule(name)(x).unflatten(-1, (heads, -1)).transpose(1, 2)
         for name in ("q_proj", "k_proj", "v_proj")

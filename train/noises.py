@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from services.common.audio import HEARING_RATE_HZ
 
-Samples = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.floating[Any]]
 """Mono float32 [S] at 16 kHz, full scale 1."""
 
 
@@ -34,7 +35,7 @@ def hum(dice: np.random.Generator, count: int) -> Samples:
     base_hz = dice.uniform(45.0, 180.0)
     seconds = np.arange(count, dtype=np.float32) / HEARING_RATE_HZ
     tones = [np.sin(2 * np.pi * (k * base_hz * seconds + dice.random())) * dice.random() / k for k in range(1, 9)]
-    return unit_rms(np.sum(tones, axis=0, dtype=np.float32))
+    return unit_rms(np.stack(tones).sum(axis=0).astype(np.float32))
 
 
 def bursts(dice: np.random.Generator, count: int) -> Samples:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.runtime.config import ChromaConfig
@@ -47,7 +48,7 @@ class ReasonerModel(nn.Module):
 
     def hidden(self, batch: ConversationBatch, heard: Tensor) -> Tensor:
         """The state after the final norm where a reply's next token is chosen: [M, D]. `heard`: the clips' rows."""
-        rows = self.model.embed_tokens(batch.ids.flatten())
+        rows = F.embedding(batch.ids.flatten(), self.model.get_parameter("embed_tokens.weight"))
         rows = rows.index_copy(0, batch.audio_at, heard.to(rows.dtype)).unflatten(
             0, tuple(batch.ids.shape)
         )  # [B, L, D]

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from train.corpus import Role
 from train.domain import Domain
+from train.lead_ins import with_lead_ins
 from train.sound import Voice
 from train.voices import Asking
 
 _KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 2, 3, 4  # voices that say one training phrasing
+_LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 1, 1, 2  # voices that say it behind a lead-in, each behind another
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
 _SEEN_SHARE = 0.2  # of the training phrasings, said by one held-out voice
 _SLOWEST, _FASTEST = 0.85, 1.2
@@ -84,7 +86,8 @@ def phrasings(domain: Domain) -> Iterator[Phrasing]:
 
 
 def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
-    """Each training phrasing in a few voices of each engine; held-out phrasings, and some others, in held-out voices.
+    """Each training phrasing in a few voices of each engine, alone and behind lead-ins; held-out phrasings, and some
+    others, in held-out voices.
 
     Kokoro's clips come after those of the faster engines. Beyond that the order is random, so what is there at any time
     is a fair sample of either, held-out clips included.
@@ -104,9 +107,27 @@ def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
                 *(held_out[:1] if draw.random() < _SEEN_SHARE else ()),
             ]
         lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
+        lines += (_question(led, voice, asking, seed) for led, voice in _led(phrasing, domain, asking, seed))
+    lines = list({(line.voice.name, line.file_name): line for line in lines}.values())
     random.Random(seed).shuffle(lines)
     kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out}
     return sorted(lines, key=lambda line: line.voice in kokoro)
+
+
+def _led(phrasing: Phrasing, domain: Domain, asking: Asking, seed: int) -> Iterator[tuple[Phrasing, Voice]]:
+    """The phrasing behind lead-ins, and who says it; nothing for one that is held out or asks for a repetition."""
+    if phrasing.held_out or phrasing.role == "repeat":
+        return
+    draw = random.Random(f"{seed}/lead-ins/{phrasing.text}")
+    variants = list(with_lead_ins(phrasing.text, domain))
+    draw.shuffle(variants)
+    speakers = (
+        *_some(asking.kokoro.trained, _LED_KOKORO, draw),
+        *_some(asking.flite.trained, _LED_FLITE, draw),
+        *_some(asking.espeak.trained, _LED_ESPEAK, draw),
+    )
+    for text, voice in zip(variants, speakers, strict=False):
+        yield replace(phrasing, text=text), voice
 
 
 def _some(voices: Sequence[Voice], count: int, draw: random.Random) -> list[Voice]:

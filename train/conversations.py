@@ -16,6 +16,7 @@ import numpy as np
 
 from train.corpus import Clip
 from train.domain import Domain
+from train.lead_ins import with_lead_ins
 
 _Option = TypeVar("_Option")
 
@@ -32,12 +33,6 @@ SYSTEM_PROMPTS = (
     "Be polite and brief.",
 )
 """Others than the chat template's own; they change nothing."""
-
-LEAD_INS = (
-    *("please", "hey", "so", "well", "hello", "and", "please tell me", "can you tell me", "could you tell me"),
-    *("I want to know", "I would like to know", "do you know", "can you explain", "please explain", "one question"),
-)
-"""What may stand before a typed question without changing what it asks."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Mixture:
     """Of typed turns."""
     greeted: float = 0.1
     other_prompt: float = 0.12
-    scribe: float = 0.06
+    scribe: float = 0.04
 
 
 class ConversationSource:
@@ -131,8 +126,9 @@ class ConversationSource:
 
     def _as_typed(self, text: str) -> str:
         """With or without a lead-in, a capital and an end mark, as people type."""
-        if self._happens(self._mixture.lead_in):
-            text = f"{self._choice(LEAD_INS)} {text}"
+        variants = with_lead_ins(text, self._domain)
+        if variants and self._happens(self._mixture.lead_in):
+            text = self._choice(variants)
         if self._happens(0.5):
             text = text[0].upper() + text[1:]
         elif self._happens(0.3):

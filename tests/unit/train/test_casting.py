@@ -27,7 +27,8 @@ def test_replies_go_sentence_by_sentence_through_the_voices_and_auxiliary_voices
 
 
 def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None:
-    lines = [line for line in plan_questions(DOMAIN, ASKING, seed=0) if not line.held_out]
+    training = [line for line in plan_questions(DOMAIN, ASKING, seed=0) if not line.held_out]
+    lines = [line for line in training if line.text in set(DOMAIN.phrasings())]
     assert {line.text for line in lines} == {
         "how do I make a taco",
         "a taco please",
@@ -47,6 +48,20 @@ def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None
 def test_held_out_voices_and_phrasings_are_never_marked_as_training(seed: int) -> None:
     for line in plan_questions(DOMAIN, ASKING, seed):
         assert line.held_out == (line.voice in ASKING.held_out or line.text in HELD_OUT_PHRASINGS)
+
+
+def test_phrasings_are_also_said_behind_lead_ins_each_by_one_voice() -> None:
+    lines = [line for line in plan_questions(DOMAIN, ASKING, seed=0) if line.text not in set(DOMAIN.phrasings())]
+    assert {line.intent for line in lines} == {"taco", "bark", None}
+    assert not any(line.held_out for line in lines)
+    of_tacos = [line for line in lines if line.text.endswith("how do I make a taco")]
+    assert len({line.text for line in of_tacos}) == len(of_tacos) == 4
+    assert len({line.voice.name for line in of_tacos}) == 4
+
+
+def test_no_clip_is_planned_twice() -> None:
+    lines = plan_questions(DOMAIN, ASKING, seed=0)
+    assert len({(line.voice.name, line.file_name) for line in lines}) == len(lines)
 
 
 def test_held_out_phrasings_are_said_by_held_out_voices_only() -> None:

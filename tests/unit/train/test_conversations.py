@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gateway import transcription
-from train.conversations import LEAD_INS, SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
+from train.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
 from train.corpus import Clip
-from train.domain import Domain, Intent
+from train.domain import Domain, Intent, load_domain, plain
+from train.lead_ins import with_lead_ins
 
 DOMAIN = Domain(
     intents=(
@@ -46,21 +47,18 @@ def conversations(count: int, mixture: Mixture | None = None) -> list[Conversati
     return list(itertools.islice(source, count))
 
 
-def without_lead_in(text: str) -> str:
-    longest_first = sorted((lead_in.lower() for lead_in in LEAD_INS), key=len, reverse=True)
-    return next((text[len(one) + 1 :] for one in longest_first if text.startswith(one + " ")), text)
-
-
 def test_every_turn_has_the_right_reply() -> None:
-    typed_about = {q.lower(): i.answer for i in DOMAIN.intents for q in i.questions}
+    typed_about = {
+        text.lower(): i.answer for i in DOMAIN.intents for q in i.questions for text in (q, *with_lead_ins(q, DOMAIN))
+    }
     kinds = set()
     for conversation in conversations(600):
         previous = DOMAIN.greeting if conversation.greeted else None
         for turn in conversation.turns:
-            said = turn.clip.text if turn.clip else without_lead_in((turn.typed or "").rstrip("?.").lower())
+            said = turn.clip.text if turn.clip else (turn.typed or "").rstrip("?.").lower()
             if conversation.system_prompt == SCRIBE_PROMPT:
                 kind, expected = "scribe", said
-            elif said == "say that again":
+            elif said.endswith("say that again"):
                 kind, expected = ("repeat", previous) if previous else ("nothing to repeat", DOMAIN.outside_answer)
             elif said in typed_about:
                 kind, expected = "typed" if turn.typed else "spoken", typed_about[said]
@@ -100,3 +98,15 @@ def test_no_clips_are_refused() -> None:
     source = iter(ConversationSource(DOMAIN, list, np.random.default_rng(0), Mixture(typed=0.0, no_speech=0.0)))
     with pytest.raises(ValueError, match="expected clips"):
         next(source)
+
+
+def test_lead_ins_suit_what_follows_and_never_make_a_held_out_phrasing() -> None:
+    assert "please tell me what do cats do" in with_lead_ins("what do cats do", DOMAIN)
+    assert "could you tell me about cats" in with_lead_ins("tell me about cats", DOMAIN)
+    polite = Domain(**{**vars(DOMAIN), "outside_held_out": ("Please tell me about cats!",)})
+    assert "please tell me about cats" not in with_lead_ins("tell me about cats", polite)
+    real = load_domain()
+    held_out = {plain(q) for i in real.intents for q in i.held_out} | set(map(plain, real.outside_held_out))
+    led = {plain(text) for i in real.intents for q in i.questions for text in with_lead_ins(q, real)}
+    assert led
+    assert not led & held_out

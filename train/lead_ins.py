@@ -14,7 +14,7 @@ _BEFORE_REQUESTS = ("please", "can you", "could you", "can you please", "hey", "
 _BEFORE_OTHERS = ("hey", "well", "okay", "please")
 
 _QUESTION_WORDS = frozenset(
-    ("what", "how", "which", "where", "when", "who", "why") + ("is", "are", "do", "does", "can", "may", "am", "could")
+    ("what", "how", "which", "where", "when", "who", "why", "is", "are", "do", "does", "can", "may", "am", "could")
 )
 _REQUEST_WORDS = frozenset(
     ("tell", "name", "add", "take", "make", "multiply", "say", "give", "show", "explain", "help", "find")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import platform
 import statistics
 from collections.abc import Sequence
@@ -130,7 +131,7 @@ async def _round(ours: InProcess, engine: Any, plan: Plan, count: int) -> dict[s
         "underruns": sum(each.underruns for each in heard),
         "refused": sum(each.refused for each in heard),
         "first sound ms, median": statistics.median(first_ms),
-        "first sound ms, p95": first_ms[int(0.95 * (len(first_ms) - 1))],
+        "first sound ms, p95": first_ms[math.ceil(0.95 * len(first_ms)) - 1],
     }
 
 

@@ -1,4 +1,7 @@
-"""What one step of each model takes by the streams in it, and the least it can take: the bytes that it must read."""
+"""What one step of each model takes by the streams in it, and the least it can take: the bytes that it must read.
+
+Steps are those that are served: on CUDA the captured ones, with what the host tells them and what it reads back.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 
 from bench.in_process import InProcess
@@ -45,11 +49,9 @@ def thinker_steps(
 ) -> list[StepCost]:
     """One more thought for each of `width` turns of `context` rows."""
     thinker, kv = ours.think.thinker, ours.think.kv
-    ids = [0]
 
     def step(slots: list[int]) -> None:
-        hidden = thinker.forward(thinker.embed(ids * len(slots)), kv.plan(slots, [1] * len(slots)))
-        thinker.choose(hidden)
+        ours.think.thought_step(kv.plan(slots, [1] * len(slots)), [0] * len(slots))
 
     costs: list[StepCost] = []
     for width in widths:
@@ -68,7 +70,7 @@ def speech_steps(
     """A frame of each of `width` streams of `context` rows; every second one takes a thought, as in speech."""
     generator = ours.generator
     kv = generator.kv
-    thought = Thought(0, generator.backbone.text_table[0])
+    thought = Thought(0, generator.backbone.text_table[0].cpu())
 
     def two_frames(slots: list[int]) -> None:
         half = len(slots) // 2
@@ -88,14 +90,12 @@ def speech_steps(
 
 def codec_steps(ours: InProcess, weight_bytes: int, rate: float, widths: Sequence[int]) -> list[StepCost]:
     """One frame of sound for each of `width` streams with a full window."""
-    decoder, device = ours.mimi.decoder, str(ours.mimi.device)
+    device = str(ours.mimi.device)
     costs: list[StepCost] = []
     for width in widths:
-        state = decoder.new_state(width, 1)
-        codes = torch.zeros(width, 1, CODEBOOKS, dtype=torch.int64, device=device)
-        slots = torch.arange(width, device=device)
-        seconds = _median_s(partial(decoder.step, codes, slots, state), device)
-        read_bytes = weight_bytes + _state_bytes(state)
+        codes = np.zeros((width, 1, CODEBOOKS), dtype=np.int64)
+        seconds = _median_s(partial(ours.codec.decode_step, codes, range(width)), device)
+        read_bytes = weight_bytes + _state_bytes(ours.mimi.decoder.new_state(width, 1))
         costs.append(StepCost(width, seconds * 1e3, read_bytes / rate * 1e3))
     return costs
 

@@ -102,7 +102,7 @@ class CodecRunner:
         self._width = min(width or decode_slots, decode_slots)
         self._step_frames = step_frames
         self._encode_step_frames = encode_step_frames
-        self._decode = DecodeStep(
+        self.decode_step = DecodeStep(
             mimi.decoder, mimi.device, slots=decode_slots, width=self._width, step_frames=step_frames
         )
         self._free_slots = list(reversed(range(decode_slots)))
@@ -127,10 +127,10 @@ class CodecRunner:
 
         Raises `CheckpointError` when the weights give samples that are not finite.
         """
-        self._decode.capture()
+        self.decode_step.capture()
         frames = 1
         while frames <= self._step_frames:
-            pcm = self._decode(np.zeros((1, frames, CODEBOOKS), dtype=np.int64), [0])
+            pcm = self.decode_step(np.zeros((1, frames, CODEBOOKS), dtype=np.int64), [0])
             if not np.isfinite(pcm).all():
                 raise CheckpointError("codec_model: the warm-up decode gave samples that are not finite")
             frames *= 2
@@ -140,9 +140,9 @@ class CodecRunner:
         """Give the stream a slot, or raise `ResourceExhausted`."""
         if isinstance(stream.request, Decode):
             if not self._free_slots:
-                raise ResourceExhausted(f"codec: all {self._decode.slots} decode slots are in use")
+                raise ResourceExhausted(f"codec: all {self.decode_step.slots} decode slots are in use")
             slot = self._free_slots.pop()
-            self._decode.state.reset(slot)
+            self.decode_step.state.reset(slot)
             stream.state = Decoding(slot, stream.opened_s)
         else:
             if not self._free_encoders:
@@ -187,7 +187,7 @@ class CodecRunner:
             return batch.ending
         states: list[Decoding] = [stream.state for stream in batch.decoding]
         codes = np.stack([state.waiting[: batch.frames] for state in states])
-        pcm = self._decode(codes, [state.slot for state in states])
+        pcm = self.decode_step(codes, [state.slot for state in states])
         now_s = time.monotonic()
         for state in states:
             state.waiting = state.waiting[batch.frames :]

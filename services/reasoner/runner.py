@@ -48,7 +48,7 @@ class ThinkRunner:
         self.kv = kv
         self.counters = Counters()
         self.prefixes = PrefixCache(kv)
-        self._thought_step = ThoughtStep(thinker, kv)
+        self.thought_step = ThoughtStep(thinker, kv)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
         self._agenda = Agenda(kv, prefill_rows)
@@ -118,7 +118,7 @@ class ThinkRunner:
 
     def warm_up(self) -> None:
         """One pass of tower, stack and lm_head on the real device, and its graphs. Raises what they raise."""
-        self._thought_step.capture()
+        self.thought_step.capture()
         frames = torch.zeros(self.thinker.tower.chunk_frames, self.thinker.mel.bins)
         rows = self.thinker.tower([frames])[0]
         slot = self.kv.open()
@@ -163,7 +163,7 @@ class ThinkRunner:
         if plan is None:
             return outputs
         with self._undone_if_it_fails(shares):
-            chosen, hidden = self._thought_step(plan, [stream.state.token_id for stream, _ in shares])
+            chosen, hidden = self.thought_step(plan, [stream.state.token_id for stream, _ in shares])
         return outputs + self._conclude([stream for stream, _ in shares], chosen, hidden)
 
     @contextmanager

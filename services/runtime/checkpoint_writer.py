@@ -1,14 +1,16 @@
 """Writes a checkpoint of a preset with random weights: the published layout, streamed shard by shard.
 
-Memory stays at a few blocks of values whatever the size: a shard's header is computed from names and shapes first, and
-the values follow it as they are drawn.
+Memory stays at a block of values a core whatever the size: a shard's header is computed from names and shapes first,
+and every tensor is drawn on some core and written to its place.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -24,7 +26,7 @@ from services.runtime.tokenizer_files import find_qwen_file, vocabulary_for, wri
 
 DType = Literal["float32", "bfloat16"]
 Progress = Callable[[int], None]
-"""Told the bytes written since the last call."""
+"""Told the bytes written since the last call, from any thread."""
 
 SHARD_BYTES = 4 * 10**9
 DATA_ALIGNMENT_BYTES = 64
@@ -113,7 +115,9 @@ def _write_shard(
 ) -> None:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
+    offsets: dict[str, int] = {}
     for name, shape in shapes.items():
+        offsets[name] = offset
         size_bytes = _size_bytes(name, shape, dtype)
         header[name] = {
             "dtype": _stored_dtype(name, dtype)[0],
@@ -124,11 +128,18 @@ def _write_shard(
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-(8 + len(encoded)) % DATA_ALIGNMENT_BYTES)
     file.write(len(encoded).to_bytes(8, "little") + encoded)
-    for name, shape in shapes.items():
-        for block in weights.blocks(name, shape):
+    file.flush()
+    data_begins = file.tell()
+
+    def write_tensor(name: str) -> None:
+        at = data_begins + offsets[name]
+        for block in weights.blocks(name, shapes[name]):
             values = block.to(_stored_dtype(name, dtype)[1]).contiguous().flatten().view(torch.uint8)
-            file.write(values.numpy().data)
+            at += os.pwrite(file.fileno(), values.numpy().data, at)
             progress(values.numel())
+
+    with ThreadPoolExecutor(os.cpu_count()) as drawers:
+        list(drawers.map(write_tensor, shapes))
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -13,7 +13,7 @@ import math
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Plan:
     voice_s: float = 10.0
     history_ids: int = 200
     reply_frames: int = 250
+    least_conversations: int = 64
     most_conversations: int = 640
 
 
@@ -86,7 +87,8 @@ async def measure(plan: Plan) -> dict[str, Any]:
         "bytes a conversation": stream_bytes(ours, plan.context),
     }
     async with ours.running() as engine:
-        alone = [await _round(ours, engine, plan, 1) for _ in range(4)][1:]  # the first fills the voice's pages
+        short = replace(plan, reply_frames=min(plan.reply_frames, 25))
+        alone = [await _round(ours, engine, short, 1) for _ in range(6)][1:]  # the first fills the voice's pages
         result["first sound ms, alone"] = statistics.median(each["first sound ms, median"] for each in alone)
         result["RTF, alone"] = _real_time_factor(steps)
         result["conversations"] = await _ramp(ours, engine, plan)
@@ -100,15 +102,21 @@ def _real_time_factor(steps: dict[str, list[StepCost]]) -> float:
 
 
 async def _ramp(ours: InProcess, engine: Any, plan: Plan) -> list[dict[str, float]]:
-    """Ever more conversations at once, until one of them has an underrun or is refused."""
+    """Twice as many conversations at once each time, until one of them has an underrun or is refused; then halfway
+    between the most that were served and the fewest that were not, until these are an eighth apart."""
     rounds: list[dict[str, float]] = []
-    count = min(8, plan.most_conversations)
+    served, too_many = 0, plan.most_conversations + 1
+    count = min(plan.least_conversations, plan.most_conversations)
     while True:
         rounds.append(await _round(ours, engine, plan, count))
-        clean = rounds[-1]["underruns"] == 0 and rounds[-1]["refused"] == 0
-        if not clean or count >= plan.most_conversations:
+        if rounds[-1]["underruns"] == 0 and rounds[-1]["refused"] == 0:
+            served = count
+        else:
+            too_many = count
+        if served == plan.most_conversations or too_many - served <= max(1, served // 8):
             return rounds
-        count = min(count * 2 if count < 128 else count + 64, plan.most_conversations)
+        doubles = too_many > plan.most_conversations
+        count = min(2 * served, plan.most_conversations) if doubles else (served + too_many) // 2
 
 
 async def _round(ours: InProcess, engine: Any, plan: Plan, count: int) -> dict[str, float]:
@@ -164,6 +172,7 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
     parser.add_argument("--widths", type=int, nargs="+", default=Plan.widths)
     parser.add_argument("--context", type=int, default=Plan.context)
     parser.add_argument("--reply-frames", type=int, default=Plan.reply_frames)
+    parser.add_argument("--least-conversations", type=int, default=Plan.least_conversations)
     parser.add_argument("--most-conversations", type=int, default=Plan.most_conversations)
     parser.add_argument("--out", type=Path, default=CACHE)
     read = parser.parse_args(arguments)
@@ -174,6 +183,7 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
         widths=tuple(read.widths),
         context=read.context,
         reply_frames=read.reply_frames,
+        least_conversations=read.least_conversations,
         most_conversations=read.most_conversations,
     )
     return plan, read.out

@@ -195,18 +195,27 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         self._wake.wait(self.runner.idle_s(time.monotonic()))
 
     def _deliver(self, outputs: Iterable[tuple[Stream[RequestT, InputT, OutputT], OutputT | End]]) -> None:
+        """Readers are woken by one call an event loop; a call each takes 6 microseconds, 1.5 ms for 256 streams."""
+        readers: dict[asyncio.AbstractEventLoop, list[Stream[RequestT, InputT, OutputT]]] = {}
         for stream, output in outputs:
             if isinstance(output, End):
                 self._end(stream, output.error)
             elif stream in self._live:
                 stream._outbox.append(output)
-                stream._call_soon(stream._readable.set)
+                readers.setdefault(stream._loop, []).append(stream)
+        for streams in readers.values():
+            streams[0]._call_soon(_wake_readers, streams)
 
     def _end(self, stream: Stream[RequestT, InputT, OutputT], error: BaseException | None) -> None:
         if stream in self._live:
             self._turnover.left(time.monotonic() - self._live.pop(stream))
             self.runner.release(stream)
         stream._call_soon(stream._end_on_loop, error)
+
+
+def _wake_readers(streams: list[Stream[RequestT, InputT, OutputT]]) -> None:
+    for stream in streams:
+        stream._readable.set()
 
 
 def _set_result(future: asyncio.Future[None]) -> None:

@@ -97,7 +97,8 @@ class Stack:
         config, eps = self.config, self.config.norm_eps
         split = (rows.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
         norms = [*(layer.attention_norm for layer in self.layers), self.norm]
-        x, normed = rows, F.rms_norm(rows, (config.width,), norms[0], eps)
+        x = rows.contiguous()
+        normed = F.rms_norm(x, (config.width,), norms[0], eps)
         for index, layer in enumerate(self.layers):
             attended = memory.attend(index, layer.qkv(normed).view(split))
             x, normed = add_norm(layer.out(attended), x, layer.ffn_norm, eps)

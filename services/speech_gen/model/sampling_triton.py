@@ -42,12 +42,14 @@ def _choose(
             least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
         weight = tl.where(key >= least, weight, 0.0)
 
-        share = tl.load(top_p + row) * tl.sum(weight, axis=0)
-        beyond = above
-        while beyond - least > 1:  # the share lies at `least` or above, less at `beyond`
-            middle = least + (beyond - least) // 2
-            enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) >= share
-            least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
+        part = tl.load(top_p + row)
+        if part < 1.0:
+            share = part * tl.sum(weight, axis=0)
+            beyond = above
+            while beyond - least > 1:  # the share lies at `least` or above, less at `beyond`
+                middle = least + (beyond - least) // 2
+                enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) >= share
+                least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
 
         drawn = tl.load(uniforms + row * CODEBOOKS + codebook) * tl.sum(tl.where(key >= least, weight, 0.0), axis=0)
         beyond = above

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.runtime.fused import uses_kernels
 from services.runtime.paged_attention import Plan
+from services.runtime.rope import split_rotated
 
 if TYPE_CHECKING:
     from services.runtime.paged_kv import PagedKV
+
+
+MOST_ROWS = 3
+"""Rows that a stream of a fixed shape brings at most: a frame's, with a thought."""
 
 
 def plan_shapes(kv: PagedKV, streams: int, rows: int) -> dict[str, tuple[int, ...]]:
@@ -29,7 +36,13 @@ def plan_shapes(kv: PagedKV, streams: int, rows: int) -> dict[str, tuple[int, ..
         "row_streams": (rows,),
         "positions": (rows,),
         "write_index": (rows,),
+        "blocks": (streams, 4),
     }
+
+
+def rows_a_stream(streams: int, rows: int) -> int:
+    """The most rows that a stream can bring to a step of this shape."""
+    return 1 if rows == streams else MOST_ROWS
 
 
 def fill_plan(inputs: Mapping[str, np.ndarray], plan: Plan | None) -> None:
@@ -41,7 +54,11 @@ def fill_plan(inputs: Mapping[str, np.ndarray], plan: Plan | None) -> None:
         inputs["row_streams"][:rows] = np.repeat(np.arange(streams), plan.counts)
         inputs["positions"][:rows] = plan.row_positions
         inputs["write_index"][:rows] = plan.row_places
+        most = rows_a_stream(len(inputs["tables"]), len(inputs["positions"]))
+        assert plan.counts.max() <= most, f"streams bring {plan.counts.max()} rows, the shape has {most}"
+        inputs["blocks"][:streams] = plan.blocks(most)
     inputs["tables"][streams:] = 0
+    inputs["blocks"][streams:] = 0
     for name in ("row_streams", "positions", "write_index"):
         inputs[name][rows:] = 0
 
@@ -55,32 +72,38 @@ class FlatPlan:
     row_streams: Tensor  # int64 [R], 0 to W - 1
     positions: Tensor  # int64 [R]
     write_index: Tensor  # int64 [R], page * page_size + row in the page
-    cos: Tensor  # float32 [R, 1, head_dim / 2]
-    sin: Tensor  # float32 [R, 1, head_dim / 2]
+    blocks: Tensor  # int64 [W, 4]: a stream's number, first row, rows, position of the first; all 0 is padding
 
     @classmethod
     def of(cls, kv: PagedKV, inputs: Mapping[str, Tensor]) -> FlatPlan:
         """The plan that `fill_plan` laid out."""
-        positions = inputs["positions"]
         return cls(
             kv=kv,
             tables=inputs["tables"],
             row_streams=inputs["row_streams"],
-            positions=positions,
+            positions=inputs["positions"],
             write_index=inputs["write_index"],
-            cos=kv.cos.index_select(0, positions).unsqueeze(1),
-            sin=kv.sin.index_select(0, positions).unsqueeze(1),
+            blocks=inputs["blocks"],
         )
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write k and v [R, kv_heads, head_dim], then attend q [R, heads, head_dim] -> [R, heads * head_dim]."""
+    @cached_property
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """(cos, sin) of the rows' positions, each float32 [R, 1, head_dim / 2]."""
+        cos, sin = (table.index_select(0, self.positions).unsqueeze(1) for table in (self.kv.cos, self.kv.sin))
+        return cos, sin
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Rotate, write k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
         keys, values = self.kv.k[layer], self.kv.v[layer]
+        if uses_kernels(qkv):
+            from services.runtime.paged_attention_triton import attend_blocks, rotate_and_store
+
+            q = rotate_and_store(qkv, self.kv.cos, self.kv.sin, self.positions, self.write_index, keys, values)
+            most = rows_a_stream(len(self.tables), len(self.positions))
+            return attend_blocks(q, keys, values, self.tables, self.blocks, block_rows=most).flatten(1)
+        q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
         keys.flatten(0, 1).index_copy_(0, self.write_index, k)
         values.flatten(0, 1).index_copy_(0, self.write_index, v)
-        if q.device.type == "cuda":
-            from services.runtime.paged_attention_triton import paged_attention
-
-            return paged_attention(q, keys, values, self.tables, self.row_streams, self.positions).flatten(1)
         return attend_gathered(q, keys, values, self.tables, self.row_streams, self.positions).flatten(1)
 
 

@@ -1,8 +1,9 @@
 """Attention of a step's flat rows over paged keys and values, in whatever shape the step has.
 
-A `Plan` is made once a step, on the host, and used by every layer. `attend` is the one place that knows how pages are
-read: here by gathering each group's pages side by side, which on the CPU beat a loop over slots 1.3 to 2 times. Steps
-that a graph replays take flat_attention.py instead, which needs the same shapes every time.
+A `Plan` is made once a step, on the host, and used by every layer. On CUDA a kernel walks the pages
+(paged_attention_triton.py). Elsewhere `attend` gathers each group's pages side by side, which on the CPU beat a loop
+over slots 1.3 to 2 times. Steps that a graph replays take flat_attention.py instead, which needs the same shapes
+every time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.runtime.fused import uses_kernels
+from services.runtime.rope import split_rotated
+
 if TYPE_CHECKING:
     from services.runtime.paged_kv import PagedKV
+
+QUERIES_A_BLOCK = 64
+"""Query rows, of one head each, that a kernel's program takes of a prompt; in float32 a quarter, for its registers."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,17 @@ class Group:
     pages: Tensor
     positions_read: int
     bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class _ForKernels:
+    """A step on the device, each int64."""
+
+    positions: Tensor  # [R]
+    places: Tensor  # [R], page * page_size + row in the page
+    tables: Tensor  # [N, most pages of a stream here]
+    blocks: Tensor  # [B, 4]
+    block_rows: int
 
 
 @dataclass(frozen=True)
@@ -73,18 +91,9 @@ class Plan:
         """`row_places` on the device."""
         return torch.from_numpy(self.row_places).to(self.kv.k.device)
 
-    @property
-    def cos(self) -> Tensor:
-        """float32 [R, 1, head_dim / 2]."""
-        return self._rotary[0]
-
-    @property
-    def sin(self) -> Tensor:
-        """float32 [R, 1, head_dim / 2]."""
-        return self._rotary[1]
-
     @cached_property
-    def _rotary(self) -> tuple[Tensor, Tensor]:
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """(cos, sin) of the rows' positions, each float32 [R, 1, head_dim / 2]."""
         return self.kv.cos[self.positions].unsqueeze(1), self.kv.sin[self.positions].unsqueeze(1)
 
     @cached_property
@@ -104,10 +113,49 @@ class Plan:
             for run in np.split(np.arange(len(self.slots)), bounds)
         )
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write k and v [R, kv_heads, head_dim], then attend q [R, heads, head_dim] -> [R, heads * head_dim]."""
-        self.kv.k[layer].flatten(0, 1).index_copy_(0, self.write_index, k)
-        self.kv.v[layer].flatten(0, 1).index_copy_(0, self.write_index, v)
+    def blocks(self, most_rows: int) -> np.ndarray:
+        """The rows in blocks of at most `most_rows` of one stream each, int64 [B, 4].
+
+        Each: stream (counted in this plan), first row, rows, position of the first row.
+        """
+        blocks = -(-self.counts // most_rows)
+        stream = np.repeat(np.arange(len(self.slots)), blocks)
+        done = (np.arange(len(stream)) - np.repeat(np.cumsum(blocks) - blocks, blocks)) * most_rows
+        first_row = (np.cumsum(self.counts) - self.counts)[stream] + done
+        rows = np.minimum(self.counts[stream] - done, most_rows)
+        return np.stack([stream, first_row, rows, self.starts[stream] + done], axis=1)
+
+    @cached_property
+    def _for_kernels(self) -> _ForKernels:
+        """What the kernels are told of this step, in one copy to the device."""
+        share = self.kv.config.heads // self.kv.config.kv_heads
+        block_rows = max(1, (QUERIES_A_BLOCK if self.kv.k.dtype.itemsize == 2 else QUERIES_A_BLOCK // 4) // share)
+        most_pages = self.kv.pages_for(int((self.starts + self.counts).max()))
+        arrays = (
+            self.row_positions,
+            self.row_places,
+            self.kv.table[self.slots, :most_pages],
+            self.blocks(block_rows),
+        )
+        there = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(self.kv.k.device)
+        flat = there.split([array.size for array in arrays])
+        positions, places, tables, blocks = (x.view(array.shape) for x, array in zip(flat, arrays, strict=True))
+        return _ForKernels(positions, places, tables, blocks, block_rows)
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Rotate, write k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
+        keys, values = self.kv.k[layer], self.kv.v[layer]
+        if uses_kernels(qkv):
+            from services.runtime.paged_attention_triton import attend_blocks, rotate_and_store
+
+            there = self._for_kernels
+            q = rotate_and_store(qkv, self.kv.cos, self.kv.sin, there.positions, there.places, keys, values)
+            return attend_blocks(
+                q, keys, values, there.tables, there.blocks, block_rows=there.block_rows, parts=1
+            ).flatten(1)
+        q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
+        keys.flatten(0, 1).index_copy_(0, self.write_index, k)
+        values.flatten(0, 1).index_copy_(0, self.write_index, v)
         return attend(q, self, layer)
 
 

@@ -48,3 +48,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     torch.mul(first, cos, out=turned[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=turned[..., half:]).addcmul_(first, sin)
     return turned.to(x.dtype)
+
+
+def split_rotated(qkv: Tensor, kv_heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """qkv [R, heads + 2 * kv_heads, head_dim] -> rotated q, rotated k, v; `cos` and `sin` as for `rotate`."""
+    rotated_heads = qkv.shape[1] - kv_heads
+    qk = rotate(qkv[:, :rotated_heads], cos, sin)
+    return qk[:, :-kv_heads], qk[:, -kv_heads:], qkv[:, rotated_heads:]

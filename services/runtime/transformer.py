@@ -16,28 +16,19 @@ from torch import Tensor, nn
 
 from services.runtime.checkpoint import Checkpoint
 from services.runtime.config import StackConfig
+from services.runtime.fused import add_norm, silu_mul
 from services.runtime.linear import Linear
 from services.runtime.mapped_memory import page_out
-from services.runtime.rope import rotate
 
 
 class Memory(Protocol):
     """Keys and values of one call's rows and of all rows before them."""
 
-    @property
-    def cos(self) -> Tensor:
-        """float32 [R, 1, head_dim / 2]: the cosines of each row's position."""
-        ...
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Rotate q and k by their rows' positions, store k and v, let q see its stream's rows up to itself.
 
-    @property
-    def sin(self) -> Tensor:
-        """float32 [R, 1, head_dim / 2]: the sines of each row's position."""
-        ...
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store k and v [R, kv_heads, head_dim], then let q [R, heads, head_dim] see its stream's rows up to itself.
-
-        Returns [R, heads * head_dim].
+        `qkv` [R, heads + 2 * kv_heads, head_dim]: q, k and v as the layer's product gives them. Returns
+        [R, heads * head_dim].
         """
         ...
 
@@ -104,18 +95,16 @@ class Stack:
     def __call__(self, rows: Tensor, memory: Memory) -> Tensor:
         """rows [R, D] -> hidden [R, D] after the final norm. `rows` is left as it was."""
         config, eps = self.config, self.config.norm_eps
-        width = (config.width,)
-        rotated_heads = config.heads + config.kv_heads
-        split = (rows.shape[0], rotated_heads + config.kv_heads, config.head_dim)
-        x = rows
+        split = (rows.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
+        norms = [*(layer.attention_norm for layer in self.layers), self.norm]
+        x = rows.contiguous()
+        normed = F.rms_norm(x, (config.width,), norms[0], eps)
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(F.rms_norm(x, width, layer.attention_norm, eps)).view(split)
-            qk = rotate(qkv[:, :rotated_heads], memory.cos, memory.sin)
-            attended = memory.attend(index, qk[:, : config.heads], qk[:, config.heads :], qkv[:, rotated_heads:])
-            x = layer.out(attended).add_(x)
-            gate, up = layer.gate_up(F.rms_norm(x, width, layer.ffn_norm, eps)).chunk(2, dim=-1)
-            x = layer.down(F.silu(gate).mul_(up)).add_(x)
-        return F.rms_norm(x, width, self.norm, eps)
+            attended = memory.attend(index, layer.qkv(normed).view(split))
+            x, normed = add_norm(layer.out(attended), x, layer.ffn_norm, eps)
+            ffn = layer.down(silu_mul(layer.gate_up(normed)))
+            x, normed = add_norm(ffn, x, norms[index + 1], eps)
+        return normed
 
 
 def load_stack(

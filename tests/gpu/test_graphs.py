@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
@@ -200,6 +201,60 @@ def thoughts_of(thinker: Thinker, prompts: list[list[int]]) -> tuple[list[list[i
         hidden.append(states.clone())
     assert step.graphs.eager_steps == 0
     return ids, torch.cat(hidden)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prompts_in_any_cut_and_company_equal_the_cpu(seed: int) -> None:
+    """Eager steps of 1 to 256 rows of several streams, whose prompts grow to some hundred rows."""
+    results = [prefilled(device, torch.float32, seed) for device in ("cpu", "cuda")]
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT32_TOLERANCE)
+
+
+def test_prompts_in_bfloat16_stay_near_float32() -> None:
+    expected, found = (torch.cat(prefilled("cuda", dtype, 5)) for dtype in (torch.float32, torch.bfloat16))
+    assert (found - expected).abs().mean() < BFLOAT16_TOLERANCE * expected.abs().mean()
+
+
+def prefilled(device: str, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
+    """Hidden states, float32 on the CPU, of 8 steps of the thinker's stack: every stream's share is of any size."""
+    thinker = load_thinker(CHECKPOINT, dtype=dtype, device=device)
+    dice = np.random.default_rng(seed)
+    kv = PagedKV(thinker.config, slots=SLOTS, pages=SLOTS * 40, dtype=dtype, device=device, max_positions=640)
+    slots = [kv.open() for _ in range(SLOTS)]
+    hidden: list[torch.Tensor] = []
+    for step in range(8):
+        count = int(dice.integers(1, SLOTS + 1))
+        shares = [int(rows) for rows in dice.integers(1, 256 // count if step % 2 else 20, count)]
+        chosen = [int(slot) for slot in dice.permutation(slots)[:count]]
+        shares = [min(rows, 640 - int(kv.lengths[slot])) or 1 for slot, rows in zip(chosen, shares, strict=True)]
+        ids = dice.integers(0, 600, sum(shares)).tolist()
+        hidden.append(thinker.forward(thinker.embed(ids), kv.plan(chosen, shares)).float().cpu())
+    return hidden
+
+
+def test_a_prompt_of_a_new_length_needs_no_planning() -> None:
+    """Nothing is compiled or planned for a shape: milliseconds, not a quarter of a second, at any length."""
+    thinker = load_thinker(CHECKPOINT, dtype=torch.bfloat16, device="cuda")
+    kv = PagedKV(
+        thinker.config, slots=2, pages=200, dtype=torch.bfloat16, device=thinker.stack.device, max_positions=1600
+    )
+    taken_s: list[float] = []
+    for rows in (50, *range(3, 256, 11)):
+        slots = [kv.open(), kv.open()]
+        begun_s = time.perf_counter()
+        embedded = thinker.embed([1] * (rows + 20))
+        thinker.forward(embedded, kv.plan(slots, [20, rows])).cpu()
+        taken_s.append(time.perf_counter() - begun_s)
+        for slot in slots:
+            kv.close(slot)
+    assert max(taken_s[1:]) < 0.2
+
+
+def test_a_frame_has_three_shapes_a_width_at_most() -> None:
+    generator = generator_on("cuda")
+    generator.capture()
+    assert len(generator.graphs) == 2 + 3 + 3 + 3  # 1, 2, 4 and 6 streams
 
 
 def test_replayed_decode_steps_equal_the_cpu_in_any_company() -> None:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime.config import StackConfig
+from services.runtime.fused import uses_kernels
 from services.runtime.linear import Linear
-from services.runtime.rope import rotary_table
+from services.runtime.rope import rotary_table, split_rotated
 from services.runtime.transformer import Stack
 
 
@@ -66,6 +67,7 @@ class _Frame:
         positions = torch.arange(-1, codebooks - 1, device=device).clamp_(min=0)
         cos, sin = rotary_table(config, codebooks, device)
         self._cos, self._sin = cos[positions, None], sin[positions, None]
+        self._rotary: tuple[Tensor, Tensor] | None = None
         share = config.heads // config.kv_heads
         blind = torch.full((2, 2), -torch.inf, dtype=dtype, device=device).triu(1)
         self._first_bias = blind.repeat_interleave(share, dim=0)
@@ -76,13 +78,19 @@ class _Frame:
         self._first = 0 if codebook == 1 else codebook
         self._end = codebook + 1
         self._streams = streams
-        self.cos = self._cos[self._first : self._end].repeat_interleave(streams, dim=0)
-        self.sin = self._sin[self._first : self._end].repeat_interleave(streams, dim=0)
+        self._rotary = None
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [places * W, heads, head_dim] sees its stream's places up to its own -> [R, heads * head_dim]."""
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Rows [places * W] of qkv see their streams' places up to their own -> [R, heads * head_dim]."""
         streams, count = self._streams, self._end - self._first
-        kv_heads, head_dim = k.shape[1:]
+        if uses_kernels(qkv):
+            from services.speech_gen.model.depth_attention_triton import attend_places
+
+            return attend_places(
+                qkv, self._k[layer], self._v[layer], self._cos, self._sin, first=self._first, count=count
+            )
+        kv_heads, head_dim = self._k.shape[3:]
+        q, k, v = split_rotated(qkv, kv_heads, *self._row_angles())
         self._k[layer, self._first : self._end, :streams] = k.view(count, streams, kv_heads, head_dim)
         self._v[layer, self._first : self._end, :streams] = v.view(count, streams, kv_heads, head_dim)
         queries = q.view(count, streams, kv_heads, -1, head_dim).permute(1, 2, 0, 3, 4)
@@ -95,3 +103,13 @@ class _Frame:
         )
         attended = attended.view(streams, kv_heads, count, share, head_dim).permute(2, 0, 1, 3, 4)
         return attended.reshape(count * streams, kv_heads * share * head_dim)
+
+    def _row_angles(self) -> tuple[Tensor, Tensor]:
+        """(cos, sin) of the rows' places, each float32 [R, 1, head_dim / 2]."""
+        if self._rotary is None:
+            cos, sin = (
+                table[self._first : self._end].repeat_interleave(self._streams, dim=0)
+                for table in (self._cos, self._sin)
+            )
+            self._rotary = cos, sin
+        return self._rotary

@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """A step of up to `streams` streams, up to `fed` of them with a thought.
-
-    `candidates`: the most likely codes that are sorted for drawing one; 0 when every stream takes the likeliest.
-    """
+    """A step of up to `streams` streams, up to `fed` of them with a thought."""
 
     streams: int
     fed: int
-    candidates: int
 
     @property
     def rows(self) -> int:

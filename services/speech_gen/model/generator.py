@@ -33,9 +33,6 @@ from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.frame_inputs import FrameInputs, FrameMemory, Shape
 from services.speech_gen.model.sampling import Sampling, SamplingTable, choose
 
-USUAL_CANDIDATES = 64
-"""Codes sorted for drawing in padded steps, where no stream asks for a larger top_k: checkpoints default to 50."""
-
 
 @dataclass(frozen=True)
 class Thought:
@@ -114,10 +111,11 @@ class Generator:
         """
         slots = [*alone, *fed]
         plan = self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
-        inputs = FrameInputs(self._memory, self._shape(slots, len(fed)), padded=self._padded)
+        inputs = FrameInputs(self._memory, self._shape(len(slots), len(fed)), padded=self._padded)
         noise = self._sampling.uniforms(slots, self.frames[slots])
         inputs.fill(slots, self._opening[slots], noise, thoughts, plan)
-        self.graphs.run(inputs.shape, lambda: self._step(inputs, None if self._padded else plan))
+        most_k = self.backbone.codebook_size if self._padded else self._sampling.most_k(slots)
+        self.graphs.run(inputs.shape, lambda: self._step(inputs, None if self._padded else plan, most_k))
         self.frames[slots] += 1
         self._opening[slots] = False
         return self._codes[: len(slots)].cpu().numpy().copy()
@@ -131,19 +129,19 @@ class Generator:
         if not self._padded:
             return
         for width in reversed(self._widths):
-            candidates = (1, self.backbone.codebook_size)
-            for shape in sorted({self._rounded(width, fed, k) for fed in range(width + 1) for k in candidates}):
+            for fed in reversed(_fed_widths(width)):
+                shape = Shape(width, fed)
                 inputs = FrameInputs(self._memory, shape, padded=True)
                 inputs.fill([], np.zeros(0), np.zeros((0, self.backbone.codebooks)), [], None)
-                self.graphs.capture(shape, lambda inputs=inputs: self._step(inputs, None))
+                self.graphs.capture(shape, lambda inputs=inputs: self._step(inputs, None, self.backbone.codebook_size))
 
-    def _step(self, inputs: FrameInputs, plan: Plan | None) -> None:
+    def _step(self, inputs: FrameInputs, plan: Plan | None, most_k: int) -> None:
         """`_codes` of one frame out of `inputs`, all on the device; without `plan`, it is among the inputs.
 
         Nothing here may depend on anything but the inputs' shape, or ask the device for a value.
         """
         there, shape = inputs.there, inputs.shape
-        choices = self._sampling.choices(there["slots"], inputs.uniforms, shape.candidates)
+        choices = self._sampling.choices(there["slots"], inputs.uniforms, most_k)
         previous = self.backbone.audio_rows(self._previous.index_select(0, there["slots"]))
         previous.masked_fill_(there["opening"].bool()[:, None], 0.0)
         brought = torch.cat([previous, inputs.hidden, self.backbone.text_rows(there["tokens"])])
@@ -182,14 +180,13 @@ class Generator:
         if not torch.isfinite(thought.hidden).all():
             raise InvalidArgument("thought: the hidden state has NaN or infinite values")
 
-    def _shape(self, slots: Sequence[int], fed: int) -> Shape:
-        most_k = min(self._sampling.most_k(slots), self.backbone.codebook_size)
+    def _shape(self, streams: int, fed: int) -> Shape:
         if not self._padded:
-            return Shape(len(slots), fed, most_k)
-        return self._rounded(bucket_of(len(slots), self._widths), fed, most_k)
+            return Shape(streams, fed)
+        width = bucket_of(streams, self._widths)
+        return Shape(width, bucket_of(fed, _fed_widths(width)))
 
-    def _rounded(self, width: int, fed: int, most_k: int) -> Shape:
-        """Thoughts for none, half or all of the streams; many candidates are rare and have one shape only."""
-        if most_k > USUAL_CANDIDATES:
-            return Shape(width, width, self.backbone.codebook_size)
-        return Shape(width, bucket_of(fed, [0, -(-width // 2), width]), USUAL_CANDIDATES)
+
+def _fed_widths(width: int) -> list[int]:
+    """Thoughts that a padded step of `width` streams has room for: none, half as many or all."""
+    return sorted({0, -(-width // 2), width})

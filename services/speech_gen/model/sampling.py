@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidArgument
+from services.runtime.fused import uses_kernels
 
 MAX_SEED = 2**64 - 1
 
@@ -53,7 +54,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Choices:
-    """How each of a step's W streams chooses. `most_k` is at least every top_k among them, 0 when all are greedy."""
+    """How each of a step's W streams chooses.
+
+    `most_k` is at least every top_k among them, 0 when all are greedy: the codes to sort where no kernel does without.
+    """
 
     greedy: Tensor  # bool [W]
     temperature: Tensor  # float32 [W, 1]
@@ -105,7 +109,19 @@ class SamplingTable:
 
 
 def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
-    """float32 logits [W, V] -> codes int64 [W] of codebook number `codebook`."""
+    """float32 logits [W, V] -> codes int64 [W] of codebook number `codebook`. On CUDA equals are ordered by code."""
+    if uses_kernels(logits):
+        from services.speech_gen.model.sampling_triton import choose_codes
+
+        return choose_codes(
+            logits,
+            choices.greedy,
+            choices.temperature,
+            choices.top_k,
+            choices.top_p,
+            choices.uniforms,
+            codebook,
+        )
     likeliest = logits.argmax(dim=-1)
     if choices.most_k == 0:
         return likeliest

@@ -19,14 +19,14 @@ def memory(*, slots: int = 3, pages: int = 12) -> PagedKV:
 
 
 def write(kv: PagedKV, slot: int, values: list[float]) -> None:
-    """Store rows whose key is the value, by way of a plan, as a layer does."""
-    k = torch.tensor(values, dtype=torch.float32)[:, None, None].expand(-1, 1, 2).contiguous()
-    kv.plan([slot], [len(values)]).attend(0, torch.zeros(len(values), 1, 2), k, k)
+    """Store rows whose value is the value, by way of a plan, as a layer does."""
+    k = torch.tensor(values, dtype=torch.float32)[:, None, None].expand(-1, 1, 2)
+    kv.plan([slot], [len(values)]).attend(0, torch.cat([torch.zeros(len(values), 1, 2), k, k], dim=1))
 
 
 def read(kv: PagedKV, slot: int) -> list[float]:
     pages = torch.from_numpy(kv.table[slot])
-    return kv.k[0, pages, :, 0, 0].flatten()[: kv.lengths[slot]].tolist()
+    return kv.v[0, pages, :, 0, 0].flatten()[: kv.lengths[slot]].tolist()
 
 
 def test_pages_follow_the_rows_in_use() -> None:
@@ -180,7 +180,7 @@ class PagedKVMachine(RuleBasedStateMachine):
         for slot, rows in self.slots.items():
             assert read(self.kv, slot) == rows
         for prefix, rows in self.prefixes:
-            stored = self.kv.k[0, list(prefix.pages), :, 0, 0].flatten()[: prefix.rows]
+            stored = self.kv.v[0, list(prefix.pages), :, 0, 0].flatten()[: prefix.rows]
             assert stored.tolist() == rows
 
     @invariant()

@@ -1,0 +1,81 @@
+"""Choosing a code as one CUDA kernel, without sorting. See `choose` in sampling.py for what it computes.
+
+A program takes a stream. Its codes have unique integer keys that order them as sorting would: likelier first, among
+equals the lower code. Top-k, top-p and the draw each ask for the key at which a count or a mass of weights crosses a
+bound, and find it by halving the range of keys. Masses are sums in float32 in another order than a
+cumulative sum's, so a draw within rounding of a bound may fall to the neighbouring code.
+"""
+
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import torch
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from torch import Tensor
+
+
+@triton.jit(do_not_specialize=["codebook"])
+def _choose(
+    logits, greedy, temperature, top_k, top_p, uniforms, codes, codebook,
+    CODEBOOKS: tl.constexpr, VOCAB: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    code = tl.arange(0, BLOCK)
+    real = code < VOCAB
+    logit = tl.load(logits + row * VOCAB + code, mask=real, other=-float("inf"))
+    highest = tl.max(logit, axis=0)
+    chosen = tl.min(tl.where(logit == highest, code, VOCAB - 1), axis=0)
+    if tl.load(greedy + row) == 0:
+        bits = (logit + 0.0).to(tl.int32, bitcast=True)  # -0 becomes 0
+        ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+        key = ordered.to(tl.int64) * BLOCK + (BLOCK - 1 - code)
+        weight = tl.where(real, tl.exp((logit - highest) / tl.load(temperature + row)), 0.0)
+        above = tl.max(key, axis=0) + 1
+
+        candidates = tl.minimum(tl.load(top_k + row), VOCAB).to(tl.int32)
+        least, beyond = tl.min(key, axis=0), above
+        while beyond - least > 1:  # as many keys as there are candidates lie at `least` or above, fewer at `beyond`
+            middle = least + (beyond - least) // 2
+            enough = tl.sum((real & (key >= middle)).to(tl.int32), axis=0) >= candidates
+            least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
+        weight = tl.where(key >= least, weight, 0.0)
+
+        part = tl.load(top_p + row)
+        if part < 1.0:
+            share = part * tl.sum(weight, axis=0)
+            beyond = above
+            while beyond - least > 1:  # the share lies at `least` or above, less at `beyond`
+                middle = least + (beyond - least) // 2
+                enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) >= share
+                least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
+
+        drawn = tl.load(uniforms + row * CODEBOOKS + codebook) * tl.sum(tl.where(key >= least, weight, 0.0), axis=0)
+        beyond = above
+        while beyond - least > 1:  # more than was drawn lies at `least` or above, no more at `beyond`
+            middle = least + (beyond - least) // 2
+            enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) > drawn
+            least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
+        chosen = tl.minimum(BLOCK - 1 - (least & (BLOCK - 1)).to(tl.int32), VOCAB - 1)
+    tl.store(codes + row, chosen.to(tl.int64))
+
+
+def choose_codes(
+    logits: Tensor,
+    greedy: Tensor,
+    temperature: Tensor,
+    top_k: Tensor,
+    top_p: Tensor,
+    uniforms: Tensor,
+    codebook: int,
+) -> Tensor:
+    """float32 logits [W, V] -> codes int64 [W]; the rest as in `Choices`."""
+    streams, vocab = logits.shape
+    assert all(x.is_contiguous() for x in (logits, uniforms)), "logits and uniforms must be dense"
+    codes = torch.empty(streams, dtype=torch.int64, device=logits.device)
+    _choose[(streams,)](  # pyright: ignore[reportIndexIssue]
+        logits, greedy.view(torch.uint8), temperature, top_k, top_p, uniforms, codes, codebook,
+        CODEBOOKS=uniforms.shape[1], VOCAB=vocab, BLOCK=triton.next_power_of_2(vocab),
+    )  # fmt: skip
+    return codes

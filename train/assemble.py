@@ -46,6 +46,12 @@ class AssemblyError(ValueError):
     """The artefacts make no checkpoint; the message says what is wrong with which tensor."""
 
 
+def stage_of(name: str) -> str:
+    """Which of `ARTEFACTS` a tensor of the checkpoint belongs to, and so the service that reads it."""
+    first = name.partition(".")[0]
+    return {"codec_model": "codec", "thinker": "reasoner"}.get(first, "speech")
+
+
 def read_artefacts(root: Path) -> dict[str, torch.Tensor]:
     """The tensors of all stages and the frozen text table, under their published names.
 
@@ -126,9 +132,9 @@ def _shards(tensors: Tensors) -> list[list[str]]:
     A service then opens its own file, and training a part again changes that part's file alone.
     """
     shards: list[list[str]] = []
-    for owner in dict.fromkeys(map(_owner, tensors)):
+    for stage in dict.fromkeys(map(stage_of, tensors)):
         filled_bytes = SHARD_BYTES
-        for name in (name for name in tensors if _owner(name) == owner):
+        for name in (name for name in tensors if stage_of(name) == stage):
             size_bytes = _size_bytes(tensors[name]) + _HEADER_BYTES_A_TENSOR
             if filled_bytes + size_bytes > SHARD_BYTES:
                 shards.append([])
@@ -136,12 +142,6 @@ def _shards(tensors: Tensors) -> list[list[str]]:
             shards[-1].append(name)
             filled_bytes += size_bytes
     return shards
-
-
-def _owner(name: str) -> str:
-    """The service that a tensor is for; the backbone's and the depth decoder's are one."""
-    first = name.partition(".")[0]
-    return "speech_gen" if first in ("backbone", "decoder") else first
 
 
 def _size_bytes(tensor: torch.Tensor) -> int:

@@ -14,11 +14,15 @@ from dataclasses import dataclass, replace
 from train.corpus import Role
 from train.domain import Domain
 from train.lead_ins import with_lead_ins
+from train.paraphrases import OUTSIDE, REPEAT
 from train.sound import Voice
 from train.voices import Asking
 
-_KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 2, 3, 4  # voices that say one training phrasing
-_LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 1, 1, 2  # voices that say it behind a lead-in, each behind another
+_KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 4, 3, 4  # voices that say one training phrasing
+_LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it behind a lead-in, each behind another
+_PARAPHRASES = {"question": 60, "outside": 2_000, "repeat": 200}  # of each intent, of all outside, of repetitions
+_PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = 1, 1  # voices that say one; the quick engines are flite and espeak-ng
+_AUXILIARY_EVERY = 2  # of the prompts, one that auxiliary voices say
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
 _SEEN_SHARE = 0.2  # of the training phrasings, said by one held-out voice
 _SLOWEST, _FASTEST = 0.85, 1.2
@@ -54,7 +58,7 @@ class Phrasing:
 
 
 def plan_replies(domain: Domain, voices: Sequence[Voice], auxiliary: Sequence[Voice]) -> list[Line]:
-    """Every reply and prompt in every reply voice, sentence by sentence; then the auxiliary voices' prompts."""
+    """Every reply and prompt in every reply voice, sentence by sentence; then some prompts in the auxiliary voices."""
     answers = {intent.answer: intent.name for intent in domain.intents}
     lines = [
         Line(voice, text, text, "reply", answers.get(text), held_out=False, speed=1.0)
@@ -63,8 +67,8 @@ def plan_replies(domain: Domain, voices: Sequence[Voice], auxiliary: Sequence[Vo
     ]
     lines += (
         Line(voice, text, text, "prompt", None, held_out=False, speed=1.0)
-        for speakers in (voices, auxiliary)
-        for text in domain.prompts
+        for speakers, texts in ((voices, domain.prompts), (auxiliary, domain.prompts[::_AUXILIARY_EVERY]))
+        for text in texts
         for voice in speakers
     )
     return lines
@@ -85,9 +89,18 @@ def phrasings(domain: Domain) -> Iterator[Phrasing]:
         yield from (Phrasing(text, role, None, held_out) for text in texts)
 
 
+def paraphrases(domain: Domain, seed: int) -> Iterator[Phrasing]:
+    """As many of the domain's paraphrases as are spoken: the same number for each intent."""
+    for subject in domain.paraphrases.by_subject:
+        role: Role = "outside" if subject == OUTSIDE else "repeat" if subject == REPEAT else "question"
+        draw = random.Random(f"{seed}/paraphrases/{subject}")
+        for text in domain.paraphrases.some(subject, _PARAPHRASES[role], draw):
+            yield Phrasing(text, role, subject if role == "question" else None, held_out=False)
+
+
 def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
-    """Each training phrasing in a few voices of each engine, alone and behind lead-ins; held-out phrasings, and some
-    others, in held-out voices.
+    """Each training phrasing in a few voices of each engine, alone and behind lead-ins; paraphrases in a voice or two;
+    held-out phrasings, and some others, in held-out voices.
 
     Kokoro's clips come after those of the faster engines. Beyond that the order is random, so what is there at any time
     is a fair sample of either, held-out clips included.
@@ -108,9 +121,16 @@ def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
             ]
         lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
         lines += (_question(led, voice, asking, seed) for led, voice in _led(phrasing, domain, asking, seed))
+    for phrasing in paraphrases(domain, seed):
+        draw = random.Random(f"{seed}/{phrasing.text}")
+        speakers = [
+            *_some([*asking.kokoro.trained, *asking.between], _PARAPHRASED_KOKORO, draw),
+            *_some([*asking.flite.trained, *asking.espeak.trained], _PARAPHRASED_QUICK, draw),
+        ]
+        lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
     lines = list({(line.voice.name, line.file_name): line for line in lines}.values())
     random.Random(seed).shuffle(lines)
-    kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out}
+    kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out, *asking.between}
     return sorted(lines, key=lambda line: line.voice in kokoro)
 
 

@@ -8,6 +8,7 @@ under SCRIBE_PROMPT       -> the words of the question
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,10 @@ import numpy as np
 from train.corpus import Clip
 from train.domain import Domain
 from train.lead_ins import with_lead_ins
+from train.paraphrases import OUTSIDE, REPEAT
+
+_OTHERS_TYPED = 0.25
+"""Share of typed turns that are outside the domain or ask for a repetition."""
 
 _Option = TypeVar("_Option")
 
@@ -65,8 +70,12 @@ class Mixture:
     typed_earlier: float = 0.4
     """Of turns that are not a conversation's last."""
     most_turns: int = 8
-    lead_in: float = 0.3
+    again: float = 0.06
+    """Of turns after a reply: ask for it once more."""
+    paraphrased: float = 0.7
     """Of typed turns."""
+    lead_in: float = 0.3
+    """Of other typed turns."""
     greeted: float = 0.1
     other_prompt: float = 0.12
     scribe: float = 0.04
@@ -90,8 +99,10 @@ class ConversationSource:
         self._dice = dice
         self._mixture = mixture or Mixture()
         self._clips = passes(clips, dice)
-        self._texts = [(q, intent.name) for intent in domain.intents for q in intent.questions]
-        self._texts += [(q, "outside") for q in domain.outside] + [(q, "repeat") for q in domain.repeat]
+        self._repeats = [clip for clip in clips() if clip.role == REPEAT]
+        self._texts = {intent.name: intent.questions for intent in domain.intents}
+        self._others = {OUTSIDE: domain.outside, REPEAT: domain.repeat}
+        self._draw = random.Random(int(dice.integers(1 << 32)))
 
     def __iter__(self) -> Iterator[Conversation]:
         """Raises `ValueError` when there are no clips."""
@@ -118,17 +129,32 @@ class ConversationSource:
     def _turn(self, previous: str | None, typed: float) -> Turn:
         if self._happens(self._mixture.no_speech):
             return Turn(self._domain.outside_answer)
+        again = previous is not None and self._happens(self._mixture.again)
         if self._happens(typed):
-            text, about = self._choice(self._texts)
-            return Turn(reply_to(about, previous, self._answers), typed=self._as_typed(text))
-        clip = next(self._clips)
+            about = REPEAT if again else self._subject_to_type()
+            return Turn(reply_to(about, previous, self._answers), typed=self._as_typed(self._text(about)))
+        clip = self._choice(self._repeats) if again and self._repeats else next(self._clips)
         return Turn(reply_to(subject(clip), previous, self._answers), clip)
 
-    def _as_typed(self, text: str) -> str:
-        """With or without a lead-in, a capital and an end mark, as people type."""
+    def _subject_to_type(self) -> str:
+        """Any intent; or one of the other subjects, as often as they have their share of the domain's texts."""
+        if self._happens(_OTHERS_TYPED):
+            return self._choice((OUTSIDE, OUTSIDE, OUTSIDE, REPEAT))
+        return self._choice(tuple(self._texts))
+
+    def _text(self, about: str) -> str:
+        """What somebody may type about it: a paraphrase, or a phrasing with or without a lead-in."""
+        paraphrase = (
+            self._domain.paraphrases.draw(about, self._draw) if self._happens(self._mixture.paraphrased) else None
+        )
+        if paraphrase is not None:
+            return paraphrase
+        text = self._choice((self._texts | self._others)[about])
         variants = with_lead_ins(text, self._domain)
-        if variants and self._happens(self._mixture.lead_in):
-            text = self._choice(variants)
+        return self._choice(variants) if variants and self._happens(self._mixture.lead_in) else text
+
+    def _as_typed(self, text: str) -> str:
+        """With or without a capital and an end mark, as people type."""
         if self._happens(0.5):
             text = text[0].upper() + text[1:]
         elif self._happens(0.3):
@@ -158,8 +184,8 @@ def passes(clips: Callable[[], Sequence[Clip]], dice: np.random.Generator) -> It
 def answers(domain: Domain) -> dict[str, str]:
     """What to reply to each subject; "repeat" stands for a repetition without a reply before."""
     return {intent.name: intent.answer for intent in domain.intents} | {
-        "outside": domain.outside_answer,
-        "repeat": domain.outside_answer,
+        OUTSIDE: domain.outside_answer,
+        REPEAT: domain.outside_answer,
     }
 
 
@@ -170,4 +196,4 @@ def subject(clip: Clip) -> str:
 
 def reply_to(about: str, previous: str | None, known: dict[str, str]) -> str:
     """The right reply to a question about `about` after the reply `previous`."""
-    return previous if about == "repeat" and previous is not None else known[about]
+    return previous if about == REPEAT and previous is not None else known[about]

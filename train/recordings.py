@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Recordings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._held: dict[str, np.ndarray] = {}
+
+    def hold(self, clips: Sequence[Clip]) -> None:
+        """Read all of them now: worker processes that are forked later share the memory."""
+        with ThreadPoolExecutor() as readers:
+            list(readers.map(self.read, clips))
 
     def read(self, clip: Clip) -> Samples:
         """float32 [S] at 16 kHz. Raises `ValueError` for another rate."""

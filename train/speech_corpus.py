@@ -61,7 +61,7 @@ class Spoiling:
     most_random_prompt_codes: float = 0.7
     cut_prompts: float = 0.2
     foreign_texts: float = 0.1
-    auxiliary_prompts: float = 0.1
+    auxiliary_prompts: float = 0.35
     joined_prompts: float = 0.25
     states_with_words: float = 0.4
     most_prompt_frames: int = 190

@@ -13,18 +13,13 @@ from safetensors.numpy import load_file
 from services.runtime.tokenizer import Tokenizer
 from train.corpus import Clip, read_manifest
 from train.speech_corpus import Recording
+from train.voices import NEAREST
 
 PROMPT_WEIGHT = 0.3
 """How often a prompt's sentence is taught, a reply's being 1: no reply needs it, but it shows more of the voice."""
 
 RESERVED_PROMPTS = 2
 """Sentences of each voice that are never trained on: the recordings to enrol a voice with when it is tried out."""
-
-NEAREST = {"elm": "amber", "fern": "basil", "grove": "amber", "heath": "dale"}
-"""The reply voice that each auxiliary voice is nearest to, by Resemblyzer's cosine over five prompts: 0.69 to 0.77.
-
-Pitch and mean spectrum alone find another one for some: they tell neither accent nor manner.
-"""
 
 
 @dataclass(frozen=True)

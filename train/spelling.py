@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.domain import plain
+from train.patterns import plain
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz'"
 """Ids 1 and on; 0 is the blank."""

@@ -5,9 +5,10 @@ The names are ours. Where a table pairs a name with a style, the style is Kokoro
 
 from __future__ import annotations
 
+import random
 import warnings
 from dataclasses import dataclass
-from itertools import count
+from itertools import combinations, count
 from pathlib import Path
 
 from train.espeak import Espeak
@@ -24,14 +25,64 @@ REPLY_VOICES = {
 }
 """Two women and two men, one of each American and one British; pairwise Resemblyzer cosine 0.47 to 0.66."""
 
-AUXILIARY_VOICES = {"elm": "af_kore", "fern": "am_onyx", "grove": "bf_isabella", "heath": "bm_lewis"}
-"""Only their prompts are made: a new voice's prompt shall give the nearest reply voice."""
+AUXILIARY_VOICES = {
+    # name: the reply voice it is nearest to, Kokoro's style
+    "elm": ("amber", "af_kore"),
+    "grove": ("amber", "bf_isabella"),
+    "alder": ("amber", "af_bella"),
+    "aspen": ("amber", "af_jessica"),
+    "bay": ("amber", "af_nova"),
+    "beech": ("amber", "af_nicole"),
+    "birch": ("amber", "bf_alice"),
+    "fern": ("basil", "am_onyx"),
+    "cedar": ("basil", "am_echo"),
+    "cypress": ("basil", "am_fenrir"),
+    "fir": ("basil", "bm_fable"),
+    "hazel": ("coral", "bf_emma+bf_alice"),
+    "holly": ("coral", "bf_emma+bm_fable"),
+    "ivy": ("coral", "af_nicole+bf_emma"),
+    "juniper": ("coral", "am_michael+bf_emma"),
+    "heath": ("dale", "bm_lewis"),
+    "larch": ("dale", "am_liam"),
+    "laurel": ("dale", "am_michael"),
+    "linden": ("dale", "am_liam+bm_george"),
+}
+"""Only their prompts are made: a new voice's prompt shall give the nearest reply voice.
+
+Nearest by Resemblyzer's cosine between means of six clips or more; it is 0.03 to 0.27 above that of the next voice.
+Pitch and mean spectrum alone find another one for some: they tell neither accent nor manner.
+"""
+
+AUXILIARY_FLITE = {
+    # name: the reply voice it is nearest to, flite's speaker, shift
+    "maple": ("amber", "slt", 1.0),
+    "oak": ("basil", "awb", 1.09),
+    "olive": ("basil", "rms", 1.09),
+    "rowan": ("dale", "rms", 0.86),
+    "willow": ("dale", "awb", 0.93),
+}
+AUXILIARY_ESPEAK = {
+    # name: the reply voice it is nearest to, espeak-ng's language and variant, pitch
+    "palm": ("coral", "en-gb-x-rp+linda", 25),
+    "pine": ("coral", "en+f4", 50),
+}
+"""As `AUXILIARY_VOICES`, of the other engines: a stranger sounds less like Kokoro than Kokoro's voices do."""
+
+NEAREST = {
+    name: nearest
+    for some in (AUXILIARY_VOICES, AUXILIARY_FLITE, AUXILIARY_ESPEAK)
+    for name, (nearest, *_) in some.items()
+}
+"""The reply voice that each auxiliary voice is nearest to."""
 
 _KOKORO_ASKS = (
     *("af_heart", "af_bella", "af_alloy", "af_aoede", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river"),
     *("am_puck", "am_fenrir", "am_adam", "am_echo", "am_liam", "am_michael", "am_onyx"),
     *("bf_emma", "bf_alice", "bf_isabella", "bm_george", "bm_fable", "bm_lewis"),
 )
+_KOKORO_BETWEEN = 38
+"""Voices half way between two of those above, the same pairs always; they say paraphrases."""
+
 _KOKORO_HELD_OUT = ("af_sarah", "am_eric", "bf_lily", "bm_daniel")
 
 _FLITE_ASKS = {
@@ -63,6 +114,8 @@ class Asking:
     kokoro: Speakers
     flite: Speakers
     espeak: Speakers
+    between: tuple[Voice, ...] = ()
+    """More of Kokoro, for paraphrases: each a mixture of two of its voices."""
 
     @property
     def held_out(self) -> tuple[Voice, ...]:
@@ -83,12 +136,17 @@ class Studio:
         return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
 
     def auxiliary_voices(self) -> tuple[Voice, ...]:
-        """Voices that are heard as prompts only."""
-        return tuple(self._kokoro.voice(name, style) for name, style in AUXILIARY_VOICES.items())
+        """Voices that are heard as prompts only; without flite and without apt, flite's are missing."""
+        flite = find_flite(self._root / "debian")
+        return (
+            *(self._kokoro.voice(name, style) for name, (_, style) in AUXILIARY_VOICES.items()),
+            *(flite.voice(name, speaker, shift) for name, (_, speaker, shift) in AUXILIARY_FLITE.items() if flite),
+            *(self._espeak.voice(name, variant, pitch) for name, (_, variant, pitch) in AUXILIARY_ESPEAK.items()),
+        )
 
     def asking_voices(self) -> Asking:
         """Every voice that asks. Without flite and without apt, flite's are missing: a warning says so."""
-        return Asking(self._kokoro_voices(), self._flite_voices(), self._espeak_voices())
+        return Asking(self._kokoro_voices(), self._flite_voices(), self._espeak_voices(), self._kokoro_between())
 
     def _kokoro_voices(self) -> Speakers:
         trained, held_out = (
@@ -96,6 +154,10 @@ class Studio:
             for styles in (_KOKORO_ASKS, _KOKORO_HELD_OUT)
         )
         return Speakers(trained, held_out)
+
+    def _kokoro_between(self) -> tuple[Voice, ...]:
+        pairs = random.Random(0).sample(list(combinations(_KOKORO_ASKS, 2)), _KOKORO_BETWEEN)
+        return tuple(self._kokoro.voice(f"kokoro_{one}_{other}", f"{one}+{other}") for one, other in pairs)
 
     def _flite_voices(self) -> Speakers:
         flite = find_flite(self._root / "debian")

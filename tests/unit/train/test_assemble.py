@@ -23,6 +23,7 @@ from train import assemble
 from train.assemble import AssemblyError, read_artefacts
 from train.config import nano, nano_config
 from train.loop import save_artefact
+from train.unpack import unpack
 from train.vocabulary import nano_tokenizer, nano_vocabulary, text_embedding
 
 PARTS = {"codec": ("codec_model.",), "speech": ("backbone.", "decoder."), "reasoner": ("thinker.",)}
@@ -167,3 +168,11 @@ def test_checkpoint_larger_than_the_limit_is_refused_and_the_old_one_stays(
     with pytest.raises(AssemblyError, match=r"takes \d+,\d+,\d+ bytes, expected at most 1,000,000"):
         join(few_tensors, tmp_path, SMALL)
     assert [file.name for file in tmp_path.iterdir()] == ["model-00001-of-00001.safetensors"]
+
+
+def test_a_checkpoint_taken_apart_and_joined_again_is_the_same(folder: Path, tmp_path: Path) -> None:
+    counts = unpack(Checkpoint.open(folder), tmp_path)
+    assert set(counts) == set(assemble.ARTEFACTS)
+    join(read_artefacts(tmp_path), tmp_path / "again", nano_config())
+    for file in folder.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.train.humming import DOMAIN, asking_voices, voices
 from train.casting import plan_questions, plan_replies
 from train.domain import Domain
+from train.paraphrases import Paraphrases
 
 ASKING = asking_voices()
 HELD_OUT_PHRASINGS = {"tacos, how", "what is it that barks.", "is it going to rain", "once more"}
@@ -22,7 +25,7 @@ def test_replies_go_sentence_by_sentence_through_the_voices_and_auxiliary_voices
         ("reply_1", "reply", "bark"),
         *[("reply_0", "reply", None), ("reply_1", "reply", None)] * 2,
         *[("reply_0", "prompt", None), ("reply_1", "prompt", None)] * 2,
-        *[("auxiliary_0", "prompt", None)] * 2,
+        ("auxiliary_0", "prompt", None),
     ]
 
 
@@ -41,7 +44,7 @@ def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None
         speakers = [line.voice.name for line in lines if line.text == text]
         assert len(speakers) == len(set(speakers))
         counts = [sum(name.startswith(kind) for name in speakers) for kind in ("kokoro", "flite", "espeak")]
-        assert counts == [2, 3, 4]
+        assert counts == [4, 3, 4]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -55,8 +58,8 @@ def test_phrasings_are_also_said_behind_lead_ins_each_by_one_voice() -> None:
     assert {line.intent for line in lines} == {"taco", "bark", None}
     assert not any(line.held_out for line in lines)
     of_tacos = [line for line in lines if line.text.endswith("how do I make a taco")]
-    assert len({line.text for line in of_tacos}) == len(of_tacos) == 4
-    assert len({line.voice.name for line in of_tacos}) == 4
+    assert len({line.text for line in of_tacos}) == len(of_tacos) == 5
+    assert len({line.voice.name for line in of_tacos}) == 5
 
 
 def test_no_clip_is_planned_twice() -> None:
@@ -95,3 +98,17 @@ def test_kokoro_which_is_slow_comes_last() -> None:
     kokoro = [name.startswith("kokoro") for name in names]
     assert kokoro == sorted(kokoro)
     assert any(kokoro)
+
+
+def test_a_paraphrase_is_said_by_one_voice_of_kokoro_and_one_of_the_quick_engines() -> None:
+    paraphrases = Paraphrases({"taco": ((("tacos please",), ("taco recipe",)),), "outside": ((("sing a song",),),)})
+    asking = replace(ASKING, between=voices("kokoro_between", 3))
+    lines = plan_questions(replace(DOMAIN, paraphrases=paraphrases), asking, seed=0)
+    for text, role, intent in (
+        ("tacos please", "question", "taco"),
+        ("taco recipe", "question", "taco"),
+        ("sing a song", "outside", None),
+    ):
+        said = [line for line in lines if line.text == text]
+        assert {(line.role, line.intent, line.held_out) for line in said} == {(role, intent, False)}
+        assert sorted(line.voice.name.startswith("kokoro") for line in said) == [False, True]

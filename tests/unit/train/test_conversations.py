@@ -10,8 +10,9 @@ import pytest
 from gateway import transcription
 from train.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
 from train.corpus import Clip
-from train.domain import Domain, Intent, load_domain, plain
+from train.domain import Domain, Intent, load_domain
 from train.lead_ins import with_lead_ins
+from train.patterns import plain
 
 DOMAIN = Domain(
     intents=(

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from train.domain import load_domain, plain
+from train.domain import load_domain
+from train.patterns import plain
 
 DOMAIN = load_domain()
 

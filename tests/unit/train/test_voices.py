@@ -11,7 +11,7 @@ import pytest
 from train.downloads import NpmPackage, download
 from train.flite import Flite, find_flite
 from train.kokoro import kokoro_phonemes
-from train.voices import AUXILIARY_VOICES, REPLY_VOICES, Speakers, Studio
+from train.voices import AUXILIARY_FLITE, AUXILIARY_VOICES, NEAREST, REPLY_VOICES, Speakers, Studio
 
 _A_FLITE = """#!/usr/bin/env python3
 import sys, wave
@@ -47,9 +47,18 @@ def test_four_reply_voices_and_no_asking_voice_is_also_held_out(tmp_path: Path, 
 
 
 def test_no_held_out_speaker_replies(tmp_path: Path, flite: Flite) -> None:
-    styles = {style for style, _ in REPLY_VOICES.values()} | set(AUXILIARY_VOICES.values())
+    styles = [style for style, _ in REPLY_VOICES.values()]
+    styles += [part for _, style in AUXILIARY_VOICES.values() for part in style.split("+")]
     held_out = {voice.name for voice in Studio(tmp_path).asking_voices().held_out}
     assert not {f"kokoro_{style}" for style in styles} & held_out
+    assert not any(
+        name.startswith(f"flite_{speaker}") for _, speaker, _ in AUXILIARY_FLITE.values() for name in held_out
+    )
+
+
+def test_every_auxiliary_voice_has_a_nearest_reply_voice(tmp_path: Path, flite: Flite) -> None:
+    assert {voice.name for voice in Studio(tmp_path).auxiliary_voices()} == NEAREST.keys()
+    assert set(NEAREST.values()) == REPLY_VOICES.keys()
 
 
 def test_without_flite_its_voices_are_left_out_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

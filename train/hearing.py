@@ -53,10 +53,15 @@ def hearing_artefact(model: ReasonerModel, aids: ListeningAids) -> dict[str, tor
 
 
 def load_hearing(tensors: dict[str, torch.Tensor], model: ReasonerModel, aids: ListeningAids) -> None:
-    """Put the weights of `hearing_artefact` in place. Raises `RuntimeError` where a name or a shape is another."""
+    """Put the weights of `hearing_artefact` in place; the heads stay as they are where it has none (train.unpack).
+
+    Raises `RuntimeError` where a name or a shape is another.
+    """
     for prefix, module in ((TOWER, model.audio_tower), (AIDS, aids)):
         assert isinstance(module, nn.Module)
-        module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        stored = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if stored or module is not aids:
+            module.load_state_dict(stored)
 
 
 def train_hearing(

@@ -14,14 +14,17 @@ from rich.console import Console
 
 from services.runtime.checkpoint import Checkpoint
 from train.assemble import ARTEFACTS, stage_of
+from train.hearing import TOWER
 from train.loop import ROOT, save_artefact
 
 
 def unpack(checkpoint: Checkpoint, root: Path) -> dict[str, int]:
-    """Write NAME.safetensors of every stage that `train.assemble` joins. Returns the number of tensors of each."""
+    """Write NAME.safetensors of every stage that `train.assemble` joins, and of the tower alone: what train.hearing leaves,
+    without its heads. Returns the number of tensors of each."""
     parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ARTEFACTS}
     for name in checkpoint.names():
         parts[stage_of(name)][name] = checkpoint.tensor(name)
+    parts["hearing"] = {name: tensor for name, tensor in parts["reasoner"].items() if name.startswith(TOWER)}
     for stage, tensors in parts.items():
         save_artefact(root / f"{stage}.safetensors", tensors)
     return {stage: len(tensors) for stage, tensors in parts.items()}
@@ -31,7 +34,7 @@ def main(
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")] = Path("models/chroma-nano"),
     root: Annotated[Path, typer.Option(help="Working folder; artefacts that lie there are replaced.")] = ROOT,
 ) -> None:
-    """Leave codec, speech and reasoner.safetensors in the working folder."""
+    """Leave codec, speech, reasoner and hearing.safetensors in the working folder."""
     counts = unpack(Checkpoint.open(checkpoint), root)
     said = ", ".join(f"{stage}.safetensors ({count} tensors)" for stage, count in counts.items())
     Console(highlight=False, soft_wrap=True).print(f"{root}: {said}")

@@ -61,11 +61,22 @@ def test_what_sounds_like_a_held_out_phrasing_is_left_out(tmp_path: Path) -> Non
     }
 
 
+def test_what_an_intent_has_is_not_outside(tmp_path: Path) -> None:
+    kept = read(tmp_path, FILE.replace('"who won"', '"(brew|pour) tea"'), {"capital of peru": "peru"})
+    assert {phrasing for subject, phrasing in kept if subject == "outside"} == {
+        "pour tea",
+        "capital of Chad",
+        "Peru",
+        "Chad",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "known"),
     [
         (FILE.replace('"a cup of tea"', '"capital of Italy"'), {}),
-        (FILE, {"who won": "tea"}),
+        (FILE, {"capital of italy": "tea"}),
+        (FILE, {"once more": "tea"}),
     ],
 )
 def test_a_phrasing_of_two_subjects_is_refused(tmp_path: Path, text: str, known: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from services.common.errors import ChromaError, InvalidArgument
-from services.reasoner.turn import Turn
+from services.reasoner.turn import SLICE_SAMPLES, Turn
 from services.reasoner.work import ThinkStream, Work, has_input
 from services.runtime.paged_kv import PagedKV
 
@@ -23,8 +23,9 @@ DUE_SOON_S = 1.0
 TOWER_CHUNKS = 8
 """Audio chunks of one step: 16 s."""
 
-INTAKE_SLICES = 8
-"""Pieces of input worked off between two steps, so that uploaded files hold up nobody for long."""
+INTAKE_SAMPLES = 8 * SLICE_SAMPLES
+"""Audio worked off between two steps, 16 s, so that uploaded files hold up nobody for long. Not counted in pieces: a
+microphone's are short and many."""
 
 
 class Agenda:
@@ -62,7 +63,7 @@ class Agenda:
     def _take_inputs(self, now_s: float) -> list[tuple[ThinkStream, ChromaError]]:
         """Turn some of what was fed into prompt rows, each stream in its turn. Returns streams with wrong input."""
         failed: list[tuple[ThinkStream, ChromaError]] = []
-        budget = INTAKE_SLICES
+        budget = INTAKE_SAMPLES
         for _ in range(len(self._streams)):
             stream = self._streams[0]
             self._streams.rotate(-1)
@@ -72,7 +73,7 @@ class Agenda:
             try:
                 while budget > 0 and has_input(stream):
                     if turn.has_backlog:
-                        budget -= turn.advance() > 0
+                        budget -= turn.advance()
                     elif stream.inbox:
                         turn.take(stream.take_input(), now_s)
                     else:

@@ -162,8 +162,8 @@ class Turn:
         if self._given is not None:
             self.given_ids += self._given.finish()
 
-    def advance(self) -> bool:
-        """Work off one piece of the backlog. True when it was audio, which takes time: at most `SLICE_SAMPLES`.
+    def advance(self) -> int:
+        """Work off one piece of the backlog. Returns the samples of audio in it, at most `SLICE_SAMPLES`.
 
         Raises InvalidArgument for audio that cannot be heard; OutOfRange when the prompt outgrows the positions.
         """
@@ -174,7 +174,7 @@ class Turn:
                 f"the conversation takes {self.rows.total} positions or more, the reasoner has {self._max_positions}: "
                 "drop the oldest turns"
             )
-        return self.rows.samples > samples_before
+        return self.rows.samples - samples_before
 
     def emit(self, token_id: int, hidden: torch.Tensor, now_s: float) -> Thought:
         """The thought of `hidden` [D]. Sets `end_reason` when it is the last."""

@@ -3,7 +3,8 @@
 A chunk of voice prompts and a frame of everybody who can speak take turns, and a chunk is no longer than the most
 urgent speaker can wait, so that a long prompt stalls nobody. Among speakers, first frames go first, then the nearest
 playback deadline. A paced stream rests while it is `max_lead_s` of sound ahead of its listener, who is taken to have
-pressed play at the first frame.
+pressed play at the first frame; and the further ahead it is, the longer it waits for others to step with, since a
+step of one stream takes nearly as long as a step of all.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class SpeechRunner:
         """A chunk of prompts and a frame of speakers in turn, when there are both."""
         able = self._able_speakers()
         prompts = self._waiting_prompts(self._prompt_room(able, now_s))
-        speakers = [stream for stream in able if self._places[stream].ready_s <= now_s]
+        speakers = self._due_speakers(able, now_s)
         if prompts and (self._prompts_go_next or not speakers):
             self._prompts_go_next = False
             self._prompted_s = now_s
@@ -122,8 +123,8 @@ class SpeechRunner:
         return Batch(speakers=speakers[: self._width]) if speakers else None
 
     def idle_s(self, now_s: float) -> float | None:
-        """Seconds until the lead bound lets a stream speak again."""
-        waits = [self._places[stream].ready_s - now_s for stream in self._able_speakers()]
+        """Seconds until a stream is due to speak again."""
+        waits = [self._places[stream].due_s - now_s for stream in self._able_speakers()]
         return max(0.0, min(waits)) if waits else None
 
     def streams_of(self, batch: Batch) -> Iterable[SpeechStream]:
@@ -169,6 +170,12 @@ class SpeechRunner:
             and stream.has_room
             and (stream.inbox or stream.input_ended or not place.speech.wants_thought)
         ]
+
+    def _due_speakers(self, able: list[SpeechStream], now_s: float) -> list[SpeechStream]:
+        """Whoever may speak, as soon as anybody must."""
+        if not any(self._places[stream].due_s <= now_s for stream in able):
+            return []
+        return [stream for stream in able if self._places[stream].ready_s <= now_s]
 
     def _prefill(self, prompts: list[tuple[SpeechStream, int]]) -> None:
         speeches = [self._places[stream].speech for stream, _ in prompts]
@@ -228,6 +235,7 @@ class SpeechRunner:
         for stream, codes in zip([*alone, *fed], frames, strict=True):
             place = self._places[stream]
             place.first_frame_s = min(place.first_frame_s, now_s)
+            place.last_frame_s = now_s
             for output in place.speech.hear(codes):
                 outputs.append((stream, output))
                 if isinstance(output, SpeechEnd):

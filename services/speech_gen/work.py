@@ -11,6 +11,9 @@ from services.speech_gen.model.generator import Thought
 from services.speech_gen.model.speech import Frame, Speech, SpeechEnd, SpeechRequest
 from services.speech_gen.shared_prompts import SharedPrompt
 
+MOST_PATIENCE_S = FRAME_S
+"""Longest wait for company of a stream that is as far ahead as it may be."""
+
 Output = Frame | SpeechEnd
 SpeechStream = Stream[SpeechRequest, Thought, Output]
 
@@ -24,6 +27,7 @@ class Place:
     promised_pages: int
     shared_prompt: SharedPrompt | None
     first_frame_s: float = math.inf
+    last_frame_s: float = -math.inf
 
     @property
     def deadline_s(self) -> float:
@@ -35,6 +39,21 @@ class Place:
         """From when on the lead bound lets the next frame be made."""
         lead_s = self.speech.request.max_lead_s
         return -math.inf if lead_s is None or self.speech.frames == 0 else self.deadline_s - lead_s
+
+    @property
+    def due_s(self) -> float:
+        """When the next frame is no longer put off for company: at once for the first ones and for a stream that is
+        not paced, and the later, the further the last frame was ahead of the listener.
+
+        A step reads every weight for one stream as for all. A stream that catches up waits an eighth of its lead, so it
+        gains on its listener as long as it lags; one that has caught up waits a frame's length, in which everybody
+        else who has is ready, too: one step a frame for all of them.
+        """
+        lead_s = self.speech.request.max_lead_s
+        if lead_s is None or self.speech.frames == 0:
+            return -math.inf
+        patience_s = min(MOST_PATIENCE_S / 2, (self.deadline_s - self.last_frame_s) / 8)
+        return max(self.last_frame_s + patience_s, self.ready_s + min(MOST_PATIENCE_S, lead_s / 8))
 
     @property
     def urgency(self) -> tuple[bool, float]:

@@ -62,6 +62,20 @@ class Desk:
         while self.step() is not None:
             pass
 
+    def run_until(self, end_s: float) -> list[tuple[float, Batch]]:
+        """As `run`, but whenever the engine would rest, time passes. Returns the moment of every step."""
+        steps: list[tuple[float, Batch]] = []
+        while True:
+            batch = self.step()
+            if batch is not None:
+                steps.append((self.now_s, batch))
+                continue
+            wait_s = self.runner.idle_s(self.now_s)
+            if wait_s is None or self.now_s + wait_s > end_s:
+                self.now_s = end_s
+                return steps
+            self.now_s += wait_s + 1e-6
+
     def frames(self, stream: SpeechStream) -> list[tuple[int, ...]]:
         return [output.codes for output in self.outputs[stream] if isinstance(output, Frame)]
 
@@ -264,21 +278,48 @@ async def test_first_frames_go_before_running_speeches_and_late_ones_before_earl
 async def test_paced_stream_stays_within_its_lead_and_the_engine_knows_when_to_wake(generator: Generator) -> None:
     row = single_rows()["basic_audio"]
     desk = Desk(generator)
-    stream = desk.open(row.request(generator, max_lead_s=0.4), row.thoughts)
     desk.now_s = 100.0
-    desk.run()
-    assert len(desk.frames(stream)) == 6
-    wait_s = desk.runner.idle_s(desk.now_s) or 0.0
-    assert wait_s == pytest.approx(6 * FRAME_S - 0.4)
-    desk.now_s += wait_s + 1e-6
-    desk.run()
-    assert len(desk.frames(stream)) == 7
-    desk.now_s += 2.0
-    desk.run()
-    assert len(desk.frames(stream)) == 7 + 25
-    desk.now_s += 2.0
-    desk.run()
+    stream = desk.open(row.request(generator, max_lead_s=0.4), row.thoughts)
+    steps = desk.run_until(102.0)
+    moments_s = [now_s for now_s, batch in steps if batch.speakers]
+    leads_s = [number * FRAME_S - (now_s - moments_s[0]) for number, now_s in enumerate(moments_s, start=1)]
+    assert max(leads_s) <= 0.4 + FRAME_S
+    assert min(leads_s) > 0.0
+    assert leads_s[-1] > 0.4 - FRAME_S
+    assert len(desk.frames(stream)) == pytest.approx((2.0 + 0.4) / FRAME_S, abs=1)
+    desk.run_until(110.0)
     assert desk.frames(stream) == row.frames
+    desk.forget_prompts()
+
+
+async def test_streams_that_are_ahead_step_together_once_a_frame(generator: Generator) -> None:
+    row = single_rows()["basic_audio"]
+    desk = Desk(generator)
+    streams: list[SpeechStream] = []
+    for number in range(4):
+        streams.append(desk.open(row.request(generator, max_lead_s=1.0), row.thoughts))
+        desk.run_until(0.03 * (number + 1))
+    desk.run_until(1.5)
+    steps = desk.run_until(2.1)
+    assert [len(batch.speakers) for _, batch in steps] == [4] * len(steps)
+    assert len(steps) == pytest.approx(0.6 / FRAME_S, abs=1.5)
+    desk.run_until(10.0)
+    assert all(desk.frames(stream) == row.frames for stream in streams)
+    desk.forget_prompts()
+
+
+@pytest.mark.parametrize("lead_s", [1.0, None])
+async def test_nobody_who_is_ahead_holds_up_a_newcomer(generator: Generator, lead_s: float | None) -> None:
+    row = single_rows()["basic_audio"]
+    desk = Desk(generator)
+    ahead = desk.open(row.request(generator, max_lead_s=1.0), row.thoughts)
+    desk.run_until(1.5)
+    newcomer = desk.open(row.request(generator, max_lead_s=lead_s), row.thoughts)
+    steps = desk.run_until(desk.now_s + 1e-3)
+    assert newcomer in steps[0][1].speakers
+    assert len(desk.frames(newcomer)) == (1 if lead_s else len(row.frames))
+    desk.run_until(10.0)
+    assert desk.frames(ahead) == desk.frames(newcomer) == row.frames
     desk.forget_prompts()
 
 

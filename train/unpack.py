@@ -19,8 +19,10 @@ from train.loop import ROOT, save_artefact
 
 
 def unpack(checkpoint: Checkpoint, root: Path) -> dict[str, int]:
-    """Write NAME.safetensors of every stage that `train.assemble` joins, and of the tower alone: what train.hearing leaves,
-    without its heads. Returns the number of tensors of each."""
+    """Write NAME.safetensors of every stage that `train.assemble` joins, and of train.hearing the tower without heads.
+
+    Returns the number of tensors of each.
+    """
     parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ARTEFACTS}
     for name in checkpoint.names():
         parts[stage_of(name)][name] = checkpoint.tensor(name)

@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from itertools import islice
 
 from services.common.errors import ChromaError, InvalidArgument
+from services.reasoner.model.tower_step import MOST_CHUNKS
 from services.reasoner.turn import SLICE_SAMPLES, Turn
 from services.reasoner.work import ThinkStream, Work, has_input
 from services.runtime.paged_kv import PagedKV
 
 DUE_SOON_S = 1.0
 """A thought needed within this time is not kept waiting behind prompts."""
-
-TOWER_CHUNKS = 8
-"""Audio chunks of one step: 16 s."""
 
 INTAKE_SAMPLES = 8 * SLICE_SAMPLES
 """Audio worked off between two steps, 16 s, so that uploaded files hold up nobody for long. Not counted in pieces: a
@@ -115,7 +113,7 @@ class Agenda:
             work.prefill = self._share_out(listeners)
         elif listeners:
             stale = ((stream, chunk) for stream in listeners for chunk in stream.state.rows.stale_chunks())
-            work.hear = list(islice(stale, TOWER_CHUNKS))
+            work.hear = list(islice(stale, MOST_CHUNKS))
         self._thought_last = bool(work.think)
 
     def _rows_to_prefill(self, turn: Turn) -> int:

@@ -17,11 +17,13 @@ from services.common.errors import InvalidArgument, ResourceExhausted
 from services.reasoner.agenda import Agenda
 from services.reasoner.model.thinker import PREFILL_ROWS, Thinker
 from services.reasoner.model.thought_step import ThoughtStep
+from services.reasoner.model.tower_step import TowerStep
 from services.reasoner.turn import Turn
 from services.reasoner.work import Counters, Outputs, ThinkStream, Work
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV
 from services.runtime.prefix_cache import PrefixCache
+from services.runtime.prompt_step import PromptStep
 from services.runtime.stream import End
 from services.runtime.tokenizer import Tokenizer
 
@@ -49,6 +51,9 @@ class ThinkRunner:
         self.counters = Counters()
         self.prefixes = PrefixCache(kv)
         self.thought_step = ThoughtStep(thinker, kv)
+        graphs, padded = self.thought_step.graphs, self.thought_step.padded
+        self.prompt_step = PromptStep(kv, graphs, padded=padded)
+        self.tower_step = TowerStep(thinker.tower, graphs, padded=padded)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
         self._agenda = Agenda(kv, prefill_rows)
@@ -111,7 +116,7 @@ class ThinkRunner:
         elif batch.prefill:
             outputs += self._prefill(batch.prefill)
         elif batch.hear:
-            encoded = self.thinker.hear([chunk for _, chunk in batch.hear])
+            encoded = self.tower_step([chunk.clip.features(chunk.index) for _, chunk in batch.hear])
             for (stream, chunk), rows in zip(batch.hear, encoded, strict=True):
                 stream.state.rows.keep(chunk, rows)
         return outputs
@@ -119,11 +124,13 @@ class ThinkRunner:
     def warm_up(self) -> None:
         """One pass of tower, stack and lm_head on the real device, and its graphs. Raises what they raise."""
         self.thought_step.capture()
+        self.prompt_step.capture(self.thinker.forward)
+        self.tower_step.capture()
         frames = torch.zeros(self.thinker.tower.chunk_frames, self.thinker.mel.bins)
-        rows = self.thinker.tower([frames])[0]
+        rows = self.tower_step([frames])[0]
         slot = self.kv.open()
         try:
-            self.thinker.choose(self.thinker.forward(rows, self.kv.plan([slot], [len(rows)])))
+            self.thinker.choose(self.prompt_step(self.thinker.forward, [rows], self.kv.plan([slot], [len(rows)])))
         finally:
             self.kv.close(slot)
 
@@ -133,8 +140,8 @@ class ThinkRunner:
         if plan is None:
             return outputs
         with self._undone_if_it_fails(shares):
-            rows = torch.cat([stream.state.rows.rows(starts[stream], count) for stream, count in shares])
-            hidden = self.thinker.forward(rows, plan)
+            rows = [stream.state.rows.rows(starts[stream], count) for stream, count in shares]
+            hidden = self.prompt_step(self.thinker.forward, rows, plan)
         self.counters.prompt_rows += len(hidden)
         ready: list[ThinkStream] = []
         last_rows: list[int] = []

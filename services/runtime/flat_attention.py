@@ -7,6 +7,7 @@ On CUDA this is a kernel (paged_attention_triton.py); elsewhere it is written wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,40 +26,58 @@ if TYPE_CHECKING:
     from services.runtime.paged_kv import PagedKV
 
 
-MOST_ROWS = 3
-"""Rows that a stream of a fixed shape brings at most: a frame's, with a thought."""
+FRAME_ROWS = 3
+"""Rows that a stream brings to a frame at most: with a thought."""
 
 
-def plan_shapes(kv: PagedKV, streams: int, rows: int) -> dict[str, tuple[int, ...]]:
-    """The inputs that a step of `streams` streams and `rows` rows needs for its `FlatPlan`."""
-    return {
-        "tables": (streams, kv.table.shape[1]),
-        "row_streams": (rows,),
-        "positions": (rows,),
-        "write_index": (rows,),
-        "blocks": (streams, 4),
-    }
+@dataclass(frozen=True)
+class FlatShape:
+    """Room for `rows` rows of `streams` streams, in up to `blocks` blocks of up to `block_rows` of one stream."""
+
+    streams: int
+    rows: int
+    block_rows: int
+    blocks: int
+
+    @classmethod
+    def of_steps(cls, streams: int, rows: int) -> FlatShape:
+        """Every stream brings one row, or up to a frame's: a block each."""
+        return cls(streams, rows, 1 if rows == streams else FRAME_ROWS, streams)
+
+    @classmethod
+    def of_prompts(cls, streams: int, rows: int, block_rows: int) -> FlatShape:
+        """Streams bring any number of rows."""
+        return cls(streams, rows, block_rows, rows // block_rows + streams)
+
+    def inputs(self, kv: PagedKV) -> dict[str, tuple[int, ...]]:
+        """The shapes of what a step needs for its `FlatPlan`."""
+        return {
+            "tables": (self.streams, kv.table.shape[1]),
+            "row_streams": (self.rows,),
+            "positions": (self.rows,),
+            "write_index": (self.rows,),
+            "blocks": (self.blocks, 4),
+        }
+
+    def elements(self, kv: PagedKV) -> int:
+        """Those of all inputs together."""
+        return sum(math.prod(shape) for shape in self.inputs(kv).values())
 
 
-def rows_a_stream(streams: int, rows: int) -> int:
-    """The most rows that a stream can bring to a step of this shape."""
-    return 1 if rows == streams else MOST_ROWS
-
-
-def fill_plan(inputs: Mapping[str, np.ndarray], plan: Plan | None) -> None:
-    """Lay out `plan` in the arrays of `plan_shapes`, with padding behind; None is all padding."""
-    streams = rows = 0
+def fill_plan(inputs: Mapping[str, np.ndarray], shape: FlatShape, plan: Plan | None) -> None:
+    """Lay out `plan` in the arrays of `shape.inputs`, with padding behind; None is all padding."""
+    streams = rows = blocks = 0
     if plan is not None:
         streams, rows = len(plan.slots), len(plan.row_positions)
         inputs["tables"][:streams] = plan.kv.table[plan.slots]
         inputs["row_streams"][:rows] = np.repeat(np.arange(streams), plan.counts)
         inputs["positions"][:rows] = plan.row_positions
         inputs["write_index"][:rows] = plan.row_places
-        most = rows_a_stream(len(inputs["tables"]), len(inputs["positions"]))
-        assert plan.counts.max() <= most, f"streams bring {plan.counts.max()} rows, the shape has {most}"
-        inputs["blocks"][:streams] = plan.blocks(most)
+        of_plan = plan.blocks(shape.block_rows)
+        blocks = len(of_plan)
+        inputs["blocks"][:blocks] = of_plan
     inputs["tables"][streams:] = 0
-    inputs["blocks"][streams:] = 0
+    inputs["blocks"][blocks:] = 0
     for name in ("row_streams", "positions", "write_index"):
         inputs[name][rows:] = 0
 
@@ -72,10 +91,11 @@ class FlatPlan:
     row_streams: Tensor  # int64 [R], 0 to W - 1
     positions: Tensor  # int64 [R]
     write_index: Tensor  # int64 [R], page * page_size + row in the page
-    blocks: Tensor  # int64 [W, 4]: a stream's number, first row, rows, position of the first; all 0 is padding
+    blocks: Tensor  # int64 [B, 4]: a stream's number, first row, rows, position of the first; all 0 is padding
+    block_rows: int
 
     @classmethod
-    def of(cls, kv: PagedKV, inputs: Mapping[str, Tensor]) -> FlatPlan:
+    def of(cls, kv: PagedKV, shape: FlatShape, inputs: Mapping[str, Tensor]) -> FlatPlan:
         """The plan that `fill_plan` laid out."""
         return cls(
             kv=kv,
@@ -84,6 +104,7 @@ class FlatPlan:
             positions=inputs["positions"],
             write_index=inputs["write_index"],
             blocks=inputs["blocks"],
+            block_rows=shape.block_rows,
         )
 
     @cached_property
@@ -99,8 +120,7 @@ class FlatPlan:
             from services.runtime.paged_attention_triton import attend_blocks, rotate_and_store
 
             q = rotate_and_store(qkv, self.kv.cos, self.kv.sin, self.positions, self.write_index, keys, values)
-            most = rows_a_stream(len(self.tables), len(self.positions))
-            return attend_blocks(q, keys, values, self.tables, self.blocks, block_rows=most).flatten(1)
+            return attend_blocks(q, keys, values, self.tables, self.blocks, block_rows=self.block_rows).flatten(1)
         q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
         keys.flatten(0, 1).index_copy_(0, self.write_index, k)
         values.flatten(0, 1).index_copy_(0, self.write_index, v)

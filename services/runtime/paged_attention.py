@@ -27,6 +27,12 @@ QUERIES_A_BLOCK = 64
 """Query rows, of one head each, that a kernel's program takes of a prompt; in float32 a quarter, for its registers."""
 
 
+def prompt_block_rows(kv: PagedKV) -> int:
+    """Rows of a prompt that a kernel's program takes."""
+    queries = QUERIES_A_BLOCK if kv.k.dtype.itemsize == 2 else QUERIES_A_BLOCK // 4
+    return max(1, queries // (kv.config.heads // kv.config.kv_heads))
+
+
 @dataclass(frozen=True)
 class Group:
     """Neighbouring slots that bring the same number of rows, so that their queries form a rectangle.
@@ -128,8 +134,7 @@ class Plan:
     @cached_property
     def _for_kernels(self) -> _ForKernels:
         """What the kernels are told of this step, in one copy to the device."""
-        share = self.kv.config.heads // self.kv.config.kv_heads
-        block_rows = max(1, (QUERIES_A_BLOCK if self.kv.k.dtype.itemsize == 2 else QUERIES_A_BLOCK // 4) // share)
+        block_rows = prompt_block_rows(self.kv)
         most_pages = self.kv.pages_for(int((self.starts + self.counts).max()))
         arrays = (
             self.row_positions,

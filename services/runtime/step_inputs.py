@@ -13,19 +13,29 @@ from torch import Tensor
 class Block:
     """A block of `size` elements on the host and its twin on the device; on the CPU the two are one.
 
-    The host's side is pinned, so that a copy of it is one transfer that nobody waits for.
+    The host's side is pinned, so that a copy of it is one transfer that nobody waits for but whoever writes there next.
     """
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device | str) -> None:
         self.there = torch.zeros(size, dtype=dtype, device=device)
-        self.host = self.there
+        self._host = self.there
+        self._sent: torch.cuda.Event | None = None
         if self.there.device.type == "cuda":
-            self.host = torch.zeros(size, dtype=dtype, pin_memory=True)
+            self._host = torch.zeros(size, dtype=dtype, pin_memory=True)
+            self._sent = torch.cuda.Event()
+
+    @property
+    def host(self) -> Tensor:
+        """The host's side, of which nothing is still under way."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        return self._host
 
     def send(self, count: int) -> None:
         """Copy the first `count` elements to the device."""
-        if self.host is not self.there:
-            self.there[:count].copy_(self.host[:count], non_blocking=True)
+        if self._sent is not None:
+            self.there[:count].copy_(self._host[:count], non_blocking=True)
+            self._sent.record()
 
 
 class StepInputs:
@@ -41,7 +51,7 @@ class StepInputs:
         for name, shape in shapes.items():
             self._spans[name] = (self._count, shape)
             self._count += math.prod(shape)
-        assert self._count <= len(block.host), f"{self._count} elements for a block of {len(block.host)}"
+        assert self._count <= len(block.there), f"{self._count} elements for a block of {len(block.there)}"
 
     @cached_property
     def host(self) -> dict[str, np.ndarray]:

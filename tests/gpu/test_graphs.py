@@ -25,10 +25,12 @@ from services.codec.model.mimi import Mimi  # noqa: E402
 from services.common.audio import CODEBOOK_SIZE  # noqa: E402
 from services.reasoner.model.thinker import Thinker, think  # noqa: E402
 from services.reasoner.model.thought_step import ThoughtStep  # noqa: E402
+from services.reasoner.model.tower_step import TowerStep  # noqa: E402
 from services.reasoner.model.weights import load_thinker  # noqa: E402
 from services.runtime.checkpoint import Checkpoint  # noqa: E402
 from services.runtime.graphs import StepGraphs  # noqa: E402
 from services.runtime.paged_kv import PagedKV  # noqa: E402
+from services.runtime.prompt_step import PromptStep  # noqa: E402
 from services.speech_gen.model.generator import Generator, Thought  # noqa: E402
 from services.speech_gen.model.sampling import Sampling  # noqa: E402
 from services.speech_gen.model.weights import load_generator  # noqa: E402
@@ -233,6 +235,48 @@ def prefilled(device: str, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
     return hidden
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_replayed_prompts_equal_the_cpu_in_any_cut_and_company(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    thinkers = [load_thinker(CHECKPOINT, dtype=torch.float32, device=device) for device in ("cpu", "cuda")]
+    memories = [
+        PagedKV(one.config, slots=SLOTS, pages=SLOTS * 40, dtype=torch.float32, device=one.stack.device)
+        for one in thinkers
+    ]
+    steps = [PromptStep(kv, StepGraphs(kv.k.device), padded=kv.k.is_cuda) for kv in memories]
+    graphs = steps[1].graphs
+    steps[1].capture(thinkers[1].forward)
+    slots, _ = ([kv.open() for _ in range(SLOTS)] for kv in memories)
+    for _ in range(8):
+        chosen = [int(slot) for slot in dice.permutation(slots)[: dice.integers(1, SLOTS + 1)]]
+        counts = [int(count) for count in dice.integers(1, 1 + 200 // len(chosen), len(chosen))]
+        counts = [
+            min(count, memories[0].max_positions - int(memories[0].lengths[slot])) or 1
+            for slot, count in zip(chosen, counts, strict=True)
+        ]
+        ids = [dice.integers(0, 600, count).tolist() for count in counts]
+        expected, found = (
+            step(one.forward, [one.embed(some) for some in ids], kv.plan(chosen, counts)).cpu()
+            for step, one, kv in zip(steps, thinkers, memories, strict=True)
+        )
+        torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT32_TOLERANCE)
+    assert graphs.eager_steps == 0
+
+
+def test_replayed_chunks_equal_the_cpu() -> None:
+    dice = torch.Generator().manual_seed(6)
+    towers = [load_thinker(CHECKPOINT, dtype=torch.float32, device=device).tower for device in ("cpu", "cuda")]
+    step = TowerStep(towers[1], StepGraphs(torch.device("cuda")), padded=True)
+    step.capture()
+    for count in (1, 2, 3, 8, 5):
+        lengths = torch.randint(3, towers[0].chunk_frames + 1, (count,), generator=dice).tolist()
+        chunks = [torch.randn(length, towers[0].mel_bins, generator=dice) for length in lengths]
+        with torch.inference_mode():
+            for rows, expected in zip(step(chunks), towers[0](chunks), strict=True):
+                torch.testing.assert_close(rows.cpu(), expected, rtol=0, atol=FLOAT32_TOLERANCE)
+    assert step.graphs.eager_steps == 0
+
+
 def test_a_prompt_of_a_new_length_needs_no_planning() -> None:
     """Nothing is compiled or planned for a shape: milliseconds, not a quarter of a second, at any length."""
     thinker = load_thinker(CHECKPOINT, dtype=torch.bfloat16, device="cuda")
@@ -254,7 +298,7 @@ def test_a_prompt_of_a_new_length_needs_no_planning() -> None:
 def test_a_frame_has_three_shapes_a_width_at_most() -> None:
     generator = generator_on("cuda")
     generator.capture()
-    assert len(generator.graphs) == 2 + 3 + 3 + 3  # 1, 2, 4 and 6 streams
+    assert len(generator.graphs) == 5 + 2 + 3 + 3 + 3  # prompts; frames of 1, 2, 4 and 6 streams
 
 
 def test_replayed_decode_steps_equal_the_cpu_in_any_company() -> None:

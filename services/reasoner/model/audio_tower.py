@@ -66,7 +66,9 @@ class AudioTower(nn.Module):
         if config.n_window % 2:  # else the last pooled pair of a chunk would reach into the next chunk
             raise CheckpointError(f"audio_config.n_window: expected an even number, found {config.n_window}")
         self.chunk_frames = 2 * config.n_window  # mel frames of a full chunk: 200, 2 s
+        self.mel_bins = config.mel_bins
         self.width = config.width
+        self.output_width = config.output_width
         self.conv1 = nn.Conv1d(config.mel_bins, config.width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(config.width, config.width, kernel_size=3, stride=2, padding=1)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
@@ -86,26 +88,32 @@ class AudioTower(nn.Module):
         lengths = [chunk.shape[0] for chunk in chunks]
         assert all(3 <= n <= self.chunk_frames for n in lengths), f"chunk frames: {lengths}"
         dtype, device = self.conv1.weight.dtype, self.conv1.weight.device
-        mel = nn.utils.rnn.pad_sequence([c.to(device, dtype) for c in chunks], batch_first=True)  # [C, T, bins]
+        mel = nn.utils.rnn.pad_sequence([c.to(device, dtype) for c in chunks], batch_first=True)
         even = min(lengths) == max(lengths)
+        rows = self.encode_padded(mel, None if even else torch.tensor(lengths, device=device))
+        return [rows[i, : audio_rows(n)] for i, n in enumerate(lengths)]
+
+    def encode_padded(self, mel: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+        """Chunks filled up to one length: mel [C, T, bins] -> [C, T // 4, output_width] in the tower's dtype.
+
+        `frames` int64 [C] counts each chunk's own, 3 to T; None: T each. Of a chunk, its first `audio_rows` count.
+        """
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
-        if not even:  # a shorter chunk's second convolution sees zeros past its end, as it does alone
-            x = x * _inside(lengths, x.shape[-1], device)[:, None, :]
+        if frames is not None:  # a shorter chunk's second convolution sees zeros past its end, as it does alone
+            x = x * _inside(frames, x.shape[-1])[:, None, :]
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [C, T / 2, width]
-        x = x + _sinusoids(x.shape[1], self.width, device).to(dtype)
-        conv_lengths = [rows_after_conv(n) for n in lengths]
-        mask = None if even else _inside(conv_lengths, x.shape[1], device)[:, None, None, :]
+        x = x + _sinusoids(x.shape[1], self.width, x.device).to(x.dtype)
+        mask = None if frames is None else _inside((frames - 1) // 2 + 1, x.shape[1])[:, None, None, :]
         for layer in self.layers:
             x = layer(x, mask)
         pairs = x.shape[1] // 2
         pooled = (x[:, 0 : 2 * pairs : 2] + x[:, 1 : 2 * pairs : 2]) / 2
-        rows = self.proj(self.ln_post(pooled))  # [C, T / 4, output_width]
-        return [rows[i, : audio_rows(n)] for i, n in enumerate(lengths)]
+        return self.proj(self.ln_post(pooled))
 
 
-def _inside(lengths: list[int], width: int, device: torch.device) -> torch.Tensor:
+def _inside(lengths: torch.Tensor, width: int) -> torch.Tensor:
     """Boolean [C, width], true before each chunk's end."""
-    return torch.arange(width, device=device)[None, :] < torch.tensor(lengths, device=device)[:, None]
+    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def _sinusoids(length: int, width: int, device: torch.device) -> torch.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.runtime.flat_attention import fill_plan, plan_shapes
+from services.runtime.flat_attention import FlatShape, fill_plan
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV
 from services.runtime.step_inputs import Block, StepInputs
@@ -31,13 +31,18 @@ class Shape:
         """Backbone rows: one a stream and two more a thought."""
         return self.streams + 2 * self.fed
 
+    @property
+    def flat(self) -> FlatShape:
+        """Of its attention."""
+        return FlatShape.of_steps(self.streams, self.rows)
+
 
 class FrameMemory:
     """Room for the inputs of any step of `slots` streams."""
 
     def __init__(self, kv: PagedKV, codebooks: int, width: int, dtype: torch.dtype) -> None:
         slots, device = kv.slots, kv.k.device
-        plan = sum(int(np.prod(shape)) for shape in plan_shapes(kv, slots, 3 * slots).values())
+        plan = FlatShape.of_steps(slots, 3 * slots).elements(kv)
         self.kv = kv
         self.codebooks = codebooks
         self.integers = Block(plan + 7 * slots, torch.int64, device)
@@ -65,7 +70,7 @@ class FrameInputs:
             last=(shape.streams,),
             tokens=(shape.fed,),
             order=(shape.rows,),
-            **(plan_shapes(memory.kv, shape.streams, shape.rows) if padded else {}),
+            **(shape.flat.inputs(memory.kv) if padded else {}),
         )
         self._uniforms = StepInputs(memory.uniforms, uniforms=(shape.streams, memory.codebooks))
 
@@ -116,7 +121,7 @@ class FrameInputs:
         triples[:, 2] = shape.streams + shape.fed + np.arange(fed)
         order[width + 2 * fed :] = 0
         if self._padded:
-            fill_plan(integers, plan)
+            fill_plan(integers, shape.flat, plan)
         self._uniforms.host["uniforms"][:width] = uniforms
         for row, thought in zip(self._hidden_to_fill(), thoughts, strict=False):
             row.copy_(thought.hidden)

@@ -28,6 +28,7 @@ from services.runtime.flat_attention import FlatPlan
 from services.runtime.graphs import StepGraphs, bucket_of, buckets
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV, Prefix
+from services.runtime.prompt_step import PromptStep
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.frame_inputs import FrameInputs, FrameMemory, Shape
@@ -71,6 +72,7 @@ class Generator:
         """Whether each slot's next frame begins with the zero row in place of a previous frame."""
         self.graphs = StepGraphs(device)
         self._padded = device.type == "cuda" if padded is None else padded
+        self._prompt_step = PromptStep(kv, self.graphs, padded=self._padded)
         self._widths = buckets(slots)
         # One place more than there are slots: the last is the slot of padding.
         self._previous = torch.zeros(slots + 1, backbone.codebooks, dtype=torch.int64, device=device)
@@ -101,7 +103,7 @@ class Generator:
     @torch.inference_mode()
     def prefill(self, slots: Sequence[int], chunks: Sequence[Tensor]) -> None:
         """Append a chunk of the voice prompt, [N, D], to each slot. The prompt's zero row comes with frame 0."""
-        self.backbone(torch.cat(list(chunks)), self.kv.plan(slots, [len(chunk) for chunk in chunks]))
+        self._prompt_step(self.backbone, chunks, self.kv.plan(slots, [len(chunk) for chunk in chunks]))
 
     @torch.inference_mode()
     def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
@@ -128,6 +130,7 @@ class Generator:
         """
         if not self._padded:
             return
+        self._prompt_step.capture(self.backbone)
         for width in reversed(self._widths):
             for fed in reversed(_fed_widths(width)):
                 shape = Shape(width, fed)
@@ -146,7 +149,7 @@ class Generator:
         previous.masked_fill_(there["opening"].bool()[:, None], 0.0)
         brought = torch.cat([previous, inputs.hidden, self.backbone.text_rows(there["tokens"])])
         rows = brought.index_select(0, there["order"])  # [R, D]
-        memory = plan or FlatPlan.of(self.kv, there)
+        memory = plan or FlatPlan.of(self.kv, shape.flat, there)
         hidden = self.backbone(rows, memory).index_select(0, there["last"])  # [W, D]
         codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
         for codebook in range(1, self.backbone.codebooks):

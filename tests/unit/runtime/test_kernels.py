@@ -10,7 +10,7 @@ from torch import Tensor
 
 from services.runtime import flat_attention, fused, paged_attention
 from services.runtime.config import RopeConfig, StackConfig
-from services.runtime.flat_attention import FlatPlan, attend_gathered, fill_plan, plan_shapes
+from services.runtime.flat_attention import FlatPlan, FlatShape, attend_gathered, fill_plan
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV
 from services.runtime.rope import rotate, split_rotated
@@ -39,14 +39,13 @@ def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1) -> tuple[PagedKV, 
     return kv, [slots[i] for i in (4, 0, 5, 2, 1)]
 
 
-def flat(kv: PagedKV, plan: Plan | None, streams: int, rows: int) -> FlatPlan:
-    shapes = plan_shapes(kv, streams, rows)
-    inputs = StepInputs(Block(sum(int(np.prod(shape)) for shape in shapes.values()), torch.int64, DEVICE), **shapes)
+def flat(kv: PagedKV, plan: Plan | None, shape: FlatShape) -> FlatPlan:
+    inputs = StepInputs(Block(shape.elements(kv), torch.int64, DEVICE), **shape.inputs(kv))
     for array in inputs.host.values():
         array[:] = 1  # left over from an earlier step
-    fill_plan(inputs.host, plan)
+    fill_plan(inputs.host, shape, plan)
     inputs.send()
-    return FlatPlan.of(kv, inputs.there)
+    return FlatPlan.of(kv, shape, inputs.there)
 
 
 def qkv_of(rows: int, dtype: torch.dtype) -> Tensor:
@@ -115,17 +114,25 @@ def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tole
 
 
 @pytest.mark.usefixtures("kernels_everywhere")
-@pytest.mark.parametrize(("counts", "streams", "rows"), [(FRAME, 8, 20), ([1] * 5, 8, 8), ([1] * 5, 5, 5)])
-def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[int], streams: int, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("counts", "shape"),
+    [
+        (FRAME, FlatShape.of_steps(8, 20)),
+        ([1] * 5, FlatShape.of_steps(8, 8)),
+        ([1] * 5, FlatShape.of_steps(5, 5)),
+        (PROMPTS, FlatShape.of_prompts(7, 128, block_rows=5)),
+    ],
+)
+def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[int], shape: FlatShape) -> None:
     kv, slots = filled_kv(torch.float32, seed=7)
     plan = kv.plan(slots, counts)
-    qkv = qkv_of(rows, torch.float32)
-    found = flat(kv, plan, streams, rows).attend(0, qkv).view(-1, HEADS, HEAD_DIM)
+    qkv = qkv_of(shape.rows, torch.float32)
+    found = flat(kv, plan, shape).attend(0, qkv).view(-1, HEADS, HEAD_DIM)
     q = rotate(qkv[: sum(counts), :HEADS], *plan.rotary)
     torch.testing.assert_close(found[: sum(counts)], expected_attention(kv, plan, q), rtol=0, atol=5e-6)
     assert bool(found.isfinite().all())
     before = kv.k[:, 1:].clone()
-    assert bool(flat(kv, None, streams, rows).attend(0, qkv).isfinite().all())
+    assert bool(flat(kv, None, shape).attend(0, qkv).isfinite().all())
     assert kv.k[:, 1:].equal(before)
 
 

@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON_SOURCES := services gateway train clients/python tests bench deploy/monitoring hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu clean
+.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu bench-gpu-schedule clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ bench-soak: setup ## callers who join, are cut off, barge in and hang up (MINUTE
 
 bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
 	$(BIN)/python -m bench.gpu
+
+bench-gpu-schedule: setup ## the order of work on one GPU, with its step times on any machine: first sound by conversations
+	$(BIN)/python -m bench.gpu_schedule
 
 include train/stages.mk
 

@@ -12,7 +12,7 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ class Plan:
     most_conversations: int = 640
 
 
-async def measure(plan: Plan) -> dict[str, Any]:
-    """All of it, in the order of the printed tables."""
+async def measure(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """All of it, in the order of the printed tables. `tell` is given a line as each part is done."""
     checkpoint = cached_checkpoint(plan.preset, "bfloat16" if plan.dtype == "bfloat16" else "float32")
     dtype = DTYPES[plan.dtype]
     ours = InProcess(checkpoint, slots=max(*plan.widths, plan.most_conversations), dtype=dtype, device=plan.device)
@@ -71,11 +71,16 @@ async def measure(plan: Plan) -> dict[str, Any]:
     one_decoder = bytes_of("decoder.model.", "decoder.projection.")
     speech = bytes_of("backbone.model.", "backbone.codebook0_head.", "decoder.codebook_head.") + 7 * one_decoder
     codec = weight_bytes(checkpoint, "codec_model.decoder", "codec_model.upsample", "codec_model.quantizer", size=4)
-    steps = {
-        "thinker": thinker_steps(ours, thinker, rate, plan.widths, plan.context),
-        "speech frame": speech_steps(ours, speech, rate, plan.widths, plan.context),
-        "codec": codec_steps(ours, codec, rate, plan.widths),
+    parts: dict[str, Callable[[], list[StepCost]]] = {
+        "thinker": lambda: thinker_steps(ours, thinker, rate, plan.widths, plan.context),
+        "speech frame": lambda: speech_steps(ours, speech, rate, plan.widths, plan.context),
+        "codec": lambda: codec_steps(ours, codec, rate, plan.widths),
     }
+    tell(f"warm; copies at {rate / 1e9:.0f} GB/s")
+    steps: dict[str, list[StepCost]] = {}
+    for name, part in parts.items():
+        steps[name] = part()
+        tell(f"{name}: " + ", ".join(f"{cost.width} streams {cost.ms:.2f} ms" for cost in steps[name]))
     result: dict[str, Any] = {
         "plan": asdict(plan),
         "machine": {
@@ -88,10 +93,11 @@ async def measure(plan: Plan) -> dict[str, Any]:
     }
     async with ours.running() as engine:
         short = replace(plan, reply_frames=min(plan.reply_frames, 25))
-        alone = [await _round(ours, engine, short, 1) for _ in range(6)][1:]  # the first fills the voice's pages
+        alone = [await talk(ours, engine, short, 1) for _ in range(6)][1:]  # the first fills the voice's pages
         result["first sound ms, alone"] = statistics.median(each["first sound ms, median"] for each in alone)
         result["RTF, alone"] = _real_time_factor(steps)
-        result["conversations"] = await _ramp(ours, engine, plan)
+        tell(f"first sound alone: {result['first sound ms, alone']:.0f} ms")
+        result["conversations"] = await _ramp(ours, engine, plan, tell)
     return result
 
 
@@ -101,14 +107,15 @@ def _real_time_factor(steps: dict[str, list[StepCost]]) -> float:
     return (thinker / 2 + speech + codec) / 1e3 / FRAME_S
 
 
-async def _ramp(ours: InProcess, engine: Any, plan: Plan) -> list[dict[str, float]]:
+async def _ramp(ours: InProcess, engine: Any, plan: Plan, tell: Callable[[str], None]) -> list[dict[str, float]]:
     """Twice as many conversations at once each time, until one of them has an underrun or is refused; then halfway
     between the most that were served and the fewest that were not, until these are an eighth apart."""
     rounds: list[dict[str, float]] = []
     served, too_many = 0, plan.most_conversations + 1
     count = min(plan.least_conversations, plan.most_conversations)
     while True:
-        rounds.append(await _round(ours, engine, plan, count))
+        rounds.append(await talk(ours, engine, plan, count))
+        tell(", ".join(f"{name} {value:.0f}" for name, value in rounds[-1].items()))
         if rounds[-1]["underruns"] == 0 and rounds[-1]["refused"] == 0:
             served = count
         else:
@@ -119,7 +126,7 @@ async def _ramp(ours: InProcess, engine: Any, plan: Plan) -> list[dict[str, floa
         count = min(2 * served, plan.most_conversations) if doubles else (served + too_many) // 2
 
 
-async def _round(ours: InProcess, engine: Any, plan: Plan, count: int) -> dict[str, float]:
+async def talk(ours: InProcess, engine: Any, plan: Plan, count: int) -> dict[str, float]:
     """`count` conversations in one voice that begin within the length of a reply."""
     session = make_session(ours.config, 0, voice_s=plan.voice_s, history_ids=plan.history_ids)
     voice = ours.voice(session)
@@ -191,8 +198,9 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, Path]:
 
 def main() -> None:
     plan, out = read_plan()
-    result = asyncio.run(measure(plan))
-    print_tables(result, Console())
+    console = Console()
+    result = asyncio.run(measure(plan, console.log))
+    print_tables(result, console)
     out.mkdir(parents=True, exist_ok=True)
     (out / "gpu.json").write_text(json.dumps(result, indent=2))
     print(f"{out}/gpu.json")

@@ -15,7 +15,9 @@ async def test_gpu_benchmark_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(workload, "CACHE", tmp_path)
     options = "--preset tiny --device cpu --dtype float32 --widths 1 2 --context 20 --reply-frames 4"
     plan, _ = read_plan([*options.split(), "--most-conversations", "2"])
-    result = await measure(plan)
+    told: list[str] = []
+    result = await measure(plan, told.append)
+    assert len(told) == 1 + 3 + 1 + 1
     assert [cost["width"] for cost in result["steps"]["speech frame"]] == [1, 2]
     assert all(cost["ms"] > 0 and cost["floor_ms"] > 0 for costs in result["steps"].values() for cost in costs)
     assert [each["conversations"] for each in result["conversations"]] == [2]

@@ -157,6 +157,24 @@ async def test_committed_turn_is_prefilled_before_those_still_speaking(
     assert runner.kv.lengths[speaking.state.slot] <= 8
 
 
+async def test_everybodys_microphone_is_taken_in_between_two_steps(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    """Pieces of 80 ms are many and cheap: none waits for a later step because others came first."""
+    runner = new_runner(golden_thinker, tokenizer)
+    streams: list[ThinkStream] = []
+    for _ in range(24):
+        stream: ThinkStream = Stream(turn(template), inbox_items=64, outbox_items=256)
+        stream._wake_engine = lambda: None
+        runner.admit(stream)
+        stream.inbox.extend(Audio(piece) for piece in tone(0.48).split(1_280))
+        streams.append(stream)
+    assert runner.schedule(time.monotonic()) is not None
+    assert [len(stream.inbox) for stream in streams] == [0] * 24
+    for stream in streams:
+        runner.release(stream)
+
+
 async def test_bfloat16_thinks_and_says_so_in_its_dtype(tokenizer: Tokenizer) -> None:
     thinker = load_thinker(Checkpoint.open(CHECKPOINT), dtype=torch.bfloat16)
     (row,) = golden_rows("basic_audio")

@@ -1,4 +1,4 @@
-"""Stage: the ears. `python -m train.hearing --minutes 20` teaches the audio tower alone, from nothing.
+"""Stage: the ears. `python -m train.hearing --minutes 45` teaches the audio tower alone, from nothing.
 
 Single recordings are spelt (CTC) and their subject is named by two heads that are thrown away later: the tower learns
 to hear words in voices it never heard, four times as fast as inside whole conversations. A GPU affords a larger batch:
@@ -101,7 +101,7 @@ def train_hearing(
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="Time to train.")] = 20.0,
+    minutes: Annotated[float, typer.Option(help="Time to train.")] = 45.0,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,

@@ -1,4 +1,4 @@
-"""Stage: the reasoner. `python -m train.reasoner --minutes 30` teaches answering, with the ears of train.hearing.
+"""Stage: the reasoner. `python -m train.reasoner --minutes 45` teaches answering, with the ears of train.hearing.
 
 Spoken and typed questions, in conversations, are answered token by token; the tower goes on spelling and naming
 subjects beside it. A GPU affords a larger batch: `--device cuda --batch 256 --group 256 --workers 12 --minutes 7`.
@@ -109,7 +109,7 @@ def train_reasoner(
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="Time to train.")] = 30.0,
+    minutes: Annotated[float, typer.Option(help="Time to train.")] = 45.0,
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,

@@ -20,7 +20,7 @@ _WINDOW = 1024
 _HOP = 256
 _HIGHEST_HZ = 8000
 _RANGE_DB = 70
-_COLOURS = 64
+_COLOURS = 32
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def draw(pairs: Sequence[Pair], sentence: str, path: Path) -> None:
     """One row a voice: original on the left, reply on the right, on the same time axis."""
     seconds = max(len(load(file, _RATE_HZ)) for pair in pairs for file in (pair.original, pair.reply)) / _RATE_HZ
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 0.8 + 1.7 * len(pairs)), layout="constrained", dpi=100)
+        figure = Figure(figsize=(11, 0.8 + 1.4 * len(pairs)), layout="constrained", dpi=80)
         axes = figure.subplots(len(pairs), 2, sharex=True, sharey=True, squeeze=False)
         figure.suptitle(f"“{sentence}”")
         for row, pair in zip(axes, pairs, strict=True):

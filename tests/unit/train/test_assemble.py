@@ -22,7 +22,8 @@ from services.speech_gen.model.weights import load_generator
 from train import assemble
 from train.assemble import AssemblyError, read_artefacts
 from train.config import nano, nano_config
-from train.loop import save_artefact
+from train.hearing import TOWER
+from train.loop import load_artefact, save_artefact
 from train.unpack import unpack
 from train.vocabulary import nano_tokenizer, nano_vocabulary, text_embedding
 
@@ -172,7 +173,8 @@ def test_checkpoint_larger_than_the_limit_is_refused_and_the_old_one_stays(
 
 def test_a_checkpoint_taken_apart_and_joined_again_is_the_same(folder: Path, tmp_path: Path) -> None:
     counts = unpack(Checkpoint.open(folder), tmp_path)
-    assert set(counts) == set(assemble.ARTEFACTS)
+    assert set(counts) == {*assemble.ARTEFACTS, "hearing"}
+    assert all(name.startswith(TOWER) for name in load_artefact(tmp_path / "hearing.safetensors"))
     join(read_artefacts(tmp_path), tmp_path / "again", nano_config())
     for file in folder.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name

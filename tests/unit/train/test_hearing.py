@@ -69,6 +69,15 @@ def test_training_goes_on_from_the_artefact(tiny: TinyReasoner, tmp_path: Path) 
         torch.testing.assert_close(tensor, hearing_artefact(model, aids)[name], atol=1e-3, rtol=1e-3)
 
 
+def test_a_tower_without_heads_is_taken_and_the_heads_stay(tiny: TinyReasoner) -> None:
+    trained, model, aids = tiny.new_model(), tiny.new_model(), ListeningAids(48, 5)
+    before = {name: tensor.clone() for name, tensor in aids.state_dict().items()}
+    stored = {name: tensor for name, tensor in trained.artefact().items() if name.startswith(TOWER)}
+    load_hearing(stored, model, aids)
+    assert all(torch.equal(model.artefact()[name], tensor) for name, tensor in stored.items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in aids.state_dict().items())
+
+
 def test_rows_past_a_clips_end_do_not_tell_its_subject() -> None:
     head, rows = SubjectHead(8, 3), torch.randn(9, 8)
     alone = head(rows[:4], torch.tensor([4]))

@@ -128,7 +128,7 @@ class Kokoro:
     def _style(self, style: str) -> npt.NDArray[np.float32]:
         """Style vectors [510, 256]: one for each number of sounds."""
         parts = [self._published_style(part) for part in style.split("+")]
-        return np.mean(parts, axis=0, dtype=np.float32)
+        return np.asarray(np.mean(parts, axis=0), np.float32)
 
     @functools.cache  # noqa: B019 (one engine a process)
     def _published_style(self, style: str) -> npt.NDArray[np.float32]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 Role = Literal["reply", "prompt", "question", "outside", "repeat"]
 
@@ -40,6 +42,11 @@ def read_manifest(path: Path) -> list[Clip]:
 def clips_to_train_on(manifest: Path) -> list[Clip]:
     """Those of a manifest that are not held out. Raises as `read_manifest`."""
     return [clip for clip in read_manifest(manifest) if not clip.held_out]
+
+
+def thinned(clips: Sequence[Clip], outside: float, dice: np.random.Generator) -> list[Clip]:
+    """The clips with this share of those that lie outside the domain, others each time."""
+    return [clip for clip in clips if clip.role != "outside" or dice.random() < outside]
 
 
 def append(path: Path, clip: Clip) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from train.config import nano
 from train.conversation_batch import ConversationBatch
-from train.corpus import clips_to_train_on, read_manifest
+from train.corpus import clips_to_train_on, read_manifest, thinned
 from train.domain import load_domain
 from train.hearing import SUBJECT_WEIGHT, hearing_artefact, load_hearing
 from train.listening_aids import ListeningAids
@@ -118,6 +119,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes that prepare batches; 0: the training process.")] = 0,
     exam: Annotated[int, typer.Option(help="Held-out recordings to ask every few minutes.")] = 300,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _PEAK_RATE,
+    outside: Annotated[float, typer.Option(help="Share of the outside clips heard in each pass.")] = 1.0,
     resume: Annotated[bool, typer.Option(help="Go on from the weights of reasoner.safetensors.")] = False,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
 ) -> None:
@@ -141,11 +143,12 @@ def main(
     recordings = Recordings(root / "audio")
     if workers:
         recordings.hold(clips_to_train_on(manifest))
+    dice = np.random.default_rng(seed)
     feed = QuestionFeed(
         config,
         tokenizer,
         domain,
-        lambda: clips_to_train_on(manifest),
+        lambda: thinned(clips_to_train_on(manifest), outside, dice),
         recordings,
         batch=batch,
         group=group,

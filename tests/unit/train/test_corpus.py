@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from train.corpus import Clip, append, keep_only, read_manifest
+from train.corpus import Clip, append, keep_only, read_manifest, thinned
 
 
 def clip(path: str) -> Clip:
@@ -52,3 +53,16 @@ def test_clips_that_are_not_wanted_or_not_there_leave_the_manifest(tmp_path: Pat
 
 def test_a_manifest_that_is_not_there_yet_lists_nothing(tmp_path: Path) -> None:
     assert keep_only(tmp_path / "replies.jsonl", {"a.wav"}) == set()
+
+
+def test_of_the_outside_clips_each_pass_has_others() -> None:
+    clips = [
+        Clip(f"{n}.wav", "voice", str(n), "outside" if n % 2 else "question", None, 1.0, False) for n in range(400)
+    ]
+    dice = np.random.default_rng(0)
+    first, second = (thinned(clips, 0.5, dice) for _ in range(2))
+    for some in (first, second):
+        assert [clip for clip in some if clip.role == "question"] == clips[::2]
+        assert 70 < sum(clip.role == "outside" for clip in some) < 130
+    assert first != second
+    assert thinned(clips, 1.0, dice) == clips

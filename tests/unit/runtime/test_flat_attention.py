@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from services.runtime.config import RopeConfig, StackConfig
-from services.runtime.flat_attention import FlatPlan, FlatShape, fill_plan
+from services.runtime.flat_attention import FlatShape
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV
-from services.runtime.step_inputs import Block, StepInputs
+from tests.unit.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
 
-HEADS, KV_HEADS, HEAD_DIM = 6, 2, 12
 FRAME, PROMPTS = [1, 1, 1, 3, 3], [2, 9, 1, 17, 4]
 OF_FRAME, OF_PROMPTS = FlatShape.of_steps(8, 20), FlatShape.of_prompts(8, 40, block_rows=4)
 
 
-def filled_kv(dtype: torch.dtype, seed: int, counts: list[int]) -> tuple[PagedKV, Plan]:
-    """Streams of 0 to 120 rows, in pages that lie anywhere, and a step that brings five of them so many rows."""
-    dice = np.random.default_rng(seed)
-    config = StackConfig(1, 48, HEADS, KV_HEADS, HEAD_DIM, 80, 1e-6, False, RopeConfig(theta=1e4), 160)
-    kv = PagedKV(config, slots=6, pages=240, page_size=4, dtype=dtype)
-    for x in (kv.k, kv.v):
-        x.copy_(torch.from_numpy(dice.normal(size=x.shape)).to(dtype))
-    slots = [kv.open() for _ in range(6)]
-    for slot in dice.permutation(np.repeat(slots, 5)):
-        kv.plan([int(slot)], [int(dice.integers(0, 25))])
-    kv.truncate(slots[2], 0)
-    return kv, kv.plan([slots[i] for i in (4, 0, 5, 2, 1)], counts)
-
-
-def flat(kv: PagedKV, plan: Plan | None, shape: FlatShape) -> FlatPlan:
-    inputs = StepInputs(Block(shape.elements(kv), torch.int64, "cpu"), **shape.inputs(kv))
-    for array in inputs.host.values():
-        array[:] = 1  # left over from an earlier step
-    fill_plan(inputs.host, shape, plan)
-    inputs.send()
-    return FlatPlan.of(kv, shape, inputs.there)
+def with_plan(seed: int, counts: list[int]) -> tuple[PagedKV, Plan]:
+    """A memory, and a step that brings five of its streams so many rows."""
+    kv, slots = filled_kv(torch.float32, seed)
+    return kv, kv.plan(slots, counts)
 
 
 def noise(rows: int) -> Tensor:
@@ -49,7 +29,7 @@ def noise(rows: int) -> Tensor:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("counts", "shape"), [(FRAME, OF_FRAME), (PROMPTS, OF_PROMPTS)])
 def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int], shape: FlatShape) -> None:
-    kv, plan = filled_kv(torch.float32, seed, counts)
+    kv, plan = with_plan(seed, counts)
     rows = len(plan.row_positions)
     qkv = noise(shape.rows)
     padded = flat(kv, plan, shape)
@@ -61,13 +41,13 @@ def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int],
 
 
 def test_blocks_of_any_prompts_fit_their_shape() -> None:
-    _, plan = filled_kv(torch.float32, 0, [1, 1, 1, 1, 36])
+    _, plan = with_plan(0, [1, 1, 1, 1, 36])
     assert len(plan.blocks(4)) == 13
     assert FlatShape.of_prompts(5, 40, block_rows=4).blocks == 15
 
 
 def test_a_step_of_padding_alone_writes_page_0_alone() -> None:
-    kv, _ = filled_kv(torch.float32, 0, FRAME)
+    kv, _ = with_plan(0, FRAME)
     before = kv.k[:, 1:].clone()
     out = flat(kv, None, OF_FRAME).attend(0, noise(OF_FRAME.rows))
     assert bool(out.isfinite().all())

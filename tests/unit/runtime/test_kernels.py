@@ -9,43 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime import flat_attention, fused, paged_attention
-from services.runtime.config import RopeConfig, StackConfig
-from services.runtime.flat_attention import FlatPlan, FlatShape, attend_gathered, fill_plan
+from services.runtime.flat_attention import FlatShape, attend_gathered
 from services.runtime.paged_attention import Plan
 from services.runtime.paged_kv import PagedKV
 from services.runtime.rope import rotate, split_rotated
-from services.runtime.step_inputs import Block, StepInputs
 from services.runtime.transformer import Stack, StackParameters
 from tests.unit.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
+from tests.unit.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
 
 pytestmark = NEEDS_KERNELS
 
-HEADS, KV_HEADS, HEAD_DIM = 6, 2, 12
 FRAME = [1, 1, 1, 3, 3]
 PROMPTS = [1, 9, 40, 3, 70]
-
-
-def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1) -> tuple[PagedKV, list[int]]:
-    """Streams of 0 to 120 rows, in pages that lie anywhere."""
-    dice = np.random.default_rng(seed)
-    config = StackConfig(layers, 48, HEADS, KV_HEADS, HEAD_DIM, 80, 1e-6, False, RopeConfig(theta=1e4), 200)
-    kv = PagedKV(config, slots=6, pages=300, page_size=4, dtype=dtype, device=DEVICE)
-    for x in (kv.k, kv.v):
-        x.copy_(torch.from_numpy(dice.normal(size=x.shape)).to(dtype))
-    slots = [kv.open() for _ in range(6)]
-    for slot in dice.permutation(np.repeat(slots, 5)):
-        kv.plan([int(slot)], [int(dice.integers(0, 25))])
-    kv.truncate(slots[2], 0)
-    return kv, [slots[i] for i in (4, 0, 5, 2, 1)]
-
-
-def flat(kv: PagedKV, plan: Plan | None, shape: FlatShape) -> FlatPlan:
-    inputs = StepInputs(Block(shape.elements(kv), torch.int64, DEVICE), **shape.inputs(kv))
-    for array in inputs.host.values():
-        array[:] = 1  # left over from an earlier step
-    fill_plan(inputs.host, shape, plan)
-    inputs.send()
-    return FlatPlan.of(kv, shape, inputs.there)
 
 
 def qkv_of(rows: int, dtype: torch.dtype) -> Tensor:
@@ -64,7 +39,7 @@ def expected_attention(kv: PagedKV, plan: Plan, q: Tensor) -> Tensor:
 def test_rotating_and_storing_equals_rotate_and_index_copy(dtype: torch.dtype, tolerance: float) -> None:
     from services.runtime.paged_attention_triton import rotate_and_store
 
-    kv, slots = filled_kv(dtype, seed=2)
+    kv, slots = filled_kv(dtype, seed=2, device=DEVICE)
     plan = kv.plan(slots, PROMPTS)
     qkv = qkv_of(sum(PROMPTS), dtype)
     expected_q, expected_k, v = split_rotated(qkv, KV_HEADS, *plan.rotary)
@@ -85,7 +60,7 @@ def test_attention_in_blocks_equals_gathered_attention(
 ) -> None:
     from services.runtime.paged_attention_triton import attend_blocks
 
-    kv, slots = filled_kv(dtype, seed=5)
+    kv, slots = filled_kv(dtype, seed=5, device=DEVICE)
     plan = kv.plan(slots, counts)
     q = noise(4, sum(counts), HEADS, HEAD_DIM).to(dtype)
     expected = expected_attention(kv, plan, q)
@@ -105,7 +80,7 @@ def kernels_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("counts", [FRAME, PROMPTS, [70], [1]])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
 def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tolerance: float) -> None:
-    kv, slots = filled_kv(dtype, seed=6)
+    kv, slots = filled_kv(dtype, seed=6, device=DEVICE)
     plan = kv.plan(slots[: len(counts)], counts)
     qkv = qkv_of(sum(counts), dtype)
     found = plan.attend(0, qkv).view(-1, HEADS, HEAD_DIM)
@@ -124,7 +99,7 @@ def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tole
     ],
 )
 def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[int], shape: FlatShape) -> None:
-    kv, slots = filled_kv(torch.float32, seed=7)
+    kv, slots = filled_kv(torch.float32, seed=7, device=DEVICE)
     plan = kv.plan(slots, counts)
     qkv = qkv_of(shape.rows, torch.float32)
     found = flat(kv, plan, shape).attend(0, qkv).view(-1, HEADS, HEAD_DIM)
@@ -162,7 +137,7 @@ def test_silu_mul_equals_silu_and_mul(width: int, dtype: torch.dtype) -> None:
 
 
 def test_a_stack_of_kernels_equals_one_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    kv, slots = filled_kv(torch.float32, seed=8, layers=3)
+    kv, slots = filled_kv(torch.float32, seed=8, layers=3, device=DEVICE)
     torch.manual_seed(0)
     stack = Stack(kv.config, StackParameters(kv.config).to(DEVICE))
     stored = [x.clone() for x in (kv.k, kv.v)]

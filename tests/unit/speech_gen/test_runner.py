@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from desk import Desk
 from golden_speech import CHECKPOINT, Row, all_rows, single_rows
 
-from services.common.audio import FRAME_S
 from services.common.errors import InvalidArgument, ResourceExhausted
 from services.runtime.checkpoint import Checkpoint
 from services.runtime.engine import Engine
@@ -23,77 +22,6 @@ from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.work import Batch, Output, SpeechStream
-
-
-class Desk:
-    """Drives a runner as the engine does, one step at a time, on a clock that the test moves."""
-
-    def __init__(
-        self, generator: Generator, *, width: int | None = None, prefill_rows: int = 256, shared_prompts: int = 64
-    ) -> None:
-        self.now_s = 0.0
-        self.runner = SpeechRunner(
-            generator,
-            width=width,
-            prefill_rows=prefill_rows,
-            shared_prompts=shared_prompts,
-            clock=lambda: self.now_s,
-        )
-        self.outputs: dict[SpeechStream, list[Output | End]] = {}
-
-    def open(self, request: SpeechRequest, thoughts: Sequence[Thought] = ()) -> SpeechStream:
-        stream = SpeechStream(request, inbox_items=64, outbox_items=256)
-        self.runner.admit(stream)
-        stream.inbox.extend(thoughts)
-        stream._wake_engine = lambda: None
-        self.outputs[stream] = []
-        return stream
-
-    def step(self) -> Batch | None:
-        batch = self.runner.schedule(self.now_s)
-        if batch is not None:
-            for stream, output in self.runner.step(batch):
-                self.outputs[stream].append(output)
-                if isinstance(output, End):
-                    self.runner.release(stream)
-        return batch
-
-    def run(self) -> None:
-        while self.step() is not None:
-            pass
-
-    def run_until(self, end_s: float) -> list[tuple[float, Batch]]:
-        """As `run`, but whenever the engine would rest, time passes. Returns the moment of every step."""
-        steps: list[tuple[float, Batch]] = []
-        while True:
-            batch = self.step()
-            if batch is not None:
-                steps.append((self.now_s, batch))
-                continue
-            wait_s = self.runner.idle_s(self.now_s)
-            if wait_s is None or self.now_s + wait_s > end_s:
-                self.now_s = end_s
-                return steps
-            self.now_s += wait_s + 1e-6
-
-    def frames(self, stream: SpeechStream) -> list[tuple[int, ...]]:
-        return [output.codes for output in self.outputs[stream] if isinstance(output, Frame)]
-
-    def end(self, stream: SpeechStream) -> SpeechEnd:
-        end, closed = self.outputs[stream][-2:]
-        assert isinstance(closed, End)
-        assert closed.error is None
-        assert isinstance(end, SpeechEnd)
-        return end
-
-    def error(self, stream: SpeechStream) -> BaseException | None:
-        closed = self.outputs[stream][-1]
-        assert isinstance(closed, End)
-        return closed.error
-
-    def forget_prompts(self) -> None:
-        while self.runner.shared_prompts.evict_one():
-            pass
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -250,76 +178,6 @@ async def test_chunk_is_shared_out_over_waiting_prompts(generator: Generator) ->
     ]
     for stream in streams:
         desk.runner.release(stream)
-    desk.forget_prompts()
-
-
-async def test_first_frames_go_before_running_speeches_and_late_ones_before_early(generator: Generator) -> None:
-    row = single_rows()["basic_audio"]
-    desk = Desk(generator, width=1)
-    ahead = desk.open(row.request(generator), row.thoughts)
-    for _ in range(5):
-        desk.step()
-    behind = desk.open(row.request(generator), row.thoughts)
-    batch = desk.step()
-    assert batch is not None
-    assert batch.speakers == [behind]
-    batch = desk.step()
-    assert batch is not None
-    assert batch.speakers == [behind]
-    assert len(desk.frames(ahead)) == 4
-    fresh = desk.open(row.request(generator), row.thoughts)
-    batch = desk.step()
-    assert batch is not None
-    assert batch.speakers == [fresh]
-    desk.run()
-    desk.forget_prompts()
-
-
-async def test_paced_stream_stays_within_its_lead_and_the_engine_knows_when_to_wake(generator: Generator) -> None:
-    row = single_rows()["basic_audio"]
-    desk = Desk(generator)
-    desk.now_s = 100.0
-    stream = desk.open(row.request(generator, max_lead_s=0.4), row.thoughts)
-    steps = desk.run_until(102.0)
-    moments_s = [now_s for now_s, batch in steps if batch.speakers]
-    leads_s = [number * FRAME_S - (now_s - moments_s[0]) for number, now_s in enumerate(moments_s, start=1)]
-    assert max(leads_s) <= 0.4 + FRAME_S
-    assert min(leads_s) > 0.0
-    assert leads_s[-1] > 0.4 - FRAME_S
-    assert len(desk.frames(stream)) == pytest.approx((2.0 + 0.4) / FRAME_S, abs=1)
-    desk.run_until(110.0)
-    assert desk.frames(stream) == row.frames
-    desk.forget_prompts()
-
-
-async def test_streams_that_are_ahead_step_together_once_a_frame(generator: Generator) -> None:
-    row = single_rows()["basic_audio"]
-    desk = Desk(generator)
-    streams: list[SpeechStream] = []
-    for number in range(4):
-        streams.append(desk.open(row.request(generator, max_lead_s=1.0), row.thoughts))
-        desk.run_until(0.03 * (number + 1))
-    desk.run_until(1.5)
-    steps = desk.run_until(2.1)
-    assert [len(batch.speakers) for _, batch in steps] == [4] * len(steps)
-    assert len(steps) == pytest.approx(0.6 / FRAME_S, abs=1.5)
-    desk.run_until(10.0)
-    assert all(desk.frames(stream) == row.frames for stream in streams)
-    desk.forget_prompts()
-
-
-@pytest.mark.parametrize("lead_s", [1.0, None])
-async def test_nobody_who_is_ahead_holds_up_a_newcomer(generator: Generator, lead_s: float | None) -> None:
-    row = single_rows()["basic_audio"]
-    desk = Desk(generator)
-    ahead = desk.open(row.request(generator, max_lead_s=1.0), row.thoughts)
-    desk.run_until(1.5)
-    newcomer = desk.open(row.request(generator, max_lead_s=lead_s), row.thoughts)
-    steps = desk.run_until(desk.now_s + 1e-3)
-    assert newcomer in steps[0][1].speakers
-    assert len(desk.frames(newcomer)) == (1 if lead_s else len(row.frames))
-    desk.run_until(10.0)
-    assert desk.frames(ahead) == desk.frames(newcomer) == row.frames
     desk.forget_prompts()
 
 

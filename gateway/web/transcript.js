@@ -97,9 +97,9 @@ class TurnView {
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     const first = turn.firstSoundMs;
-    const figure = make("b");
-    figure.textContent = first === null ? "…" : `${Math.round(first)} ms`;
-    this.summary.replaceChildren(figure, first === null ? " until the first sound" : " to the first sound");
+    if (first !== null) this.summary.replaceChildren(bold(`${Math.round(first)} ms`), " to the first sound");
+    else if (turn.over && turn.soundS === 0) this.summary.replaceChildren("No sound");
+    else this.summary.replaceChildren(bold("…"), " until the first sound");
     this.chart.replaceChildren(waterfall(rows));
     this.footnote.replaceChildren(...footnote(turn));
   }
@@ -139,6 +139,12 @@ function dots() {
   waiting.setAttribute("aria-hidden", "true");
   waiting.append(make("i"), make("i"), make("i"));
   return waiting;
+}
+
+function bold(text) {
+  const made = make("b");
+  made.textContent = text;
+  return made;
 }
 
 function make(name, className = "") {

@@ -18,3 +18,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     with running(tmp_path_factory.mktemp("state")) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """`stack` with chroma-nano: for tests that must hear a reply, since random weights may end their speech at once."""
+    with running(tmp_path_factory.mktemp("nano"), model="") as stack:
+        yield stack

@@ -89,9 +89,9 @@ class LocalStack:
 
 
 @contextlib.contextmanager
-def running(state: Path) -> Iterator[LocalStack]:
+def running(state: Path, model: str = TINY) -> Iterator[LocalStack]:
     """A started stack with the sample voice enrolled, stopped at the end."""
-    stack = LocalStack(state)
+    stack = LocalStack(state, model)
     stack.start()
     try:
         stack.enrol()

@@ -41,8 +41,8 @@ def sound_s(path: Path) -> float:
         return len(sound.readframes(48_000 * 60)) / 48_000  # a streamed file does not know its length
 
 
-def test_every_snippet_of_the_guide_runs(stack: LocalStack, tmp_path: Path) -> None:
-    printed = run_snippets(DOCS / "api.md", stack, tmp_path)
+def test_every_snippet_of_the_guide_runs(nano: LocalStack, tmp_path: Path) -> None:
+    printed = run_snippets(DOCS / "api.md", nano, tmp_path)
     assert '"id":"ann"' in printed[0]
     assert ", completed" in printed[1] or ", incomplete" in printed[1]
     for name in ("chat.wav", "speech.wav", "reply.wav"):
@@ -53,7 +53,7 @@ def test_every_snippet_of_the_guide_runs(stack: LocalStack, tmp_path: Path) -> N
     assert '"deleted":true' in printed[-1]
 
 
-def test_requests_of_the_existing_server_are_answered(stack: LocalStack, tmp_path: Path) -> None:
-    (answer,) = run_snippets(DOCS / "migration.md", stack, tmp_path)
+def test_requests_of_the_existing_server_are_answered(nano: LocalStack, tmp_path: Path) -> None:
+    (answer,) = run_snippets(DOCS / "migration.md", nano, tmp_path)
     assert "answer.wav" in answer
     assert sound_s(tmp_path / "answer.wav") > 0

@@ -36,10 +36,10 @@ def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.Comple
 
 
 def test_node_program_with_nothing_but_the_protos_asks_and_hears_a_reply(
-    stack: LocalStack, node_client: Path, tmp_path: Path
+    nano: LocalStack, node_client: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "reply.wav"
-    done = talk(node_client, stack.endpoints.gateway, VOICE, out)
+    done = talk(node_client, nano.endpoints.gateway, VOICE, out)
     assert done.returncode == 0, done.stdout + done.stderr
     with wave.open(str(out)) as sound:
         assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (24_000, 1, 2)
@@ -48,9 +48,9 @@ def test_node_program_with_nothing_but_the_protos_asks_and_hears_a_reply(
 
 
 def test_node_program_is_told_why_a_conversation_was_refused(
-    stack: LocalStack, node_client: Path, tmp_path: Path
+    nano: LocalStack, node_client: Path, tmp_path: Path
 ) -> None:
-    done = talk(node_client, stack.endpoints.gateway, "nobody", tmp_path / "reply.wav")
+    done = talk(node_client, nano.endpoints.gateway, "nobody", tmp_path / "reply.wav")
     assert done.returncode == 1
     assert "NOT_FOUND" in done.stderr
     assert "nobody" in done.stderr

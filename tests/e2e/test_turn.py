@@ -21,7 +21,8 @@ def question() -> tuple[bytes, int]:
 
 def test_talk_command_turns_a_recorded_question_into_text_sound_and_picture(stack: LocalStack, tmp_path: Path) -> None:
     out = tmp_path / "reply.wav"
-    options = ("--voice", VOICE, "--max-seconds", str(REPLY_S), "--temperature", "5", "--state", stack.folder.path)
+    sampling = ("--temperature", str(LONG_SPEECH.temperature), "--seed", str(LONG_SPEECH.seed))
+    options = ("--voice", VOICE, "--max-seconds", str(REPLY_S), *sampling, "--state", stack.folder.path)
     output = run("talk", QUESTION, *options, "--out", out)
     with wave.open(str(out)) as sound:
         assert (sound.getframerate(), sound.getnframes()) == (24_000, int(REPLY_S * 24_000))

@@ -36,7 +36,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-async def page(browser: Browser, stack: LocalStack) -> AsyncIterator[Page]:
+async def page(browser: Browser, nano: LocalStack) -> AsyncIterator[Page]:
     """The page with its connection open. Fails the test if it logs anything or asks another server for anything."""
     page = await browser.new_page()
     page.set_default_timeout(PATIENCE_S * 1000)
@@ -49,8 +49,8 @@ async def page(browser: Browser, stack: LocalStack) -> AsyncIterator[Page]:
     page.on("console", log)
     page.on("pageerror", lambda error: logged.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    await page.goto(stack.endpoints.page)
+    await page.goto(nano.endpoints.page)
     await page.locator("#talk:enabled").wait_for()
     yield page
     assert logged == []
-    assert [url for url in asked if not url.startswith((stack.endpoints.page, "blob:"))] == []
+    assert [url for url in asked if not url.startswith((nano.endpoints.page, "blob:"))] == []

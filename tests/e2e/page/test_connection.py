@@ -20,21 +20,21 @@ async def write(page: Page, text: str) -> None:
     await expect(turn.locator(".fate.failed")).to_have_count(0)
 
 
-async def test_a_lost_connection_comes_back_and_its_session_goes_on(browser: Browser, stack: LocalStack) -> None:
+async def test_a_lost_connection_comes_back_and_its_session_goes_on(browser: Browser, nano: LocalStack) -> None:
     page = await browser.new_page()
     page.set_default_timeout(PATIENCE_S * 1000)
     sockets: list[str] = []
     page.on("websocket", lambda socket: sockets.append(socket.url))
-    await page.goto(stack.endpoints.page)
+    await page.goto(nano.endpoints.page)
     await page.locator("#talk:enabled").wait_for()
     await write(page, "How do I make a taco?")
-    pid = stack.kill("gateway")
+    pid = nano.kill("gateway")
     await expect(page.locator("#connection")).to_contain_text("Connection lost")
-    await stack.back("gateway", pid)
+    await nano.back("gateway", pid)
     await expect(page.locator("#talk")).to_be_enabled()
     await write(page, "And for six people?")
     session_id = sockets[-1].rpartition("session_id=")[2]
-    async with stack.client() as client:
+    async with nano.client() as client:
         session = await client.get_session(session_id)
     said = [entry.text for entry in session.entries if entry.speaker == "user"]
     assert said == ["How do I make a taco?", "And for six people?"]

@@ -21,7 +21,7 @@ async def delete(page: Page, name: str) -> None:
     await expect(button).to_have_count(0)
 
 
-async def test_an_uploaded_voice_needs_consent_is_picked_and_deleted(page: Page, stack: LocalStack) -> None:
+async def test_an_uploaded_voice_needs_consent_is_picked_and_deleted(page: Page, nano: LocalStack) -> None:
     await open_form(page)
     await page.get_by_label("Name").fill("Page test")
     await page.get_by_label("What it says").fill(VOICE_TRANSCRIPT)
@@ -33,16 +33,16 @@ async def test_an_uploaded_voice_needs_consent_is_picked_and_deleted(page: Page,
     await submit.click()
     await expect(page.get_by_role("radio", name="Page test")).to_be_checked(timeout=60_000)
     await expect(page.locator("#voice-name")).to_have_text("Page test")
-    async with stack.client() as client:
+    async with nano.client() as client:
         (made,) = [voice async for voice in client.list_voices() if voice.display_name == "Page test"]
     assert made.transcript == VOICE_TRANSCRIPT
     assert "agreed to have their voice cloned here. (ticked on the page" in made.consent
     await delete(page, "Page test")
-    async with stack.client() as client:
+    async with nano.client() as client:
         assert made.voice_id not in [voice.voice_id async for voice in client.list_voices()]
 
 
-async def test_ten_recorded_seconds_make_a_voice(page: Page, stack: LocalStack) -> None:
+async def test_ten_recorded_seconds_make_a_voice(page: Page, nano: LocalStack) -> None:
     await open_form(page)
     await page.get_by_label("Name").fill("Recorded")
     await page.get_by_role("button", name="Record 10 seconds").click()
@@ -51,7 +51,7 @@ async def test_ten_recorded_seconds_make_a_voice(page: Page, stack: LocalStack) 
     await page.get_by_label("agreed to have their voice cloned").check()
     await page.get_by_role("button", name="Clone this voice").click()
     await expect(page.get_by_role("radio", name="Recorded")).to_be_checked(timeout=60_000)
-    async with stack.client() as client:
+    async with nano.client() as client:
         (made,) = [voice async for voice in client.list_voices() if voice.display_name == "Recorded"]
     assert 9.9 < made.duration_s < 10.1
     await delete(page, "Recorded")

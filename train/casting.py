@@ -22,7 +22,8 @@ _KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 4, 3, 4  # voices that say one trainin
 _LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it behind a lead-in, each behind another
 _PARAPHRASES = {"question": 60, "outside": 2_000, "repeat": 200}  # of each intent, of all outside, of repetitions
 _PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = 1, 1  # voices that say one; the quick engines are flite and espeak-ng
-_AUXILIARY_EVERY = 2  # of the prompts, one that auxiliary voices say
+_ASKING_PROMPTS = 10  # prompts that a trained asking voice says, other ones each
+_STRANGE_PROMPTS = 2  # the last of the prompts, which only reply voices and held-out voices say
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
 _SEEN_SHARE = 0.2  # of the training phrasings, said by one held-out voice
 _SLOWEST, _FASTEST = 0.85, 1.2
@@ -57,21 +58,29 @@ class Phrasing:
     held_out: bool
 
 
-def plan_replies(domain: Domain, voices: Sequence[Voice], auxiliary: Sequence[Voice]) -> list[Line]:
-    """Every reply and prompt in every reply voice, sentence by sentence; then some prompts in the auxiliary voices."""
+def plan_replies(domain: Domain, voices: Sequence[Voice], asking: Asking | None = None) -> list[Line]:
+    """Every reply and prompt in every reply voice, sentence by sentence; then some prompts in the voices that ask, as
+    whoever enrols may sound like anybody; those of voices that are never trained on come last.
+    """
     answers = {intent.answer: intent.name for intent in domain.intents}
     lines = [
         Line(voice, text, text, "reply", answers.get(text), held_out=False, speed=1.0)
         for text in domain.replies
         for voice in voices
     ]
-    lines += (
-        Line(voice, text, text, "prompt", None, held_out=False, speed=1.0)
-        for speakers, texts in ((voices, domain.prompts), (auxiliary, domain.prompts[::_AUXILIARY_EVERY]))
-        for text in texts
-        for voice in speakers
-    )
+    lines += (_prompt(text, voice) for text in domain.prompts for voice in voices)
+    if asking is not None:
+        reserved = domain.prompts[-_STRANGE_PROMPTS:]
+        others = [text for text in domain.prompts if text not in reserved]
+        for voice in asking.trained:
+            draw = random.Random(f"prompts/{voice.name}")
+            lines += (_prompt(text, voice) for text in draw.sample(others, min(_ASKING_PROMPTS, len(others))))
+        lines += (_prompt(text, voice, held_out=True) for text in reserved for voice in asking.held_out)
     return lines
+
+
+def _prompt(text: str, voice: Voice, *, held_out: bool = False) -> Line:
+    return Line(voice, text, text, "prompt", None, held_out, speed=1.0)
 
 
 def phrasings(domain: Domain) -> Iterator[Phrasing]:

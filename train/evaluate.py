@@ -32,9 +32,10 @@ from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
 from train.evaluation.report import report, write_between_markers
 from train.evaluation.services import enrol_afresh, running
-from train.evaluation.stranger import stranger_of
+from train.evaluation.stranger import reply_voices, strangers_of
 from train.evaluation.verdict import Originals, verdict
 from train.evaluation.voice_print import load_voice_print
+from train.evaluation.voices_alike import Encoder
 from train.evaluation.whisper import Whisper
 from train.loop import ROOT
 
@@ -58,33 +59,33 @@ def main(
     voices = sample_voices(checkout)
     if not voices:
         raise typer.BadParameter(f"expected the prompts of voices in {checkout}/samples/voices, found none")
-    stranger = stranger_of(checkout)
+    torch.set_num_threads(1)
     audio = root / "audio"
+    of_replies = read_manifest(audio / "replies.jsonl")
+    encoder = load_voice_print()
+    replying = reply_voices(of_replies, audio, encoder)
+    strangers = strangers_of(checkout, of_replies, audio, replying, encoder)
     plan = make_plan(
         load_domain(),
         read_manifest(audio / "questions.jsonl"),
         audio,
         checkout / "samples" / "question_make_taco.wav",
         voices=[voice.voice_id for voice in voices],
-        stranger=stranger.voice_id,
+        strangers=[stranger.prompt.voice_id for stranger in strangers],
         sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers),
         seed=seed,
     )
-    originals = {
-        (clip.voice, clip.text): audio / clip.path
-        for clip in read_manifest(audio / "replies.jsonl")
-        if clip.role == "reply"
-    }
+    originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}
+    everybody = [*voices, *(stranger.prompt for stranger in strangers)]
     with _bars() as bars:
-        collected = asyncio.run(
-            _ask_all(checkpoint, [*voices, stranger], plan, root / "evaluation", at_once, _progress_of(bars))
-        )
-        judge = _judge([*voices, stranger], root)
+        collected = asyncio.run(_ask_all(checkpoint, everybody, plan, root / "evaluation", at_once, _progress_of(bars)))
+        judge = _judge(voices, encoder, root)
         results = verdict(
             collected,
             judge,
             originals,
-            stranger=stranger.voice_id,
+            strangers=strangers,
+            replying=replying,
             checkpoint_bytes=sum(file.stat().st_size for file in checkpoint.iterdir() if file.is_file()),
             progress=_progress_of(bars),
         )
@@ -113,10 +114,8 @@ async def _ask_all(
             return await collect(client, plan, folder, at_once=at_once, progress=progress)
 
 
-def _judge(voices: Sequence[SampleVoice], root: Path) -> Judge:
-    torch.set_num_threads(1)
+def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge:
     at_once = os.cpu_count() or 1
-    encoder = load_voice_print()
     return Judge(
         recogniser=Whisper(root / "whisper-base", at_once=at_once),
         encoder=encoder,

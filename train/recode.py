@@ -2,7 +2,7 @@
 
 `python -m train.unpack`, `python -m train.recode`, then `python -m train.speech --resume`. Recordings are coded by the
 checkpoint's encoder, as those are that people enrol with; replies are taken down as its speech model says them. So the
-speech stays as it is, and what is learnt is which voice follows which prompt: that of auxiliary voices, above all.
+speech stays as it is, and what is learnt is which voice follows which prompt: that of a stranger, above all.
 Leaves `codes.safetensors`: int16 [T, 8], what was said under a clip's path, what was heard under `PATH@heard`.
 """
 

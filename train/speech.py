@@ -82,6 +82,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    strangers: Annotated[float, typer.Option(help="Share of the prompts that are another voice's, 0 to 1.")] = 0.35,
     resume: Annotated[bool, typer.Option(help="Go on from the artefact's weights.")] = False,
 ) -> None:
     """Train the speech model on the codes of the replies."""
@@ -90,7 +91,8 @@ def main(
     config, artefact, console = nano(), root / "speech.safetensors", Console(width=120)
     recordings = load_recordings(root, nano_tokenizer())
     table = text_embedding()
-    corpus = SpeechCorpus(config, table, recordings.replies, recordings.auxiliary, spoiling=Spoiling(), seed=seed)
+    spoiling = Spoiling(stranger_prompts=strangers)
+    corpus = SpeechCorpus(config, table, recordings.replies, recordings.strangers, spoiling=spoiling, seed=seed)
     model = SpeechModel(config, table)
     if resume:
         model.load_state_dict(load_artefact(artefact))

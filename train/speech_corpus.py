@@ -1,8 +1,8 @@
 """What the speech model is taught: sentences in the reply voices, each after a voice prompt.
 
-A prompt is another clip of the voice with its text, or a clip of an auxiliary voice that the reply voice is nearest
-to. The codes that the model reads back are spoilt at random, never those that it is to predict: it learns to go on
-after its own mistakes, and after a prompt that came through another encoder.
+A prompt is another clip of the voice with its text, or a clip of a stranger whom the reply voice is nearest to. The
+codes that the model reads back are spoilt at random, never those that it is to predict: it learns to go on after its
+own mistakes, and after a prompt that came through another encoder.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Spoiling:
     and 1, so that the model knows its sentences without the frames before, too; `slipping` of them go on from frames a
     little earlier or later than they should. The prompt's rate is between 0 and `most_random_prompt_codes`.
     `cut_prompts` of the prompts lose the finer codebooks from some codebook on, `foreign_texts` have a text that is not
-    theirs, `auxiliary_prompts` come from another voice where there is one, `joined_prompts` are several clips in a row:
+    theirs, `stranger_prompts` are a stranger's where there is one, `joined_prompts` are several clips in a row:
     people enrol with longer recordings than a clip. In `states_with_words` the noise in place of the thinker's states
     is mixed with embeddings of the text.
     """
@@ -61,7 +61,7 @@ class Spoiling:
     most_random_prompt_codes: float = 0.7
     cut_prompts: float = 0.2
     foreign_texts: float = 0.1
-    auxiliary_prompts: float = 0.35
+    stranger_prompts: float = 0.35
     joined_prompts: float = 0.25
     states_with_words: float = 0.4
     most_prompt_frames: int = 190
@@ -70,8 +70,8 @@ class Spoiling:
 class SpeechCorpus:
     """Speeches drawn at random from `replies`, the recordings of each reply voice.
 
-    `auxiliary` are recordings of other voices, by the reply voice that is nearest to them; `text_table` is E. Raises
-    `ValueError` when there is nothing to teach or no other clip to prompt with.
+    `strangers` are recordings of other voices, each voice's together, by the reply voice that is nearest to them;
+    `text_table` is E. Raises `ValueError` when there is nothing to teach or no other clip to prompt with.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SpeechCorpus:
         config: ChromaConfig,
         text_table: torch.Tensor,
         replies: Mapping[str, Sequence[Recording]],
-        auxiliary: Mapping[str, Sequence[Recording]],
+        strangers: Mapping[str, Sequence[Sequence[Recording]]],
         *,
         spoiling: Spoiling,
         seed: int,
@@ -87,7 +87,7 @@ class SpeechCorpus:
         self._config = config
         self._text_table = text_table.double().numpy()
         self._replies = replies
-        self._auxiliary = auxiliary
+        self._strangers = strangers
         self._spoiling = spoiling
         self._dice = np.random.default_rng(seed)
         self._targets = [(voice, i) for voice, clips in replies.items() for i, clip in enumerate(clips) if clip.weight]
@@ -117,11 +117,11 @@ class SpeechCorpus:
         return self._spoil(lay_out(self._config, speech), kept)
 
     def _prompt(self, voice: str, taught: int) -> tuple[list[int], np.ndarray]:
-        """Text and codes of other recordings of the voice than the one that is taught, or of an auxiliary voice."""
+        """Text and codes of other recordings of the voice than the one that is taught, or of one stranger."""
         own = self._replies[voice]
         choices = [*own[:taught], *own[taught + 1 :]]
-        if voice in self._auxiliary and self._happens(self._spoiling.auxiliary_prompts):
-            choices = self._auxiliary[voice]
+        if voice in self._strangers and self._happens(self._spoiling.stranger_prompts):
+            choices = self._strangers[voice][int(self._dice.integers(len(self._strangers[voice])))]
         joined = self._dice.integers(2, MOST_JOINED + 1) if self._happens(self._spoiling.joined_prompts) else 1
         clips = [choices[int(self._dice.integers(len(choices)))] for _ in range(joined)]
         codes = [clip.variants[int(self._dice.integers(len(clip.variants)))] for clip in clips]

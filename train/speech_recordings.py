@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from services.runtime.tokenizer import Tokenizer
 from train.corpus import Clip, read_manifest
 from train.speech_corpus import Recording
-from train.voices import NEAREST
+from train.voices import nearest_reply_voice
 
 PROMPT_WEIGHT = 0.3
 """How often a prompt's sentence is taught, a reply's being 1: no reply needs it, but it shows more of the voice."""
@@ -24,22 +24,20 @@ RESERVED_PROMPTS = 2
 
 @dataclass(frozen=True)
 class SpeechRecordings:
-    """`replies` by reply voice; `auxiliary` by the reply voice that `NEAREST` gives; both are trained on.
-
-    `reserved` are prompts of every reply voice that are not.
+    """`replies` by reply voice; `strangers`, each one's together, by the reply voice that is nearest. Training uses
+    both; `reserved` are prompts of every reply voice that it does not use.
     """
 
     replies: Mapping[str, Sequence[Recording]]
-    auxiliary: Mapping[str, Sequence[Recording]]
+    strangers: Mapping[str, Sequence[Sequence[Recording]]]
     reserved: Mapping[str, Sequence[Recording]]
 
 
 def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
-    """What the stages before have left under `root`. Raises `FileNotFoundError`, naming the stage that is missing,
-    and `KeyError` for an auxiliary voice that `NEAREST` lacks.
+    """What the stages before have left under `root`. Raises `FileNotFoundError`, naming the stage that is missing.
 
     A clip's codes, and those of its variants (`PATH@...`), come from codes.safetensors; clips without codes are left
-    out.
+    out, and those of voices that lie between two reply voices.
     """
     codes_file = root / "codes.safetensors"
     if not codes_file.exists():
@@ -56,15 +54,21 @@ def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
     sentences = list(dict.fromkeys(clip.text for clip in clips if clip.role == "prompt"))
     reserved_texts = set(sentences[-RESERVED_PROMPTS:])
 
-    replies, auxiliary, reserved = (defaultdict[str, list[Recording]](list) for _ in range(3))
+    nearest_of = nearest_reply_voice()
+    replies, reserved = defaultdict[str, list[Recording]](list), defaultdict[str, list[Recording]](list)
+    strangers = defaultdict[str, list[list[Recording]]](list)
     for voice, spoken in by_voice.items():
-        for clip in spoken:
-            weight = 1.0 if clip.role == "reply" else PROMPT_WEIGHT
-            recording = Recording(tuple(tokenizer.encode(clip.text)), tuple(variants[clip.path]), weight)
-            if voice not in replying:
-                auxiliary[NEAREST[voice]].append(recording)
-            elif clip.text in reserved_texts:
-                reserved[voice].append(recording)
-            else:
-                replies[voice].append(recording)
-    return SpeechRecordings(replies, auxiliary, reserved)
+        recordings = [
+            Recording(
+                tuple(tokenizer.encode(clip.text)),
+                tuple(variants[clip.path]),
+                1.0 if clip.role == "reply" else PROMPT_WEIGHT,
+            )
+            for clip in spoken
+        ]
+        if voice in nearest_of:
+            strangers[nearest_of[voice]].append(recordings)
+        elif voice in replying:
+            for clip, recording in zip(spoken, recordings, strict=True):
+                (reserved if clip.text in reserved_texts else replies)[voice].append(recording)
+    return SpeechRecordings(replies, strangers, reserved)

@@ -98,7 +98,7 @@ def main(
     number, count = parse_shard(shard)
     studio = Studio(root)
     if part is Part.REPLIES:
-        lines = plan_replies(load_domain(), studio.reply_voices(), studio.auxiliary_voices())
+        lines = plan_replies(load_domain(), studio.reply_voices(), studio.asking_voices())
     else:
         lines = plan_questions(load_domain(), studio.asking_voices(), seed)
     ours = lines[number::count]

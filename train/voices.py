@@ -1,4 +1,4 @@
-"""Who speaks in the corpus: the four voices that reply, the voices that only enrol, and the many that ask.
+"""Who speaks in the corpus: the four voices that reply, and the many that ask and enrol.
 
 The names are ours. Where a table pairs a name with a style, the style is Kokoro's.
 """
@@ -6,8 +6,11 @@ The names are ours. Where a table pairs a name with a style, the style is Kokoro
 from __future__ import annotations
 
 import random
+import tomllib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, count
 from pathlib import Path
 
@@ -25,55 +28,7 @@ REPLY_VOICES = {
 }
 """Two women and two men, one of each American and one British; pairwise Resemblyzer cosine 0.47 to 0.66."""
 
-AUXILIARY_VOICES = {
-    # name: the reply voice it is nearest to, Kokoro's style
-    "elm": ("amber", "af_kore"),
-    "grove": ("amber", "bf_isabella"),
-    "alder": ("amber", "af_bella"),
-    "aspen": ("amber", "af_jessica"),
-    "bay": ("amber", "af_nova"),
-    "beech": ("amber", "af_nicole"),
-    "birch": ("amber", "bf_alice"),
-    "fern": ("basil", "am_onyx"),
-    "cedar": ("basil", "am_echo"),
-    "cypress": ("basil", "am_fenrir"),
-    "fir": ("basil", "bm_fable"),
-    "hazel": ("coral", "bf_emma+bf_alice"),
-    "holly": ("coral", "bf_emma+bm_fable"),
-    "ivy": ("coral", "af_nicole+bf_emma"),
-    "juniper": ("coral", "am_michael+bf_emma"),
-    "heath": ("dale", "bm_lewis"),
-    "larch": ("dale", "am_liam"),
-    "laurel": ("dale", "am_michael"),
-    "linden": ("dale", "am_liam+bm_george"),
-}
-"""Only their prompts are made: a new voice's prompt shall give the nearest reply voice.
-
-Nearest by Resemblyzer's cosine between means of six clips or more; it is 0.03 to 0.27 above that of the next voice.
-Pitch and mean spectrum alone find another one for some: they tell neither accent nor manner.
-"""
-
-AUXILIARY_FLITE = {
-    # name: the reply voice it is nearest to, flite's speaker, shift
-    "maple": ("amber", "slt", 1.0),
-    "oak": ("basil", "awb", 1.09),
-    "olive": ("basil", "rms", 1.09),
-    "rowan": ("dale", "rms", 0.86),
-    "willow": ("dale", "awb", 0.93),
-}
-AUXILIARY_ESPEAK = {
-    # name: the reply voice it is nearest to, espeak-ng's language and variant, pitch
-    "palm": ("coral", "en-gb-x-rp+linda", 25),
-    "pine": ("coral", "en+f4", 50),
-}
-"""As `AUXILIARY_VOICES`, of the other engines: a stranger sounds less like Kokoro than Kokoro's voices do."""
-
-NEAREST = {
-    name: nearest
-    for some in (AUXILIARY_VOICES, AUXILIARY_FLITE, AUXILIARY_ESPEAK)
-    for name, (nearest, *_) in some.items()
-}
-"""The reply voice that each auxiliary voice is nearest to."""
+NEAREST_FILE = Path(__file__).with_name("nearest.toml")
 
 _KOKORO_ASKS = (
     *("af_heart", "af_bella", "af_alloy", "af_aoede", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river"),
@@ -118,9 +73,21 @@ class Asking:
     """More of Kokoro, for paraphrases: each a mixture of two of its voices."""
 
     @property
+    def trained(self) -> tuple[Voice, ...]:
+        """The voices of every engine that are trained on."""
+        return (*self.kokoro.trained, *self.between, *self.flite.trained, *self.espeak.trained)
+
+    @property
     def held_out(self) -> tuple[Voice, ...]:
         """The voices of every engine that are never trained on."""
         return (*self.kokoro.held_out, *self.flite.held_out, *self.espeak.held_out)
+
+
+@cache
+def nearest_reply_voice() -> Mapping[str, str]:
+    """The reply voice that each trained voice is nearest to, except those that lie between two (train/nearest.py)."""
+    listed: dict[str, list[str]] = tomllib.loads(NEAREST_FILE.read_text(encoding="utf-8"))
+    return {name: reply for reply, names in listed.items() for name in names}
 
 
 class Studio:
@@ -134,15 +101,6 @@ class Studio:
     def reply_voices(self) -> tuple[Voice, ...]:
         """The four voices that the speech model learns."""
         return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
-
-    def auxiliary_voices(self) -> tuple[Voice, ...]:
-        """Voices that are heard as prompts only; without flite and without apt, flite's are missing."""
-        flite = find_flite(self._root / "debian")
-        return (
-            *(self._kokoro.voice(name, style) for name, (_, style) in AUXILIARY_VOICES.items()),
-            *(flite.voice(name, speaker, shift) for name, (_, speaker, shift) in AUXILIARY_FLITE.items() if flite),
-            *(self._espeak.voice(name, variant, pitch) for name, (_, variant, pitch) in AUXILIARY_ESPEAK.items()),
-        )
 
     def asking_voices(self) -> Asking:
         """Every voice that asks. Without flite and without apt, flite's are missing: a warning says so."""

@@ -32,7 +32,7 @@ class Collected:
     in_conversation: list[Answer]
     replies: list[Spoken]
     spoken: list[Spoken]
-    stranger: list[Spoken]
+    strangers: list[Spoken]
     taco: Spoken
 
 
@@ -59,14 +59,14 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
         return await each(items, work, at_once=at_once, done=progress(title, len(items)))
 
     jobs = [(voice, number, text) for voice in plan.voices for number, text in enumerate(plan.sentences)]
-    strange = [(plan.stranger, number, text) for number, text in enumerate(plan.stranger_sentences)]
+    strange = [(voice, number, text) for voice in plan.strangers for number, text in enumerate(plan.stranger_sentences)]
     return Collected(
         taco=await speak(client, plan.taco, plan.voices[0], folder / "taco.wav"),
         answers=await every("asking", range(len(plan.questions)), answered),
         in_conversation=list(chain(*await every("conversing", range(len(plan.conversations)), conversed))),
         replies=await every("speaking", jobs, said),
         spoken=await every("answering by speech", range(len(plan.spoken)), replied),
-        stranger=await every("speaking as a stranger", strange, said),
+        strangers=await every("speaking as strangers", strange, said),
     )
 
 

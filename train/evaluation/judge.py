@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from train.evaluation.listening import Recogniser, Recording, load
 from train.evaluation.results import Judged
-from train.evaluation.voices_alike import Encoder, likeness
+from train.evaluation.voices_alike import Encoder, Voices, likeness
 from train.evaluation.word_errors import word_errors
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Listens to recordings, `at_once` of them at the same time. `prompts` are the voices as vectors."""
+    """Listens to recordings, `at_once` of them at the same time. `prompts` are the voices that it knows."""
 
     recogniser: Recogniser
     encoder: Encoder
-    prompts: Mapping[str, NDArray[np.float32]]
+    prompts: Voices
     at_once: int = 1
 
-    def without(self, voice: str) -> Judge:
-        """The same judge, who does not know a voice."""
-        return replace(self, prompts={name: vector for name, vector in self.prompts.items() if name != voice})
+    def that_knows(self, prompts: Voices) -> Judge:
+        """A judge with the same ears that knows other voices."""
+        return replace(self, prompts=prompts)
 
     def judge(
         self, recordings: Sequence[Recording], ended: Sequence[str | None], done: Callable[[], None]

@@ -35,12 +35,12 @@ class Sizes:
     questions_per_group: int
     conversations: int
     spoken_answers: int
-    stranger_replies: int = 20
+    stranger_replies: int = 4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask. `voices` are the ids of the voices to speak with, `stranger` that of one never trained on."""
+    """What to ask. `voices` are the ids of the voices to speak with, `strangers` those of voices never trained on."""
 
     questions: Sequence[Question]
     conversations: Sequence[tuple[Question, Question, Question]]
@@ -51,7 +51,7 @@ class Plan:
     """To be answered by speech, in the voices by turns."""
     taco: Question
     voices: Sequence[str]
-    stranger: str
+    strangers: Sequence[str]
     stranger_sentences: Sequence[str]
     outside_answer: str
 
@@ -63,7 +63,7 @@ def make_plan(
     taco_recording: Path,
     *,
     voices: Sequence[str],
-    stranger: str,
+    strangers: Sequence[str],
     sizes: Sizes,
     seed: int,
 ) -> Plan:
@@ -79,7 +79,7 @@ def make_plan(
         spoken=spread_over(new, sizes.spoken_answers),
         taco=Question("taco", "recording", _TACO_TEXT, taco.answer, taco_recording),
         voices=voices,
-        stranger=stranger,
+        strangers=strangers,
         stranger_sentences=spread_over(sentences, sizes.stranger_replies),
         outside_answer=domain.outside_answer,
     )

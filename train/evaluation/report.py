@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from train.evaluation.questions import NEW
-from train.evaluation.results import Misheard, Mistake, Results, Share, VoiceFigures
+from train.evaluation.results import Misheard, Mistake, Results, Share, StrangerFigures, VoiceFigures
 
 BEGIN = "<!-- evaluation: written by make eval-nano -->"
 END = "<!-- /evaluation -->"
@@ -22,6 +22,15 @@ _SPEECH = (
 _SPEECH_HEAD = (
     *("voice", "replies (words)", "word errors", "of originals", "likeness to own", "of originals"),
     *("to closest other", "own is nearest", "of originals", "ends by EOS"),
+)
+_STRANGERS_HEAD = (
+    "who enrols",
+    "nearest voice",
+    "replies",
+    "most like it",
+    "most like others",
+    "likeness to own prompt",
+    "word errors",
 )
 
 _LEAST_ACCURACY = 0.90
@@ -54,7 +63,8 @@ def report(results: Results, picture: str = "") -> str:
         _SPEECH,
         _table(_SPEECH_HEAD, _voice_rows(results)),
         f"![Spectrograms of one sentence: original beside reply, in every voice]({picture})" if picture else "",
-        _stranger(results),
+        _strangers(results),
+        _table(_STRANGERS_HEAD, map(_stranger_row, results.strangers)),
         f"**The taco question**, with the seed's own recording, answered in the voice {results.taco.voice}:"
         f" “{results.taco.reply}” The recogniser heard: “{results.taco.heard}”",
         *_examples(results.mistakes, results.misheard),
@@ -122,13 +132,29 @@ def _voice_row(row: VoiceFigures, original: VoiceFigures | None) -> Sequence[str
     )
 
 
-def _stranger(results: Results) -> str:
-    stranger = results.stranger
-    nearest = ", ".join(f"{voice} {count}" for voice, count in stranger.nearest.items())
+def _strangers(results: Results) -> str:
+    strangers = results.strangers
+    replies = sum(one.replies for one in strangers)
+    if not replies:
+        return ""
+    right = sum(one.like.get(one.nearest, 0) for one in strangers)
     return (
-        f"**A voice that it does not know** (a LibriVox reader's prompt, {stranger.replies} replies): word errors"
-        f" {_percent(stranger.word_error_rate)}, likeness to that prompt {stranger.own:.2f}; the replies are most like"
-        f" {nearest}."
+        f"**Voices that it does not know** enrol, two prompts of each of {len(strangers)} speakers that nothing was"
+        f" trained on: {_percent(right / replies)} of {replies} replies are most like the reply voice that the speaker"
+        " is nearest to."
+    )
+
+
+def _stranger_row(row: StrangerFigures) -> Sequence[str]:
+    others = ", ".join(f"{voice} {count}" for voice, count in row.like.items() if voice != row.nearest)
+    return (
+        row.speaker,
+        row.nearest,
+        str(row.replies),
+        str(row.like.get(row.nearest, 0)),
+        others,
+        f"{row.own:.2f}",
+        _percent(row.word_error_rate),
     )
 
 

@@ -58,13 +58,17 @@ class VoiceFigures:
 
 
 @dataclass(frozen=True)
-class Stranger:
-    """Replies with the prompt of a voice that was never trained on: likeness to it, and to which voices how often."""
+class StrangerFigures:
+    """Replies with the prompts of a speaker who was never trained on: how many are most like which reply voice, and
+    likeness to the prompt. `nearest` is the reply voice that the speaker is nearest to.
+    """
 
+    speaker: str
+    nearest: str
     replies: int
-    word_error_rate: float
+    like: dict[str, int]
     own: float
-    nearest: dict[str, int]
+    word_error_rate: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Results:
     originals: list[VoiceFigures]
     replies: list[VoiceFigures]
     answers: VoiceFigures | None
-    stranger: Stranger
+    strangers: list[StrangerFigures]
     taco: Taco
     mistakes: list[Mistake]
     misheard: list[Misheard]
@@ -130,8 +134,9 @@ class Results:
             "replies": VoiceFigures,
             "mistakes": Mistake,
             "misheard": Misheard,
+            "strangers": StrangerFigures,
         }
-        single: dict[str, type] = {"answers": VoiceFigures, "stranger": Stranger, "taco": Taco}
+        single: dict[str, type] = {"answers": VoiceFigures, "taco": Taco}
         read: dict[str, Any] = {name: [kind(**line) for line in content[name]] for name, kind in lists.items()}
         read |= {name: content[name] and kind(**content[name]) for name, kind in single.items()}
         return cls(checkpoint_bytes=content["checkpoint_bytes"], **read)

@@ -1,18 +1,69 @@
-"""A voice that no model here was trained on: the LibriVox reader of the samples."""
+"""Voices that no model here was trained on: those held out of the corpus, and the LibriVox reader of the samples."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from chroma_voice.local.repository import SampleVoice
+from train.corpus import Clip
+from train.evaluation.listening import load
+from train.evaluation.voices_alike import Encoder, Voices, direction
 
-_RECORDING = "voice_librivox_7s.wav"
-_VOICE_ID = "stranger"
+_READER = "librivox"
+_READINGS = ("voice_librivox_7s.wav", "voice_librivox_5s.wav")
 
 
-def stranger_of(checkout: Path) -> SampleVoice:
-    """The stranger's prompt in a checkout's samples, as `samples/audio.json` describes it."""
-    samples = checkout / "samples"
-    described = json.loads((samples / "audio.json").read_text(encoding="utf-8"))[_RECORDING]
-    return SampleVoice(_VOICE_ID, samples / _RECORDING, described["transcript"], described["source"])
+@dataclass(frozen=True)
+class Stranger:
+    """A speaker who enrols with one `prompt`, and the `nearest` reply voice to that speaker."""
+
+    speaker: str
+    prompt: SampleVoice
+    nearest: str
+
+
+def strangers_of(
+    checkout: Path,
+    clips: Sequence[Clip],
+    audio: Path,
+    replying: Voices,
+    encoder: Encoder,
+) -> list[Stranger]:
+    """Everybody who may enrol: held-out prompts among `clips`, whose paths are relative to `audio`, and the samples
+    of a checkout. `replying` are the reply voices.
+    """
+    prompts: defaultdict[str, list[SampleVoice]] = defaultdict(list)
+
+    def enrol(speaker: str, recording: Path, text: str, source: str) -> None:
+        voice_id = f"{speaker}-{len(prompts[speaker]) + 1}"
+        prompts[speaker].append(SampleVoice(voice_id, recording, text, source))
+
+    for clip in clips:
+        if clip.held_out and clip.role == "prompt":
+            enrol(clip.voice, audio / clip.path, clip.text, "synthetic: see train/SOURCES.md")
+    described = json.loads((checkout / "samples" / "audio.json").read_text(encoding="utf-8"))
+    for name in _READINGS:
+        enrol(_READER, checkout / "samples" / name, described[name]["transcript"], described[name]["source"])
+
+    found = []
+    for speaker, some in prompts.items():
+        vector = direction(encoder(load(prompt.recording)) for prompt in some)
+        nearest = max(replying, key=lambda name: float(vector @ replying[name]))
+        found += (Stranger(speaker, prompt, nearest) for prompt in some)
+    return found
+
+
+def reply_voices(clips: Iterable[Clip], audio: Path, encoder: Encoder) -> Voices:
+    """The voices that say replies among `clips`, each the mean of its prompts."""
+    listed = list(clips)
+    replying = dict.fromkeys(clip.voice for clip in listed if clip.role == "reply")
+    return {
+        voice: direction(
+            encoder(load(audio / clip.path)) for clip in listed if (clip.voice, clip.role) == (voice, "prompt")
+        )
+        for voice in replying
+    }

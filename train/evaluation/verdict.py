@@ -9,11 +9,11 @@ from pathlib import Path
 from train.evaluation.ask import Spoken
 from train.evaluation.collect import Collected, Progress
 from train.evaluation.judge import Judge
-from train.evaluation.listening import Recording
+from train.evaluation.listening import Recording, load
 from train.evaluation.results import (
     Judged,
     Results,
-    Stranger,
+    StrangerFigures,
     Taco,
     figures,
     figures_by_voice,
@@ -21,6 +21,8 @@ from train.evaluation.results import (
     mistakes,
     shares,
 )
+from train.evaluation.stranger import Stranger
+from train.evaluation.voices_alike import Voices
 from train.evaluation.words import normalise
 
 Originals = Mapping[tuple[str, str], Path]
@@ -34,18 +36,19 @@ def verdict(
     judge: Judge,
     originals: Originals,
     *,
-    stranger: str,
+    strangers: Sequence[Stranger],
+    replying: Voices,
     checkpoint_bytes: int,
     progress: Progress,
 ) -> Results:
-    """All figures. The judge's prompts are those of the reply voices and of the `stranger`."""
-    ours = judge.without(stranger)
+    """All figures. The judge knows the prompts of the reply voices; `replying` are those voices themselves, with which
+    a stranger's reply is compared.
+    """
     same = [one for one in collected.replies if (one.voice, one.text) in originals]
     recordings = [Recording(originals[one.voice, one.text], one.voice, one.text) for one in same]
-    of_originals = ours.judge(recordings, [None] * len(same), progress("hearing originals", len(same)))
-    replies = _judged(ours, collected.replies, "hearing replies", progress)
-    answers = _judged(ours, collected.spoken, "hearing answers", progress)
-    strange = _judged(judge, collected.stranger, "hearing the stranger", progress)
+    of_originals = judge.judge(recordings, [None] * len(same), progress("hearing originals", len(same)))
+    replies = _judged(judge, collected.replies, "hearing replies", progress)
+    answers = _judged(judge, collected.spoken, "hearing answers", progress)
     spoken_questions = [answer for answer in collected.answers if answer.question.recording is not None]
     return Results(
         checkpoint_bytes=checkpoint_bytes,
@@ -55,11 +58,11 @@ def verdict(
         originals=figures_by_voice(of_originals),
         replies=figures_by_voice(replies),
         answers=figures("spoken answers to spoken questions", answers) if answers else None,
-        stranger=_stranger(stranger, strange),
+        strangers=_strangers(collected.strangers, strangers, replying, judge, progress),
         taco=Taco(
             collected.taco.voice,
             collected.taco.text,
-            *(one.heard for one in _judged(ours, [collected.taco], "hearing about tacos", progress)),
+            *(one.heard for one in _judged(judge, [collected.taco], "hearing about tacos", progress)),
         ),
         mistakes=mistakes([*collected.answers, *collected.in_conversation]),
         misheard=misheard(replies),
@@ -73,7 +76,25 @@ def _judged(judge: Judge, spoken: Sequence[Spoken], title: str, progress: Progre
     return judge.judge(recordings, [one.ended for one in told], progress(title, len(told)))
 
 
-def _stranger(voice: str, judged: Sequence[Judged]) -> Stranger:
-    means = figures(voice, judged)
-    nearest = Counter(one.likeness.nearest_other or _NOBODY for one in judged)
-    return Stranger(len(judged), means.word_error_rate, means.own, dict(nearest.most_common()))
+def _strangers(
+    spoken: Sequence[Spoken],
+    strangers: Sequence[Stranger],
+    replying: Voices,
+    judge: Judge,
+    progress: Progress,
+) -> list[StrangerFigures]:
+    """Figures for each speaker who replied, over all prompts of that speaker."""
+    prompts = {one.prompt.voice_id: judge.encoder(load(one.prompt.recording)) for one in strangers}
+    judged = _judged(judge.that_knows({**replying, **prompts}), spoken, "hearing strangers", progress)
+    found = []
+    for speaker, nearest in dict.fromkeys((one.speaker, one.nearest) for one in strangers):
+        own = {one.prompt.voice_id for one in strangers if one.speaker == speaker}
+        if replies := [one for one in judged if one.voice in own]:
+            means = figures(speaker, replies)
+            like = Counter(one.likeness.nearest_of(replying) or _NOBODY for one in replies)
+            found.append(
+                StrangerFigures(
+                    speaker, nearest, len(replies), dict(like.most_common()), means.own, means.word_error_rate
+                )
+            )
+    return found

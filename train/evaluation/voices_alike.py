@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Encoder = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From samples [S] at 16 kHz to a vector of length 1; raises `ValueError` where nobody speaks."""
 
+Voices = Mapping[str, NDArray[np.float32]]
+"""Voices by name, as vectors [D] of length 1."""
+
 
 @dataclass(frozen=True)
 class Likeness:
@@ -24,11 +27,9 @@ class Likeness:
         """The voice whose prompt it is most like."""
         return max(self.cosines, key=self.cosines.__getitem__) if self.cosines else None
 
-    @property
-    def nearest_other(self) -> str | None:
-        """The other voice whose prompt it is most like."""
-        others = {voice: cosine for voice, cosine in self.cosines.items() if voice != self.voice}
-        return max(others, key=others.__getitem__) if others else None
+    def nearest_of(self, voices: Iterable[str]) -> str | None:
+        """Which of these voices, all compared with it, it is most like; None where nobody was heard to speak."""
+        return max(voices, key=self.cosines.__getitem__) if self.cosines else None
 
     @property
     def own(self) -> float:
@@ -41,6 +42,12 @@ class Likeness:
         return max((cosine for voice, cosine in self.cosines.items() if voice != self.voice), default=0.0)
 
 
+def direction(vectors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The mean of vectors [D], at least one, made length 1."""
+    mean = np.mean(list(vectors), axis=0)
+    return mean / np.linalg.norm(mean)
+
+
 @dataclass(frozen=True)
 class Alike:
     """Means over recordings: likeness to the own prompt and to the closest other; how often the own is the nearest."""
@@ -50,10 +57,8 @@ class Alike:
     own_is_nearest: float
 
 
-def likeness(
-    voice: str, samples: NDArray[np.float32], encoder: Encoder, prompts: Mapping[str, NDArray[np.float32]]
-) -> Likeness:
-    """Likeness of samples [S] at 16 kHz to the voices of `prompts`, given as their vectors."""
+def likeness(voice: str, samples: NDArray[np.float32], encoder: Encoder, prompts: Voices) -> Likeness:
+    """Likeness of samples [S] at 16 kHz to the voices of `prompts`."""
     try:
         vector = encoder(samples)
     except ValueError:

@@ -15,8 +15,8 @@ ASKING = asking_voices()
 HELD_OUT_PHRASINGS = {"tacos, how", "what is it that barks.", "is it going to rain", "once more"}
 
 
-def test_replies_go_sentence_by_sentence_through_the_voices_and_auxiliary_voices_come_last() -> None:
-    lines = plan_replies(DOMAIN, voices("reply", 2), voices("auxiliary", 1))
+def test_replies_go_sentence_by_sentence_through_the_voices() -> None:
+    lines = plan_replies(DOMAIN, voices("reply", 2))
     said = [(line.voice.name, line.role, line.intent) for line in lines]
     assert said == [
         ("reply_0", "reply", "taco"),
@@ -25,8 +25,22 @@ def test_replies_go_sentence_by_sentence_through_the_voices_and_auxiliary_voices
         ("reply_1", "reply", "bark"),
         *[("reply_0", "reply", None), ("reply_1", "reply", None)] * 2,
         *[("reply_0", "prompt", None), ("reply_1", "prompt", None)] * 2,
-        ("auxiliary_0", "prompt", None),
     ]
+
+
+def test_who_asks_says_some_prompts_too_and_held_out_voices_the_last_ones() -> None:
+    prompts = tuple(f"Over {letter} and under." for letter in "abcdefghijklmnopqrstuvwxyz")
+    domain = replace(DOMAIN, prompts=prompts)
+    lines = plan_replies(domain, (), ASKING)
+    trained = [line for line in lines if not line.held_out]
+    assert {line.voice for line in trained} == set(ASKING.trained)
+    for voice in ASKING.trained:
+        texts = [line.text for line in trained if line.voice == voice]
+        assert len(set(texts)) == len(texts) == 10
+        assert not set(prompts[-2:]) & set(texts)
+    assert len({line.text for line in trained}) == 24
+    held_out = [(line.text, line.voice) for line in lines if line.held_out]
+    assert held_out == [(text, voice) for text in prompts[-2:] for voice in ASKING.held_out]
 
 
 def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None:

@@ -26,7 +26,7 @@ CLEAN = Spoiling(
     most_random_prompt_codes=0.0,
     cut_prompts=0.0,
     foreign_texts=0.0,
-    auxiliary_prompts=0.0,
+    stranger_prompts=0.0,
     joined_prompts=0.0,
     states_with_words=0.0,
 )
@@ -47,9 +47,9 @@ def table() -> torch.Tensor:
 
 
 def corpus_of(
-    replies: dict[str, list[Recording]], auxiliary: dict[str, list[Recording]], *, spoiling: Spoiling
+    replies: dict[str, list[Recording]], strangers: dict[str, list[list[Recording]]], *, spoiling: Spoiling
 ) -> SpeechCorpus:
-    return SpeechCorpus(tiny(), table(), replies, auxiliary, spoiling=spoiling, seed=0)
+    return SpeechCorpus(tiny(), table(), replies, strangers, spoiling=spoiling, seed=0)
 
 
 def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> Recording:
@@ -141,14 +141,30 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     assert counts == set(range(2, 7))
 
 
-def test_auxiliary_voices_come_in_as_prompts_only() -> None:
+def test_strangers_come_in_as_prompts_only() -> None:
     foreign = recording(9, frames=30)
-    spoiling = replace(CLEAN, auxiliary_prompts=1.0)
-    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [foreign]}, spoiling=spoiling)
+    spoiling = replace(CLEAN, stranger_prompts=1.0)
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [[foreign]]}, spoiling=spoiling)
     for _ in range(20):
         rows = corpus.draw()
         assert len(rows.targets) == 9
         assert tuple(rows.text_ids[1:4]) == foreign.token_ids
+
+
+def test_a_joined_prompt_is_of_one_stranger() -> None:
+    strangers = [[recording(10 * voice + number) for number in range(3)] for voice in range(1, 4)]
+    spoiling = replace(CLEAN, stranger_prompts=1.0, joined_prompts=1.0)
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": strangers}, spoiling=spoiling)
+    speakers = {clip.token_ids: number for number, clips in enumerate(strangers) for clip in clips}
+    heard = set()
+    for _ in range(50):
+        rows = corpus.draw()
+        text_end = int(np.flatnonzero(rows.text_ids == tiny().tokens.text_end)[0])
+        told = rows.text_ids[1:text_end].tolist()
+        of_one = {speakers[tuple(told[i : i + 3])] for i in range(0, len(told), 3)}
+        assert len(of_one) == 1
+        heard |= of_one
+    assert heard == {0, 1, 2}
 
 
 def test_a_voice_with_one_recording_is_refused() -> None:
@@ -170,9 +186,9 @@ def test_thinker_states_have_the_size_of_normed_ones(with_words: float) -> None:
 def test_recordings_are_sorted_by_what_they_are_for(tmp_path: Path) -> None:
     codes = {}
     texts = [("reply", "The museum opens at nine."), *(("prompt", f"This is prompt number {i}.") for i in range(4))]
-    for name in ("amber", "dale", "elm"):
+    for name in ("amber", "dale", "kokoro_af_kore", "between"):
         for index, (role, text) in enumerate(texts):
-            if name == "elm" and role == "reply":
+            if name not in {"amber", "dale"} and role == "reply":
                 continue
             path = f"replies/{name}/{index}.wav"
             clip = Clip(path, name, text, "reply" if role == "reply" else "prompt", None, 1.0, held_out=False)
@@ -183,7 +199,7 @@ def test_recordings_are_sorted_by_what_they_are_for(tmp_path: Path) -> None:
     found = load_recordings(tmp_path, nano_tokenizer())
     assert {voice: len(clips) for voice, clips in found.replies.items()} == {"amber": 3, "dale": 3}
     assert {voice: len(clips) for voice, clips in found.reserved.items()} == {"amber": 2, "dale": 2}
-    assert {voice: len(clips) for voice, clips in found.auxiliary.items()} == {"amber": 4}
+    assert {voice: [len(clips) for clips in others] for voice, others in found.strangers.items()} == {"amber": [4]}
     first = found.replies["dale"][0]
     assert [int(codes[0, 0]) for codes in first.variants] == [0, 100]
     assert nano_tokenizer().decode(list(first.token_ids)) == "The museum opens at nine."

@@ -23,7 +23,7 @@ def make(lines: list[Line], part: Part, audio: Path, shard: tuple[int, int] = (0
 
 
 def test_clips_are_equally_loud_int16_files_at_the_rate_of_their_part(tmp_path: Path) -> None:
-    replies = make(plan_replies(DOMAIN, voices("reply", 1), ()), Part.REPLIES, tmp_path)
+    replies = make(plan_replies(DOMAIN, voices("reply", 1)), Part.REPLIES, tmp_path)
     questions = make(plan_questions(DOMAIN, asking_voices(), seed=0), Part.QUESTIONS, tmp_path)
     for clip, sample_rate_hz in (*((clip, 24_000) for clip in replies), *((clip, 16_000) for clip in questions)):
         found = sf.info(tmp_path / clip.path)
@@ -36,15 +36,15 @@ def test_clips_are_equally_loud_int16_files_at_the_rate_of_their_part(tmp_path: 
 
 def test_a_second_run_says_nothing_again(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
-    first = make(plan_replies(DOMAIN, (voice,), ()), Part.REPLIES, tmp_path)
+    first = make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path)
     count = len(voice.said)
-    assert make(plan_replies(DOMAIN, (voice,), ()), Part.REPLIES, tmp_path) == first
+    assert make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path) == first
     assert len(voice.said) == count == 6
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
-    lines = plan_replies(DOMAIN, (voice,), ())
+    lines = plan_replies(DOMAIN, (voice,))
     spoken = 0
 
     def stop_after_two() -> None:
@@ -61,9 +61,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_a_clip_of_a_sentence_that_is_no_longer_said_leaves_the_manifest(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
-    make(plan_replies(DOMAIN, (voice,), ()), Part.REPLIES, tmp_path)
+    make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path)
     changed = Domain(**{**vars(DOMAIN), "greeting": "Good day."})
-    texts = [clip.text for clip in make(plan_replies(changed, (voice,), ()), Part.REPLIES, tmp_path)]
+    texts = [clip.text for clip in make(plan_replies(changed, (voice,)), Part.REPLIES, tmp_path)]
     assert "Good day." in texts
     assert "Hello." not in texts
     assert len(texts) == 6

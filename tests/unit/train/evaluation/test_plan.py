@@ -64,7 +64,7 @@ def test_a_plan_asks_recordings_and_typed_phrasings_and_speaks_every_reply() -> 
         Path("audio"),
         Path("taco.wav"),
         voices=["ann", "ben"],
-        stranger="stranger",
+        strangers=["stranger-1", "stranger-2"],
         sizes=Sizes(replies_per_voice=0, questions_per_group=1, conversations=3, spoken_answers=1),
         seed=0,
     )
@@ -75,6 +75,7 @@ def test_a_plan_asks_recordings_and_typed_phrasings_and_speaks_every_reply() -> 
     assert plan.taco.expected == "Warm a tortilla."
     assert len(plan.conversations) == 3
     assert len(plan.spoken) == 1
+    assert len(plan.stranger_sentences) == 4
 
 
 def test_a_conversation_is_of_one_voice_where_it_can_be_and_asks_two_things() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from train.evaluation.questions import NEW
 from train.evaluation.report import BEGIN, END, report, write_between_markers
-from train.evaluation.results import Misheard, Mistake, Results, Share, Stranger, Taco, VoiceFigures
+from train.evaluation.results import Misheard, Mistake, Results, Share, StrangerFigures, Taco, VoiceFigures
 
 
 def figures(voice: str, word_error_rate: float, ended_by_eos: float | None) -> VoiceFigures:
@@ -22,7 +22,10 @@ RESULTS = Results(
     originals=[figures("ann", 0.01, None), figures("ben", 0.02, None), figures("all", 0.015, None)],
     replies=[figures("ann", 0.05, 1.0), figures("ben", 0.2, 0.98), figures("all", 0.125, 0.985)],
     answers=None,
-    stranger=Stranger(5, 0.4, 0.6, {"ben": 4, "ann": 1}),
+    strangers=[
+        StrangerFigures("cat", "ben", 8, {"ben": 5, "ann": 3}, 0.6, 0.4),
+        StrangerFigures("dan", "ann", 2, {"ben": 2}, 0.5, 0.0),
+    ],
     taco=Taco("ann", "Warm a tortilla.", "Warm a tortilla"),
     mistakes=[Mistake(NEW, "zoe", "either|or", "Yes.", "")],
     misheard=[Misheard("ben", "It is Paris.", "It is pears.", 1 / 3)],
@@ -62,6 +65,16 @@ def test_what_was_not_asked_has_no_table() -> None:
 
 def test_a_bar_in_a_question_does_not_break_its_table() -> None:
     assert "either\\|or" in report(RESULTS)
+
+
+def test_strangers_are_counted_together_and_shown_apart() -> None:
+    text = report(RESULTS)
+
+    assert "2 speakers" in text
+    assert "50.0% of 10 replies" in text
+    assert rows(text, "cat") == [["| cat", "ben", "8", "5", "ann 3", "0.60", "40.0% |"]]
+    assert rows(text, "dan")[0][3:5] == ["0", "ben 2"]
+    assert "who enrols" not in report(replace(RESULTS, strangers=[]))
 
 
 def test_the_picture_is_shown_if_there_is_one() -> None:

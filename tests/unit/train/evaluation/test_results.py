@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import soundfile
 
+from chroma_voice.local.repository import SampleVoice
 from train.evaluation.ask import Answer, Spoken
 from train.evaluation.collect import REPEAT, SECOND, Collected
 from train.evaluation.judge import Judge
 from train.evaluation.questions import NEW, Question
 from train.evaluation.results import Results, Share
+from train.evaluation.stranger import Stranger
 from train.evaluation.verdict import verdict
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
 """The voice is what the fake encoder hears in a level, and the text what the fake recogniser hears in it."""
 LEVELS = {"ann": 0.25, "ben": 0.5, "stranger": 0.75}
+VECTORS = dict(zip(LEVELS, np.eye(3, dtype=np.float32), strict=True))
 
 
 def voice_at(samples: np.ndarray) -> str:
@@ -28,7 +31,7 @@ def recognise(samples: np.ndarray) -> str:
 
 
 def encode(samples: np.ndarray) -> np.ndarray:
-    return np.array([voice_at(samples) == voice for voice in LEVELS], np.float32)
+    return VECTORS[voice_at(samples)]
 
 
 def no_progress(title: str, steps: int) -> Callable[[], None]:
@@ -57,16 +60,19 @@ def results(tmp_path: Path) -> Results:
         ],
         replies=[spoken("a", "ann", "ann"), spoken("b", "ben", "ben"), spoken("c", "ben", "ann", ended="limit")],
         spoken=[],
-        stranger=[spoken("s", "stranger", "ben")],
+        strangers=[spoken("s", "stranger-1", "ben"), spoken("t", "stranger-2", "ann")],
         taco=spoken("t", "ann", "ann"),
     )
-    prompts = {voice: encode(np.full(1600, level)) for voice, level in LEVELS.items()}
     originals = {("ann", SAID["ann"]): sound("oa", "ann"), ("ben", SAID["ben"]): sound("ob", "ben")}
     return verdict(
         collected,
-        Judge(recognise, encode, prompts, at_once=2),
+        Judge(recognise, encode, {voice: VECTORS[voice] for voice in SAID}, at_once=2),
         originals,
-        stranger="stranger",
+        strangers=[
+            Stranger("stranger", SampleVoice(f"stranger-{number}", sound(f"p{number}", "stranger"), "", ""), "ben")
+            for number in (1, 2)
+        ],
+        replying={voice: VECTORS[voice] for voice in SAID},
         checkpoint_bytes=1000,
         progress=no_progress,
     )
@@ -100,8 +106,10 @@ def test_replies_have_figures_for_each_voice_and_for_all(results: Results) -> No
 
 
 def test_a_stranger_is_heard_as_the_voice_that_it_is_most_like(results: Results) -> None:
-    assert results.stranger.nearest == {"ben": 1}
-    assert results.stranger.own == 0.0
+    [stranger] = results.strangers
+    assert (stranger.speaker, stranger.nearest, stranger.replies) == ("stranger", "ben", 2)
+    assert stranger.like == {"ben": 1, "ann": 1}
+    assert stranger.own == 0.0
 
 
 def test_the_taco_reply_is_heard(results: Results) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train.evaluation.voices_alike import Likeness, likeness, summary
+from train.evaluation.voices_alike import Likeness, direction, likeness, summary
 
 PROMPTS = {
     "ann": np.array([1, 0, 0], np.float32),
@@ -26,20 +26,21 @@ def test_a_recording_is_compared_with_every_prompt() -> None:
     assert measured.own == pytest.approx(0.8)
     assert measured.closest_other == pytest.approx(0.96)
     assert measured.nearest == "cat"
-    assert measured.nearest_other == "cat"
+    assert measured.nearest_of(["ann", "ben"]) == "ann"
 
 
 def test_the_own_voice_is_no_other() -> None:
     measured = likeness("cat", np.array([0.8, 0.6, 0], np.float32), as_it_is, PROMPTS)
 
     assert measured.nearest == "cat"
-    assert measured.nearest_other == "ann"
+    assert measured.closest_other == pytest.approx(0.8)
 
 
 def test_silence_is_like_nobody() -> None:
     measured = likeness("ann", np.zeros(3, np.float32), as_it_is, PROMPTS)
 
     assert (measured.own, measured.closest_other, measured.nearest) == (0.0, 0.0, None)
+    assert measured.nearest_of(PROMPTS) is None
 
 
 def test_summary_is_of_means_and_of_shares() -> None:
@@ -55,3 +56,7 @@ def test_summary_is_of_means_and_of_shares() -> None:
     assert alike.own == pytest.approx(0.6)
     assert alike.closest_other == pytest.approx(0.375)
     assert alike.own_is_nearest == 0.5
+
+
+def test_a_direction_is_a_mean_of_length_1() -> None:
+    assert direction([PROMPTS["ann"], PROMPTS["ben"]]) == pytest.approx([0.5**0.5, 0.5**0.5, 0])

@@ -20,12 +20,12 @@ from train.noises import Samples, babble, coloured_noise, decibels, fast_length,
 class Journey:
     """How far a clip may be changed. Pairs are bounds."""
 
-    pause_s: tuple[float, float] = (0.0, 0.8)
-    """Silence before and after."""
+    pause_s: tuple[float, float] = (0.0, 2.5)
+    """Silence before and after: a button is pressed early and let go late."""
     pace: tuple[float, float] = (0.85, 1.2)
     """Faster is higher, too."""
-    level_db: tuple[float, float] = (-40.0, -12.0)
-    """RMS of the speech, full scale 0."""
+    level_db: tuple[float, float] = (-40.0, -6.0)
+    """RMS of the speech, full scale 0; what is loudest is cut off, as too near a microphone."""
     noise_db: tuple[float, float] = (5.0, 40.0)
     """Speech above noise."""
     reverberation_s: tuple[float, float] = (0.1, 0.6)
@@ -52,19 +52,35 @@ NEAR = Journey(
 )
 """A short way. Learning begins with it: letters are found sooner in what differs less."""
 
+ENROLLING = Journey(
+    pause_s=(0.0, 0.5),
+    level_db=(-30.0, -12.0),
+    noise_db=(15.0, 45.0),
+    pace_share=0.0,
+    room_share=0.3,
+    telephone_share=0.0,
+)
+"""How a recording to enrol with comes: with some care, and at the speaker's own pace and pitch."""
+
 
 class Augmenter:
     """Random journeys. `chatter` gives a clip of someone else, for babble."""
 
     def __init__(
-        self, dice: np.random.Generator, chatter: Callable[[], Samples], journey: Journey | None = None
+        self,
+        dice: np.random.Generator,
+        chatter: Callable[[], Samples],
+        journey: Journey | None = None,
+        *,
+        sample_rate_hz: int = HEARING_RATE_HZ,
     ) -> None:
         self._dice = dice
         self._chatter = chatter
         self._journey = journey or Journey()
+        self._rate_hz = sample_rate_hz
 
     def __call__(self, clip: Samples) -> Samples:
-        """The clip as it might arrive: float32 [S'] at 16 kHz, never beyond full scale."""
+        """The clip as it might arrive: float32 [S'], never beyond full scale."""
         dice, journey = self._dice, self._journey
         sound = unit_rms(self._filter(clip)) * decibels(dice.uniform(*journey.level_db))
         before, after = (self._pause() for _ in range(2))
@@ -77,7 +93,7 @@ class Augmenter:
     def _pause(self) -> int:
         """Samples of silence; short ones are more frequent, and cost less."""
         shortest, longest = self._journey.pause_s
-        return int((shortest + (longest - shortest) * self._dice.random() ** 2) * HEARING_RATE_HZ)
+        return int((shortest + (longest - shortest) * self._dice.random() ** 2) * self._rate_hz)
 
     def _happens(self, share: float) -> bool:
         return bool(self._dice.random() < share)
@@ -94,17 +110,17 @@ class Augmenter:
             spectrum *= np.fft.rfft(echo, size)
         bins = min(size, new_size) // 2 + 1
         changed = np.zeros(new_size // 2 + 1, np.complex64)
-        changed[:bins] = spectrum[:bins] * self._microphone(np.arange(bins) * (HEARING_RATE_HZ / new_size))
-        length = round(len(clip) * new_size / size) + (0 if echo is None else HEARING_RATE_HZ // 10)
+        changed[:bins] = spectrum[:bins] * self._microphone(np.arange(bins) * (self._rate_hz / new_size))
+        length = round(len(clip) * new_size / size) + (0 if echo is None else self._rate_hz // 10)
         return np.fft.irfft(changed, new_size)[:length].astype(np.float32)
 
     def _echo(self) -> Samples:
         """A room's answer to a click: the click, then noise that dies away."""
         dice, journey = self._dice, self._journey
         seconds = dice.uniform(*journey.reverberation_s)
-        answer = dice.standard_normal(int(seconds * HEARING_RATE_HZ), dtype=np.float32)
+        answer = dice.standard_normal(int(seconds * self._rate_hz), dtype=np.float32)
         answer *= np.exp(-6.9 * np.arange(len(answer), dtype=np.float32) / len(answer))
-        answer[: int(dice.uniform(0.001, 0.02) * HEARING_RATE_HZ)] = 0.0
+        answer[: int(dice.uniform(0.001, 0.02) * self._rate_hz)] = 0.0
         answer *= decibels(-dice.uniform(*journey.direct_db)) / np.sqrt(np.sum(answer * answer))
         answer[0] = 1.0
         return answer
@@ -129,7 +145,7 @@ class Augmenter:
         if kind < 0.25:
             return babble(self._dice, count, [self._chatter() for _ in range(int(self._dice.integers(1, 5)))])
         if kind < 0.3:
-            return hum(self._dice, count)
+            return hum(self._dice, count, self._rate_hz)
         return coloured_noise(self._dice, count, self._dice.uniform(0.0, 2.0))
 
 

@@ -23,7 +23,9 @@ _LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it behind a le
 _PARAPHRASES = {"question": 60, "outside": 2_000, "repeat": 200}  # of each intent, of all outside, of repetitions
 _PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = 1, 1  # voices that say one; the quick engines are flite and espeak-ng
 _ASKING_PROMPTS = 10  # prompts that a trained asking voice says, other ones each
-_STRANGE_PROMPTS = 2  # the last of the prompts, which only reply voices and held-out voices say
+_ENROLLING_PROMPTS = 5  # prompts that a voice says which only enrols
+_HELD_OUT_PROMPTS = 6  # the last of the prompts, which every held-out voice says
+_STRANGE_PROMPTS = 2  # the very last, which no trained voice says but those that reply
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
 _SEEN_SHARE = 0.2  # of the training phrasings, said by one held-out voice
 _SLOWEST, _FASTEST = 0.85, 1.2
@@ -59,8 +61,8 @@ class Phrasing:
 
 
 def plan_replies(domain: Domain, voices: Sequence[Voice], asking: Asking | None = None) -> list[Line]:
-    """Every reply and prompt in every reply voice, sentence by sentence; then some prompts in the voices that ask, as
-    whoever enrols may sound like anybody; those of voices that are never trained on come last.
+    """Every reply and prompt in every reply voice, sentence by sentence; then some prompts in the voices that ask or
+    enrol, as whoever enrols may sound like anybody; those of voices that are never trained on come last.
     """
     answers = {intent.answer: intent.name for intent in domain.intents}
     lines = [
@@ -70,12 +72,13 @@ def plan_replies(domain: Domain, voices: Sequence[Voice], asking: Asking | None 
     ]
     lines += (_prompt(text, voice) for text in domain.prompts for voice in voices)
     if asking is not None:
-        reserved = domain.prompts[-_STRANGE_PROMPTS:]
-        others = [text for text in domain.prompts if text not in reserved]
-        for voice in asking.trained:
-            draw = random.Random(f"prompts/{voice.name}")
-            lines += (_prompt(text, voice) for text in draw.sample(others, min(_ASKING_PROMPTS, len(others))))
-        lines += (_prompt(text, voice, held_out=True) for text in reserved for voice in asking.held_out)
+        others = domain.prompts[:-_STRANGE_PROMPTS]
+        for speakers, count in ((asking.trained, _ASKING_PROMPTS), (asking.enrolling, _ENROLLING_PROMPTS)):
+            for voice in speakers:
+                draw = random.Random(f"prompts/{voice.name}")
+                lines += (_prompt(text, voice) for text in draw.sample(others, min(count, len(others))))
+        strange = domain.prompts[-_HELD_OUT_PROMPTS:]
+        lines += (_prompt(text, voice, held_out=True) for text in strange for voice in asking.held_out)
     return lines
 
 

@@ -71,6 +71,11 @@ def patches_of(audio: Path, clips: Iterable[Clip]) -> Iterator[tuple[Clip, int, 
             yield clip, lead, measure(wave[None])[0]
 
 
+def _evenly(own: Tensor, strange: Tensor) -> Tensor:
+    """Patches of the reply voices, and no more than as many of strangers: codes are few, and the replies need them."""
+    return torch.cat([own, strange[torch.randperm(len(strange))[: len(own)]]])
+
+
 def _made(path: Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: not there; run python -m train.codes")
@@ -93,7 +98,10 @@ def main(
         (clip.path, lead): (clip, rows)
         for clip, lead, rows in patches_of(root / "audio", track(clips, "mel patches", console=console))
     }
-    seen = torch.cat([rows for clip, rows in patches.values() if not clip.held_out])
+    replying = {clip.voice for clip in clips if clip.role == "reply"}
+    own = torch.cat([rows for clip, rows in patches.values() if clip.voice in replying])
+    strange = [rows for clip, rows in patches.values() if clip.voice not in replying and not clip.held_out]
+    seen = _evenly(own, torch.cat(strange)) if strange else own
     console.print(f"{len(clips)} clips, {len(seen)} frames to fit; k-means")
     quantizer = PatchQuantizer.fit(
         seen, codebooks=codebooks, codebook_size=codec["codebook_size"], width=codec["codebook_dim"]

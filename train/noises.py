@@ -11,7 +11,7 @@ import numpy.typing as npt
 from services.common.audio import HEARING_RATE_HZ
 
 Samples = npt.NDArray[np.floating[Any]]
-"""Mono float32 [S] at 16 kHz, full scale 1."""
+"""Mono float32 [S], full scale 1; at 16 kHz unless a rate is named."""
 
 
 def coloured_noise(dice: np.random.Generator, count: int, slope: float) -> Samples:
@@ -30,10 +30,10 @@ def babble(dice: np.random.Generator, count: int, voices: list[Samples]) -> Samp
     return unit_rms(mixed)
 
 
-def hum(dice: np.random.Generator, count: int) -> Samples:
+def hum(dice: np.random.Generator, count: int, sample_rate_hz: int = HEARING_RATE_HZ) -> Samples:
     """Mains or a machine: a low tone with overtones. RMS 1."""
     base_hz = dice.uniform(45.0, 180.0)
-    seconds = np.arange(count, dtype=np.float32) / HEARING_RATE_HZ
+    seconds = np.arange(count, dtype=np.float32) / sample_rate_hz
     tones = [np.sin(2 * np.pi * (k * base_hz * seconds + dice.random())) * dice.random() / k for k in range(1, 9)]
     return unit_rms(np.stack(tones).sum(axis=0).astype(np.float32))
 

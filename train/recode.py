@@ -3,7 +3,8 @@
 `python -m train.unpack`, `python -m train.recode`, then `python -m train.speech --resume`. Recordings are coded by the
 checkpoint's encoder, as those are that people enrol with; replies are taken down as its speech model says them. So the
 speech stays as it is, and what is learnt is which voice follows which prompt: that of a stranger, above all.
-Leaves `codes.safetensors`: int16 [T, 8], what was said under a clip's path, what was heard under `PATH@heard`.
+Leaves `codes.safetensors`: int16 [T, 8], what was said under a clip's path, what was heard under `PATH@heard`, and
+under `PATH@afar` what was heard across a room, through another microphone.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from services.codec.model.mimi import Mimi
+from services.common.audio import SAMPLE_RATE_HZ
 from services.runtime.config import ChromaConfig
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason
 from services.speech_gen.model.weights import load_generator
 from train.assemble import TEMPERATURE, TOP_K
+from train.augment import ENROLLING, Augmenter
 from train.codes import read_pcm
 from train.corpus import Clip, read_manifest
 from train.loop import ROOT
@@ -48,10 +51,14 @@ def main(
     with TemporaryDirectory() as folder:
         checkpoint = scratch_checkpoint(root, Path(folder))
         mimi = Mimi.load(checkpoint)
-        heard = {
-            clip.path: mimi.encode(read_pcm(root / "audio", clip).astype(np.float32) / 32_768)
-            for clip in track(clips, "hear", console=console)
-        }
+        sounds = {clip.path: read_pcm(root / "audio", clip).astype(np.float32) / 32_768 for clip in clips}
+        dice = np.random.default_rng(seed)
+        travel = Augmenter(
+            dice, lambda: sounds[clips[dice.integers(len(clips))].path], ENROLLING, sample_rate_hz=SAMPLE_RATE_HZ
+        )
+        heard, afar = {}, {}
+        for path, sound in track(sounds.items(), "hear", console=console):
+            heard[path], afar[path] = mimi.encode(sound), mimi.encode(travel(sound))
         config = ChromaConfig.from_dict(checkpoint.config)
         replies, prompts = _what_to_say(clips, heard)
         generator = load_generator(checkpoint, slots=SLOTS)
@@ -61,6 +68,7 @@ def main(
         for start in track(range(0, len(by_length), SLOTS), "speak", console=console):
             rehearse(generator, by_length[start : start + SLOTS])
     codes = _coded(clips, heard, company)
+    codes |= {f"{path}@afar": frames.astype(np.int16) for path, frames in afar.items() if path in codes}
     unfinished = root / "codes.unfinished"
     save_file(codes, unfinished)
     unfinished.replace(root / "codes.safetensors")

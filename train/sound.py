@@ -42,6 +42,14 @@ class Voice(Protocol):
         ...
 
 
+def shifted(sound: Sound, factor: float) -> Sound:
+    """The sound played `factor` times as fast: its pitch and formants are moved together, as by another throat."""
+    if factor == 1.0:
+        return sound
+    samples = soxr.resample(sound.samples, sound.sample_rate_hz * factor, sound.sample_rate_hz, "HQ")
+    return Sound(samples, sound.sample_rate_hz)
+
+
 def tidy(sound: Sound, sample_rate_hz: int) -> Sound:
     """The clip as it is kept: resampled, 40 ms of silence before and 120 ms after, mean 0, active RMS 0.1, clipped.
 

@@ -38,6 +38,11 @@ _KOKORO_ASKS = (
 _KOKORO_BETWEEN = 38
 """Voices half way between two of those above, the same pairs always; they say paraphrases."""
 
+_KOKORO_ENROLS = 240
+"""Voices that only enrol: mixtures of two of those above in any proportion, higher or lower, the same always."""
+_LEAST_SHARE = 0.15
+_ENROLLING_SHIFTS = (0.88, 1.14)
+
 _KOKORO_HELD_OUT = ("af_sarah", "am_eric", "bf_lily", "bm_daniel")
 
 _FLITE_ASKS = {
@@ -71,6 +76,8 @@ class Asking:
     espeak: Speakers
     between: tuple[Voice, ...] = ()
     """More of Kokoro, for paraphrases: each a mixture of two of its voices."""
+    enrolling: tuple[Voice, ...] = ()
+    """Voices that ask nothing and only enrol, trained on."""
 
     @property
     def trained(self) -> tuple[Voice, ...]:
@@ -103,8 +110,14 @@ class Studio:
         return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
 
     def asking_voices(self) -> Asking:
-        """Every voice that asks. Without flite and without apt, flite's are missing: a warning says so."""
-        return Asking(self._kokoro_voices(), self._flite_voices(), self._espeak_voices(), self._kokoro_between())
+        """Every voice that asks or enrols. Without flite and without apt, flite's are missing: a warning says so."""
+        return Asking(
+            self._kokoro_voices(),
+            self._flite_voices(),
+            self._espeak_voices(),
+            self._kokoro_between(),
+            self._kokoro_enrolling(),
+        )
 
     def _kokoro_voices(self) -> Speakers:
         trained, held_out = (
@@ -116,6 +129,16 @@ class Studio:
     def _kokoro_between(self) -> tuple[Voice, ...]:
         pairs = random.Random(0).sample(list(combinations(_KOKORO_ASKS, 2)), _KOKORO_BETWEEN)
         return tuple(self._kokoro.voice(f"kokoro_{one}_{other}", f"{one}+{other}") for one, other in pairs)
+
+    def _kokoro_enrolling(self) -> tuple[Voice, ...]:
+        draw = random.Random(1)
+        voices = []
+        for number in range(_KOKORO_ENROLS):
+            one, other = draw.sample(_KOKORO_ASKS, 2)
+            share, shift = draw.uniform(_LEAST_SHARE, 1 - _LEAST_SHARE), draw.uniform(*_ENROLLING_SHIFTS)
+            style = f"{one}*{share:.3f}+{other}*{1 - share:.3f}"
+            voices.append(self._kokoro.voice(f"kokoro_enrols_{number:03d}", style, shift=shift))
+        return tuple(voices)
 
     def _flite_voices(self) -> Speakers:
         flite = find_flite(self._root / "debian")

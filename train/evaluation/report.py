@@ -137,11 +137,12 @@ def _strangers(results: Results) -> str:
     replies = sum(one.replies for one in strangers)
     if not replies:
         return ""
+    prompts = sum(one.prompts for one in strangers)
     right = sum(one.like.get(one.nearest, 0) for one in strangers)
     return (
-        f"**Voices that it does not know** enrol, two prompts of each of {len(strangers)} speakers that nothing was"
-        f" trained on: {_percent(right / replies)} of {replies} replies are most like the reply voice that the speaker"
-        " is nearest to."
+        f"**Voices that it does not know** enrol with a sentence each: {prompts} prompts of {len(strangers)} speakers"
+        f" that nothing was trained on. {_percent(right / replies)} of {replies} replies are most like the reply voice"
+        " that the speaker is nearest to."
     )
 
 

@@ -59,12 +59,13 @@ class VoiceFigures:
 
 @dataclass(frozen=True)
 class StrangerFigures:
-    """Replies with the prompts of a speaker who was never trained on: how many are most like which reply voice, and
+    """Replies with the `prompts` of a speaker who was never trained on: how many are most like which reply voice, and
     likeness to the prompt. `nearest` is the reply voice that the speaker is nearest to.
     """
 
     speaker: str
     nearest: str
+    prompts: int
     replies: int
     like: dict[str, int]
     own: float

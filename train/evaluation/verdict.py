@@ -94,7 +94,7 @@ def _strangers(
             like = Counter(one.likeness.nearest_of(replying) or _NOBODY for one in replies)
             found.append(
                 StrangerFigures(
-                    speaker, nearest, len(replies), dict(like.most_common()), means.own, means.word_error_rate
+                    speaker, nearest, len(own), len(replies), dict(like.most_common()), means.own, means.word_error_rate
                 )
             )
     return found

@@ -28,19 +28,20 @@ def test_replies_go_sentence_by_sentence_through_the_voices() -> None:
     ]
 
 
-def test_who_asks_says_some_prompts_too_and_held_out_voices_the_last_ones() -> None:
+def test_who_asks_or_enrols_says_some_prompts_and_held_out_voices_the_last_ones() -> None:
     prompts = tuple(f"Over {letter} and under." for letter in "abcdefghijklmnopqrstuvwxyz")
     domain = replace(DOMAIN, prompts=prompts)
-    lines = plan_replies(domain, (), ASKING)
+    enrolling = voices("enrols", 3)
+    lines = plan_replies(domain, (), replace(ASKING, enrolling=enrolling))
     trained = [line for line in lines if not line.held_out]
-    assert {line.voice for line in trained} == set(ASKING.trained)
-    for voice in ASKING.trained:
+    assert {line.voice for line in trained} == {*ASKING.trained, *enrolling}
+    for voice in (*ASKING.trained, *enrolling):
         texts = [line.text for line in trained if line.voice == voice]
-        assert len(set(texts)) == len(texts) == 10
+        assert len(set(texts)) == len(texts) == (5 if voice in enrolling else 10)
         assert not set(prompts[-2:]) & set(texts)
     assert len({line.text for line in trained}) == 24
     held_out = [(line.text, line.voice) for line in lines if line.held_out]
-    assert held_out == [(text, voice) for text in prompts[-2:] for voice in ASKING.held_out]
+    assert held_out == [(text, voice) for text in prompts[-6:] for voice in ASKING.held_out]
 
 
 def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None:

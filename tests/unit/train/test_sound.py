@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.sound import ACTIVE_RMS, Sound, tidy
+from train.sound import ACTIVE_RMS, Sound, shifted, tidy
 
 
 def tone(seconds: float, sample_rate_hz: int, *, level: float = 0.5, silence_s: float = 0.0) -> Sound:
@@ -29,6 +29,15 @@ def test_40_ms_of_silence_come_before_the_speech_and_120_ms_after(silence_s: flo
     assert len(samples) == pytest.approx(24_000 * (0.5 + 0.04 + 0.12), abs=10)
     audible = np.flatnonzero(np.abs(samples) > 0.01)
     assert audible[0] == pytest.approx(0.04 * 24_000, abs=10)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_a_shifted_sound_is_higher_and_shorter_or_lower_and_longer(factor: float) -> None:
+    sound = shifted(tone(0.5, 24_000), factor)
+    assert sound.sample_rate_hz == 24_000
+    assert sound.seconds == pytest.approx(0.5 / factor, abs=0.001)
+    spectrum = np.abs(np.fft.rfft(sound.samples))
+    assert np.argmax(spectrum) / sound.seconds == pytest.approx(220 * factor, abs=3)
 
 
 def test_a_clip_has_the_rate_that_is_asked_for() -> None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from train.downloads import NpmPackage, download
 from train.flite import Flite, find_flite
-from train.kokoro import kokoro_phonemes
+from train.kokoro import kokoro_phonemes, mixed
 from train.voices import REPLY_VOICES, Speakers, Studio, nearest_reply_voice
 
 _A_FLITE = """#!/usr/bin/env python3
@@ -54,8 +55,11 @@ def test_no_held_out_speaker_replies(tmp_path: Path, flite: Flite) -> None:
 def test_most_trained_voices_have_a_nearest_reply_voice_and_no_held_out_one_has(tmp_path: Path, flite: Flite) -> None:
     nearest, asking = nearest_reply_voice(), Studio(tmp_path).asking_voices()
     trained = {voice.name for voice in asking.trained}
-    assert nearest.keys() <= trained
-    assert len(nearest) > 0.75 * len(trained)
+    enrolling = {voice.name for voice in asking.enrolling}
+    assert len(enrolling) == len(asking.enrolling) == 240
+    assert not enrolling & trained
+    assert nearest.keys() <= trained | enrolling
+    assert len(nearest) > 0.75 * len(trained | enrolling)
     assert set(nearest.values()) == REPLY_VOICES.keys()
     for name, (style, _) in REPLY_VOICES.items():
         assert nearest[f"kokoro_{style}"] == name
@@ -89,6 +93,14 @@ def test_espeaks_sounds_become_kokoros() -> None:
     assert kokoro_phonemes("bˈɜːd", british=False) == "bˈɜɹd"
     assert kokoro_phonemes("d^ʒˈʌd^ʒ", british=True) == "ʤˈʌʤ"
     assert kokoro_phonemes("skwˈe^ə", british=True) == "skwˈɛː"
+
+
+@pytest.mark.parametrize(("style", "expected"), [("a", 0.0), ("a+b", 2.0), ("a*0.25+b*0.75", 3.0), ("b*3+a", 3.0)])
+def test_a_mixture_lies_between_its_voices_where_their_weights_say(style: str, expected: float) -> None:
+    published = {"a": np.zeros((2, 3), np.float32), "b": np.full((2, 3), 4.0, np.float32)}
+    vectors = mixed(style, published.__getitem__)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, np.full((2, 3), expected))
 
 
 def test_a_download_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ RESULTS = Results(
     replies=[figures("ann", 0.05, 1.0), figures("ben", 0.2, 0.98), figures("all", 0.125, 0.985)],
     answers=None,
     strangers=[
-        StrangerFigures("cat", "ben", 8, {"ben": 5, "ann": 3}, 0.6, 0.4),
-        StrangerFigures("dan", "ann", 2, {"ben": 2}, 0.5, 0.0),
+        StrangerFigures("cat", "ben", 4, 8, {"ben": 5, "ann": 3}, 0.6, 0.4),
+        StrangerFigures("dan", "ann", 1, 2, {"ben": 2}, 0.5, 0.0),
     ],
     taco=Taco("ann", "Warm a tortilla.", "Warm a tortilla"),
     mistakes=[Mistake(NEW, "zoe", "either|or", "Yes.", "")],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ import torch
 from services.runtime.config import ChromaConfig
 from train.speech_batch import SpeechBatch
 from train.speech_rows import Speech, SpeechRows, lay_out
+
+Choice = TypeVar("Choice")
 
 SORTED_BATCHES = 8
 """Speeches are drawn for this many batches at once and sorted by length, so that little is padding."""
@@ -87,14 +90,12 @@ class SpeechCorpus:
         self._config = config
         self._text_table = text_table.double().numpy()
         self._replies = replies
-        self._strangers = strangers
+        self._strangers = [(voice, clips) for voice, several in strangers.items() for clips in several]
         self._spoiling = spoiling
         self._dice = np.random.default_rng(seed)
-        self._targets = [(voice, i) for voice, clips in replies.items() for i, clip in enumerate(clips) if clip.weight]
-        weights = np.array([replies[voice][i].weight for voice, i in self._targets])
-        if len(self._targets) == 0 or any(len(clips) < 2 for clips in replies.values()):
-            raise ValueError("speech corpus: expected something to teach and two recordings of every voice")
-        self._chances = np.cumsum(weights) / weights.sum()
+        self._taught_until = {voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in replies.items()}
+        if not replies or any(len(clips) < 2 or not self._taught_until[voice][-1] for voice, clips in replies.items()):
+            raise ValueError("speech corpus: expected two recordings of every voice, and one to teach")
 
     def batches(self, size: int) -> Iterator[SpeechBatch]:
         """Batches of `size` speeches of about the same length, without end."""
@@ -105,10 +106,19 @@ class SpeechCorpus:
                 yield SpeechBatch.of(batch, torch.cat([self._thinker_states(rows) for rows in batch]))
 
     def draw(self) -> SpeechRows:
-        """One speech, its context spoilt."""
-        voice, index = self._targets[int(np.searchsorted(self._chances, self._dice.random(), side="right"))]
-        target = self._replies[voice][index]
-        prompt_ids, prompt_codes = self._prompt(voice, index)
+        """One speech, its context spoilt.
+
+        Strangers are heard equally often, not the voices that they are nearest to: so who lies between two voices gets
+        the one that more of such speakers are nearest to.
+        """
+        if self._strangers and self._happens(self._spoiling.stranger_prompts):
+            voice, prompts = self._one_of(self._strangers)
+            target = self._replies[voice][self._taught(voice)]
+        else:
+            voice, own = self._one_of(list(self._replies.items()))
+            index = self._taught(voice)
+            target, prompts = own[index], [*own[:index], *own[index + 1 :]]
+        prompt_ids, prompt_codes = self._prompt(prompts)
         kept = self._prompt_frames(len(prompt_codes))
         start = self._dice.integers(len(prompt_codes) - kept + 1)
         if self._happens(self._spoiling.foreign_texts):
@@ -116,15 +126,19 @@ class SpeechCorpus:
         speech = Speech(prompt_ids, prompt_codes[start : start + kept], target.token_ids, target.variants[0])
         return self._spoil(lay_out(self._config, speech), kept)
 
-    def _prompt(self, voice: str, taught: int) -> tuple[list[int], np.ndarray]:
-        """Text and codes of other recordings of the voice than the one that is taught, or of one stranger."""
-        own = self._replies[voice]
-        choices = [*own[:taught], *own[taught + 1 :]]
-        if voice in self._strangers and self._happens(self._spoiling.stranger_prompts):
-            choices = self._strangers[voice][int(self._dice.integers(len(self._strangers[voice])))]
+    def _taught(self, voice: str) -> int:
+        """Which recording of the voice to teach, by their weights."""
+        until = self._taught_until[voice]
+        return int(np.searchsorted(until, self._dice.random() * until[-1], side="right"))
+
+    def _one_of(self, choices: Sequence[Choice]) -> Choice:
+        return choices[int(self._dice.integers(len(choices)))]
+
+    def _prompt(self, choices: Sequence[Recording]) -> tuple[list[int], np.ndarray]:
+        """Text and codes of one of these recordings, or of several in a row."""
         joined = self._dice.integers(2, MOST_JOINED + 1) if self._happens(self._spoiling.joined_prompts) else 1
-        clips = [choices[int(self._dice.integers(len(choices)))] for _ in range(joined)]
-        codes = [clip.variants[int(self._dice.integers(len(clip.variants)))] for clip in clips]
+        clips = [self._one_of(choices) for _ in range(joined)]
+        codes = [self._one_of(clip.variants) for clip in clips]
         return [token for clip in clips for token in clip.token_ids], np.concatenate(codes)
 
     def _prompt_frames(self, frames: int) -> int:

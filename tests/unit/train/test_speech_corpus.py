@@ -151,6 +151,19 @@ def test_strangers_come_in_as_prompts_only() -> None:
         assert tuple(rows.text_ids[1:4]) == foreign.token_ids
 
 
+def test_strangers_are_heard_equally_often_and_answered_by_the_voice_that_each_is_nearest_to() -> None:
+    voices = {"low": [recording(1), recording(2)], "high": [recording(3, frames=9), recording(4, frames=9)]}
+    strangers = {"low": [[recording(10)]], "high": [[recording(seed)] for seed in (11, 12, 13)]}
+    corpus = corpus_of(voices, strangers, spoiling=replace(CLEAN, stranger_prompts=1.0))
+    of_low = recording(10).token_ids
+    answers = []
+    for _ in range(400):
+        rows = corpus.draw()
+        answers.append(len(rows.targets) == 9)  # eight frames and the last
+        assert answers[-1] == (tuple(rows.text_ids[1:4]) == of_low)
+    assert 0.18 < np.mean(answers) < 0.32
+
+
 def test_a_joined_prompt_is_of_one_stranger() -> None:
     strangers = [[recording(10 * voice + number) for number in range(3)] for voice in range(1, 4)]
     spoiling = replace(CLEAN, stranger_prompts=1.0, joined_prompts=1.0)

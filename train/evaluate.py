@@ -51,6 +51,7 @@ def main(
     conversations: Annotated[int, typer.Option(help="Conversations of three turns.")] = 40,
     spoken_answers: Annotated[int, typer.Option(help="Questions answered by speech, in all voices.")] = 24,
     at_once: Annotated[int, typer.Option(help="Conversations at the same time.")] = 4,
+    mishaps: Annotated[int, typer.Option(help="Questions that each mishap of the recording befalls.")] = 208,
     seed: Annotated[int, typer.Option(help="Draws the conversations.")] = 0,
     page: Annotated[Path | None, typer.Option(help="Page whose marked part gets the tables.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of spectrograms to write.")] = None,
@@ -72,7 +73,7 @@ def main(
         checkout / "samples" / "question_make_taco.wav",
         voices=[voice.voice_id for voice in voices],
         strangers=[stranger.prompt.voice_id for stranger in strangers],
-        sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers),
+        sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers, mishaps=mishaps),
         seed=seed,
     )
     originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}

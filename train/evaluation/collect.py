@@ -29,6 +29,7 @@ class Collected:
     """What came back. `replies` are the plan's sentences, voice by voice."""
 
     answers: list[Answer]
+    after_mishaps: list[Answer]
     in_conversation: list[Answer]
     replies: list[Spoken]
     spoken: list[Spoken]
@@ -44,6 +45,10 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
 
     async def answered(number: int) -> Answer:
         return await ask(client, plan.questions[number], voice_of(number))
+
+    async def answered_after_mishap(number: int) -> Answer:
+        question = plan.mishaps[number].record(folder / "mishaps" / f"{number:04d}.wav", seed=number)
+        return await ask(client, question, voice_of(number))
 
     async def conversed(number: int) -> list[Answer]:
         return await _converse(client, plan, number, voice_of(number))
@@ -63,6 +68,7 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
     return Collected(
         taco=await speak(client, plan.taco, plan.voices[0], folder / "taco.wav"),
         answers=await every("asking", range(len(plan.questions)), answered),
+        after_mishaps=await every("asking after mishaps", range(len(plan.mishaps)), answered_after_mishap),
         in_conversation=list(chain(*await every("conversing", range(len(plan.conversations)), conversed))),
         replies=await every("speaking", jobs, said),
         spoken=await every("answering by speech", range(len(plan.spoken)), replied),

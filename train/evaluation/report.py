@@ -59,6 +59,7 @@ def report(results: Results, picture: str = "") -> str:
         _UNDERSTANDING,
         _table(("questions", "right", "asked"), map(_share_row, results.questions)),
         _table(("held-out voice that asks", "right", "asked"), map(_share_row, results.askers)),
+        _table((f"{NEW}, recorded", "right", "asked"), map(_share_row, results.mishaps)),
         _table(("in a conversation", "right", "asked"), map(_share_row, results.conversations)),
         _SPEECH,
         _table(_SPEECH_HEAD, _voice_rows(results)),

@@ -109,6 +109,7 @@ class Results:
     checkpoint_bytes: int
     questions: list[Share]
     askers: list[Share]
+    mishaps: list[Share]
     conversations: list[Share]
     originals: list[VoiceFigures]
     replies: list[VoiceFigures]
@@ -130,6 +131,7 @@ class Results:
         lists: dict[str, type] = {
             "questions": Share,
             "askers": Share,
+            "mishaps": Share,
             "conversations": Share,
             "originals": VoiceFigures,
             "replies": VoiceFigures,

@@ -54,6 +54,7 @@ def verdict(
         checkpoint_bytes=checkpoint_bytes,
         questions=shares(collected.answers, lambda answer: answer.question.group),
         askers=shares(spoken_questions, lambda answer: answer.question.voice),
+        mishaps=shares(collected.after_mishaps, lambda answer: answer.question.group),
         conversations=shares(collected.in_conversation, lambda answer: answer.question.group),
         originals=figures_by_voice(of_originals),
         replies=figures_by_voice(replies),

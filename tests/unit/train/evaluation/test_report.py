@@ -18,6 +18,7 @@ RESULTS = Results(
     checkpoint_bytes=31_600_000,
     questions=[Share(NEW, 19, 20), Share("typed", 1, 3)],
     askers=[Share("zoe", 19, 20)],
+    mishaps=[Share("by telephone", 3, 4)],
     conversations=[],
     originals=[figures("ann", 0.01, None), figures("ben", 0.02, None), figures("all", 0.015, None)],
     replies=[figures("ann", 0.05, 1.0), figures("ben", 0.2, 0.98), figures("all", 0.125, 0.985)],
@@ -61,6 +62,10 @@ def test_a_voice_stands_beside_its_originals_with_sample_sizes() -> None:
 def test_what_was_not_asked_has_no_table() -> None:
     assert "in a conversation" not in report(RESULTS)
     assert "in a conversation" in report(replace(RESULTS, conversations=[Share("again", 1, 1)]))
+
+
+def test_what_a_mishap_costs_stands_beside_it() -> None:
+    assert rows(report(RESULTS), "by telephone")[0][1:] == ["75.0%", "4 |"]
 
 
 def test_a_bar_in_a_question_does_not_break_its_table() -> None:

@@ -54,6 +54,7 @@ def results(tmp_path: Path) -> Results:
             Answer(Question(NEW, "zoe", "France", "It is Paris.", clip), "Warm a tortilla."),
             Answer(Question("typed", "typed", "France", "It is Paris."), "It is Paris."),
         ],
+        after_mishaps=[Answer(Question("by telephone", "zoe", "tacos", "Warm a tortilla.", clip), "Warm a tortilla.")],
         in_conversation=[
             Answer(Question(SECOND, "zoe", "France", "It is Paris.", clip), "It is Paris."),
             Answer(Question(REPEAT, "zoe", "again", "It is Paris.", clip), "Never."),

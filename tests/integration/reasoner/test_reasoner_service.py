@@ -218,7 +218,7 @@ def _bad_turns() -> dict[str, tuple[list[ThinkRequest], str, str]]:
         "audio too long in pieces": ([opening(), *[sound(tone(1.0))] * 7, commit()], out_of_range, "at most 6 s"),
         "text too long": ([opening(), say("word " * 400), commit()], out_of_range, "drop the oldest turns"),
         "text far too long": ([opening(), say("word " * 4_000), commit()], out_of_range, "characters"),
-        "given text unasked": ([opening(), say("Hello"), commit(), give("Hi")], invalid, "given"),
+        "given text unasked": ([opening(), say("Hello"), give("Hi"), commit()], invalid, "given"),
         "given text before commit": (
             [given, give("Hi"), commit()],
             invalid,

@@ -62,6 +62,17 @@ ENROLLING = Journey(
 )
 """How a recording to enrol with comes: with some care, and at the speaker's own pace and pitch."""
 
+STILL = Journey(
+    pause_s=(0.0, 0.0),
+    level_db=(-20.0, -20.0),
+    pace_share=0.0,
+    room_share=0.0,
+    microphone_share=0.0,
+    telephone_share=0.0,
+    noise_share=0.0,
+)
+"""No way at all: every clip arrives as it is, at one level."""
+
 
 class Augmenter:
     """Random journeys. `chatter` gives a clip of someone else, for babble."""

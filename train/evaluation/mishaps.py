@@ -10,28 +10,18 @@ import numpy as np
 import soundfile
 
 from services.common.audio import HEARING_RATE_HZ
-from train.augment import Augmenter, Journey
+from train.augment import STILL, Augmenter, Journey
 from train.evaluation.listening import load
 from train.evaluation.questions import Question
 from train.noises import Samples
 
-_AS_IT_IS = Journey(
-    pause_s=(0.0, 0.0),
-    level_db=(-20.0, -20.0),
-    pace_share=0.0,
-    room_share=0.0,
-    microphone_share=0.0,
-    telephone_share=0.0,
-    noise_share=0.0,
-)
-
 MISHAPS: Mapping[str, Journey] = {
-    "with 1.5 to 2 s of silence before and after": replace(_AS_IT_IS, pause_s=(1.5, 2.0)),
-    "so loud that it is cut off (RMS -3 dB)": replace(_AS_IT_IS, level_db=(-3.0, -3.0)),
-    "very quiet (RMS -50 dB)": replace(_AS_IT_IS, level_db=(-50.0, -50.0)),
-    "among noise and babble, 10 dB below": replace(_AS_IT_IS, noise_share=1.0, noise_db=(10.0, 10.0)),
-    "across a room": replace(_AS_IT_IS, room_share=1.0),
-    "by telephone": replace(_AS_IT_IS, telephone_share=1.0),
+    "with 1.5 to 2 s of silence before and after": replace(STILL, pause_s=(1.5, 2.0)),
+    "so loud that it is cut off (RMS -3 dB)": replace(STILL, level_db=(-3.0, -3.0)),
+    "very quiet (RMS -50 dB)": replace(STILL, level_db=(-50.0, -50.0)),
+    "among noise and babble, 10 dB below": replace(STILL, noise_share=1.0, noise_db=(10.0, 10.0)),
+    "across a room": replace(STILL, room_share=1.0),
+    "by telephone": replace(STILL, telephone_share=1.0),
 }
 """By what they are called in the report."""
 

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.augment import Augmenter, Journey, mask
+from train.augment import STILL, Augmenter, Journey, mask
 from train.noises import Samples, coloured_noise, decibels, fast_length, no_speech
-
-STILL = Journey(
-    pause_s=(0.0, 0.0), pace_share=0.0, room_share=0.0, microphone_share=0.0, telephone_share=0.0, noise_share=0.0
-)
-"""Only the level changes."""
 
 
 def tone(hz: float = 440.0, seconds: float = 1.0) -> Samples:

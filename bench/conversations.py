@@ -12,10 +12,10 @@ import torch
 
 from bench.in_process import FixedPrompt, InProcess
 from services.codec.runner import Decode
-from services.common.audio import FRAME_S, HEARING_RATE_HZ
 from services.common.errors import ResourceExhausted
+from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 from services.reasoner.messages import Audio, Commit, Thought, TurnOpen
-from services.runtime.engine import Engine
+from services.runtime.engine.engine import Engine
 from services.speech_gen.model.generator import Thought as SpokenThought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest

@@ -27,7 +27,7 @@ from bench.in_process import EngineTurn, InProcess
 from bench.plain_loop import PlainLoop, PlainTurn
 from bench.plots import plot_engines
 from bench.workload import CACHE, Session, cached_checkpoint, make_session
-from services.runtime.presets import Preset
+from checkpoints.presets import Preset
 from services.speech_gen.model.voice import VoicePrompt
 
 WIDTHS = (1, 4, 16, 32)

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from bench.in_process import InProcess
 from bench.workload import CACHE, cached_checkpoint, make_session
-from services.common.audio import FRAME_S, HEARING_RATE_HZ
-from services.runtime.presets import Preset
+from checkpoints.presets import Preset
+from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 
 QUESTION_S = 30.0
 LEAD_S = 2.0

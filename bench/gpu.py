@@ -33,9 +33,9 @@ from bench.step_costs import (
     weight_bytes,
 )
 from bench.workload import CACHE, cached_checkpoint, make_session
-from services.common.audio import FRAME_S, HEARING_RATE_HZ
-from services.runtime.presets import Preset
-from services.runtime.raw import DTYPES
+from checkpoints.presets import Preset
+from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
+from services.runtime.checkpoint.dtypes import DTYPES
 
 QUESTION_S = 5.0
 

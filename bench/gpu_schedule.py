@@ -25,7 +25,7 @@ from bench.gpu import Plan, talk
 from bench.in_process import InProcess
 from bench.one_device import OneDevice
 from bench.workload import CACHE, cached_checkpoint
-from services.common.audio import FRAME_SAMPLES
+from services.common.wire.audio import FRAME_SAMPLES
 from services.speech_gen.model.generator import Thought
 
 COSTS_MS = {
@@ -54,9 +54,9 @@ class Pace:
         def paced(batch: Any) -> Iterable[Any]:
             ends_s = time.perf_counter()
             outputs = list(step(batch))
-            described = runner.describe(batch)
-            if described is not None:
-                kind, width = described
+            as_dict = runner.describe(batch)
+            if as_dict is not None:
+                kind, width = as_dict
                 self.widths[kind].append(width)
                 each = self.costs_ms.get(kind, (0.0, 0.0))
                 wait_s = ends_s + (each[0] + each[1] * width) / 1e3 - time.perf_counter()

@@ -24,17 +24,17 @@ from rich.table import Table
 
 from bench.hearing_plot import plot_hearing
 from bench.workload import CACHE, cached_checkpoint
-from services.common.audio import FRAME_S, HEARING_RATE_HZ
+from checkpoints.presets import Preset
+from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 from services.reasoner.messages import Audio, Commit, Done, Thought, TurnOpen
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.weights import load_thinker
+from services.reasoner.request import Turn
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.servicer import ThinkEngine
-from services.reasoner.turn import Turn
 from services.reasoner.work import ThinkStream
-from services.runtime.paged_kv import PagedKV
-from services.runtime.presets import Preset
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.kvcache.paged_kv import PagedKV
 
 LENGTHS_S = (1.0, 2.5, 4.0, 10.0, 20.0, 30.0)
 SHORT_S, LONG_S = 4.0, 20.0

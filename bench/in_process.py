@@ -20,11 +20,11 @@ from services.reasoner.messages import Audio, Commit, Text, Thought, TurnOpen
 from services.reasoner.model.prompt import Piece
 from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
-from services.runtime import engine as runtime
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.paged_kv import PagedKV
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine import engine as runtime
+from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Thought as SpokenThought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from services.runtime.engine import Runner
-from services.runtime.stream import End, Stream
+from services.runtime.engine.engine import Runner
+from services.runtime.engine.stream import End, Stream
 
 AnyRunner = Runner[Any, Any, Any, Any]
 AnyStream = Stream[Any, Any, Any]

@@ -29,11 +29,11 @@ from torch import Tensor
 
 from bench.plots import plot_overload
 from bench.workload import CACHE, cached_checkpoint
-from services.common.audio import FRAME_S
+from checkpoints.presets import Preset
 from services.common.errors import ResourceExhausted
-from services.runtime.config import ChromaConfig
-from services.runtime.engine import End
-from services.runtime.presets import Preset
+from services.common.wire.audio import FRAME_S
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.engine.engine import End
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest

@@ -30,8 +30,8 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from bench.workload import Clock, Session
-from services.runtime.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
-from services.runtime.config import ChromaConfig, StackConfig
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig, StackConfig
 
 
 @dataclass

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from services.codec.model.mimi import Mimi
-from services.common.audio import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.paged_kv import PagedKV
+from services.common.wire.audio import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak

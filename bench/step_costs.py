@@ -17,9 +17,9 @@ import torch
 
 from bench.in_process import InProcess
 from services.codec.model.streams import StreamState
-from services.common.audio import CODEBOOKS
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.paged_kv import PagedKV
+from services.common.wire.audio import CODEBOOKS
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Thought
 from services.speech_gen.model.sampling import Sampling
 

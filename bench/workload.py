@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.common.audio import SAMPLE_RATE_HZ
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.checkpoint_writer import DType, write_checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.presets import Preset
+from checkpoints.presets import Preset
+from checkpoints.writer import DType, write_checkpoint
+from services.common.wire.audio import SAMPLE_RATE_HZ
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
 
 CACHE = Path("build/bench")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from services.common.errors import ChromaError
-from services.common.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
+from services.common.telemetry.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
 
 UNDERRUN_BUCKETS_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """The first bound counts the replies without any underrun."""
@@ -50,7 +50,7 @@ TURN_UNDERRUN_SECONDS = histogram(
     buckets=UNDERRUN_BUCKETS_S,
 )
 REPLICAS = gauge("replicas", "Replicas that the gateway knows, by `state`: serving or away.", ["stage", "state"])
-SPILLS = counter(
+FAILOVERS = counter(
     "spills_total",
     "Calls that a replica did not take, for the next one to try, by `reason`: full, or gone.",
     ["stage", "reason"],
@@ -71,7 +71,7 @@ for _stage in ("hearing", "first_thought", "first_frame", "first_pcm", "gateway"
     STAGE_SECONDS.labels(_stage)
 for _stage in ("reasoner", "speech_gen", "codec"):
     for _reason in ("full", "gone"):
-        SPILLS.labels(_stage, _reason)
+        FAILOVERS.labels(_stage, _reason)
 for _operation in ("read", "write"):
     STORE_SECONDS.labels(_operation)
     STORE_ERRORS.labels(_operation)

@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from chroma.v1 import dialogue_pb2_grpc
-from gateway.auth import KeyInterceptor
-from gateway.backend import Backend
-from gateway.clients import Stages
-from gateway.http.app import http_app
-from gateway.http.server import HttpServer
-from gateway.replies import Replies
-from gateway.servicer import DialogueServicer
-from gateway.sessions import Sessions
+from gateway.api.app import http_app
+from gateway.api.auth import KeyInterceptor
+from gateway.api.grpc.dialogue import DialogueServicer
+from gateway.api.grpc.voices import VoiceServicer
+from gateway.api.http_server import HttpServer
+from gateway.conversation.backend import Backend
+from gateway.pipeline.calls import cancel
+from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
-from gateway.store import Store
-from gateway.streams import cancel
-from gateway.voice_servicer import VoiceServicer
-from gateway.voices import Voices
-from services.common.server import Server
+from gateway.store.redis import Store
+from gateway.store.replies import Replies
+from gateway.store.sessions import Sessions
+from gateway.store.voices import Voices
+from services.common.rpc.server import Server
 
 _LOOK_EVERY_S = 0.1
 
@@ -34,7 +34,7 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int,
     UNAVAILABLE that each call then gets.
     """
     server = Server(settings, [KeyInterceptor(settings.api_keys)])
-    stages = Stages.of(settings)
+    stages = UpstreamPool.of(settings)
     store = Store(settings.redis_url)
     voices = Voices(store)
     backend = Backend(stages, Sessions(store, settings), voices, settings)
@@ -57,7 +57,7 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int,
         await store.close()
 
 
-async def _serve_when_ready(server: Server, stages: Stages, store: Store) -> None:
+async def _serve_when_ready(server: Server, stages: UpstreamPool, store: Store) -> None:
     while not (stages.serving and await store.answers()):  # noqa: ASYNC110  # other processes set no event of ours
         await asyncio.sleep(_LOOK_EVERY_S)
     await server.set_serving()

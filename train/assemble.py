@@ -18,9 +18,9 @@ import typer
 from rich.console import Console
 from safetensors.torch import save_file
 
-from services.runtime.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE
-from services.runtime.config import ChromaConfig
-from services.runtime.tensor_names import expected_tensors
+from checkpoints.tensor_names import expected_tensors
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE
+from services.runtime.checkpoint.config import ChromaConfig
 from train.config import nano_config
 from train.loop import ROOT, load_artefact
 from train.vocabulary import text_embedding, write_nano_tokenizer
@@ -33,7 +33,7 @@ CHECKPOINT_BYTES = 32_000_000
 """Most bytes of all files that are written: what the repository carries."""
 SHARD_BYTES = 16_000_000
 """Most bytes of a shard."""
-_HEADER_BYTES_A_TENSOR = 256
+_HEADER_BYTES_PER_TENSOR = 256
 """More than a shard's header takes for one tensor: its name, dtype, shape and place."""
 
 TEMPERATURE = 0.3
@@ -135,7 +135,7 @@ def _shards(tensors: Tensors) -> list[list[str]]:
     for stage in dict.fromkeys(map(stage_of, tensors)):
         filled_bytes = SHARD_BYTES
         for name in (name for name in tensors if stage_of(name) == stage):
-            size_bytes = _size_bytes(tensors[name]) + _HEADER_BYTES_A_TENSOR
+            size_bytes = _size_bytes(tensors[name]) + _HEADER_BYTES_PER_TENSOR
             if filled_bytes + size_bytes > SHARD_BYTES:
                 shards.append([])
                 filled_bytes = 0

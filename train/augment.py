@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from services.common.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ
 from train.noises import Samples, babble, coloured_noise, decibels, fast_length, hum, unit_rms
 
 

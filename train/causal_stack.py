@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from services.runtime.config import StackConfig
-from services.runtime.rope import rotary_table
+from services.runtime.checkpoint.config import StackConfig
+from services.runtime.layers.rope import rotary_table
 
 
 class CausalStack(nn.Module):

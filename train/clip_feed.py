@@ -8,8 +8,8 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from services.reasoner.model.mel import MelFilters
-from services.runtime.config import ChromaConfig
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.augment import Journey
 from train.clip_batch import ClipBatch, join_clips
 from train.conversations import passes

@@ -19,7 +19,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from services.common.audio import SAMPLE_RATE_HZ
+from services.common.wire.audio import SAMPLE_RATE_HZ
 from train.config import nano_config
 from train.corpus import Clip, read_manifest
 from train.crops import CodedClip, Pcm16, whole_frames

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from services.runtime import presets
-from services.runtime.config import ChromaConfig
+from checkpoints import presets
+from services.runtime.checkpoint.config import ChromaConfig
 from train.vocabulary import nano_special_ids, vocabulary_rows
 
 

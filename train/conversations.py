@@ -29,7 +29,7 @@ SCRIBE_PROMPT = (
     "You write down speech. Answer with the exact words that the user speaks, in the language they are spoken in, "
     "and with nothing else."
 )
-"""What the gateway asks when a client wants the user's words (gateway/transcription.py)."""
+"""What the gateway asks when a client wants the user's words (gateway/conversation/transcription.py)."""
 
 SYSTEM_PROMPTS = (
     "You are Chroma, a guide in a museum.",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from services.common.audio import FRAME_SAMPLES
+from services.common.wire.audio import FRAME_SAMPLES
 
 Pcm16 = npt.NDArray[np.int16]
 

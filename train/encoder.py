@@ -18,7 +18,7 @@ import typer
 from torch import Tensor, nn
 from transformers import MimiModel
 
-from services.common.audio import FRAME_SAMPLES
+from services.common.wire.audio import FRAME_SAMPLES
 from train.codec_artefact import open_codec, save_codec
 from train.codes import load_coded_clips, load_quantizer
 from train.crops import CropSource

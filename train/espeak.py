@@ -20,7 +20,7 @@ _CHARACTERS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _RATE, _PITCH = 1, 3
 _IPA_TIED = 0x02 | 0x80 | ord("^") << 8
-_USUAL_WORDS_A_MINUTE = 165
+_USUAL_WORDS_PER_MINUTE = 165
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -50,7 +50,7 @@ class Espeak:
     def say(self, text: str, variant: str, pitch: int, speed: float) -> Sound:
         """Speak a text. Raises `ValueError` for an unknown voice, `RuntimeError` where espeak-ng refuses."""
         self._choose(variant)
-        self._library.espeak_SetParameter(_RATE, round(speed * _USUAL_WORDS_A_MINUTE), 0)
+        self._library.espeak_SetParameter(_RATE, round(speed * _USUAL_WORDS_PER_MINUTE), 0)
         self._library.espeak_SetParameter(_PITCH, pitch, 0)
         self._pieces.clear()
         content = text.encode() + b"\0"

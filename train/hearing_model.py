@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.reasoner.model.audio_tower import AudioTower, audio_rows
-from services.runtime.config import AudioTowerConfig
+from services.runtime.checkpoint.config import AudioTowerConfig
 
 _CONV_GAIN = 3.0
 

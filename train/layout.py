@@ -19,8 +19,8 @@ from services.reasoner.model.prompt import (
     TextPart,
     TokenPart,
 )
-from services.runtime.config import TokenIds
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.config import TokenIds
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.clip_batch import HeardClip
 from train.clip_features import clip_features
 from train.conversation_batch import LaidOut
@@ -101,7 +101,7 @@ def _part(said: Said) -> Part:
 
 
 def _last_turn(prompt: ChatPrompt, said: Said) -> list[Piece]:
-    """The turn that is to be answered, as services/reasoner/turn.py lays it out."""
+    """The turn that is to be answered, as services/reasoner/request.py lays it out."""
     if isinstance(said, str):
         return [*prompt.text(said), *prompt.close()]
     return [*prompt.begin_audio(), AudioPart(said.pcm), *prompt.end_audio(), *prompt.close()]

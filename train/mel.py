@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
-from services.common.audio import SAMPLE_RATE_HZ
+from services.common.wire.audio import SAMPLE_RATE_HZ
 
 LOG_FLOOR = 1e-3
 """Magnitudes below count as silence: 57 dB below a full-band tone of the corpus's loudness."""

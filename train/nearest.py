@@ -25,7 +25,7 @@ from train.evaluation.voices_alike import Voices, direction
 from train.loop import ROOT
 from train.voices import NEAREST_FILE, REPLY_VOICES
 
-LEAST_MARGIN = 0.03
+MIN_MARGIN = 0.03
 """How much nearer one reply voice must be than the next."""
 
 _HEAD = """\
@@ -38,7 +38,7 @@ def nearest(voices: Voices, replying: Voices) -> dict[str, list[str]]:
     by_reply: dict[str, list[str]] = {name: [] for name in replying}
     for voice, vector in sorted(voices.items()):
         second, first = sorted((float(vector @ other), name) for name, other in replying.items())[-2:]
-        if first[0] - second[0] >= LEAST_MARGIN:
+        if first[0] - second[0] >= MIN_MARGIN:
             by_reply[first[1]].append(voice)
     return by_reply
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.common.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ
 
 Samples = npt.NDArray[np.floating[Any]]
 """Mono float32 [S], full scale 1; at 16 kHz unless a rate is named."""

@@ -9,8 +9,8 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from services.reasoner.model.mel import MelFilters
-from services.runtime.config import ChromaConfig
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.augment import NEAR, Journey
 from train.conversation_batch import ConversationBatch, LaidOut, join
 from train.conversations import Conversation, ConversationSource, Turn

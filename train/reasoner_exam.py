@@ -13,10 +13,10 @@ import soundfile as sf
 import soxr
 import torch
 
-from services.common.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ
 from services.reasoner.model.mel import MelFilters
-from services.runtime.config import ChromaConfig
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.conversation_batch import ConversationBatch, LaidOut, join
 from train.conversations import answers, reply_to, subject
 from train.corpus import Clip

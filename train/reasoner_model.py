@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from services.runtime.config import ChromaConfig
+from services.runtime.checkpoint.config import ChromaConfig
 from train.causal_stack import CausalStack
 from train.clip_batch import ClipBatch
 from train.conversation_batch import ConversationBatch

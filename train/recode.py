@@ -22,8 +22,8 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from services.codec.model.mimi import Mimi
-from services.common.audio import SAMPLE_RATE_HZ
-from services.runtime.config import ChromaConfig
+from services.common.wire.audio import SAMPLE_RATE_HZ
+from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason
 from services.speech_gen.model.weights import load_generator

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from services.common.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ
 from train.augment import Augmenter, Journey, mask
 from train.clip_batch import HeardClip
 from train.conversations import subject

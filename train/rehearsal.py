@@ -24,10 +24,10 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from services.codec.model.mimi import Mimi
-from services.common.audio import SAMPLE_RATE_HZ
-from services.runtime.checkpoint import SINGLE_FILE, Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.tokenizer import Tokenizer
+from services.common.wire.audio import SAMPLE_RATE_HZ
+from services.runtime.checkpoint.checkpoint import SINGLE_FILE, Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason, Frame, Speech, SpeechEnd, SpeechRequest

@@ -16,7 +16,7 @@ from train.mimi import decoder_half
 _BANDS = 80
 _HOP = 120
 """Samples between columns: 200 Hz, the rate of the first upsampled layer."""
-_COLUMNS_A_FRAME = 16
+_COLUMNS_PER_FRAME = 16
 _LAYERS = 2
 
 
@@ -42,7 +42,7 @@ class SketchHeads(nn.Module):
         distances = []
         for index, head in enumerate(self._heads):
             reading = F.adaptive_avg_pool1d(head(self._hidden.pop(index).float()), target.shape[2])
-            distances.append((reading - target)[:, :, context * _COLUMNS_A_FRAME :].abs().mean())
+            distances.append((reading - target)[:, :, context * _COLUMNS_PER_FRAME :].abs().mean())
         return torch.stack(distances).sum()
 
     def _keep(self, index: int) -> Callable[[nn.Module, object, Tensor], None]:

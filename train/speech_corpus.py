@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from services.runtime.config import ChromaConfig
+from services.runtime.checkpoint.config import ChromaConfig
 from train.speech_batch import SpeechBatch
 from train.speech_rows import Speech, SpeechRows, lay_out
 
@@ -23,7 +23,7 @@ Choice = TypeVar("Choice")
 SORTED_BATCHES = 8
 """Speeches are drawn for this many batches at once and sorted by length, so that little is padding."""
 
-MOST_JOINED = 6
+MAX_JOINED = 6
 """Most clips of one prompt."""
 
 SLIP_RATE = 0.06
@@ -136,7 +136,7 @@ class SpeechCorpus:
 
     def _prompt(self, choices: Sequence[Recording]) -> tuple[list[int], np.ndarray]:
         """Text and codes of one of these recordings, or of several in a row."""
-        joined = self._dice.integers(2, MOST_JOINED + 1) if self._happens(self._spoiling.joined_prompts) else 1
+        joined = self._dice.integers(2, MAX_JOINED + 1) if self._happens(self._spoiling.joined_prompts) else 1
         clips = [self._one_of(choices) for _ in range(joined)]
         codes = [self._one_of(clip.variants) for clip in clips]
         return [token for clip in clips for token in clip.token_ids], np.concatenate(codes)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from services.runtime.config import ChromaConfig
+from services.runtime.checkpoint.config import ChromaConfig
 from train.causal_stack import CausalStack
 from train.speech_batch import SpeechBatch
 

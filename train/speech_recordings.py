@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.corpus import Clip, read_manifest
 from train.speech_corpus import Recording
 from train.voices import nearest_reply_voice

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.runtime.config import ChromaConfig
+from services.runtime.checkpoint.config import ChromaConfig
 
-FRAMES_A_THOUGHT = 2
+FRAMES_PER_THOUGHT = 2
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def lay_out(config: ChromaConfig, speech: Speech) -> SpeechRows:
 
     live = len(prompt_ids) + prompt_frames + 1  # the first row after the zero row
     frames = np.arange(reply_frames + 1)
-    brought = np.minimum(frames // FRAMES_A_THOUGHT + 1, len(thoughts))  # thoughts up to and with each frame
+    brought = np.minimum(frames // FRAMES_PER_THOUGHT + 1, len(thoughts))  # thoughts up to and with each frame
     target_at = live - 1 + frames + 2 * brought
-    fed = frames[::FRAMES_A_THOUGHT][: len(thoughts)]
+    fed = frames[::FRAMES_PER_THOUGHT][: len(thoughts)]
     thought_at = target_at[fed]
     takes_thought = np.isin(frames, fed)
     before_at = (target_at - np.where(takes_thought, 2, 0))[1:]  # A(frame before) of every frame but the first

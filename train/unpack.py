@@ -12,7 +12,7 @@ import torch
 import typer
 from rich.console import Console
 
-from services.runtime.checkpoint import Checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
 from train.assemble import ARTEFACTS, stage_of
 from train.hearing import TOWER
 from train.loop import ROOT, save_artefact

@@ -15,8 +15,8 @@ import torch
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as TokenizersTokenizer
 
-from services.runtime.tokenizer import Tokenizer, byte_characters
-from services.runtime.tokenizer_files import CHAT_TEMPLATE, WORD_PATTERN, Vocabulary, write_tokenizer_files
+from checkpoints.tokenizer_files import CHAT_TEMPLATE, WORD_PATTERN, Vocabulary, write_tokenizer_files
+from services.runtime.checkpoint.tokenizer import Tokenizer, byte_characters
 from train.domain import Domain, load_domain
 
 WORD_ROWS = 1_300

@@ -40,7 +40,7 @@ _KOKORO_BETWEEN = 38
 
 _KOKORO_ENROLS = 240
 """Voices that only enrol: mixtures of two of those above in any proportion, higher or lower, the same always."""
-_LEAST_SHARE = 0.15
+_MIN_SHARE = 0.15
 _ENROLLING_SHIFTS = (0.88, 1.14)
 
 _KOKORO_HELD_OUT = ("af_sarah", "am_eric", "bf_lily", "bm_daniel")
@@ -55,7 +55,7 @@ _FLITE_HELD_OUT = "kal16"
 _ESPEAK_LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
 _ESPEAK_PITCHES = (50, 35, 65, 25, 80)
 _ESPEAK_ASKS = ("m1", "f1", "m2", "f3", "m3", "f4", "m4", "f5", "m6", "m7", "m8", "Andy", "linda", "mike2", "steph")
-_ESPEAK_A_VARIANT = 3
+_ESPEAK_PER_VARIANT = 3
 _ESPEAK_HELD_OUT = (("en-us+m5", 45), ("en+f2", 55))
 
 
@@ -135,7 +135,7 @@ class Studio:
         voices = []
         for number in range(_KOKORO_ENROLS):
             one, other = draw.sample(_KOKORO_ASKS, 2)
-            share, shift = draw.uniform(_LEAST_SHARE, 1 - _LEAST_SHARE), draw.uniform(*_ENROLLING_SHIFTS)
+            share, shift = draw.uniform(_MIN_SHARE, 1 - _MIN_SHARE), draw.uniform(*_ENROLLING_SHIFTS)
             style = f"{one}*{share:.3f}+{other}*{1 - share:.3f}"
             voices.append(self._kokoro.voice(f"kokoro_enrols_{number:03d}", style, shift=shift))
         return tuple(voices)
@@ -161,7 +161,7 @@ class Studio:
                 _ESPEAK_PITCHES[number % len(_ESPEAK_PITCHES)],
             )
             for variant in _ESPEAK_ASKS
-            for number in (next(numbers) for _ in range(_ESPEAK_A_VARIANT))
+            for number in (next(numbers) for _ in range(_ESPEAK_PER_VARIANT))
         )
         return Speakers(trained, tuple(self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT))
 

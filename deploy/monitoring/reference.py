@@ -8,8 +8,8 @@ from types import ModuleType
 from prometheus_client.metrics import MetricWrapperBase
 
 from gateway import metrics as gateway_metrics
-from services.common import engine_metrics, process_metrics
-from services.common.metrics import DEFINITIONS, Definition, ScrapedCounter
+from services.common.telemetry import engine_metrics, process_metrics
+from services.common.telemetry.metrics import DEFINITIONS, Definition, ScrapedCounter
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 

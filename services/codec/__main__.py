@@ -12,11 +12,11 @@ from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner
 from services.codec.servicer import CodecEngine, CodecServicer
 from services.codec.settings import CodecSettings
-from services.common.engine_metrics import Capacity, EngineMetrics
 from services.common.process import run_process
-from services.common.process_metrics import announce_checkpoint
-from services.common.server import Server
-from services.runtime.checkpoint import Checkpoint
+from services.common.rpc.server import Server
+from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
+from services.common.telemetry.process_metrics import announce_checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
 
 
 async def serve(settings: CodecSettings) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 from services.codec.model.decode_step import DecodeStep
 from services.codec.model.encode import EncodeStream
 from services.codec.model.mimi import Mimi
-from services.common.audio import CODEBOOKS, FRAME_S, FRAME_SAMPLES
 from services.common.errors import CheckpointError, ChromaError, ResourceExhausted
-from services.runtime.stream import End, Stream
+from services.common.wire.audio import CODEBOOKS, FRAME_S, FRAME_SAMPLES
+from services.runtime.engine.stream import End, Stream
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 from chroma.v1 import codec_pb2, codec_pb2_grpc
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AUDIO_ENCODING_UNSPECIFIED, Pcm
 from services.codec.runner import CodecStream, Decode, Encode, Work
-from services.common import code_frames
-from services.common.audio import SAMPLE_RATE_HZ
 from services.common.errors import InvalidArgument, OutOfRange
-from services.common.pcm import check_encoding, decode_pcm, encode_pcm
-from services.common.requests import fed_by, kind_of, read_open, unexpected
-from services.runtime.engine import Engine
+from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
+from services.common.wire import code_frames
+from services.common.wire.audio import SAMPLE_RATE_HZ
+from services.common.wire.pcm import check_encoding, decode_pcm, encode_pcm
+from services.runtime.engine.engine import Engine
 
 CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, Work]
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
 from services.common.errors import ChromaError
-from services.common.logs import configure_logs
-from services.common.otlp import start_export
 from services.common.settings import SettingsT, read_settings
+from services.common.telemetry.logs import configure_logs
+from services.common.telemetry.otlp import start_export
 
 
 def run_process(settings_type: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]) -> None:

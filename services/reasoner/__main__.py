@@ -8,19 +8,19 @@ import logging
 import torch
 
 from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
-from services.common.engine_metrics import Capacity, EngineMetrics
 from services.common.process import run_process
-from services.common.process_metrics import announce_checkpoint
-from services.common.server import Server
+from services.common.rpc.server import Server
+from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
+from services.common.telemetry.process_metrics import announce_checkpoint
 from services.reasoner.model.prompt import ChatTemplate
 from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.servicer import ReasonerServicer, ThinkEngine
 from services.reasoner.settings import ReasonerSettings
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.paged_kv import PagedKV
-from services.runtime.raw import DTYPES
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.dtypes import DTYPES
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.kvcache.paged_kv import PagedKV
 
 PAGE_SIZE = 16
 

@@ -14,22 +14,22 @@ from functools import partial
 import torch
 
 from services.common.errors import InvalidArgument, ResourceExhausted
-from services.reasoner.agenda import Agenda
 from services.reasoner.model.thinker import PREFILL_ROWS, Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.model.tower_step import TowerStep
-from services.reasoner.turn import Turn
+from services.reasoner.request import Turn
+from services.reasoner.scheduler import Scheduler
 from services.reasoner.work import Counters, Outputs, ThinkStream, Work
-from services.runtime.paged_attention import Plan
-from services.runtime.paged_kv import PagedKV
-from services.runtime.prefix_cache import PrefixCache
-from services.runtime.prompt_step import PromptStep
-from services.runtime.stream import End
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.stream import End
+from services.runtime.graphs.prompt_step import PromptStep
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.prefix_cache import PrefixCache
 
 
 class ThinkRunner:
-    """A `Runner` (services/runtime/engine.py) for turns of a conversation.
+    """A `Runner` (services/runtime/engine/engine.py) for turns of a conversation.
 
     Args:
         kv: memory of the thinker's stack; its slots bound the turns served at once, its positions a conversation.
@@ -56,7 +56,7 @@ class ThinkRunner:
         self.tower_step = TowerStep(thinker.tower, graphs, padded=padded)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
-        self._agenda = Agenda(kv, prefill_rows)
+        self._agenda = Scheduler(kv, prefill_rows)
 
     def admit(self, stream: ThinkStream) -> None:
         """Give the stream a slot.

@@ -24,12 +24,12 @@ from chroma.v1.reasoner_pb2 import (
     ThinkRequest,
     ThinkResponse,
 )
-from services.common import tensors
-from services.common.audio import HEARING_RATE_HZ
 from services.common.errors import InvalidArgument, OutOfRange
-from services.common.pcm import check_encoding, decode_pcm
-from services.common.requests import fed_by, kind_of, read_open, unexpected
-from services.common.tracing import mark, note
+from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
+from services.common.telemetry.tracing import mark, note
+from services.common.wire import tensors
+from services.common.wire.audio import HEARING_RATE_HZ
+from services.common.wire.pcm import check_encoding, decode_pcm
 from services.reasoner.messages import (
     Audio,
     Commit,
@@ -44,8 +44,8 @@ from services.reasoner.messages import (
 )
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Part, TextPart, TokenPart
 from services.reasoner.work import ThinkStream, Work
-from services.runtime.engine import Engine
-from services.runtime.raw import to_raw
+from services.runtime.checkpoint.dtypes import to_raw
+from services.runtime.engine.engine import Engine
 
 ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Work]
 

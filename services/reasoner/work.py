@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from services.common.errors import ChromaError
 from services.reasoner.messages import TurnInput, TurnOpen, TurnOutput
 from services.reasoner.model.prompt_rows import StaleChunk
-from services.reasoner.turn import Turn
-from services.runtime.stream import End, Stream
+from services.reasoner.request import Turn
+from services.runtime.engine.stream import End, Stream
 
 ThinkStream = Stream[TurnOpen, TurnInput, TurnOutput]
 Outputs = list[tuple[ThinkStream, TurnOutput | End]]

@@ -8,14 +8,14 @@ import logging
 import torch
 
 from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
-from services.common.engine_metrics import Capacity, EngineMetrics
 from services.common.process import run_process
-from services.common.process_metrics import announce_checkpoint
-from services.common.server import Server
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig, read_generation_config
-from services.runtime.raw import DTYPES
-from services.runtime.tokenizer import Tokenizer
+from services.common.rpc.server import Server
+from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
+from services.common.telemetry.process_metrics import announce_checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
+from services.runtime.checkpoint.dtypes import DTYPES
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator

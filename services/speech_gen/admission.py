@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.common.audio import FRAME_S
 from services.common.errors import ResourceExhausted
+from services.common.wire.audio import FRAME_S
 from services.speech_gen.shared_prompts import SharedPrompts
 from services.speech_gen.step_times import StepTimes
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from services.common.errors import InvalidArgument, ResourceExhausted
-from services.runtime.stream import End
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.stream import End
 from services.speech_gen.admission import Admission
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.speech import Speech, SpeechEnd, most_rows
@@ -25,9 +25,9 @@ from services.speech_gen.step_times import StepTimes, measure
 from services.speech_gen.work import Batch, Counters, Output, Place, SpeechStream
 
 DEFAULT_PREFILL_ROWS = 256
-LEAST_PREFILL_ROWS = 16
+MIN_PREFILL_ROWS = 16
 PROMPT_PATIENCE_S = 0.25
-"""However urgent the speakers are, a chunk of at least `LEAST_PREFILL_ROWS` is done this often."""
+"""However urgent the speakers are, a chunk of at least `MIN_PREFILL_ROWS` is done this often."""
 DEFAULT_SHARED_PROMPTS = 64
 
 
@@ -148,7 +148,7 @@ class SpeechRunner:
         deadline_s = min((self._places[stream].deadline_s for stream in speakers), default=math.inf)
         wait_s = deadline_s - now_s - self.step_times.expected_s(min(len(speakers), self._width))
         rows = min(self.step_times.rows_within(0.75 * wait_s), self._prefill_rows)
-        least = 0 if now_s < self._prompted_s + PROMPT_PATIENCE_S else LEAST_PREFILL_ROWS
+        least = 0 if now_s < self._prompted_s + PROMPT_PATIENCE_S else MIN_PREFILL_ROWS
         return max(int(rows), min(least, self._prefill_rows))
 
     def _waiting_prompts(self, room: int) -> list[tuple[SpeechStream, int]]:

@@ -19,14 +19,14 @@ from chroma.v1.reasoner_pb2 import (
     TokenIds,
 )
 from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse
-from services.common import code_frames, tensors
-from services.common.audio import FRAME_RATE_HZ
 from services.common.errors import InvalidArgument
-from services.common.requests import fed_by, kind_of, read_open, unexpected
-from services.common.tracing import mark, note
-from services.runtime.engine import Engine
-from services.runtime.raw import from_raw, to_raw
-from services.runtime.tokenizer import Tokenizer
+from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
+from services.common.telemetry.tracing import mark, note
+from services.common.wire import code_frames, tensors
+from services.common.wire.audio import FRAME_RATE_HZ
+from services.runtime.checkpoint.dtypes import from_raw, to_raw
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.engine import Engine
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason, Frame, SpeechEnd, SpeechRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from services.runtime.paged_kv import PagedKV, Prefix
+from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 
 
 @dataclass

@@ -18,7 +18,7 @@ ROW_WEIGHT = 0.2
 PROMPT_ROWS = 64
 """Rows of the prompt that is timed at warm-up."""
 
-MOST_SLOWNESS = 4.0
+MAX_SLOWNESS = 4.0
 """What a single step may count for: one stall of the machine is no trend."""
 
 
@@ -46,7 +46,7 @@ class StepTimes:
         """A step of `width` streams took this long just now."""
         warm_s = self._at_warm_up(width)
         if warm_s > 0:
-            self.slowness += SLOWNESS_WEIGHT * (min(step_s / warm_s, MOST_SLOWNESS) - self.slowness)
+            self.slowness += SLOWNESS_WEIGHT * (min(step_s / warm_s, MAX_SLOWNESS) - self.slowness)
 
     def expected_s(self, width: int) -> float:
         """What a step of `width` streams takes now. 0 before any was measured, and for no streams."""

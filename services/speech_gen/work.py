@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from services.common.audio import FRAME_S
-from services.runtime.stream import Stream
+from services.common.wire.audio import FRAME_S
+from services.runtime.engine.stream import Stream
 from services.speech_gen.model.generator import Thought
 from services.speech_gen.model.speech import Frame, Speech, SpeechEnd, SpeechRequest
 from services.speech_gen.shared_prompts import SharedPrompt
 
-MOST_PATIENCE_S = FRAME_S
+MAX_PATIENCE_S = FRAME_S
 """Longest wait for company of a stream that is as far ahead as it may be."""
 
 Output = Frame | SpeechEnd
@@ -52,8 +52,8 @@ class Place:
         lead_s = self.speech.request.max_lead_s
         if lead_s is None or self.speech.frames == 0:
             return -math.inf
-        patience_s = min(MOST_PATIENCE_S / 2, (self.deadline_s - self.last_frame_s) / 8)
-        return max(self.last_frame_s + patience_s, self.ready_s + min(MOST_PATIENCE_S, lead_s / 8))
+        patience_s = min(MAX_PATIENCE_S / 2, (self.deadline_s - self.last_frame_s) / 8)
+        return max(self.last_frame_s + patience_s, self.ready_s + min(MAX_PATIENCE_S, lead_s / 8))
 
     @property
     def urgency(self) -> tuple[bool, float]:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from services.common.audio import CODEBOOK_SIZE
+from services.common.wire.audio import CODEBOOK_SIZE
 from services.reasoner.model.thinker import Reply, think
 from services.speech_gen.model.generator import Thought
 from services.speech_gen.model.sampling import Sampling

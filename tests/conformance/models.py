@@ -10,8 +10,8 @@ import torch
 from services.codec.model.mimi import Mimi
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.weights import load_generator
 

@@ -11,8 +11,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.conformance.__main__ import main
+from tests.support.paths import PUBLIC_GOLDEN
 
-PUBLIC = Path(__file__).parents[1] / "golden" / "public"
+PUBLIC = PUBLIC_GOLDEN
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.prometheus_tools import program, rule_groups
+from tests.support.prometheus_tools import program, rule_groups
 
 CASES = Path(__file__).parent / "alerts_test.yaml"
 

@@ -15,9 +15,10 @@ import yaml
 
 from chroma.v1 import dialogue_pb2
 from chroma_voice.local.ports import free_ports
-from tests.unit.chroma_voice.fake_gateway import FakeGateway, serving
+from tests.support.fake_gateway import FakeGateway, serving
+from tests.support.paths import ROOT
 
-CONFIG = Path(__file__).parents[2] / "deploy" / "envoy" / "grpc-web.yaml"
+CONFIG = ROOT / "deploy" / "envoy" / "grpc-web.yaml"
 ENVOY = Path(sys.executable).parent / "envoy"
 ORIGIN = "https://voice.example.com"
 TRAILERS = 0x80

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.manifests import (
+from tests.support.manifests import (
     OVERLAYS,
     Manifest,
     base_with,

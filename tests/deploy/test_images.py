@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.manifests import DEPLOY, ROOT, SETTINGS
+from tests.support.manifests import DEPLOY, ROOT, SETTINGS
 
 DOCKERFILE = DEPLOY / "Dockerfile"
 FOLDERS = ("/opt/chroma-voice", "/source", "/dist", "/volume")

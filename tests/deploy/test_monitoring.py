@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from deploy.monitoring import dashboards, reference
-from services.common.metrics import DEFINITIONS
-from tests.deploy.prometheus_tools import MONITORING, ROOT, rule_groups
+from services.common.telemetry.metrics import DEFINITIONS
+from tests.support.prometheus_tools import MONITORING, ROOT, rule_groups
 
 RULES = [rule for group in rule_groups() for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]

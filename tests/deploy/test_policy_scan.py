@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.manifests import DEPLOY, K8S, OVERLAYS, ROOT, build_text
+from tests.support.manifests import DEPLOY, K8S, OVERLAYS, ROOT, build_text
 
 CHECKOV = shutil.which("checkov", path=f"{ROOT / '.venv-deploy' / 'bin'}") or shutil.which("checkov")
 

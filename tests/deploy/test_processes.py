@@ -8,9 +8,9 @@ import yaml
 
 from chroma.v1 import codec_pb2, dialogue_pb2, reasoner_pb2, speech_gen_pb2
 from gateway.settings import GatewaySettings
-from services.common.server import LIVENESS
+from services.common.rpc.server import LIVENESS
 from services.common.settings import ServiceSettings, split_address
-from tests.deploy.manifests import (
+from tests.support.manifests import (
     DEPLOY,
     OVERLAYS,
     SETTINGS,

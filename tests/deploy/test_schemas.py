@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.manifests import (
+from tests.support.manifests import (
     K8S,
     OVERLAYS,
     Manifest,

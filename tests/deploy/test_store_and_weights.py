@@ -16,7 +16,7 @@ import yaml
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from tests.deploy.manifests import DEPLOY, K8S, base_with, containers, of_kind
+from tests.support.manifests import DEPLOY, K8S, base_with, containers, of_kind
 
 FETCH = K8S / "base" / "fetch-weights.sh"
 

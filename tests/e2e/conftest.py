@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.local_stack import LocalStack, running
+from tests.support.local_stack import LocalStack, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.local_stack import SAMPLES, LocalStack, environment
+from tests.support.local_stack import SAMPLES, LocalStack, environment
+from tests.support.paths import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 SNIPPET = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUNNERS = {"sh": ["bash", "-eu", "-c"], "python": [sys.executable, "-c"]}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chroma_voice.local.repository import sample_voices
-from tests.e2e.local_stack import QUESTION, LocalStack, run
+from tests.support.local_stack import QUESTION, LocalStack, run
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from chroma_voice.local.state import StateFolder
-from tests.e2e.local_stack import environment
-
-ROOT = Path(__file__).parents[2]
+from tests.support.local_stack import environment
+from tests.support.paths import ROOT
 
 
 def demo(tmp_path: Path, *variables: str) -> subprocess.CompletedProcess[str]:

@@ -19,15 +19,15 @@ from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
 from services.reasoner.model.thinker import think
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.generator import Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from tests.conformance.models import Models
-from tests.e2e.local_stack import QUESTION, SAMPLES, LocalStack, run
+from tests.support.local_stack import QUESTION, SAMPLES, LocalStack, run
 
 VOICE = "exact"
 # At the rates that the services take, so that nothing is resampled on the way.

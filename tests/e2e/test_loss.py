@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from chroma_voice import AudioDelta, Client, Conversation, SessionSettings, TurnDone, Unavailable, Voice
-from tests.e2e.local_stack import (
+from tests.support.local_stack import (
     LONG_SPEECH,
     PATIENCE_S,
     QUESTION,

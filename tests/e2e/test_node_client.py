@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.local_stack import QUESTION, VOICE, LocalStack, environment
+from tests.support.local_stack import QUESTION, VOICE, LocalStack, environment
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 REPLY_S = 1.0
 
 pytestmark = pytest.mark.slow

@@ -20,10 +20,10 @@ import yaml
 from chroma_voice import TurnDone, TurnStarted
 from chroma_voice.events import AudioDelta
 from chroma_voice.local.ports import LOOPBACK, free_ports
-from services.common.metrics import DEFINITIONS, PREFIX
-from tests.deploy.prometheus_tools import MONITORING, program, rule_groups
+from services.common.telemetry.metrics import DEFINITIONS, PREFIX
 from tests.deploy.test_monitoring import DASHBOARDS, RECORDED, panels
-from tests.e2e.local_stack import LONG_SPEECH, PATIENCE_S, VOICE, LocalStack, run
+from tests.support.local_stack import LONG_SPEECH, PATIENCE_S, VOICE, LocalStack, run
+from tests.support.prometheus_tools import MONITORING, program, rule_groups
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

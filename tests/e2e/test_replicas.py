@@ -13,9 +13,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from chroma_voice import AudioDelta, Conversation, ResourceExhausted, Sampling, TurnDone, Unavailable
-from services.runtime.turnover import MOST_S
-from tests.e2e.local_stack import LONG_SPEECH, QUESTION, ask, reply
-from tests.e2e.replicated_stack import SERVICES, SPEECH_SLOTS, Replica, ReplicatedStack, replicated
+from services.runtime.engine.turnover import MAX_S
+from tests.support.local_stack import LONG_SPEECH, QUESTION, ask, reply
+from tests.support.replicated_stack import SERVICES, SPEECH_SLOTS, Replica, ReplicatedStack, replicated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -110,7 +110,7 @@ async def test_a_full_replica_spills_and_a_full_system_says_when_to_come_again(s
     assert isinstance(refused[0], ResourceExhausted)
     assert (refused[0].retry_after_s or 0) > 0
     assert SPEECH_SLOTS < admitted <= 2 * SPEECH_SLOTS
-    await asyncio.sleep(MOST_S)  # until then gateways may prefer another replica to a voice's home
+    await asyncio.sleep(MAX_S)  # until then gateways may prefer another replica to a voice's home
 
 
 @pytest.mark.parametrize("service", ["speech_gen", "codec"])

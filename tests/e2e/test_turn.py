@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from chroma_voice import AudioDelta, TextDelta
-from tests.e2e.local_stack import LONG_SPEECH, QUESTION, VOICE, VOICE_TRANSCRIPT, LocalStack, reply, run
+from tests.support.local_stack import LONG_SPEECH, QUESTION, VOICE, VOICE_TRANSCRIPT, LocalStack, reply, run
 
 REPLY_S = 2.0
 

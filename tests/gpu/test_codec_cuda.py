@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from services.codec.model.mimi import Mimi
-from services.runtime.checkpoint import Checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.paths import PUBLIC_GOLDEN
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "public" / "checkpoint"
+GOLDEN = PUBLIC_GOLDEN / "checkpoint"
 
 
 def test_decode_on_cuda_equals_the_cpu() -> None:

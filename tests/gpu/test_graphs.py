@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable, Hashable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from services.codec.model.decode_step import DecodeStep
+from services.codec.model.mimi import Mimi
+from services.common.wire.audio import CODEBOOK_SIZE
+from services.reasoner.model.thinker import Thinker, think
+from services.reasoner.model.thought_step import ThoughtStep
+from services.reasoner.model.tower_step import TowerStep
+from services.reasoner.model.weights import load_thinker
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.graphs.graphs import StepGraphs
+from services.runtime.graphs.prompt_step import PromptStep
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.sampling import Sampling
+from services.speech_gen.model.weights import load_generator
+from tests.support import golden_cases, golden_speech
+
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
-UNIT = Path(__file__).parents[1] / "unit"
-sys.path += [str(UNIT / "reasoner"), str(UNIT / "speech_gen")]
-
-import golden_cases  # noqa: E402  # pyright: ignore[reportMissingImports]
-import golden_speech  # noqa: E402  # pyright: ignore[reportMissingImports]
-
-from services.codec.model.decode_step import DecodeStep  # noqa: E402
-from services.codec.model.mimi import Mimi  # noqa: E402
-from services.common.audio import CODEBOOK_SIZE  # noqa: E402
-from services.reasoner.model.thinker import Thinker, think  # noqa: E402
-from services.reasoner.model.thought_step import ThoughtStep  # noqa: E402
-from services.reasoner.model.tower_step import TowerStep  # noqa: E402
-from services.reasoner.model.weights import load_thinker  # noqa: E402
-from services.runtime.checkpoint import Checkpoint  # noqa: E402
-from services.runtime.graphs import StepGraphs  # noqa: E402
-from services.runtime.paged_kv import PagedKV  # noqa: E402
-from services.runtime.prompt_step import PromptStep  # noqa: E402
-from services.speech_gen.model.generator import Generator, Thought  # noqa: E402
-from services.speech_gen.model.sampling import Sampling  # noqa: E402
-from services.speech_gen.model.weights import load_generator  # noqa: E402
 
 CHECKPOINT = Checkpoint.open(golden_speech.CHECKPOINT)
 SLOTS = 6

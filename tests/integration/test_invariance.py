@@ -10,42 +10,35 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-UNIT = Path(__file__).parents[1] / "unit"
-sys.path += [str(UNIT / "reasoner"), str(UNIT / "speech_gen")]
-
-import golden_cases  # noqa: E402  # pyright: ignore[reportMissingImports]
-import golden_speech  # noqa: E402  # pyright: ignore[reportMissingImports]
-from thinking import ThinkEngine, new_runner, raw_inputs, raw_turn  # noqa: E402  # pyright: ignore[reportMissingImports]
-
-from services.codec.model.mimi import Mimi  # noqa: E402
-from services.codec.runner import CodecRunner, Decode, Encode, Work  # noqa: E402
-from services.reasoner import messages  # noqa: E402
-from services.reasoner.model.weights import load_thinker  # noqa: E402
-from services.runtime.checkpoint import Checkpoint  # noqa: E402
-from services.runtime.engine import Engine  # noqa: E402
-from services.runtime.tokenizer import Tokenizer  # noqa: E402
-from services.speech_gen.model.generator import Thought  # noqa: E402
-from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest  # noqa: E402
-from services.speech_gen.model.weights import load_generator  # noqa: E402
-from services.speech_gen.runner import SpeechRunner  # noqa: E402
-from services.speech_gen.work import Batch, Output  # noqa: E402
+from services.codec.model.mimi import Mimi
+from services.codec.runner import CodecRunner, Decode, Encode, Work
+from services.reasoner import messages
+from services.reasoner.model.weights import load_thinker
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.engine import Engine
+from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest
+from services.speech_gen.model.weights import load_generator
+from services.speech_gen.runner import SpeechRunner
+from services.speech_gen.work import Batch, Output
+from tests.support import golden_cases, golden_speech
+from tests.support.thinking import ThinkEngine, new_runner, raw_inputs, raw_turn
 
 SESSIONS = 16
 TURNS = 2
 SLOTS = 2 * SESSIONS
 """Of each engine: an interrupted turn may still hold its slot while the one that follows asks for another."""
-LEAST_MARGIN = 1e-4
+MIN_MARGIN = 1e-4
 PCM_TOLERANCE = 1e-4
 
 SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
@@ -191,7 +184,7 @@ async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
 def assert_begins(name: str, heard: Heard, *, whole: bool) -> None:
     """Everything heard is what the reference gave, in full or as far as it came."""
     thinker, speech = thinker_rows()[name], speech_rows()[name]
-    assert speech.margin > LEAST_MARGIN
+    assert speech.margin > MIN_MARGIN
     if whole:
         # Speech may end before the text does; then the rest of the text may be left unsaid and is not waited for.
         assert heard.frames == speech.frames, name
@@ -250,10 +243,10 @@ async def arrival(stack: Stack, frames: int) -> None:
 
 def test_margins_are_far_above_float32_rounding() -> None:
     for row in speech_rows().values():
-        assert row.margin > LEAST_MARGIN
+        assert row.margin > MIN_MARGIN
     for case in golden_cases.CASES:
         margins = json.loads((golden_speech.GOLDEN / f"{case}.json").read_text())["min_top2_margin"]
-        assert min(margins.values()) > LEAST_MARGIN, case
+        assert min(margins.values()) > MIN_MARGIN, case
 
 
 @pytest.mark.parametrize("stack", [1, 2, 3], indirect=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from services.common.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ
 from train.augment import STILL, Augmenter, Journey
 from train.evaluation.listening import load
 from train.evaluation.questions import Question

@@ -33,12 +33,12 @@ _STRANGERS_HEAD = (
     "word errors",
 )
 
-_LEAST_ACCURACY = 0.90
-_MOST_WER = 0.15
-_MOST_BEST_WER = 0.08
-_LEAST_OWN = 0.78
-_LEAST_NEAREST = 0.95
-_LEAST_EOS = 0.99
+_MIN_ACCURACY = 0.90
+_MAX_WER = 0.15
+_MAX_BEST_WER = 0.08
+_MIN_OWN = 0.78
+_MIN_NEAREST = 0.95
+_MIN_EOS = 0.99
 _EXAMPLES = 8
 
 
@@ -82,30 +82,30 @@ def _aims(results: Results) -> list[Sequence[str]]:
     rows = [
         (
             "word error rate of replies",
-            f"≤ {_MOST_WER:.0%}",
+            f"≤ {_MAX_WER:.0%}",
             _percent(every.word_error_rate),
-            every.word_error_rate <= _MOST_WER,
+            every.word_error_rate <= _MAX_WER,
         ),
         (
             f"word error rate in the best voice ({best.voice})",
-            f"≤ {_MOST_BEST_WER:.0%}",
+            f"≤ {_MAX_BEST_WER:.0%}",
             _percent(best.word_error_rate),
-            best.word_error_rate <= _MOST_BEST_WER,
+            best.word_error_rate <= _MAX_BEST_WER,
         ),
-        ("likeness to the right voice", f"≥ {_LEAST_OWN}", f"{every.own:.2f}", every.own >= _LEAST_OWN),
+        ("likeness to the right voice", f"≥ {_MIN_OWN}", f"{every.own:.2f}", every.own >= _MIN_OWN),
         (
             "right voice is the nearest",
-            f"≥ {_LEAST_NEAREST:.0%}",
+            f"≥ {_MIN_NEAREST:.0%}",
             _percent(every.own_is_nearest),
-            every.own_is_nearest >= _LEAST_NEAREST,
+            every.own_is_nearest >= _MIN_NEAREST,
         ),
-        ("replies that end by EOS", f"≥ {_LEAST_EOS:.0%}", _percent(eos), eos >= _LEAST_EOS),
+        ("replies that end by EOS", f"≥ {_MIN_EOS:.0%}", _percent(eos), eos >= _MIN_EOS),
     ]
     if accuracy is not None:
         measured = f"{_percent(accuracy.rate)} of {accuracy.count}"
         rows.insert(
             0,
-            (f"right answers, {NEW}", f"≥ {_LEAST_ACCURACY:.0%}", measured, accuracy.rate >= _LEAST_ACCURACY),
+            (f"right answers, {NEW}", f"≥ {_MIN_ACCURACY:.0%}", measured, accuracy.rate >= _MIN_ACCURACY),
         )
     return [(aim, wanted, measured, "yes" if met else "**no**") for aim, wanted, measured, met in rows]
 

@@ -27,7 +27,7 @@ _PART_FRAMES = 160
 """Frames (10 ms) of the parts of which an utterance's embedding is the mean."""
 _PART_EVERY = 77
 """Frames from one part to the next: 1.3 parts a second."""
-_LEAST_COVERED = 0.75
+_MIN_COVERED = 0.75
 """A last part that reaches past the end counts if this share of it is sound."""
 _LOUDNESS_RMS = 10 ** (-30 / 20)
 """Quieter sound is made this loud."""
@@ -94,7 +94,7 @@ def part_starts(samples: int) -> list[int]:
     frames = -(-(samples + 1) // _HOP)
     starts = list(range(0, max(1, frames - _PART_FRAMES + _PART_EVERY + 1), _PART_EVERY))
     covered = (samples - starts[-1] * _HOP) / (_PART_FRAMES * _HOP)
-    return starts[:-1] if covered < _LEAST_COVERED and len(starts) > 1 else starts
+    return starts[:-1] if covered < _MIN_COVERED and len(starts) > 1 else starts
 
 
 def spoken_part(samples: NDArray[np.float32]) -> NDArray[np.float32]:

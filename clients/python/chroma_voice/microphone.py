@@ -22,14 +22,14 @@ RATE_HZ = SAMPLE_RATE_HZ
 """Of the microphone's sound: `input_rate_hz` of the conversation."""
 
 _PIECE_SAMPLES = RATE_HZ // 25
-_MOST_PIECES = 250
+_MAX_PIECES = 250
 """10 s of sound that nobody took; then the oldest is dropped."""
 
 
 async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
     """Sound as it is recorded: 40 ms of 16-bit little-endian mono PCM at `RATE_HZ` at a time, until it is closed."""
     loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[bytes] = asyncio.Queue(_MOST_PIECES)
+    pieces: asyncio.Queue[bytes] = asyncio.Queue(_MAX_PIECES)
 
     def keep(piece: bytes) -> None:
         if pieces.full():

@@ -8,12 +8,12 @@ import torch
 from services.codec.model.convolution import Carry, UpsamplingConv
 from services.codec.model.quantizer import Quantizer
 from services.codec.model.seanet import WaveformDecoder
-from services.codec.model.streams import POSITIONS_A_FRAME, StreamState
+from services.codec.model.streams import POSITIONS_PER_FRAME, StreamState
 from services.codec.model.transformer import WindowedTransformer
 from services.codec.model.weights import Weights
-from services.common.audio import CODEBOOKS, FRAME_SAMPLES
 from services.common.errors import InvalidArgument
-from services.runtime.config import CodecConfig
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
+from services.runtime.checkpoint.config import CodecConfig
 
 
 class Decoder:
@@ -26,7 +26,7 @@ class Decoder:
             weights.below("upsample"),
             config.width,
             config.width,
-            stride=POSITIONS_A_FRAME,
+            stride=POSITIONS_PER_FRAME,
             groups=config.upsample_groups,
             bias=False,
         )

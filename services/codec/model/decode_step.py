@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from services.codec.model.decode import Decoder
-from services.common.audio import CODEBOOKS, FRAME_SAMPLES
-from services.runtime.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.step_inputs import Block, StepInputs
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
+from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
+from services.runtime.graphs.staging import Block, StagingBuffer
 
 
 class DecodeStep:
@@ -71,15 +71,15 @@ class DecodeStep:
     def _rounded(self, streams: int, frames: int) -> int:
         return bucket_of(streams, self._widths(frames)) if self._padded else streams
 
-    def _inputs(self, streams: int, frames: int) -> StepInputs:
-        return StepInputs(self._block, slots=(streams,), codes=(streams, frames, CODEBOOKS))
+    def _inputs(self, streams: int, frames: int) -> StagingBuffer:
+        return StagingBuffer(self._block, slots=(streams,), codes=(streams, frames, CODEBOOKS))
 
-    def _pad(self, inputs: StepInputs, streams: int) -> None:
+    def _pad(self, inputs: StagingBuffer, streams: int) -> None:
         inputs.host["slots"][streams:] = self.slots
         inputs.host["codes"][streams:] = 0
         inputs.send()
 
-    def _step(self, inputs: StepInputs) -> None:
+    def _step(self, inputs: StagingBuffer) -> None:
         there = inputs.there
         pcm = self._decoder.step(there["codes"], there["slots"], self.state)
         self._pcm[: pcm.numel()] = pcm.flatten()

@@ -10,12 +10,12 @@ import torch
 from services.codec.model.convolution import Carry, CausalConv
 from services.codec.model.quantizer import Quantizer
 from services.codec.model.seanet import WaveformEncoder
-from services.codec.model.streams import POSITIONS_A_FRAME, StreamState
+from services.codec.model.streams import POSITIONS_PER_FRAME, StreamState
 from services.codec.model.transformer import WindowedTransformer
 from services.codec.model.weights import Weights
-from services.common.audio import CODEBOOKS, FRAME_SAMPLES
 from services.common.errors import InvalidArgument
-from services.runtime.config import CodecConfig
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
+from services.runtime.checkpoint.config import CodecConfig
 
 
 class Encoder:
@@ -28,8 +28,8 @@ class Encoder:
             weights.below("downsample"),
             config.width,
             config.width,
-            2 * POSITIONS_A_FRAME,
-            stride=POSITIONS_A_FRAME,
+            2 * POSITIONS_PER_FRAME,
+            stride=POSITIONS_PER_FRAME,
             bias=False,
             replicate=True,
         )

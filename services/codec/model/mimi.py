@@ -19,10 +19,10 @@ from services.codec.model.decode import Decoder
 from services.codec.model.encode import Encoder, EncodeStream
 from services.codec.model.quantizer import Quantizer
 from services.codec.model.weights import Weights
-from services.common.audio import CODEBOOK_SIZE, CODEBOOKS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.common.errors import CheckpointError
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig, CodecConfig
+from services.common.wire.audio import CODEBOOK_SIZE, CODEBOOKS, FRAME_SAMPLES, SAMPLE_RATE_HZ
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig, CodecConfig
 
 WHOLE_STEP_FRAMES = 16
 

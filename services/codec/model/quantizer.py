@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from services.codec.model.weights import Weights
-from services.common.audio import CODEBOOKS
-from services.runtime.config import CodecConfig
+from services.common.wire.audio import CODEBOOKS
+from services.runtime.checkpoint.config import CodecConfig
 
-_LEAST_USAGE = 1e-5
+_MIN_USAGE = 1e-5
 
 
 class Quantizer:
@@ -65,4 +65,4 @@ class Quantizer:
 def _codebook(weights: Weights, config: CodecConfig) -> torch.Tensor:
     total = weights.read("embed_sum", config.codebook_size, config.codebook_dim)
     usage = weights.read("cluster_usage", config.codebook_size)
-    return total / usage.clamp(min=_LEAST_USAGE)[:, None]  # [codebook size, dim]
+    return total / usage.clamp(min=_MIN_USAGE)[:, None]  # [codebook size, dim]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from services.codec.model.convolution import Carry, CausalConv, ResidualBlock, UpsamplingConv
 from services.codec.model.weights import Weights
-from services.runtime.config import CodecConfig
+from services.runtime.checkpoint.config import CodecConfig
 
 
 class WaveformDecoder:

@@ -8,7 +8,7 @@ import torch
 
 from services.codec.model.transformer import WindowedTransformer, WindowMemory
 
-POSITIONS_A_FRAME = 2
+POSITIONS_PER_FRAME = 2
 """The transformers run at 25 Hz, frames come at 12.5 Hz."""
 
 
@@ -25,7 +25,7 @@ class StreamState:
     @classmethod
     def new(cls, transformer: WindowedTransformer, carried: int, slots: int, step_frames: int) -> StreamState:
         """Memory for `slots` streams whose convolutions carry `carried` floats each."""
-        window = transformer.new_memory(slots, POSITIONS_A_FRAME * step_frames)
+        window = transformer.new_memory(slots, POSITIONS_PER_FRAME * step_frames)
         return cls(torch.zeros(slots, carried, device=window.positions.device), window, step_frames)
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from services.codec.model.weights import Weights
-from services.runtime.config import CodecConfig
+from services.runtime.checkpoint.config import CodecConfig
 
 _ROW_MULTIPLE = 8  # fused attention on CUDA wants masks whose rows are a multiple of this
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from services.common.errors import CheckpointError
-from services.runtime.checkpoint import Checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
 
 
 class Weights:

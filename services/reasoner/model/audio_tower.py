@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from services.common.errors import CheckpointError
-from services.runtime.config import AudioTowerConfig
+from services.runtime.checkpoint.config import AudioTowerConfig
 
 
 def rows_after_conv(mel_frames: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
 
 _CUT = re.compile(r"(?<=[^\W\d_])(?=[\s.,;:!?\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
 

@@ -1,4 +1,5 @@
-"""What the rows of a prompt are, as integers, so that equal beginnings are found (services/runtime/prefix_cache.py).
+"""What the rows of a prompt are, as integers, so that equal beginnings are found
+(services/runtime/kvcache/prefix_cache.py).
 
 A token's row is its id. A recording's row is the digest of all its samples with the row's place: the clamp of the mel
 ties every row to the whole recording, and to nothing else.

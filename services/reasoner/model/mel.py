@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-from services.common.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ
 
 N_FFT = 400
 HOP_SAMPLES = 160

@@ -23,7 +23,7 @@ from services.common.errors import CheckpointError, InvalidArgument
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.identity import ClipDigest
 from services.reasoner.model.mel import valid_frames
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

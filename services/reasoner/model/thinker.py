@@ -21,10 +21,10 @@ from services.reasoner.model.audio_tower import AudioTower, audio_rows
 from services.reasoner.model.mel import MelFilters, valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
 from services.reasoner.model.prompt_rows import PromptRows, StaleChunk
-from services.runtime.config import StackConfig, TokenIds
-from services.runtime.linear import Linear
-from services.runtime.paged_kv import PagedKV
-from services.runtime.transformer import Memory, Stack
+from services.runtime.checkpoint.config import StackConfig, TokenIds
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.transformer import Memory, Stack
 
 PREFILL_ROWS = 256
 """Rows of a prompt that one step prefills; longer prompts take several, so that thinkers are not held up."""

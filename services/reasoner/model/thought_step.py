@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 
 from services.reasoner.model.thinker import Thinker
-from services.runtime.flat_attention import FlatPlan, FlatShape, fill_plan
-from services.runtime.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.paged_attention import Plan
-from services.runtime.paged_kv import PagedKV
-from services.runtime.step_inputs import Block, StepInputs
+from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
+from services.runtime.graphs.staging import Block, StagingBuffer
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape, fill_plan
+from services.runtime.kvcache.paged_kv import PagedKV
 
 
 class ThoughtStep:
@@ -49,10 +49,10 @@ class ThoughtStep:
                 inputs = self._fill(width, None, [])
                 self.graphs.capture(width, lambda inputs=inputs: self._step(inputs, None))
 
-    def _fill(self, width: int, plan: Plan | None, token_ids: Sequence[int]) -> StepInputs:
+    def _fill(self, width: int, plan: Plan | None, token_ids: Sequence[int]) -> StagingBuffer:
         shape = FlatShape.of_steps(width, width)
         shapes = shape.inputs(self._kv) if self.padded else {}
-        inputs = StepInputs(self._block, token_ids=(width,), **shapes)
+        inputs = StagingBuffer(self._block, token_ids=(width,), **shapes)
         inputs.host["token_ids"][: len(token_ids)] = token_ids
         inputs.host["token_ids"][len(token_ids) :] = 0
         if self.padded:
@@ -60,7 +60,7 @@ class ThoughtStep:
         inputs.send()
         return inputs
 
-    def _step(self, inputs: StepInputs, plan: Plan | None) -> None:
+    def _step(self, inputs: StagingBuffer, plan: Plan | None) -> None:
         """Nothing here may depend on anything but the width, or ask the device for a value."""
         there = inputs.there
         rows = self._thinker.embedding.index_select(0, there["token_ids"])  # [W, D]

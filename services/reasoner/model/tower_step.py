@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from services.reasoner.model.audio_tower import AudioTower, audio_rows
-from services.runtime.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.step_inputs import Block
+from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
+from services.runtime.graphs.staging import Block
 
-MOST_CHUNKS = 8
+MAX_CHUNKS = 8
 
 
 class TowerStep:
-    """Steps of up to `MOST_CHUNKS` chunks; more go through the tower as they are.
+    """Steps of up to `MAX_CHUNKS` chunks; more go through the tower as they are.
 
     Args:
         graphs: where the captured steps are kept.
@@ -30,18 +30,18 @@ class TowerStep:
         self._padded = padded
         if padded:
             weight = tower.conv1.weight
-            self._shape = (MOST_CHUNKS, tower.chunk_frames, tower.mel_bins)
-            self._mel = Block(MOST_CHUNKS * tower.chunk_frames * tower.mel_bins, weight.dtype, weight.device)
-            self._frames = Block(MOST_CHUNKS, torch.int64, weight.device)
+            self._shape = (MAX_CHUNKS, tower.chunk_frames, tower.mel_bins)
+            self._mel = Block(MAX_CHUNKS * tower.chunk_frames * tower.mel_bins, weight.dtype, weight.device)
+            self._frames = Block(MAX_CHUNKS, torch.int64, weight.device)
             rows = audio_rows(tower.chunk_frames)
-            self._rows = torch.zeros(MOST_CHUNKS, rows, tower.output_width, dtype=weight.dtype, device=weight.device)
+            self._rows = torch.zeros(MAX_CHUNKS, rows, tower.output_width, dtype=weight.dtype, device=weight.device)
 
     @torch.inference_mode()
     def __call__(self, chunks: list[Tensor]) -> list[Tensor]:
         """As `AudioTower.forward`."""
-        if not self._padded or len(chunks) > MOST_CHUNKS:
+        if not self._padded or len(chunks) > MAX_CHUNKS:
             return self._tower(chunks)
-        bucket = bucket_of(len(chunks), buckets(MOST_CHUNKS))
+        bucket = bucket_of(len(chunks), buckets(MAX_CHUNKS))
         mel, frames = self._mel.host.view(self._shape), self._frames.host
         frames[:bucket] = self._tower.chunk_frames
         for place, chunk in enumerate(chunks):
@@ -58,7 +58,7 @@ class TowerStep:
         """Capture a step of every number of chunks. Does nothing where steps are not padded."""
         if self._padded:
             self._frames.host[:] = self._tower.chunk_frames
-            for bucket in reversed(buckets(MOST_CHUNKS)):
+            for bucket in reversed(buckets(MAX_CHUNKS)):
                 self._send(bucket)
                 self.graphs.capture(("tower", bucket), lambda bucket=bucket: self._step(bucket))
 

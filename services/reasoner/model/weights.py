@@ -7,11 +7,11 @@ import torch
 from services.reasoner.model.audio_tower import AudioTower
 from services.reasoner.model.mel import MelFilters
 from services.reasoner.model.thinker import Thinker
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.linear import Linear
-from services.runtime.mapped_memory import page_out
-from services.runtime.transformer import load_stack
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.transformer import load_stack
 
 
 def load_thinker(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Thinker:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from services.runtime.linear import Linear
-from services.runtime.transformer import Memory, Stack
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.transformer import Memory, Stack
 
 
 class Backbone:

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.runtime.config import StackConfig
-from services.runtime.fused import uses_kernels
-from services.runtime.linear import Linear
-from services.runtime.rope import rotary_table, split_rotated
-from services.runtime.transformer import Stack
+from services.runtime.checkpoint.config import StackConfig
+from services.runtime.layers.fused import uses_kernels
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.rope import rotary_table, split_rotated
+from services.runtime.layers.transformer import Stack
 
 
 class DepthDecoder:

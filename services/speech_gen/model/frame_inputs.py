@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.runtime.flat_attention import FlatShape, fill_plan
-from services.runtime.paged_attention import Plan
-from services.runtime.paged_kv import PagedKV
-from services.runtime.step_inputs import Block, StepInputs
+from services.runtime.graphs.staging import Block, StagingBuffer
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import FlatShape, fill_plan
+from services.runtime.kvcache.paged_kv import PagedKV
 
 if TYPE_CHECKING:
     from services.speech_gen.model.generator import Thought
@@ -63,7 +63,7 @@ class FrameInputs:
         self.shape = shape
         self._memory = memory
         self._padded = padded
-        self._integers = StepInputs(
+        self._integers = StagingBuffer(
             memory.integers,
             slots=(shape.streams,),
             opening=(shape.streams,),
@@ -72,7 +72,7 @@ class FrameInputs:
             order=(shape.rows,),
             **(shape.flat.inputs(memory.kv) if padded else {}),
         )
-        self._uniforms = StepInputs(memory.uniforms, uniforms=(shape.streams, memory.codebooks))
+        self._uniforms = StagingBuffer(memory.uniforms, uniforms=(shape.streams, memory.codebooks))
 
     @property
     def there(self) -> dict[str, Tensor]:

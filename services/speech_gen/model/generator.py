@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidArgument
-from services.runtime.flat_attention import FlatPlan
-from services.runtime.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.paged_attention import Plan
-from services.runtime.paged_kv import PagedKV, Prefix
-from services.runtime.prompt_step import PromptStep
+from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
+from services.runtime.graphs.prompt_step import PromptStep
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import FlatPlan
+from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.frame_inputs import FrameInputs, FrameMemory, Shape

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidArgument
-from services.runtime.fused import uses_kernels
+from services.runtime.layers.fused import uses_kernels
 
 MAX_SEED = 2**64 - 1
 

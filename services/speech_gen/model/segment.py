@@ -15,10 +15,10 @@ THOUGHT_ROWS = 2
 CATCH_UP_FRAMES = 2
 """Frames for each thought that a segment sets aside for catching up, beside the two in which the thought comes in."""
 
-MOST_CATCH_UP_FRAMES = 3
+MAX_CATCH_UP_FRAMES = 3
 """Frames for each thought after which a segment is over, said or not: then it was spoken at 2.5 tokens a second."""
 
-LEAST_THOUGHTS = 16
+MIN_THOUGHTS = 16
 """A voice prompt that leaves room for fewer thoughts than this has no segments: speech ends where its positions end."""
 
 
@@ -35,12 +35,12 @@ class Segment:
     @property
     def has_caught_up(self) -> bool:
         """Whether there has been time enough to say everything."""
-        return self.is_closing and self.frames >= (2 + MOST_CATCH_UP_FRAMES) * self.thoughts
+        return self.is_closing and self.frames >= (2 + MAX_CATCH_UP_FRAMES) * self.thoughts
 
     def closes_before(self, what: Break) -> bool:
         """Whether to close instead of taking a thought with which `what` begins."""
         most = self._most_thoughts
-        if most < LEAST_THOUGHTS or 3 * self.thoughts < 2 * most:
+        if most < MIN_THOUGHTS or 3 * self.thoughts < 2 * most:
             return False
         needed = Break.SENTENCE if 10 * self.thoughts < 9 * most else Break.WORD
         return what >= needed or self.thoughts >= most

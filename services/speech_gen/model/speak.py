@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from services.runtime.transformer import Memory
+from services.runtime.layers.transformer import Memory
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.generator import Generator, Thought

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 
-from services.runtime.tokenizer import TextStream, Tokenizer
+from services.runtime.checkpoint.tokenizer import TextStream, Tokenizer
 
 _WIDE_MARKS = "\u3002\uff01\uff1f"
 """The ideographic full stop, the full-width exclamation and question marks: no space follows them."""

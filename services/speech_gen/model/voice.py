@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
-from services.runtime.config import TokenIds
+from services.runtime.checkpoint.config import TokenIds
 from services.speech_gen.model.backbone import Backbone
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from services.common.errors import CheckpointError
-from services.runtime.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.linear import Linear
-from services.runtime.paged_kv import PagedKV
-from services.runtime.transformer import load_stack
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.transformer import load_stack
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.generator import Generator

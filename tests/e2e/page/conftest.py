@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
-from tests.e2e.local_stack import PATIENCE_S, QUESTION, LocalStack
+from tests.support.local_stack import PATIENCE_S, QUESTION, LocalStack
+from tests.support.paths import ROOT
 
 expect.set_options(timeout=PATIENCE_S * 1000)
 
-ROOT = Path(__file__).parents[3]
 MICROPHONE = (
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from chroma_voice.local.checkpoint import TINY
-from tests.e2e.local_stack import PATIENCE_S, LocalStack, run
+from tests.support.local_stack import PATIENCE_S, LocalStack, run
 
 pytestmark = pytest.mark.slow
 

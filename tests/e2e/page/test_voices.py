@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.e2e.local_stack import VOICE_FILE, VOICE_TRANSCRIPT, LocalStack
+from tests.support.local_stack import VOICE_FILE, VOICE_TRANSCRIPT, LocalStack
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -18,11 +17,12 @@ from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest, EncodeOpen, EncodeReq
 from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner
 from services.codec.servicer import CodecEngine, CodecServicer
-from services.common.server import Server
+from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
-from services.runtime.checkpoint import Checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.paths import PUBLIC_GOLDEN
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "public"
+GOLDEN = PUBLIC_GOLDEN
 
 OPEN_DECODE = DecodeRequest(open=DecodeOpen(encoding=AUDIO_ENCODING_PCM_F32LE))
 OPEN_ENCODE = EncodeRequest(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from checkpoints.writer import write_checkpoint
 from services.codec.model.mimi import Mimi
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.checkpoint_writer import write_checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from grpc import aio
 
 from gateway.server import gateway
 from gateway.settings import GatewaySettings
-from tests.integration.gateway.client import Client, new_voice
-from tests.integration.gateway.fakes import FakeStage
+from tests.support.fake_services import FakeStage
+from tests.support.gateway_client import Client, new_voice
 
 
 @dataclass

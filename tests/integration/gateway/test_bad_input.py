@@ -16,8 +16,8 @@ from chroma.v1.audio_pb2 import (
     AudioFormat,
 )
 from chroma.v1.speech_gen_pb2 import Sampling
-from tests.integration.gateway.client import Client, Talk, s16, speech
 from tests.integration.gateway.conftest import Fakes, StartGateway
+from tests.support.gateway_client import Client, Talk, s16, speech
 
 F32 = AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate_hz=16_000)
 

@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from chroma.v1 import dialogue_pb2 as pb
-from tests.integration.gateway.client import Client, Talk, s16, speech
 from tests.integration.gateway.conftest import Fakes
-from tests.integration.gateway.fakes import FIRST_ID, REPLY
+from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.gateway_client import Client, Talk, s16, speech
 
 
 async def _ask_and_hear(talk: Talk, frames: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from chroma.v1 import dialogue_pb2 as pb
-from tests.integration.gateway.client import Client, s16, speech
 from tests.integration.gateway.conftest import Fakes
-from tests.integration.gateway.fakes import FIRST_ID, REPLY
+from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.gateway_client import Client, s16, speech
 
 
 async def test_a_spoken_turn_comes_back_as_text_and_sound_in_order(client: Client) -> None:

@@ -16,9 +16,9 @@ from openai import AsyncOpenAI
 
 from chroma.v1 import dialogue_pb2 as pb
 from services.common.errors import ResourceExhausted
-from tests.integration.gateway.client import Client, audio_file, speech
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.fakes import REPLY
+from tests.support.fake_services import REPLY
+from tests.support.gateway_client import Client, audio_file, speech
 
 RECORDING = audio_file(speech(2, rate_hz=24_000))
 SPOKEN = 12 * 1920

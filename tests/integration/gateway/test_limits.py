@@ -10,9 +10,9 @@ import pytest
 from grpc import StatusCode, aio
 
 from chroma.v1 import dialogue_pb2 as pb
-from gateway.outbox import Outbox
-from tests.integration.gateway.client import Client, new_voice
+from gateway.conversation.event_queue import EventQueue
 from tests.integration.gateway.conftest import Fakes, StartGateway
+from tests.support.gateway_client import Client, new_voice
 
 SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
 """A connection that holds little, so that a client that does not read is felt soon."""
@@ -110,7 +110,7 @@ async def test_a_client_that_speaks_on_while_the_gateway_drains_learns_why_its_c
 async def test_a_turn_half_committed_when_the_gateway_drains_is_answered(client: Client) -> None:
     async with client.converse() as talk:
         await talk.send(text="question")
-        with stalled(Outbox, "put") as (begun, go):
+        with stalled(EventQueue, "put") as (begun, go):
             await talk.send(commit=pb.CommitTurn())
             await begun.wait()
             drain = asyncio.create_task(client.server.drain(20))

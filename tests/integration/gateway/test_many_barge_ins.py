@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
+from checkpoints.writer import write_checkpoint
 from chroma.v1 import codec_pb2_grpc, reasoner_pb2_grpc, speech_gen_pb2_grpc
 from services.codec import __main__ as codec
 from services.codec.servicer import CodecEngine, CodecServicer
 from services.codec.settings import CodecSettings
-from services.common.server import Server
+from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
 from services.reasoner import __main__ as reasoner
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.settings import ReasonerSettings
-from services.runtime.checkpoint_writer import write_checkpoint
 from services.speech_gen import __main__ as speech_gen
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.settings import SpeechGenSettings
-from tests.integration.gateway.client import new_voice, speech
 from tests.integration.gateway.conftest import StartGateway
 from tests.integration.gateway.test_realtime_openai import MANUAL, RATE_HZ, Talk, openai_of
+from tests.support.gateway_client import new_voice, speech
 
 BARGE_INS = 100
 SLOTS = 4

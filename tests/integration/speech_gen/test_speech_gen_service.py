@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -25,20 +24,21 @@ from chroma.v1.speech_gen_pb2 import (
     VoicePrompt,
 )
 from chroma.v1.tensor_pb2 import Tensor
-from services.common import tensors
-from services.common.audio import FRAME_S
-from services.common.server import Server
+from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
+from services.common.wire import tensors
+from services.common.wire.audio import FRAME_S
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model import sampling
 from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.servicer import SpeechEngine, SpeechGenServicer
+from tests.support.paths import PUBLIC_GOLDEN
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "public"
+GOLDEN = PUBLIC_GOLDEN
 IM_END = 608
 LIMIT_FRAMES = 50
 CASES = ["basic_audio", "audio_eos_dropped", "audio_eos_partial", "thinker_eos_early", "text_only", "two_audios"]

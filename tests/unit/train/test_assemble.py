@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints.random_weights import RandomWeights
+from checkpoints.report import inspect_checkpoint
+from checkpoints.tensor_names import expected_tensors
 from services.codec.model.mimi import Mimi
 from services.reasoner.model.weights import load_thinker
-from services.runtime.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE, Checkpoint
-from services.runtime.checkpoint_report import inspect_checkpoint
-from services.runtime.config import ChromaConfig, read_generation_config
-from services.runtime.random_weights import RandomWeights
-from services.runtime.tensor_names import expected_tensors
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE, Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.weights import load_generator
 from train import assemble
 from train.assemble import AssemblyError, read_artefacts

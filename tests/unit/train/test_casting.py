@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.train.humming import DOMAIN, asking_voices, voices
+from tests.support.humming import DOMAIN, asking_voices, voices
 from train.casting import plan_questions, plan_replies
 from train.domain import Domain
 from train.paraphrases import Paraphrases

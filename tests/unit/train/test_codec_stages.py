@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import MimiModel
 
-from services.runtime.presets import preset_config
-from tests.unit.train.toy_speech import toy_quantizer
+from checkpoints.presets import preset_config
+from tests.support.toy_speech import toy_quantizer
 from train.codec_artefact import new_codec
 from train.crops import CodedClip, CropSource
 from train.encoder import EncoderTargets, calibrate, train_encoder

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import math
 
-from services.runtime.presets import preset_config
-from services.runtime.tensor_names import expected_tensors
+from checkpoints.presets import preset_config
+from checkpoints.tensor_names import expected_tensors
 from train.config import nano, nano_config
 from train.vocabulary import EMBEDDING_WIDTH, nano_special_ids, vocabulary_rows
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gateway import transcription
+from gateway.conversation import transcription
 from train.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
 from train.corpus import Clip
 from train.domain import Domain, Intent, load_domain

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from test_reasoner import DOMAIN, HZ, SUBJECTS
-from tiny_reasoner import TinyReasoner
 
+from tests.support.tiny_reasoner import TinyReasoner
+from tests.unit.train.test_reasoner import DOMAIN, HZ, SUBJECTS
 from train.augment import Journey
 from train.clip_feed import ClipFeed
 from train.corpus import Clip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_reasoner import TinyReasoner, sound
 
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatTemplate
+from tests.support.tiny_reasoner import TinyReasoner, sound
 from train.layout import Recording, Said
 from train.spelling import spell
 

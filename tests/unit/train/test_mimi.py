@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from checkpoints.presets import preset_config
+from checkpoints.tensor_names import expected_tensors
 from services.codec.model.mimi import Mimi
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.presets import preset_config
-from services.runtime.tensor_names import expected_tensors
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
 from train.config import nano_config
 from train.mimi import build_mimi, codebooks, codec_tensors, decode_codes, load_codec
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.domain import load_domain
 from train.paraphrases import Paraphrases, read_paraphrases
 from train.patterns import plain

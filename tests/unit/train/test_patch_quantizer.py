@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.runtime.presets import preset_config
-from tests.unit.train.toy_speech import toy_patches
+from checkpoints.presets import preset_config
+from tests.support.toy_speech import toy_patches
 from train.mimi import build_mimi, codebooks
 from train.patch_quantizer import PatchQuantizer
 

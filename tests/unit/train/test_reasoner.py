@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from tiny_reasoner import TinyReasoner
 
+from tests.support.tiny_reasoner import TinyReasoner
 from train.conversation_batch import ConversationBatch, join
 from train.corpus import Clip
 from train.domain import Domain, Intent

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_reasoner import TinyReasoner, sound
 
+from checkpoints.tensor_names import expected_tensors
 from services.reasoner.model.thinker import Thinker, think
 from services.reasoner.model.weights import load_thinker
-from services.runtime.tensor_names import expected_tensors
+from tests.support.tiny_reasoner import TinyReasoner, sound
 from train.config import nano
 from train.conversation_batch import LaidOut, join
 from train.layout import Recording, Said

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from services.runtime.config import ChromaConfig
-from services.runtime.presets import preset_config
+from checkpoints.presets import preset_config
+from services.runtime.checkpoint.config import ChromaConfig
 from train.corpus import Clip, append
 from train.speech import new_optimizer, train_step
 from train.speech_corpus import Recording, SpeechCorpus, Spoiling

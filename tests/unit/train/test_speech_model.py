@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from services.runtime.checkpoint import Checkpoint
-from services.runtime.checkpoint_writer import write_checkpoint
-from services.runtime.config import ChromaConfig
-from services.runtime.tensor_names import expected_tensors
+from checkpoints.tensor_names import expected_tensors
+from checkpoints.writer import write_checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import Recording, speak

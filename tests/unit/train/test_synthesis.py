@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 import typer
 
-from tests.unit.train.humming import DOMAIN, HummingVoice, asking_voices, voices
+from tests.support.humming import DOMAIN, HummingVoice, asking_voices, voices
 from train.casting import Line, plan_questions, plan_replies
 from train.corpus import Clip, read_manifest
 from train.domain import Domain

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.runtime.tokenizer import Tokenizer
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.domain import load_domain
 from train.vocabulary import (
     WORD_ROWS,

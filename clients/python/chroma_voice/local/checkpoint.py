@@ -12,7 +12,7 @@ from pathlib import Path
 from chroma_voice.errors import FailedPrecondition
 from chroma_voice.local import repository
 
-TOOL = "services.runtime.checkpoint_tool"
+TOOL = "checkpoints.__main__"
 
 TINY = "tiny"
 """The name of a checkpoint of seeded random weights, written when first asked for. Its speech is noise."""
@@ -20,7 +20,7 @@ TINY = "tiny"
 _FETCH = """
 import sys
 from services.common.errors import CheckpointError
-from services.runtime.checkpoint import Checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
 try:
     print(Checkpoint.open(sys.argv[1]).path)
 except CheckpointError as error:

@@ -1,0 +1,116 @@
+"""Sessions, voices and events as the public protos spell them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chroma.v1 import dialogue_pb2 as pb
+from chroma.v1.audio_pb2 import AudioEncoding, AudioFormat, Pcm
+from gateway.conversation.events import (
+    AudioDelta,
+    Event,
+    Opened,
+    Outcome,
+    SpeechStarted,
+    SpeechStopped,
+    TextDelta,
+    TurnDone,
+    TurnStarted,
+    UserTranscript,
+)
+from gateway.store.sessions import Session
+from gateway.store.voices import Voice
+from services.common.errors import ChromaError, ResourceExhausted
+from services.common.wire.audio import SAMPLE_RATE_HZ
+
+_OUTCOMES = {
+    Outcome.COMPLETED: pb.TURN_OUTCOME_COMPLETED,
+    Outcome.INTERRUPTED: pb.TURN_OUTCOME_INTERRUPTED,
+    Outcome.FAILED: pb.TURN_OUTCOME_FAILED,
+}
+
+
+def session_message(session: Session) -> pb.Session:
+    """A session with its turns."""
+    return pb.Session(
+        session_id=session.session_id,
+        config=session.config,
+        entries=[entry for turn in session.turns for entry in turn.entries()],
+        dropped_turns=session.dropped_turns,
+        create_time=_timestamp(session.created),
+        expire_time=_timestamp(session.expires),
+    )
+
+
+def voice_message(voice: Voice) -> pb.Voice:
+    """A voice."""
+    return pb.Voice(
+        voice_id=voice.voice_id,
+        display_name=voice.display_name,
+        transcript=voice.transcript,
+        duration_s=voice.duration_s,
+        create_time=_timestamp(voice.created),
+        consent=voice.consent,
+    )
+
+
+def converse_response(event: Event, output_encoding: AudioEncoding.ValueType) -> pb.ConverseResponse:
+    """An event of a conversation whose sound is in `output_encoding`."""
+    match event:
+        case Opened():
+            output_format = AudioFormat(encoding=output_encoding, sample_rate_hz=SAMPLE_RATE_HZ)
+            opened = pb.ConverseOpened(session=session_message(event.session), output_format=output_format)
+            return pb.ConverseResponse(opened=opened)
+        case TurnStarted():
+            return pb.ConverseResponse(turn_started=pb.TurnStarted(turn_id=event.turn_id))
+        case TextDelta():
+            text = pb.TextDelta(turn_id=event.turn_id, text=event.text, audio_offset_ms=event.audio_offset_ms)
+            return pb.ConverseResponse(text=text)
+        case AudioDelta():
+            pcm = Pcm(first_sample=event.first_sample, data=event.data)
+            return pb.ConverseResponse(audio=pb.AudioDelta(turn_id=event.turn_id, pcm=pcm))
+        case TurnDone():
+            return pb.ConverseResponse(turn_done=_turn_done(event))
+        case SpeechStarted():
+            started = pb.SpeechStarted(turn_id=event.turn_id, audio_ms=event.audio_ms)
+            return pb.ConverseResponse(speech_started=started)
+        case SpeechStopped():
+            stopped = pb.SpeechStopped(turn_id=event.turn_id, audio_ms=event.audio_ms)
+            return pb.ConverseResponse(speech_stopped=stopped)
+        case UserTranscript():
+            error = _turn_error(event.error) if event.error is not None else None
+            transcript = pb.UserTranscript(turn_id=event.turn_id, text=event.text, error=error)
+            return pb.ConverseResponse(user_transcript=transcript)
+
+
+def _turn_done(event: TurnDone) -> pb.TurnDone:
+    return pb.TurnDone(
+        turn_id=event.turn_id,
+        outcome=_OUTCOMES[event.outcome],
+        error=_turn_error(event.error) if event.error is not None else None,
+        recorded=event.recorded,
+        text=event.text,
+        heard_text=event.heard_text,
+        input_audio_s=event.input_audio_s,
+        output_audio_s=event.output_audio_s,
+        input_tokens=event.input_tokens,
+        cached_tokens=event.cached_tokens,
+        output_tokens=event.output_tokens,
+        speech_end=event.speech_end,
+        speech_restarts=event.speech_restarts,
+        dropped_turns=event.dropped_turns,
+        timings=pb.TurnTimings(**asdict(event.timings)),
+    )
+
+
+def _turn_error(error: ChromaError) -> pb.TurnError:
+    code: int = grpc.StatusCode[error.status].value[0]
+    retry_after_s = error.retry_after_s if isinstance(error, ResourceExhausted) else None
+    return pb.TurnError(code=code, message=error.message, retry_after_s=retry_after_s)
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

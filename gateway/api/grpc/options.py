@@ -1,0 +1,86 @@
+"""What a client may ask of a session and of a conversation, checked before anything is done."""
+
+from __future__ import annotations
+
+import math
+
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
+from chroma.v1.dialogue_pb2 import ConverseOpen, SessionConfig
+from chroma.v1.dialogue_pb2 import TurnDetection as TurnDetectionMessage
+from chroma.v1.speech_gen_pb2 import Sampling
+from gateway.conversation.options import ConversationOptions
+from gateway.conversation.vad import TurnDetection
+from gateway.store.voices import check_voice_id
+from services.common.errors import InvalidArgument
+from services.common.wire.pcm import check_encoding
+
+_MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 48_000
+
+
+def check_new(config: SessionConfig) -> None:
+    """Raises InvalidArgument unless a session can be made with `config`."""
+    if not config.voice_id:
+        raise InvalidArgument("expected a `voice_id`, got none")
+    check_change(config)
+
+
+def check_change(config: SessionConfig) -> None:
+    """Raises InvalidArgument unless the fields set in `config` are good."""
+    if config.voice_id:
+        check_voice_id(config.voice_id)
+    if config.HasField("max_reply_s") and not 0 < config.max_reply_s < math.inf:
+        raise InvalidArgument(f"expected max_reply_s above 0, got {config.max_reply_s:g}")
+    if config.HasField("sampling"):
+        _check_sampling(config.sampling)
+
+
+def terms_of(opened: ConverseOpen) -> ConversationOptions:
+    """How the client wants to talk. Raises InvalidArgument for formats and leads that do not exist."""
+    if opened.HasField("input_format"):
+        _check_input(opened.input_format)
+    output_encoding = opened.output_encoding or AUDIO_ENCODING_PCM_S16LE
+    check_encoding(output_encoding)
+    max_lead_s = opened.max_lead_s if opened.HasField("max_lead_s") else None
+    if max_lead_s is not None and not 0 <= max_lead_s < math.inf:
+        raise InvalidArgument(f"expected max_lead_s of 0 or more, got {max_lead_s:g}")
+    return ConversationOptions(
+        input_format=opened.input_format if opened.HasField("input_format") else None,
+        output_encoding=output_encoding,
+        max_lead_s=max_lead_s,
+        turn_detection=turn_detection_of(opened.turn_detection) if opened.HasField("turn_detection") else None,
+        transcribe=opened.transcribe,
+        text_only=opened.text_only,
+    )
+
+
+def turn_detection_of(message: TurnDetectionMessage) -> TurnDetection | None:
+    """The turn detection asked for; None when it is to be off. Raises InvalidArgument for values out of range."""
+    if message.off:
+        return None
+    usual = TurnDetection()
+    detection = TurnDetection(
+        threshold=message.threshold if message.HasField("threshold") else usual.threshold,
+        silence_ms=message.silence_duration_ms if message.HasField("silence_duration_ms") else usual.silence_ms,
+        prefix_ms=message.prefix_padding_ms if message.HasField("prefix_padding_ms") else usual.prefix_ms,
+        respond=message.create_response if message.HasField("create_response") else usual.respond,
+        interrupt=message.interrupt_response if message.HasField("interrupt_response") else usual.interrupt,
+    )
+    detection.check()
+    return detection
+
+
+def _check_input(audio_format: AudioFormat) -> None:
+    check_encoding(audio_format.encoding)
+    if not _MIN_RATE_HZ <= audio_format.sample_rate_hz <= _MAX_RATE_HZ:
+        raise InvalidArgument(
+            f"expected a sample rate from {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz, got {audio_format.sample_rate_hz} Hz"
+        )
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    if sampling.HasField("temperature") and not 0 < sampling.temperature < math.inf:
+        raise InvalidArgument(f"expected a temperature above 0, got {sampling.temperature:g}")
+    if sampling.HasField("top_k") and sampling.top_k < 1:
+        raise InvalidArgument("expected top_k of 1 or more, got 0")
+    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
+        raise InvalidArgument(f"expected top_p above 0 and at most 1, got {sampling.top_p:g}")

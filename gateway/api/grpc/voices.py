@@ -1,0 +1,52 @@
+"""VoiceService: voices enrolled, read, listed, forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chroma.v1 import dialogue_pb2 as pb
+from chroma.v1 import dialogue_pb2_grpc
+from gateway.api.auth import call_tenant as tenant
+from gateway.api.grpc.messages import voice_message
+from gateway.conversation.backend import Backend
+from gateway.pipeline.enrolment import add_voice
+from gateway.store.voices import check_voice_id
+from services.common.errors import InvalidArgument
+
+_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1_000
+
+
+class VoiceServicer(dialogue_pb2_grpc.VoiceServiceServicer):
+    """The service as dialogue.proto specifies it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._voices = backend.voices
+
+    async def CreateVoice(self, request: pb.CreateVoiceRequest, context: Any) -> pb.CreateVoiceResponse:  # noqa: N802
+        voice = await add_voice(
+            self._backend,
+            tenant(),
+            voice_id=request.voice_id,
+            display_name=request.display_name,
+            audio_file=request.audio_file,
+            transcript=request.transcript,
+            consent=request.consent,
+        )
+        return pb.CreateVoiceResponse(voice=voice_message(voice))
+
+    async def GetVoice(self, request: pb.GetVoiceRequest, context: Any) -> pb.GetVoiceResponse:  # noqa: N802
+        return pb.GetVoiceResponse(voice=voice_message(await self._voices.get(tenant(), request.voice_id)))
+
+    async def ListVoices(self, request: pb.ListVoicesRequest, context: Any) -> pb.ListVoicesResponse:  # noqa: N802
+        if request.page_size > _MAX_PAGE_SIZE:
+            raise InvalidArgument(f"expected a page size of at most {_MAX_PAGE_SIZE}, got {request.page_size}")
+        if request.page_token:
+            check_voice_id(request.page_token)
+        voices, more = await self._voices.page(tenant(), after=request.page_token, size=request.page_size or _PAGE_SIZE)
+        token = voices[-1].voice_id if more and voices else ""
+        return pb.ListVoicesResponse(voices=[voice_message(voice) for voice in voices], next_page_token=token)
+
+    async def DeleteVoice(self, request: pb.DeleteVoiceRequest, context: Any) -> pb.DeleteVoiceResponse:  # noqa: N802
+        await self._voices.delete(tenant(), request.voice_id)
+        return pb.DeleteVoiceResponse()

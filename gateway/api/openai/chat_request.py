@@ -1,0 +1,151 @@
+"""What /v1/chat/completions takes: OpenAI's form, and the fields of FlashLabs' own server."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.api.openai.errors import BadParameter
+from gateway.audio.write import FileFormat
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class InputAudio(_Strict):
+    """A recording."""
+
+    data: str = Field(description="The file in base64.")
+    format: Literal["wav", "mp3", "flac", "ogg"] = "wav"
+
+
+class TextPart(_Strict):
+    """Text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class InputAudioPart(_Strict):
+    """Speech, as OpenAI's clients send it."""
+
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class AudioPart(_Strict):
+    """Speech, as clients of FlashLabs' own server send it."""
+
+    type: Literal["audio"]
+    audio: str = Field(description="The file in base64, or as a data URI. Never a path.")
+
+
+class PastAudio(_Strict):
+    """A spoken reply of the past."""
+
+    id: str
+
+
+class ChatMessage(BaseModel):
+    """One message of the conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Annotated[TextPart | InputAudioPart | AudioPart, Field(discriminator="type")]] | None = None
+    audio: PastAudio | None = Field(default=None, description="Of an assistant's message: a spoken reply, by its id.")
+
+
+class AudioOptions(_Strict):
+    """How the reply is spoken."""
+
+    voice: str | dict[str, str] = Field(default="", description="As in /v1/audio/speech.")
+    format: FileFormat = "wav"
+
+
+class StreamOptions(BaseModel):
+    """How the reply is streamed."""
+
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
+class ChatRequest(_Strict):
+    """A conversation to answer."""
+
+    model: str = Field(default="", description="Any name: there is one model.")
+    messages: Annotated[list[ChatMessage], Field(min_length=1, description="The last one is the user's.")]
+    modalities: list[Literal["text", "audio"]] | None = Field(default=None, description="Text alone is not spoken.")
+    audio: AudioOptions | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float | None, Field(ge=0, description="How freely the voice is drawn. 0: not at all.")] = (
+        None
+    )
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    top_k: Annotated[int | None, Field(ge=1, description="An extension.")] = None
+    seed: Annotated[int | None, Field(ge=0, lt=2**64)] = None
+    max_tokens: Annotated[int | None, Field(ge=1, description="Most frames of speech, 80 ms each.")] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1, description="The same.")] = None
+    n: Annotated[int, Field(ge=1, le=1, description="Only 1.")] = 1
+
+    prompt_text: str | None = Field(default=None, description="What `prompt_audio` says.")
+    prompt_audio: str | None = Field(
+        default=None, description="A voice to speak with this once: a recording in base64, or as a data URI."
+    )
+    return_audio: bool | None = Field(default=None, description="Whether the answer holds `audio`, a file in base64.")
+    audio_format: FileFormat | None = Field(default=None, description="Format of that file. Unset: wav.")
+
+    # Without effect on the answer.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    parallel_tool_calls: bool | None = None
+    frequency_penalty: Annotated[float | None, Field(ge=0, le=0)] = None
+    presence_penalty: Annotated[float | None, Field(ge=0, le=0)] = None
+    tools: Annotated[list[Any] | None, Field(max_length=0, description="Tools are not supported.")] = None
+    tool_choice: Literal["none", "auto"] | None = None
+    response_format: dict[Literal["type"], Literal["text"]] | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is of FlashLabs' own server: its audio is asked for and given in fields of their own."""
+        return any(field is not None for field in (self.prompt_audio, self.return_audio, self.audio_format))
+
+    @property
+    def spoken(self) -> bool:
+        """Whether the reply is to be spoken."""
+        if self.modalities is not None:
+            return "audio" in self.modalities
+        return self.audio is not None or (self.moved and self.return_audio is not False)
+
+    @property
+    def file_format(self) -> FileFormat:
+        """Of the reply's sound."""
+        if self.audio is not None:
+            return self.audio.format
+        return self.audio_format or "wav"
+
+    @property
+    def voice(self) -> str:
+        """The voice that is named, if any."""
+        named = self.audio.voice if self.audio is not None else ""
+        return named if isinstance(named, str) else named.get("id", "")
+
+
+def recording(data: str, param: str) -> bytes:
+    """The file that `data` holds, base64 or a data URI. Raises BadParameter for anything else, such as a path."""
+    if data.startswith("data:"):
+        data = data.partition(",")[2]
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        raise BadParameter(
+            param, f"{param}: expected a file in base64, got something else; the server reads no paths and no URLs"
+        ) from None

@@ -1,0 +1,29 @@
+"""/v1/models: there is one. Requests may name any: this one answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from gateway.api.openai.caller import caller
+from services.common.errors import NotFound
+
+MODEL = "chroma-1.0"
+
+_OBJECT: dict[str, Any] = {"id": MODEL, "object": "model", "created": 1_767_225_600, "owned_by": "flashlabs"}
+
+
+async def list_models(request: Request) -> JSONResponse:
+    """GET: all models."""
+    caller(request)
+    return JSONResponse({"object": "list", "data": [_OBJECT]})
+
+
+async def get_model(request: Request) -> JSONResponse:
+    """GET: one model."""
+    caller(request)
+    if request.path_params["model"] != MODEL:
+        raise NotFound(f"no model {request.path_params['model'][:80]!r}: there is {MODEL!r}")
+    return JSONResponse(_OBJECT)

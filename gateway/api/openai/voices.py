@@ -1,0 +1,92 @@
+"""/v1/voices: enrolled by an upload, listed, read, forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from gateway.api.openai.caller import caller
+from gateway.api.openai.errors import BadParameter
+from gateway.audio.read import MAX_FILE_BYTES
+from gateway.pipeline.enrolment import add_voice
+from gateway.store.voices import Voice, check_voice_id
+
+_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1_000
+_FIELDS = ("voice_id", "name", "transcript", "consent")
+
+
+async def create_voice(request: Request) -> JSONResponse:
+    """POST: a multipart form with the recording (`file`), its `transcript`, who consented (`consent`), and a
+    `voice_id` and `name` to give it."""
+    backend, tenant = caller(request)
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadParameter("body", "expected a multipart form: file, transcript, consent, voice_id, name")
+    if int(request.headers.get("content-length") or 0) > MAX_FILE_BYTES + 1_000_000:
+        raise BadParameter("file", f"expected a recording of at most {MAX_FILE_BYTES} bytes")
+    try:
+        async with request.form(max_files=1, max_fields=16) as form:
+            unknown = sorted(set(form) - {"file", *_FIELDS})
+            if unknown:
+                raise BadParameter(unknown[0], f"unknown field {unknown[0]!r}", "unknown_parameter")
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise BadParameter("file", "expected the recording as a file in the field `file`")
+            texts = {name: str(form.get(name) or "") for name in _FIELDS}
+            recording = await file.read()
+    except HTTPException as error:  # what Starlette makes of a form that it cannot read
+        raise BadParameter("body", str(error.detail)) from None
+    voice = await add_voice(
+        backend,
+        tenant,
+        voice_id=texts["voice_id"],
+        display_name=texts["name"],
+        audio_file=recording,
+        transcript=texts["transcript"],
+        consent=texts["consent"],
+    )
+    return JSONResponse(voice_object(voice), 201)
+
+
+async def list_voices(request: Request) -> JSONResponse:
+    """GET: the voices in order of their ids, `limit` of them `after` one."""
+    backend, tenant = caller(request)
+    limit, after = request.query_params.get("limit", str(_PAGE_SIZE)), request.query_params.get("after", "")
+    if not (limit.isdecimal() and 1 <= int(limit) <= _MAX_PAGE_SIZE):
+        raise BadParameter("limit", f"expected a limit of 1 to {_MAX_PAGE_SIZE}, got {limit[:20]!r}")
+    if after:
+        check_voice_id(after)
+    voices, more = await backend.voices.page(tenant, after=after, size=int(limit))
+    data = [voice_object(voice) for voice in voices]
+    ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return JSONResponse({"object": "list", "data": data, "has_more": more, **ids})
+
+
+async def get_voice(request: Request) -> JSONResponse:
+    """GET: one voice."""
+    backend, tenant = caller(request)
+    return JSONResponse(voice_object(await backend.voices.get(tenant, request.path_params["voice_id"])))
+
+
+async def delete_voice(request: Request) -> JSONResponse:
+    """DELETE: forget a voice for good."""
+    backend, tenant = caller(request)
+    voice_id = request.path_params["voice_id"]
+    await backend.voices.delete(tenant, voice_id)
+    return JSONResponse({"id": voice_id, "object": "voice.deleted", "deleted": True})
+
+
+def voice_object(voice: Voice) -> dict[str, Any]:
+    """A voice as JSON."""
+    return {
+        "id": voice.voice_id,
+        "object": "voice",
+        "name": voice.display_name,
+        "transcript": voice.transcript,
+        "consent": voice.consent,
+        "duration_s": round(voice.duration_s, 3),
+        "created_at": int(voice.created),
+    }

@@ -1,0 +1,112 @@
+"""What is measured of one turn: its span, its counts, the line in the log that says how it went."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gateway.conversation.events import AudioDelta, Outcome, TurnDone
+from gateway.conversation.playback_clock import PlaybackClock
+from gateway.metrics import (
+    AUDIO_GAP_SECONDS,
+    BARGE_INS,
+    FIRST_SOUND_SECONDS,
+    INPUT_SECONDS,
+    OUTPUT_SECONDS,
+    STAGE_SECONDS,
+    TURN_UNDERRUN_SECONDS,
+    TURNS,
+    UNDERRUNS,
+    UNHEARD_SECONDS,
+    UNRECORDED,
+)
+from gateway.pipeline.turn import Turn
+from gateway.pipeline.turn_input import UserInput
+from services.common.telemetry.tracing import Field, trace
+from services.common.wire.audio import SAMPLE_RATE_HZ
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def turn_trace(turn: Turn, listener: PlaybackClock) -> Iterator[None]:
+    """The span of a turn, from its first input on. Its marks are the turn's timings."""
+    with trace("turn", reply=_reply_of(turn)) as span:
+        try:
+            yield
+        finally:
+            committed_s = span.marks.get("committed")
+            if committed_s is not None:
+                span.marks |= {
+                    name.removesuffix("_s"): committed_s + at_s
+                    for name, at_s in vars(turn.timings).items()
+                    if at_s is not None
+                }
+                if listener.first_s is not None:
+                    span.marks["first_sound"] = committed_s + listener.first_s - turn.committed_s
+
+
+def turn_ended(turn: Turn, done: TurnDone, listener: PlaybackClock) -> None:
+    """Count the turn and log how it went, without what was said."""
+    reply, status = _reply_of(turn), done.error.status if done.error else "OK"
+    TURNS.labels(done.outcome.value, status, reply).inc()
+    INPUT_SECONDS.inc(done.input_audio_s)
+    OUTPUT_SECONDS.inc(done.output_audio_s)
+    if done.outcome is Outcome.INTERRUPTED:
+        BARGE_INS.inc()
+        UNHEARD_SECONDS.inc(max(0.0, turn.samples / SAMPLE_RATE_HZ - done.output_audio_s))
+    if done.outcome is not Outcome.FAILED and not done.recorded:
+        UNRECORDED.inc()
+    first_sound_s = None if listener.first_s is None else listener.first_s - turn.committed_s
+    if first_sound_s is not None:
+        FIRST_SOUND_SECONDS.labels(reply).observe(first_sound_s, {"turn": turn.turn_id})
+        TURN_UNDERRUN_SECONDS.observe(listener.silence_s, {"turn": turn.turn_id})
+        if reply == "generated":
+            _observe_stages(turn, first_sound_s)
+    fields: dict[str, Field | None] = {
+        "turn": turn.turn_id,
+        "outcome": done.outcome.value,
+        "status": status,
+        "reply": reply,
+        "recorded": done.recorded,
+        "first_sound_s": first_sound_s,
+        "underruns": listener.underruns,
+        "silence_s": listener.silence_s,
+        "input_audio_s": done.input_audio_s,
+        "output_audio_s": done.output_audio_s,
+        "input_tokens": done.input_tokens,
+        "cached_tokens": done.cached_tokens,
+        "output_tokens": done.output_tokens,
+    }
+    why = f": {done.error.message}" if done.error else ""
+    log.info("turn %s%s", done.outcome.value, why, extra={"fields": fields})
+
+
+def sound_sent(listener: PlaybackClock, sound: AudioDelta) -> None:
+    """Count a piece of the reply's sound that the client's transport took."""
+    gap_s, ran_dry = listener.receive(sound.first_sample, time.monotonic())
+    if gap_s is not None:
+        AUDIO_GAP_SECONDS.observe(gap_s)
+    if ran_dry:
+        UNDERRUNS.inc()
+
+
+def _reply_of(turn: Turn) -> str:
+    return "generated" if isinstance(turn.source, UserInput) else "given"
+
+
+def _observe_stages(turn: Turn, first_sound_s: float) -> None:
+    times = turn.timings
+    before_s = 0.0
+    for stage, at_s in (
+        ("hearing", times.heard_s if times.heard_s is not None else times.first_thought_s),
+        ("first_thought", times.first_thought_s),
+        ("first_frame", times.first_frame_s),
+        ("first_pcm", times.first_audio_s),
+        ("gateway", first_sound_s),
+    ):
+        if at_s is not None:
+            STAGE_SECONDS.labels(stage).observe(max(0.0, at_s - before_s))
+            before_s = at_s

@@ -1,1 +1,0 @@
-"""The HTTP face: voices, speech and chat as OpenAI's clients speak, and the page."""

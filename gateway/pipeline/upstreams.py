@@ -1,0 +1,171 @@
+"""The three stages behind the gateway: which replicas each has, which of them serve, and which one a call goes to.
+
+Names are resolved again every few seconds; each replica's health is watched. A key (a session, a voice) goes to the
+same replica as long as that one serves, by rendezvous hashing: when a replica goes, only its own keys move. A replica
+that is full or gone hands a call that has not begun to the next one in the key's order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from grpc import aio
+
+from chroma.v1.codec_pb2_grpc import CodecServiceStub
+from chroma.v1.reasoner_pb2_grpc import ReasonerServiceStub
+from chroma.v1.speech_gen_pb2_grpc import SpeechGenServiceStub
+from gateway.metrics import FAILOVERS, show_replicas
+from gateway.pipeline.calls import cancel
+from gateway.pipeline.replicas import DNS, Replica, open_channel, resolve
+from gateway.settings import GatewaySettings
+from services.common.errors import ResourceExhausted, Unavailable
+
+ResultT = TypeVar("ResultT")
+
+_RESOLVE_EVERY_S = 5.0
+
+
+class Upstream:
+    """All replicas of one service."""
+
+    def __init__(
+        self, name: str, service: str, target: str, make_stub: Callable[[aio.Channel], Any], settings: GatewaySettings
+    ) -> None:
+        self.name = name
+        self.limit_s = settings.turn_limit_s
+        """Deadline of a call that is part of a turn."""
+        self.read_timeout_s = settings.stage_patience_s
+        """How long the stage may owe an answer."""
+        self._service = service
+        self._target = target
+        self._make_stub = make_stub
+        self._settings = settings
+        self._replicas: dict[str, Replica] = {}
+        self._resolving: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Resolve the target and watch its replicas from now on."""
+        self._renew(await resolve(self._target))
+        if DNS in self._target:
+            self._resolving = asyncio.create_task(self._resolve_forever())
+
+    async def close(self) -> None:
+        """End all watching and all calls."""
+        if self._resolving is not None:
+            await cancel(self._resolving)
+        for leaving in tuple(self._closing):
+            await cancel(leaving)
+        for replica in self._replicas.values():
+            await replica.close(0)
+
+    @property
+    def serving(self) -> bool:
+        """Whether any replica serves."""
+        return self.count_serving() > 0
+
+    def count(self) -> int:
+        """Replicas known now."""
+        return len(self._replicas)
+
+    def count_serving(self) -> int:
+        """Those of them that serve."""
+        return sum(replica.serving for replica in tuple(self._replicas.values()))
+
+    async def call_with_failover(
+        self, key: str, attempt: Callable[[Any], Awaitable[ResultT]], *, begun: Callable[[], bool] = lambda: False
+    ) -> ResultT:
+        """What `attempt` makes of the stub of the replica that `key` belongs to or, if that one is full or goes away
+        before the call has `begun`, of the next one in the key's order; each is tried once.
+
+        Raises ResourceExhausted with the shortest time to wait when some are full and none is left, Unavailable when
+        none serves, or whatever else `attempt` raises.
+        """
+        full: ResourceExhausted | None = None
+        gone = Unavailable(f"{self.name} is away: none of {len(self._replicas)} replicas serves")
+        for replica in self._in_order(key):
+            try:
+                return await attempt(replica.stub)
+            except ResourceExhausted as error:
+                if begun():
+                    raise
+                replica.full_until_s = time.monotonic() + error.retry_after_s
+                if full is None or error.retry_after_s < full.retry_after_s:
+                    full = error
+                FAILOVERS.labels(self.name, "full").inc()
+            except Unavailable as error:
+                if begun():
+                    raise
+                gone = error
+                FAILOVERS.labels(self.name, "gone").inc()
+        raise full or gone
+
+    def _in_order(self, key: str) -> list[Replica]:
+        """The serving replicas as `key` prefers them; those that said they are full come last until their time."""
+        replicas = [self._replicas[address] for address in rank(key, self._replicas)]
+        now_s = time.monotonic()
+        return sorted((replica for replica in replicas if replica.serving), key=lambda it: it.full_until_s > now_s)
+
+    async def _resolve_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_RESOLVE_EVERY_S)
+            self._renew(await resolve(self._target))
+
+    def _renew(self, addresses: set[str]) -> None:
+        for address in addresses - self._replicas.keys():
+            channel = open_channel(address, self.name.replace("_", "-"), self._settings)
+            self._replicas[address] = Replica(address, self._service, self._make_stub, channel)
+        if not addresses:
+            return  # a name that cannot be resolved at the moment says nothing about the replicas known so far
+        for address in self._replicas.keys() - addresses:
+            leaving = asyncio.create_task(self._replicas.pop(address).close(self.limit_s))
+            self._closing.add(leaving)
+            leaving.add_done_callback(self._closing.discard)
+
+
+@dataclass(frozen=True)
+class UpstreamPool:
+    """The three stages of a turn."""
+
+    reasoner: Upstream
+    speech_gen: Upstream
+    codec: Upstream
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> UpstreamPool:
+        """The stages that the settings name."""
+        return cls(
+            Upstream("reasoner", "chroma.v1.ReasonerService", settings.reasoner, ReasonerServiceStub, settings),
+            Upstream("speech_gen", "chroma.v1.SpeechGenService", settings.speech_gen, SpeechGenServiceStub, settings),
+            Upstream("codec", "chroma.v1.CodecService", settings.codec, CodecServiceStub, settings),
+        )
+
+    async def start(self) -> None:
+        """Start all."""
+        for stage in (self.reasoner, self.speech_gen, self.codec):
+            await stage.start()
+            show_replicas(stage.name, stage.count, stage.count_serving)
+
+    async def close(self) -> None:
+        """Close all."""
+        for stage in (self.reasoner, self.speech_gen, self.codec):
+            await stage.close()
+
+    @property
+    def serving(self) -> bool:
+        """Whether a turn could go through now."""
+        return self.reasoner.serving and self.speech_gen.serving and self.codec.serving
+
+
+def rank(key: str, addresses: Iterable[str]) -> list[str]:
+    """The addresses in the order in which `key` prefers them, by rendezvous hashing."""
+
+    def weight(address: str) -> bytes:
+        return hashlib.blake2b(f"{key} {address}".encode(), digest_size=8).digest()
+
+    return sorted(addresses, key=weight, reverse=True)

@@ -1,1 +1,0 @@
-"""OpenAI's Realtime API over a WebSocket, mapped onto a `Conversation`. Read `connection.py` first."""

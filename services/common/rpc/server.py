@@ -1,0 +1,160 @@
+"""A gRPC server as every process of the pipeline runs it: health, reflection, errors, metrics, graceful drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.rpc.calls import CallInterceptor
+from services.common.rpc.rpc_errors import ErrorInterceptor
+from services.common.rpc.tls import server_credentials
+from services.common.settings import ServiceSettings, split_address
+from services.common.telemetry import process_metrics
+from services.common.telemetry.metrics import serve_metrics
+
+log = logging.getLogger(__name__)
+
+_Status = health_pb2.HealthCheckResponse.ServingStatus
+
+KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
+"""Servers answer pings as often as the gateway sends them: it detects a dead peer within 2 s."""
+
+
+LIVENESS = "liveness"
+"""Health name that answers SERVING as long as the event loop turns, while the others say whether a turn would work."""
+
+
+class Server:
+    """One gRPC server. Add servicers to `grpc`, `register` their full names, then `start`.
+
+    Health answers NOT_SERVING for every registered name until `set_serving`: call that only after a real forward
+    pass, so that readiness means that a turn would work.
+    """
+
+    def __init__(self, settings: ServiceSettings, interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
+        self._settings = settings
+        self.grpc = aio.server(
+            interceptors=[ErrorInterceptor(), CallInterceptor(), *interceptors],
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                *KEEPALIVE_OPTIONS,
+                *_age_options(settings),
+            ],
+        )
+        self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        self._plain_health: aio.Server | None = None
+        self._close_metrics: Callable[[], None] | None = None
+        self._names: list[str] = []
+        self._stopping = asyncio.Event()
+        self.beside: list[Callable[[float], Awaitable[None]]] = []
+        """What else drains when this server does, given the same grace in seconds; 0 after that: at once."""
+        self.draining = asyncio.Event()
+        """Set when a drain begins: calls without an end of their own should end soon."""
+
+    def register(self, full_name: str) -> None:
+        """Announce a service, such as `chroma.v1.CodecService`, to health and reflection."""
+        self._names.append(full_name)
+
+    async def start(self) -> int:
+        """Listen. Returns the bound port. Raises RuntimeError when the address is taken."""
+        process_metrics.announce_build(self._settings.service)
+        process_metrics.watch_tasks(self._settings.service)
+        await self._announce(_Status.NOT_SERVING)
+        await self._health.set(LIVENESS, _Status.SERVING)
+        reflection.enable_server_reflection([*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self.grpc)
+        port = self._bind()
+        await self.grpc.start()
+        await self._start_plain_health()
+        if self._settings.metrics_listen:
+            self._close_metrics = serve_metrics(self._settings.metrics_listen)
+        host, _ = split_address(self._settings.listen)
+        log.info("listening on %s:%d", host, port)
+        return port
+
+    async def set_serving(self) -> None:
+        """Health answers SERVING from now on."""
+        await self._announce(_Status.SERVING)
+        log.info("serving")
+
+    async def set_not_serving(self) -> None:
+        """Health answers NOT_SERVING from now on; calls are still taken."""
+        await self._announce(_Status.NOT_SERVING)
+
+    async def drain(self, grace_s: float) -> None:
+        """NOT_SERVING at once, new calls refused, running calls finish within `grace_s` seconds, then stop."""
+        self.draining.set()
+        await self._announce(_Status.NOT_SERVING)
+        log.info("draining for at most %.0f s", grace_s)
+        await self._stop(grace_s)
+        if self._plain_health is not None:
+            await self._plain_health.stop(0)
+        if self._close_metrics is not None:
+            await asyncio.to_thread(self._close_metrics)
+        log.info("stopped")
+
+    async def run_until_signal(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. A second signal ends running calls at once."""
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._stopping.set)
+        await self._stopping.wait()
+        self._stopping.clear()
+        drain = asyncio.ensure_future(self.drain(self._settings.drain_s))
+        impatient = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((drain, impatient), return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            await self._stop(0)
+        impatient.cancel()
+        await drain
+
+    async def _stop(self, grace_s: float) -> None:
+        await asyncio.gather(self.grpc.stop(grace_s), *(drain(grace_s) for drain in self.beside))
+
+    def _bind(self) -> int:
+        settings = self._settings
+        if settings.tls_cert is None or settings.tls_key is None:
+            port = self.grpc.add_insecure_port(settings.listen)
+        else:
+            credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca)
+            port = self.grpc.add_secure_port(settings.listen, credentials)
+        if port == 0:
+            raise RuntimeError(f"cannot listen on {settings.listen}")
+        return port
+
+    async def _start_plain_health(self) -> None:
+        """Health on a port of its own, up to the end of a drain."""
+        if not self._settings.health_listen:
+            return
+        self._plain_health = aio.server()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._plain_health)
+        if self._plain_health.add_insecure_port(self._settings.health_listen) == 0:
+            raise RuntimeError(f"cannot listen on {self._settings.health_listen}")
+        await self._plain_health.start()
+
+    async def _announce(self, status: _Status.ValueType) -> None:
+        process_metrics.SERVING.labels(self._settings.service).set(status == _Status.SERVING)
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+
+def _age_options(settings: ServiceSettings) -> list[tuple[str, int]]:
+    if not settings.max_connection_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.max_connection_age_grace_s * 1000)),
+    ]

@@ -1,0 +1,64 @@
+"""Logging: one line an event on standard error, as text for people or JSON for machines.
+
+Every line carries the turn, session and tenant it belongs to. Audio and the text of conversations are never logged.
+A line may carry data for machines: `log.info(message, extra={"fields": {...}})`. In JSON the fields stand beside the
+others; as text they end the line, as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from services.common.rpc import context
+
+_CONTEXT = {"turn": context.turn_id, "session": context.session_id, "tenant": context.tenant}
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s%(where)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.where = "".join(f" {name}={value}" for name, value in _context_fields().items())
+        line = super().format(record)
+        return f"{line} {json.dumps(fields)}" if (fields := _fields(record)) else line
+
+
+class _JsonFormatter(logging.Formatter):
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "service": self._service,
+            "logger": record.name,
+            **_context_fields(),
+            **_fields(record),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def _context_fields() -> dict[str, str]:
+    return {name: value for name, variable in _CONTEXT.items() if (value := variable.get())}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in fields.items()}
+
+
+def configure_logs(level: str, style: Literal["text", "json"], service: str = "") -> None:
+    """Send this process's logs to standard error in the given style; `service` names the process in JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter(service) if style == "json" else _TextFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)

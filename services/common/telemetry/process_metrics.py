@@ -1,0 +1,55 @@
+"""Metrics that every process has: what it is, whether it serves, and the calls it answers.
+
+`service` is one of gateway, reasoner, speech_gen, codec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from platform import python_version
+
+from services.common.telemetry.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
+
+BUILD_INFO = gauge("build_info", "1, with the version of the code as a label.", ["service", "version", "python"])
+CHECKPOINT_INFO = gauge(
+    "checkpoint_info",
+    "1, with the fingerprint of the checkpoint that is served, its compute dtype and its device as labels.",
+    ["service", "fingerprint", "dtype", "device"],
+)
+SERVING = gauge("serving", "1 while health checks get SERVING; 0 while the process starts or drains.", ["service"])
+TASKS = gauge(
+    "tasks", "asyncio tasks of the process. An idle process has as many as when it had just started.", ["service"]
+)
+RPCS = counter(
+    "rpcs_total",
+    "gRPC calls that have ended, by status. `method` is such as CodecService/Decode.",
+    ["method", "status"],
+)
+RPC_SECONDS = histogram(
+    "rpc_seconds",
+    "Seconds a call with one answer took. For streams see the turns and the engines.",
+    ["method"],
+    buckets=LATENCY_BUCKETS_S,
+)
+RPCS_RUNNING = gauge("rpcs_running", "gRPC calls being answered now.", ["method"])
+
+REFUSED = counter(
+    "admission_refused_total", "Streams or conversations refused for want of `reason`.", ["service", "reason"]
+)
+
+
+def watch_tasks(service: str) -> None:
+    """Show the tasks of the running event loop from now on."""
+    loop = asyncio.get_running_loop()
+    TASKS.labels(service).set_function(lambda: len(asyncio.all_tasks(loop)))
+
+
+def announce_build(service: str) -> None:
+    """Show what this process is."""
+    BUILD_INFO.labels(service, version("chroma-voice"), python_version()).set(1)
+
+
+def announce_checkpoint(service: str, *, fingerprint: str, dtype: str, device: str) -> None:
+    """Show what this process serves."""
+    CHECKPOINT_INFO.labels(service, fingerprint, dtype, device).set(1)

@@ -1,0 +1,133 @@
+"""Spans: what a process did for a turn, from when to when. Each is a log line when it ends, and, where an OTLP endpoint
+is set (`services/common/telemetry/otlp.py`), also goes to an OpenTelemetry collector.
+
+Spans of one turn share a trace. Its id and the parent's come with the W3C `traceparent` that
+services/common/rpc/context.py carries from the client to the engines; the gateway starts a trace where a client sends
+none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from services.common.errors import ChromaError
+from services.common.rpc import context
+
+log = logging.getLogger(__name__)
+
+Field = str | int | float | bool
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_SAMPLED = 1
+
+
+@dataclass
+class Span:
+    """A piece of work. Times of `marks` are seconds since its start."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    """Empty: the first span of its trace."""
+    flags: int
+    """W3C trace flags: bit 0 asks for the export of the trace."""
+    start_s: float
+    """Seconds since the epoch."""
+    fields: dict[str, Field] = field(default_factory=dict)
+    marks: dict[str, float] = field(default_factory=dict)
+    status: str = "OK"
+    seconds: float = 0.0
+    _started_s: float = field(default_factory=time.monotonic)
+
+    def mark(self, what: str) -> None:
+        """Note when `what` happened first."""
+        self.marks.setdefault(what, time.monotonic() - self._started_s)
+
+    def end(self) -> None:
+        """The work is over."""
+        self.seconds = time.monotonic() - self._started_s
+
+    def record(self) -> dict[str, object]:
+        """The span as its log line shows it."""
+        return {
+            "span": self.name,
+            "turn": context.turn_id.get(),
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "parent_id": self.parent_id,
+            "start_s": self.start_s,
+            "seconds": self.seconds,
+            "status": self.status,
+            "marks": {what: round(at_s, 6) for what, at_s in self.marks.items()},
+            **self.fields,
+        }
+
+
+_current: ContextVar[Span | None] = ContextVar("span", default=None)
+_exports: list[Callable[[Span], None]] = []
+
+
+def export_to(export: Callable[[Span], None]) -> None:
+    """Hand every ended span whose trace is sampled to `export`, which must not block."""
+    _exports.append(export)
+
+
+def mark(what: str) -> None:
+    """Note in the current span, if any, when `what` happened first."""
+    if (span := _current.get()) is not None:
+        span.mark(what)
+
+
+def note(**fields: Field) -> None:
+    """Add fields to the current span, if any. Never audio, never text of a conversation."""
+    if (span := _current.get()) is not None:
+        span.fields.update(fields)
+
+
+@contextmanager
+def trace(name: str, **fields: Field) -> Iterator[Span]:
+    """A span around the body, child of the current one; calls made in the body carry it on.
+
+    An error that leaves the body becomes the span's status: a domain error's own, CANCELLED, or INTERNAL.
+    """
+    trace_id, parent_id, flags = _parent()
+    span = Span(name, trace_id, secrets.token_hex(8), parent_id, flags, time.time(), fields)
+    traceparent = context.traceparent.set(f"00-{trace_id}-{span.span_id}-{flags:02x}")
+    current = _current.set(span)
+    try:
+        yield span
+    except BaseException as error:
+        span.status = status_of(error)
+        raise
+    finally:
+        _current.reset(current)
+        context.traceparent.reset(traceparent)
+        span.end()
+        log.info("%s took %.3f s", name, span.seconds, extra={"fields": span.record()})
+        if flags & _SAMPLED:
+            for export in _exports:
+                export(span)
+
+
+def status_of(error: BaseException) -> str:
+    """The gRPC status name that a call ends with when `error` leaves it."""
+    if isinstance(error, ChromaError):
+        return error.status
+    return "CANCELLED" if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else "INTERNAL"
+
+
+def _parent() -> tuple[str, str, int]:
+    """Trace id, parent's span id and flags, from the current `traceparent`; a new trace without a valid one."""
+    found = _TRACEPARENT.fullmatch(context.traceparent.get())
+    if found is None:
+        return secrets.token_hex(16), "", _SAMPLED
+    return found[1], found[2], int(found[3], 16)

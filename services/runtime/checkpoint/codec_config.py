@@ -1,0 +1,78 @@
+"""The codec's section of config.json, typed. Defaults are those of transformers' `MimiConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.runtime.checkpoint.config_section import Section, integer, number, subsection
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Mimi's dimensions. `raw` is the section of config.json, for transformers' own `MimiConfig`."""
+
+    sample_rate_hz: int
+    frame_rate_hz: float
+    width: int
+    codebooks: int
+    semantic_codebooks: int
+    codebook_size: int
+    codebook_dim: int
+    quantizer_width: int
+    filters: int
+    residual_layers: int
+    ratios: tuple[int, ...]
+    kernel_size: int
+    last_kernel_size: int
+    residual_kernel_size: int
+    compress: int
+    conv_shortcut: bool
+    upsample_groups: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn_width: int
+    attention_bias: bool
+    sliding_window: int
+    raw: Section
+
+
+def read_codec_config(config: Section, codebooks: int) -> CodecConfig:
+    """An absent section means Mimi with `codebooks` quantizers, a present one means `MimiConfig`'s 32 by default."""
+    absent = {"num_quantizers": codebooks, "frame_rate": 12.5}
+    raw = absent if config.get("codec_config") is None else subsection(config, "codec_config")
+    ratios = tuple(raw.get("upsampling_ratios") or (8, 6, 5, 4))
+    sample_rate_hz = integer(raw, "sampling_rate", 24_000)
+    hop = 2
+    for ratio in ratios:
+        hop *= ratio
+    width = integer(raw, "hidden_size", 512)
+    heads = integer(raw, "num_attention_heads", 8)
+    return CodecConfig(
+        sample_rate_hz=sample_rate_hz,
+        frame_rate_hz=number(raw, "frame_rate", number(raw, "_frame_rate", sample_rate_hz / hop)),
+        width=width,
+        codebooks=integer(raw, "num_quantizers", 32),
+        semantic_codebooks=integer(raw, "num_semantic_quantizers", 1),
+        codebook_size=integer(raw, "codebook_size", 2048),
+        codebook_dim=integer(raw, "codebook_dim", 256),
+        quantizer_width=integer(raw, "vector_quantization_hidden_dimension", 256),
+        filters=integer(raw, "num_filters", 64),
+        residual_layers=integer(raw, "num_residual_layers", 1),
+        ratios=ratios,
+        kernel_size=integer(raw, "kernel_size", 7),
+        last_kernel_size=integer(raw, "last_kernel_size", 3),
+        residual_kernel_size=integer(raw, "residual_kernel_size", 3),
+        compress=integer(raw, "compress", 2),
+        conv_shortcut=bool(raw.get("use_conv_shortcut", False)),
+        upsample_groups=integer(raw, "upsample_groups", 512),
+        layers=integer(raw, "num_hidden_layers", 8),
+        heads=heads,
+        kv_heads=integer(raw, "num_key_value_heads", 8),
+        head_dim=integer(raw, "head_dim", width // heads),
+        ffn_width=integer(raw, "intermediate_size", 2048),
+        attention_bias=bool(raw.get("attention_bias", False)),
+        sliding_window=integer(raw, "sliding_window", 250),
+        raw=raw,
+    )

@@ -1,0 +1,289 @@
+"""What config.json says about a checkpoint, typed: every dimension and id the models use comes from here.
+
+Two rules fill a key that config.json leaves out: the default of the class transformers would build the section with
+(`Qwen2_5OmniTextConfig`, `Qwen2_5OmniAudioEncoderConfig`, `MimiConfig`), since a sparse config.json omits what
+equals it; and for the backbone, the decoder and the ids, the values of the published model.
+(docs/model.md, sections 1, 8)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from services.common.errors import CheckpointError
+from services.runtime.checkpoint.codec_config import CodecConfig, read_codec_config
+from services.runtime.checkpoint.config_section import Section, integer, number, subsection
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary positions of one stack. The four scaling fields count only when `kind` is "llama3"."""
+
+    theta: float
+    kind: Literal["default", "llama3"] = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_positions: int = 8192
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """One decoder-only stack of Llama layers: thinker text model, backbone or depth decoder."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn_width: int
+    norm_eps: float
+    qkv_bias: bool
+    rope: RopeConfig
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class AudioTowerConfig:
+    """The thinker's ears. One chunk of the tower is `2 * n_window` mel frames. (docs/model.md, section 7)"""
+
+    layers: int
+    width: int
+    heads: int
+    ffn_width: int
+    mel_bins: int
+    n_window: int
+    output_width: int
+    max_source_positions: int
+
+
+@dataclass(frozen=True)
+class ThinkerConfig:
+    """The reasoner: text stack, its vocabulary and its audio tower."""
+
+    text: StackConfig
+    vocab_size: int
+    audio: AudioTowerConfig
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Text ids with a meaning of their own. They differ between checkpoints; the tokenizer knows the other specials."""
+
+    text_start: int
+    text_end: int
+    im_end: int
+    audio: int
+    audio_start: int
+    audio_end: int
+
+
+@dataclass(frozen=True)
+class ChromaConfig:
+    """The whole of config.json that the services use.
+
+    `code_vocab_size` is the codes of one codebook plus the specials (2051); the audio table has `codebooks` times as
+    many rows. `audio_width` is the width of that table: the backbone's, and the input of `decoder.projection`.
+    """
+
+    tokens: TokenIds
+    thinker: ThinkerConfig
+    backbone: StackConfig
+    decoder: StackConfig
+    codec: CodecConfig
+    codebooks: int
+    code_vocab_size: int
+    audio_width: int
+    codebook_eos: int
+    codebook_pad: int
+    frame_samples: int
+
+    @classmethod
+    def from_dict(cls, config: Section) -> ChromaConfig:
+        """Read a raw config.json. Raises `CheckpointError` naming the section and key that cannot be served."""
+        thinker = subsection(config, "thinker_config")
+        text = subsection(thinker, "text_config")
+        backbone = subsection(config, "backbone_config")
+        decoder = subsection(config, "decoder_config")
+        codebooks = integer(config, "audio_num_codebooks", 8)
+        result = cls(
+            tokens=TokenIds(
+                text_start=integer(config, "text_start_token_id", 151665),
+                text_end=integer(config, "text_end_token_id", 151666),
+                im_end=integer(config, "im_end_token_id", 151645),
+                audio=integer(thinker, "audio_token_index", integer(thinker, "audio_token_id", 151646)),
+                audio_start=integer(thinker, "audio_start_token_id", 151647),
+                audio_end=integer(thinker, "audio_end_token_id", 151648),
+            ),
+            thinker=ThinkerConfig(
+                text=_thinker_text(text),
+                vocab_size=integer(text, "vocab_size", 152064),
+                audio=_audio_tower(subsection(thinker, "audio_config")),
+            ),
+            backbone=_llama("backbone_config", backbone, _BACKBONE_DEFAULTS),
+            decoder=_llama("decoder_config", decoder, _DECODER_DEFAULTS),
+            codec=read_codec_config(config, codebooks),
+            codebooks=codebooks,
+            code_vocab_size=integer(backbone, "vocab_size", 2051),
+            audio_width=integer(decoder, "audio_embedding_dim", 2048),
+            codebook_eos=integer(config, "codebook_eos_token_id", 0),
+            codebook_pad=integer(config, "codebook_pad_token_id", 2050),
+            frame_samples=integer(config, "audio_frame_freq", 1920),
+        )
+        _check_joints(result, integer(decoder, "vocab_size", 2051))
+        return result
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """Sampling of codes when a request sets none."""
+
+    temperature: float = 1.0
+    top_k: int = 50
+
+
+def read_generation_config(generation_config: Section) -> GenerationDefaults:
+    """Defaults of generation_config.json, else temperature 1.0 and top_k 50. (docs/model.md, section 8)"""
+    temperature = generation_config.get("temperature")
+    top_k = generation_config.get("top_k")
+    result = GenerationDefaults(
+        temperature=GenerationDefaults.temperature if temperature is None else float(temperature),
+        top_k=GenerationDefaults.top_k if top_k is None else int(top_k),
+    )
+    if result.temperature <= 0 or result.top_k < 1:
+        raise CheckpointError(
+            f"generation_config.json: expected temperature > 0 and top_k >= 1, found {temperature} and {top_k}"
+        )
+    return result
+
+
+_BACKBONE_DEFAULTS: Section = {
+    "num_hidden_layers": 16,
+    "hidden_size": 2048,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 2048,
+}
+_DECODER_DEFAULTS: Section = {
+    "num_hidden_layers": 4,
+    "hidden_size": 1024,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 33,
+}
+
+
+def _llama(where: str, section: Section, defaults: Section) -> StackConfig:
+    for key in ("attention_bias", "mlp_bias"):
+        if section.get(key):
+            raise CheckpointError(f"config.json: {where}.{key}: expected false, found {section[key]!r}")
+    filled = {**defaults, **section}
+    return _stack(
+        where, filled, head_dim=integer(filled, "head_dim", 0), norm_eps=1e-5, qkv_bias=False, theta=500_000.0
+    )
+
+
+def _thinker_text(section: Section) -> StackConfig:
+    filled = {
+        "num_hidden_layers": 28,
+        "hidden_size": 3584,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+        "max_position_embeddings": 32768,
+        **section,
+    }
+    head_dim = integer(
+        filled, "head_dim", integer(filled, "hidden_size", 0) // integer(filled, "num_attention_heads", 1)
+    )
+    where = "thinker_config.text_config"
+    return _stack(where, filled, head_dim=head_dim, norm_eps=1e-6, qkv_bias=True, theta=1_000_000.0)
+
+
+def _stack(
+    where: str, section: Section, *, head_dim: int, norm_eps: float, qkv_bias: bool, theta: float
+) -> StackConfig:
+    activation = section.get("hidden_act", "silu")
+    if activation != "silu":
+        raise CheckpointError(f"config.json: {where}.hidden_act: expected 'silu', found {activation!r}")
+    heads = integer(section, "num_attention_heads", 0)
+    max_positions = integer(section, "max_position_embeddings", 0)
+    return StackConfig(
+        layers=integer(section, "num_hidden_layers", 0),
+        width=integer(section, "hidden_size", 0),
+        heads=heads,
+        kv_heads=integer(section, "num_key_value_heads", heads),
+        head_dim=head_dim,
+        ffn_width=integer(section, "intermediate_size", 0),
+        norm_eps=number(section, "rms_norm_eps", norm_eps),
+        qkv_bias=qkv_bias,
+        rope=_rope(where, section, theta, max_positions),
+        max_positions=max_positions,
+    )
+
+
+def _rope(where: str, section: Section, default_theta: float, max_positions: int) -> RopeConfig:
+    """`rope_scaling` (older files) or `rope_parameters`; theta inside either or beside it.
+
+    The thinker's three-axis positions ("mrope") are equal on all axes for text and audio: plain RoPE.
+    """
+    rope = section.get("rope_scaling") or section.get("rope_parameters") or {}
+    theta = number(rope, "rope_theta", number(section, "rope_theta", default_theta))
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind in ("default", "mrope"):
+        return RopeConfig(theta=theta)
+    if kind != "llama3":
+        raise CheckpointError(f"config.json: {where}: expected RoPE of type 'default' or 'llama3', found {kind!r}")
+    missing = [key for key in ("factor", "low_freq_factor", "high_freq_factor") if rope.get(key) is None]
+    if missing:
+        raise CheckpointError(f"config.json: {where}: llama3 RoPE lacks {', '.join(missing)}")
+    beside = integer(section, "original_max_position_embeddings", max_positions)
+    return RopeConfig(
+        theta=theta,
+        kind="llama3",
+        factor=number(rope, "factor", 1.0),
+        low_freq_factor=number(rope, "low_freq_factor", 1.0),
+        high_freq_factor=number(rope, "high_freq_factor", 4.0),
+        original_max_positions=integer(rope, "original_max_position_embeddings", beside),
+    )
+
+
+def _audio_tower(section: Section) -> AudioTowerConfig:
+    return AudioTowerConfig(
+        layers=integer(section, "encoder_layers", 32),
+        width=integer(section, "d_model", 1280),
+        heads=integer(section, "encoder_attention_heads", 20),
+        ffn_width=integer(section, "encoder_ffn_dim", 5120),
+        mel_bins=integer(section, "num_mel_bins", 128),
+        n_window=integer(section, "n_window", 100),
+        output_width=integer(section, "output_dim", 3584),
+        max_source_positions=integer(section, "max_source_positions", 1500),
+    )
+
+
+def _check_joints(config: ChromaConfig, decoder_vocab_size: int) -> None:
+    """Widths and vocabularies that two parts share must agree: nothing projects between them."""
+    backbone_width = config.backbone.width
+    for what, found, expected in (
+        ("thinker_config.text_config.hidden_size", config.thinker.text.width, backbone_width),
+        ("thinker_config.audio_config.output_dim", config.thinker.audio.output_width, config.thinker.text.width),
+        ("decoder_config.audio_embedding_dim", config.audio_width, backbone_width),
+        ("decoder_config.vocab_size", decoder_vocab_size, config.code_vocab_size),
+    ):
+        if found != expected:
+            raise CheckpointError(f"config.json: {what}: expected {expected}, found {found}")
+    if config.code_vocab_size < config.codec.codebook_size:
+        raise CheckpointError(
+            f"config.json: backbone_config.vocab_size: expected at least {config.codec.codebook_size} "
+            f"(codec_config.codebook_size), found {config.code_vocab_size}"
+        )
+    if config.codec.codebooks < config.codebooks:
+        raise CheckpointError(
+            f"config.json: codec_config.num_quantizers: expected at least {config.codebooks} "
+            f"(audio_num_codebooks), found {config.codec.codebooks}"
+        )

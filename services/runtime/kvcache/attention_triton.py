@@ -1,0 +1,211 @@
+"""Attention over paged keys and values as CUDA kernels: rotate and store, then walk the pages, then join.
+
+A block is some neighbouring rows of one stream. A program takes a block and a kv head, with all query heads that share
+it, and walks the stream's own pages with a running softmax in float32: one row of a frame, three of them or 16
+rows of a prompt read each key once. When blocks are few, each walk is parted among several programs whose
+partial results another kernel joins: one stream alone still fills the device. The grid depends on shapes only,
+and no kernel is compiled anew for a number that varies from step to step.
+Constants of the compilation are in capitals, as is usual there.
+"""
+
+# ruff: noqa: N803, N806
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from torch import Tensor
+
+POSITIONS_PER_TURN = 64
+MAX_PARTS = 16
+PROGRAMS_PER_PROCESSOR = 2
+MIN_QUERIES = 16  # what tl.dot takes
+HEADS_PER_PROGRAM = 8
+
+
+@triton.jit(do_not_specialize_on_alignment=["positions", "places"])
+def _rotate(
+    qkv, cos, sin, positions, places, q, keys, values,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LINES: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    HALF: tl.constexpr = HEAD_DIM // 2
+    row = tl.program_id(0)
+    line, dim = tl.program_id(1) * LINES + tl.arange(0, LINES), tl.arange(0, DIM)
+    head = line[:, None]
+    inside = dim[None, :] < HEAD_DIM
+    here = (head < HEADS + 2 * KV_HEADS) & inside
+    turned_by = tl.load(positions + row) * HALF + dim % HALF
+    c = tl.load(cos + turned_by, mask=dim < HEAD_DIM, other=0.0)
+    s = tl.load(sin + turned_by, mask=dim < HEAD_DIM, other=0.0)
+    s = tl.where(dim < HALF, -s, s)
+    partner = tl.where(dim < HALF, dim + HALF, dim - HALF)
+    heads_at = (row * (HEADS + 2 * KV_HEADS) + head) * HEAD_DIM
+    x = tl.load(qkv + heads_at + dim[None, :], mask=here, other=0.0)
+    y = tl.load(qkv + heads_at + partner[None, :], mask=here, other=0.0)
+    rotated = (x.to(tl.float32) * c[None, :] + y.to(tl.float32) * s[None, :]).to(x.dtype)
+    tl.store(q + (row * HEADS + head) * HEAD_DIM + dim[None, :], rotated, mask=inside & (head < HEADS))
+    place = tl.load(places + row) * KV_HEADS
+    is_key = inside & (head >= HEADS) & (head < HEADS + KV_HEADS)
+    tl.store(keys + (place + head - HEADS) * HEAD_DIM + dim[None, :], rotated, mask=is_key)
+    is_value = inside & (head >= HEADS + KV_HEADS) & (head < HEADS + 2 * KV_HEADS)
+    tl.store(values + (place + head - HEADS - KV_HEADS) * HEAD_DIM + dim[None, :], x, mask=is_value)
+
+
+@triton.jit(do_not_specialize=["table_row"], do_not_specialize_on_alignment=["tables", "blocks"])
+def _walk(
+    q, keys, values, tables, blocks, out, parts_max, parts_sum,
+    scale, kv_page, table_row,
+    SHARE: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr,
+    QUERIES: tl.constexpr, DIM: tl.constexpr, TURN: tl.constexpr,
+):  # fmt: skip
+    block, kv_index, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    kv_heads = tl.num_programs(1)
+    table = tables + tl.load(blocks + block * 4) * table_row
+    first_row = tl.load(blocks + block * 4 + 1)
+    count = tl.load(blocks + block * 4 + 2).to(tl.int32)
+    start = tl.load(blocks + block * 4 + 3).to(tl.int32)
+    end = tl.where(count > 0, start + count, 0)
+    turns = tl.cdiv(tl.cdiv(end, TURN), PARTS)
+    first = part * turns * TURN
+    last = tl.minimum(first + turns * TURN, end)
+
+    query, dim, turn = tl.arange(0, QUERIES), tl.arange(0, DIM), tl.arange(0, TURN)
+    row = query // SHARE
+    here = (row < count)[:, None] & (dim[None, :] < HEAD_DIM)
+    head = (first_row + row) * (kv_heads * SHARE) + kv_index * SHARE + query % SHARE
+    at_queries = head[:, None] * HEAD_DIM + dim[None, :]
+    queries = tl.load(q + at_queries, mask=here, other=0.0)
+    own = start + row
+
+    highest = tl.full([QUERIES], -1.0e30, tl.float32)
+    total = tl.zeros([QUERIES], tl.float32)
+    mixed = tl.zeros([QUERIES, DIM], tl.float32)
+    for begin in range(first, last, TURN):
+        position = begin + turn
+        stored = position < last
+        page = tl.load(table + position // PAGE, mask=stored, other=0)
+        at = page * kv_page + ((position % PAGE) * kv_heads + kv_index) * HEAD_DIM
+        there = stored[:, None] & (dim[None, :] < HEAD_DIM)
+        key = tl.load(keys + at[:, None] + dim[None, :], mask=there, other=0.0)
+        value = tl.load(values + at[:, None] + dim[None, :], mask=there, other=0.0)
+        seen = stored[None, :] & (position[None, :] <= own[:, None])
+        score = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
+        score = tl.where(seen, score, -1.0e30)
+        higher = tl.maximum(highest, tl.max(score, axis=1))
+        weight = tl.where(seen, tl.exp(score - higher[:, None]), 0.0)
+        faded = tl.exp(highest - higher)
+        total = total * faded + tl.sum(weight, axis=1)
+        mixed = mixed * faded[:, None] + tl.dot(weight.to(value.dtype), value, input_precision="ieee")
+        highest = higher
+
+    if PARTS == 1:
+        total = tl.where(row < count, total, 1.0)
+        tl.debug_barrier()  # `out` is `q`: every thread has read its queries
+        tl.store(out + at_queries, (mixed / total[:, None]).to(out.dtype.element_ty), mask=here)
+    else:
+        line = ((block * kv_heads + kv_index) * PARTS + part) * (ROWS * SHARE) + query
+        tl.store(out + line[:, None] * HEAD_DIM + dim[None, :], mixed, mask=here)
+        tl.store(parts_max + line, highest, mask=row < count)
+        tl.store(parts_sum + line, total, mask=row < count)
+
+
+@triton.jit(do_not_specialize_on_alignment=["blocks"])
+def _join(
+    parts, parts_max, parts_sum, blocks, out,
+    SHARE: tl.constexpr, HEAD_DIM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    block, kv_index, query = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    kv_heads = tl.num_programs(1)
+    row = query // SHARE
+    first_row = tl.load(blocks + block * 4 + 1)
+    brought = row < tl.load(blocks + block * 4 + 2)
+    part, dim = tl.arange(0, PARTS), tl.arange(0, DIM)
+    line = ((block * kv_heads + kv_index) * PARTS + part) * (ROWS * SHARE) + query
+    highest = tl.load(parts_max + line, mask=(part < PARTS) & brought, other=0.0)
+    weight = tl.exp(highest - tl.max(highest, axis=0))
+    total = tl.sum(weight * tl.load(parts_sum + line, mask=(part < PARTS) & brought, other=1.0), axis=0)
+    here = (dim < HEAD_DIM) & brought
+    mixed = tl.load(parts + line[:, None] * HEAD_DIM + dim[None, :], mask=here[None, :], other=0.0)
+    joined = tl.sum(mixed * weight[:, None], axis=0) / total
+    head = (first_row + row) * (kv_heads * SHARE) + kv_index * SHARE + query % SHARE
+    tl.store(out + head * HEAD_DIM + dim, joined.to(out.dtype.element_ty), mask=here)
+
+
+def rotate_and_store(
+    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, places: Tensor, keys: Tensor, values: Tensor
+) -> Tensor:
+    """Of qkv [R, heads + 2 * kv_heads, head_dim]: rotated q [R, heads, head_dim]; rotated k and v go to their places.
+
+    `cos`, `sin` float32 [positions, head_dim / 2] are rope's tables; `positions`, `places` int64 [R] (page * page_size
+    + row in the page); `keys`, `values` [N, page_size, kv_heads, head_dim]. Rotated in float32, as rope.rotate.
+    """
+    rows, all_heads, head_dim = qkv.shape
+    kv_heads = keys.shape[2]
+    heads = all_heads - 2 * kv_heads
+    assert qkv.is_contiguous(), "qkv must be dense"
+    assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be dense"
+    q = torch.empty(rows, heads, head_dim, dtype=qkv.dtype, device=qkv.device)
+    _rotate[(rows, triton.cdiv(all_heads, HEADS_PER_PROGRAM))](  # pyright: ignore[reportIndexIssue]
+        qkv, cos, sin, positions, places, q, keys, values,
+        HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim,
+        LINES=HEADS_PER_PROGRAM, DIM=triton.next_power_of_2(head_dim),
+    )  # fmt: skip
+    return q
+
+
+def attend_blocks(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    blocks: Tensor,
+    *,
+    block_rows: int,
+    parts: int | None = None,
+) -> Tensor:
+    """q [R, heads, head_dim] over pages [N, page_size, kv_heads, head_dim]: overwritten with the result, and returned.
+
+    `blocks` int64 [B, 4]: stream, first row, rows (0 to `block_rows`), position of the first row. A row at position p
+    sees positions 0 to p of its stream, whose pages are `tables[stream]`, int64 [W, P]. Rows in no block stay as
+    they are. `parts`, a power of 2, parts each walk; unset: by B.
+    """
+    _, heads, head_dim = q.shape
+    page_size, kv_heads = keys.shape[1:3]
+    share, count = heads // kv_heads, blocks.shape[0]
+    assert all(x.is_contiguous() for x in (q, blocks)), "q and blocks must be dense"
+    assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be dense"
+    assert tables.stride(1) == 1, "a stream's pages must lie in one line"
+    parts = parts or _parts(count * kv_heads, q.device)
+    dim = max(16, triton.next_power_of_2(head_dim))
+    partial, highest, total = q, q, q
+    if parts > 1:
+        lines = (count * kv_heads, parts, block_rows * share)
+        partial = torch.empty(*lines, head_dim, dtype=torch.float32, device=q.device)
+        highest, total = (torch.empty(lines, dtype=torch.float32, device=q.device) for _ in range(2))
+    _walk[(count, kv_heads, parts)](  # pyright: ignore[reportIndexIssue]
+        q, keys, values, tables, blocks, partial, highest, total,
+        head_dim**-0.5, keys.stride(0), tables.stride(0),
+        SHARE=share, HEAD_DIM=head_dim, PAGE=page_size, PARTS=parts, ROWS=block_rows,
+        QUERIES=max(MIN_QUERIES, triton.next_power_of_2(block_rows * share)), DIM=dim,
+        TURN=POSITIONS_PER_TURN if q.dtype.itemsize == 2 else POSITIONS_PER_TURN // 2,
+    )  # fmt: skip
+    if parts > 1:
+        _join[(count, kv_heads, block_rows * share)](  # pyright: ignore[reportIndexIssue]
+            partial, highest, total, blocks, q,
+            SHARE=share, HEAD_DIM=head_dim, PARTS=parts, ROWS=block_rows, DIM=dim,
+        )  # fmt: skip
+    return q
+
+
+def _parts(walks: int, device: torch.device) -> int:
+    """The power of 2 that gives each processor of the device `PROGRAMS_PER_PROCESSOR` programs, at most `MAX_PARTS`."""
+    wanted = PROGRAMS_PER_PROCESSOR * _processors(device) // walks
+    return min(MAX_PARTS, 1 << max(0, wanted.bit_length() - 1))
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

@@ -1,0 +1,142 @@
+"""The decoder-only stack that thinker, backbone and depth decoder share: RMSNorm, grouped attention, SwiGLU.
+
+Rows are flat: one call takes R rows of any mix of streams (a decode row, a speech frame's one or three rows, a chunk
+of a prompt). What tells them apart is the `Memory`: it knows each row's position and keeps the keys and values.
+(docs/model.md, section 1)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import StackConfig
+from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.layers.fused import add_norm, silu_mul
+from services.runtime.layers.linear import Linear
+
+
+class Memory(Protocol):
+    """Keys and values of one call's rows and of all rows before them."""
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Rotate q and k by their rows' positions, store k and v, let q see its stream's rows up to itself.
+
+        `qkv` [R, heads + 2 * kv_heads, head_dim]: q, k and v as the layer's product gives them. Returns
+        [R, heads * head_dim].
+        """
+        ...
+
+
+class StackParameters(nn.Module):
+    """The stack's parameters under the checkpoint's names: a mould for loading, not for running."""
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([_LayerParameters(config) for _ in range(config.layers)])
+        self.norm = nn.RMSNorm(config.width)
+
+
+class _LayerParameters(nn.Module):
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        heads_width = config.heads * config.head_dim
+        kv_width = config.kv_heads * config.head_dim
+        self.input_layernorm = nn.RMSNorm(config.width)
+        self.self_attn = nn.Module()
+        self.self_attn.q_proj = nn.Linear(config.width, heads_width, bias=config.qkv_bias)
+        self.self_attn.k_proj = nn.Linear(config.width, kv_width, bias=config.qkv_bias)
+        self.self_attn.v_proj = nn.Linear(config.width, kv_width, bias=config.qkv_bias)
+        self.self_attn.o_proj = nn.Linear(heads_width, config.width, bias=False)
+        self.post_attention_layernorm = nn.RMSNorm(config.width)
+        self.mlp = nn.Module()
+        self.mlp.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.mlp.up_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.mlp.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer ready to run: q, k, v in one product, gate and up in another."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    out: Linear
+    ffn_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+class Stack:
+    """The stack, frozen and fused. Takes over `parameters` and empties it, so that weights exist once."""
+
+    def __init__(self, config: StackConfig, parameters: StackParameters) -> None:
+        self.config = config
+        self.norm = parameters.norm.weight.detach()
+        self.layers: list[_Layer] = []
+        while len(parameters.layers):
+            self.layers.insert(0, _fuse(parameters.layers.pop(-1)))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype: what rows must come in."""
+        return self.norm.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows must lie."""
+        return self.norm.device
+
+    def __call__(self, rows: Tensor, memory: Memory) -> Tensor:
+        """rows [R, D] -> hidden [R, D] after the final norm. `rows` is left as it was."""
+        config, eps = self.config, self.config.norm_eps
+        split = (rows.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
+        norms = [*(layer.attention_norm for layer in self.layers), self.norm]
+        x = rows.contiguous()
+        normed = F.rms_norm(x, (config.width,), norms[0], eps)
+        for index, layer in enumerate(self.layers):
+            attended = memory.attend(index, layer.qkv(normed).view(split))
+            x, normed = add_norm(layer.out(attended), x, layer.ffn_norm, eps)
+            ffn = layer.down(silu_mul(layer.gate_up(normed)))
+            x, normed = add_norm(ffn, x, norms[index + 1], eps)
+        return normed
+
+
+def load_stack(
+    checkpoint: Checkpoint, prefix: str, config: StackConfig, *, dtype: torch.dtype, device: torch.device | str
+) -> Stack:
+    """Read the stack saved under `prefix`, for instance "backbone.model.". Raises `CheckpointError`."""
+    with torch.device("meta"):
+        parameters = StackParameters(config)
+    checkpoint.load(parameters, prefix, dtype=dtype, device=device)
+    return Stack(config, parameters)
+
+
+def _fuse(layer: nn.Module) -> _Layer:
+    attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+    fused = _Layer(
+        attention_norm=_parameter(layer, "input_layernorm.weight"),
+        qkv=_joined(attention, "q_proj", "k_proj", "v_proj"),
+        out=Linear(_parameter(attention, "o_proj.weight")),
+        ffn_norm=_parameter(layer, "post_attention_layernorm.weight"),
+        gate_up=_joined(mlp, "gate_proj", "up_proj"),
+        down=Linear(_parameter(mlp, "down_proj.weight")),
+    )
+    page_out(layer.parameters())
+    return fused
+
+
+def _joined(owner: nn.Module, *names: str) -> Linear:
+    weight = torch.cat([_parameter(owner, f"{name}.weight") for name in names])
+    has_bias = isinstance(owner.get_submodule(names[0]).bias, Tensor)
+    bias = torch.cat([_parameter(owner, f"{name}.bias") for name in names]) if has_bias else None
+    return Linear(weight, bias)
+
+
+def _parameter(owner: nn.Module, name: str) -> Tensor:
+    return owner.get_parameter(name).detach()

@@ -1,0 +1,249 @@
+"""Fake stages over real gRPC: each follows a script, and counts the calls that are open."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chroma.v1 import codec_pb2 as codec
+from chroma.v1 import codec_pb2_grpc, reasoner_pb2_grpc, speech_gen_pb2_grpc
+from chroma.v1 import reasoner_pb2 as reasoner
+from chroma.v1 import speech_gen_pb2 as speech_gen
+from chroma.v1.audio_pb2 import CodeFrames, Pcm
+from chroma.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
+from services.common.errors import ChromaError
+from services.common.rpc.server import Server
+from services.common.settings import ServiceSettings
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
+from services.common.wire.pcm import encode_pcm
+
+REPLY = ("Hello", ", ", "dear ", "world", ".")
+FIRST_ID = 100
+IM_END = 7
+
+
+@dataclass
+class Script:
+    """What a fake stage does, and what was done to it."""
+
+    open_calls: int = 0
+    failures: list[ChromaError] = field(default_factory=list)
+    """Raised by the next calls, one each, right after `open`."""
+    hold_at: int | None = None
+    """Answer after which the stage waits until `go`; None: never."""
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the stage waits."""
+    ends_at: int | None = None
+    """Frame after which speech ends by itself, whatever thoughts still come; None: with the last thought."""
+    opened: list[Any] = field(default_factory=list)
+    """The `open` of each call."""
+    heard: list[str | bytes] = field(default_factory=list)
+    """Of the reasoner's last call: its input so far."""
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def step(self, answer: int) -> None:
+        """Wait here if the script says so."""
+        if answer == self.hold_at:
+            self.held.set()
+            await self.go.wait()
+
+
+class _Call:
+    """Counts an open call."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def __enter__(self) -> None:
+        self.script.open_calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.script.open_calls -= 1
+        self.script.news.set()
+
+
+def _admit(script: Script, opened: Any) -> None:
+    script.opened.append(opened)
+    if script.failures:
+        raise script.failures.pop(0)
+
+
+class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
+    """Answers REPLY, or the given text piece by piece, then im_end."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    async def Think(  # noqa: N802
+        self, request_iterator: AsyncIterator[reasoner.ThinkRequest], context: Any
+    ) -> AsyncIterator[reasoner.ThinkResponse]:
+        with _Call(self.script):
+            opened = (await anext(request_iterator)).open
+            _admit(self.script, opened)
+            self.script.heard = []
+            yield reasoner.ThinkResponse(opened=reasoner.ThinkOpened(checkpoint_fingerprint="fake"))
+            async for request in request_iterator:
+                self.script.news.set()
+                if request.HasField("commit"):
+                    break
+                self.script.heard.append(request.text or request.audio.data)
+            heard, index = reasoner.Heard(prompt_tokens=30, cached_tokens=10, prefill_s=0.01), 0
+            given = opened.reply_source == reasoner.REPLY_SOURCE_GIVEN
+            pieces = (request.given_text async for request in request_iterator) if given else _each(REPLY)
+            async for text in pieces:
+                await self.script.step(index)
+                thought = _thought(index, FIRST_ID + index, text, last=False, heard=None if index else heard)
+                yield reasoner.ThinkResponse(thought=thought)
+                index += 1
+            thought = _thought(index, IM_END, "", last=True, heard=None if index else heard)
+            yield reasoner.ThinkResponse(thought=thought)
+            reason = reasoner.END_REASON_GIVEN if given else reasoner.END_REASON_EOS
+            yield reasoner.ThinkResponse(done=reasoner.ThinkDone(reason=reason))
+
+
+class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
+    """Voices each thought as two frames; holds a voice once it was given its prompt."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.voices: set[str] = set()
+
+    async def Speak(  # noqa: N802
+        self, request_iterator: AsyncIterator[speech_gen.SpeakRequest], context: Any
+    ) -> AsyncIterator[speech_gen.SpeakResponse]:
+        with _Call(self.script):
+            opened = (await anext(request_iterator)).open
+            _admit(self.script, opened)
+            yield speech_gen.SpeakResponse(
+                opened=speech_gen.SpeakOpened(
+                    checkpoint_fingerprint="fake", voice_fingerprint=opened.voice_fingerprint or "made-anew", seed=1
+                )
+            )
+            frame = 0
+            async for request in request_iterator:
+                assert len(request.thought.hidden.data) == 8, "thoughts come with their hidden state"
+                for _ in range(2):
+                    await self.script.step(frame)
+                    if frame == opened.max_frames:
+                        break
+                    yield speech_gen.SpeakResponse(
+                        frames=CodeFrames(first_frame=frame, codes=[frame % 2048] * CODEBOOKS)
+                    )
+                    frame += 1
+                if frame == self.script.ends_at:
+                    break
+            yield speech_gen.SpeakResponse(done=speech_gen.SpeakDone(reason=reasoner.END_REASON_EOS, frames=frame))
+            async for _ in request_iterator:  # as the service does: a caller may still be writing thoughts
+                pass
+
+    async def EnrollVoice(self, request: speech_gen.EnrollVoiceRequest, context: Any) -> Any:  # noqa: N802
+        _admit(self.script, request)
+        ids = [ord(letter) for letter in request.transcript]
+        return speech_gen.EnrollVoiceResponse(
+            prompt=speech_gen.VoicePrompt(frames=request.frames, transcript=reasoner.TokenIds(ids=ids)),
+            fingerprint="enrolled",
+            embeddings=Tensor(dtype=DATA_TYPE_FLOAT32, shape=[1, 2], data=bytes(8)),
+            checkpoint_fingerprint="fake",
+        )
+
+
+class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
+    """Sounds frame n as 1920 samples of n / 1000."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    async def Decode(  # noqa: N802
+        self, request_iterator: AsyncIterator[codec.DecodeRequest], context: Any
+    ) -> AsyncIterator[codec.DecodeResponse]:
+        with _Call(self.script):
+            opened = (await anext(request_iterator)).open
+            _admit(self.script, opened)
+            async for request in request_iterator:
+                frame = request.frames.first_frame
+                await self.script.step(frame)
+                samples = np.full(FRAME_SAMPLES, frame / 1000, dtype=np.float32)
+                pcm = Pcm(first_sample=frame * FRAME_SAMPLES, data=encode_pcm(samples, opened.encoding))
+                yield codec.DecodeResponse(pcm=pcm)
+
+    async def Encode(  # noqa: N802
+        self, request_iterator: AsyncIterator[codec.EncodeRequest], context: Any
+    ) -> AsyncIterator[codec.EncodeResponse]:
+        with _Call(self.script):
+            opened = (await anext(request_iterator)).open
+            _admit(self.script, opened)
+            samples = sum([len(request.pcm.data) // 4 async for request in request_iterator])
+            frames = -(-samples // FRAME_SAMPLES)
+            yield codec.EncodeResponse(frames=CodeFrames(codes=[5] * (CODEBOOKS * frames)))
+
+
+_MAKERS: dict[str, tuple[Any, Any, str]] = {
+    "reasoner": (FakeReasoner, reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server, "chroma.v1.ReasonerService"),
+    "speech_gen": (
+        FakeSpeechGen,
+        speech_gen_pb2_grpc.add_SpeechGenServiceServicer_to_server,
+        "chroma.v1.SpeechGenService",
+    ),
+    "codec": (FakeCodec, codec_pb2_grpc.add_CodecServiceServicer_to_server, "chroma.v1.CodecService"),
+}
+
+
+class FakeStage:
+    """A fake stage's server, which can be killed and started again at the same port."""
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        self.name = name
+        self.settings = {"max_message_bytes": 32 * 1024 * 1024, **settings}
+        self.script = Script()
+        self.port = 0
+        self._server: Server | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Listen and serve."""
+        make, add, service = _MAKERS[self.name]
+        self._server = Server(ServiceSettings(listen=self.address, **self.settings))
+        add(make(self.script), self._server.grpc)
+        self._server.register(service)
+        self.port = await self._server.start()
+        await self._server.set_serving()
+
+    async def kill(self) -> None:
+        """End at once, with all calls."""
+        assert self._server is not None, "started before"
+        await self._server.drain(0)
+
+
+async def _each(pieces: tuple[str, ...]) -> AsyncIterator[str]:
+    for piece in pieces:
+        yield piece
+
+
+def _thought(
+    index: int, token_id: int, text: str, *, last: bool, heard: reasoner.Heard | None = None
+) -> reasoner.Thought:
+    hidden = Tensor(dtype=DATA_TYPE_FLOAT32, shape=[2], data=bytes(8))
+    return reasoner.Thought(index=index, token_id=token_id, text=text, hidden=hidden, last=last, heard=heard)
+
+
+async def main(name: str) -> None:
+    """Serve a stage in a process of its own; its first line of output is its address. It waits after six answers."""
+    stage = FakeStage(name)
+    stage.script.hold_at = 6 if name != "reasoner" else 3
+    await stage.start()
+    print(stage.address, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,114 @@
+"""The reference's recorded speech, one entry a row, as it must come out alone and in any company.
+
+(docs/model.md, section 10)
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from checkpoints.presets import special_tokens
+from checkpoints.tokenizer_files import vocabulary_for, write_tokenizer_files
+from services.codec.model.mimi import Mimi
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.sampling import Sampling
+from services.speech_gen.model.speech import SpeechRequest
+from services.speech_gen.model.voice import enroll
+from tests.support.paths import PUBLIC_GOLDEN
+
+GOLDEN = PUBLIC_GOLDEN
+CHECKPOINT = GOLDEN / "checkpoint"
+SINGLE_CASES = [
+    "basic_audio",
+    "thinker_eos_early",
+    "audio_eos_dropped",
+    "audio_eos_partial",
+    "text_only",
+    "two_audios",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One speech: `codes` [T, K] and `token_ids` of the voice prompt, thoughts, and `frames` [T, K] to come out."""
+
+    name: str
+    codes: np.ndarray
+    token_ids: list[int]
+    thoughts: list[Thought]
+    max_frames: int
+    frames: list[tuple[int, ...]]
+    margin: float
+    """Smallest distance between the two likeliest codes anywhere in this speech."""
+
+    def request(self, generator: Generator, *, max_lead_s: float | None = None) -> SpeechRequest:
+        """Greedy, as the reference spoke."""
+        voice = enroll(generator.backbone, golden_config().tokens, self.codes, self.token_ids)
+        return SpeechRequest(voice, Sampling(greedy=True), self.max_frames, max_lead_s)
+
+
+@cache
+def golden_config() -> ChromaConfig:
+    return ChromaConfig.from_dict(Checkpoint.open(CHECKPOINT).config)
+
+
+@cache
+def small_tokenizer() -> Tokenizer:
+    """A tokenizer whose ids the golden model has; it comes without one of its own."""
+    specials = special_tokens("tiny")
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer_files(Path(folder), vocabulary_for(specials, qwen_file=None), specials, mel_bins=128)
+        return Tokenizer.from_checkpoint(Checkpoint(Path(folder), {}, {}, {}))
+
+
+@cache
+def tensors(case: str) -> dict[str, torch.Tensor]:
+    """Every tensor of a case by name."""
+    return load_file(GOLDEN / f"{case}.safetensors")
+
+
+@cache
+def single_rows() -> dict[str, Row]:
+    """The cases of batch 1."""
+    return {case: _row(case, 0, tensors(case)["out.prompt_audio_codes"][0].T.numpy()) for case in SINGLE_CASES}
+
+
+@cache
+def all_rows() -> list[Row]:
+    """The cases of batch 1, and the two rows of batch2 as they come out alone."""
+    mimi = Mimi.load(Checkpoint.open(CHECKPOINT))
+    batch = tensors("batch2_leftpad")
+    lengths = batch["in.input_values_cutoffs"].tolist()
+    prompts = [mimi.encode(batch["in.input_values"][b, 0, : lengths[b]].numpy()) for b in range(2)]
+    return [*single_rows().values(), *(_row("batch2_leftpad", b, prompts[b].astype(np.int64)) for b in range(2))]
+
+
+def _row(case: str, b: int, codes: np.ndarray) -> Row:
+    golden, meta = tensors(case), json.loads((GOLDEN / f"{case}.json").read_text())
+    im_end = golden_config().tokens.im_end
+    token_ids = golden["out.thinker_token_ids"][b].tolist()
+    if im_end in token_ids:
+        token_ids = token_ids[: token_ids.index(im_end) + 1]
+    hidden = golden["out.thinker_last_hidden"][b]
+    alone = case != "batch2_leftpad"
+    frames = golden["out.frames"][b] if alone else tensors("batch2_rows_alone")[f"row{b}.frames"]
+    return Row(
+        name=case if alone else f"{case}-{b}",
+        codes=codes,
+        token_ids=golden["in.input_ids"][b][golden["in.attention_mask"][b].bool()].tolist(),
+        thoughts=[Thought(token_id, hidden[i], token_id == im_end) for i, token_id in enumerate(token_ids)],
+        max_frames=meta["max_new_tokens"],
+        frames=[tuple(frame) for frame in frames.tolist()],
+        margin=min(meta["min_top2_margin"]["codebook0"], meta["min_top2_margin"]["decoder"]),
+    )

@@ -1,0 +1,141 @@
+"""The whole system as separate processes, started and stopped by the commands a user would type."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from chroma_voice import Client, Conversation, Sampling, TurnDone, TurnStarted, Unavailable
+from chroma_voice.events import Event
+from chroma_voice.local.checkpoint import TINY
+from chroma_voice.local.state import Endpoints, StateFolder
+from tests.support.paths import SAMPLES
+
+QUESTION = SAMPLES / "question_make_taco.wav"
+VOICE_FILE = SAMPLES / "voice_librivox_5s.wav"
+VOICE_TRANSCRIPT = "Unless to be rather cold hearted and rather selfish is to be ill disposed."
+VOICE = "reader"
+LONG_SPEECH = Sampling(temperature=5.0, seed=1)
+"""Sampled as hot as this, the speech of random weights never ends by itself: the reply's limit ends it."""
+PATIENCE_S = 120.0
+"""How long anything may take on a busy machine before the test gives up."""
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without any setting of the system under test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CHROMA_")}
+
+
+def run(*arguments: str | Path, expect: int = 0) -> str:
+    """Run a `chroma-voice` command to its end, which must have exit status `expect`; its output."""
+    command = [sys.executable, "-m", "chroma_voice.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S)
+    output = done.stdout + done.stderr
+    assert done.returncode == expect, f"{arguments}: exit status {done.returncode}\n{output}"
+    return output
+
+
+class LocalStack:
+    """Everything on this machine, under one launcher with its own state folder.
+
+    `model` is what the launcher is told: `tiny` starts quickly; empty: what it takes by itself.
+    """
+
+    def __init__(self, state: Path, model: str = TINY) -> None:
+        self.folder = StateFolder(state)
+        self.model = model
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where everything listens, and which process is which."""
+        return self.folder.endpoints()
+
+    def start(self) -> str:
+        """Start everything and wait until it is ready; what the launcher printed."""
+        model = ("--model", self.model) if self.model else ()
+        return run("up", "--detach", "--state", self.folder.path, *model)
+
+    def enrol(self) -> None:
+        """Enrol the sample voice as `VOICE`."""
+        options = ("--transcript", VOICE_TRANSCRIPT, "--consent", "public-domain recording")
+        run("voice", "add", VOICE, VOICE_FILE, *options, "--state", self.folder.path)
+
+    def stop(self) -> None:
+        """Stop everything."""
+        run("down", "--state", self.folder.path)
+
+    def kill(self, name: str) -> int:
+        """kill -9 one of the processes; its id."""
+        pid = self.endpoints.pids[name]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    async def back(self, name: str, killed_pid: int) -> None:
+        """Wait until the launcher runs `name` anew and it is ready."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.endpoints.pids.get(name, killed_pid) == killed_pid:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    def client(self) -> Client:
+        """A client of the gateway."""
+        return Client(self.endpoints.gateway, attempts=1)
+
+
+@contextlib.contextmanager
+def running(state: Path, model: str = TINY) -> Iterator[LocalStack]:
+    """A started stack with the sample voice enrolled, stopped at the end."""
+    stack = LocalStack(state, model)
+    stack.start()
+    try:
+        stack.enrol()
+        yield stack
+    finally:
+        stack.stop()
+
+
+def wait_gone(pids: list[int]) -> None:
+    """Wait until none of these processes runs any more. Fails after `PATIENCE_S`."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            ended, _, _ = select.select([descriptor], [], [], PATIENCE_S)
+            assert ended, f"process {pid} still runs"
+        finally:
+            os.close(descriptor)
+
+
+async def reply(talk: Conversation) -> tuple[list[Event], TurnDone]:
+    """All events of one turn, and its result."""
+    events = [event async for event in talk.reply()]
+    assert isinstance(events[0], TurnStarted)
+    done = events[-1]
+    assert isinstance(done, TurnDone)
+    return events, done
+
+
+async def ask(talk: Conversation) -> TurnDone:
+    """Ask something in text; the turn's result."""
+    await talk.send_text("How do I make a taco?")
+    await talk.commit()
+    _, done = await reply(talk)
+    return done
+
+
+async def ask_until_answered(talk: Conversation) -> TurnDone:
+    """Ask as a client should: again while the answer is UNAVAILABLE. The result of the turn that was answered."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            done = await ask(talk)
+            if not isinstance(done.error, Unavailable):
+                return done
+            await asyncio.sleep(0.2)

@@ -1,0 +1,141 @@
+"""What the tests of `deploy/` read: kustomize's output as dictionaries, and the settings of each process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from gateway.settings import GatewaySettings
+from services.codec.settings import CodecSettings
+from services.common.settings import ServiceSettings
+from services.reasoner.settings import ReasonerSettings
+from services.speech_gen.settings import SpeechGenSettings
+from tests.support.paths import ROOT
+
+Manifest = dict[str, Any]
+
+DEPLOY = ROOT / "deploy"
+K8S = DEPLOY / "k8s"
+
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "gateway": GatewaySettings,
+    "reasoner": ReasonerSettings,
+    "speech-gen": SpeechGenSettings,
+    "codec": CodecSettings,
+}
+"""The settings of the process in each container."""
+
+OVERLAYS = ("local", "single-gpu", "production")
+
+
+_CHOICES = (
+    ((), ("gpu",), ("gpu-sharing-mps",), ("gpu-sharing-time-slicing",)),
+    ((), ("monitoring",), ("monitoring", "autoscaling"), ("monitoring", "autoscaling", "tracing")),
+    ((), ("tls",)),
+    ((), ("gateway-api",)),
+    ((), ("external-redis",)),
+)
+"""One of each row goes together: one way to a GPU or none, autoscaling and tracing only with monitoring."""
+
+
+def combinations() -> list[tuple[str, ...]]:
+    """Every sensible choice of components."""
+    return [tuple(name for part in choice for name in part) for choice in product(*_CHOICES)]
+
+
+def telling_combinations() -> list[tuple[str, ...]]:
+    """A few of them: each choice alone, and everything together on each kind of GPU."""
+    alone = [choice for row in _CHOICES for choice in row[1:]]
+    rest = tuple(name for row in _CHOICES[1:] for name in row[-1])
+    return [(), *alone, *((*gpu, *rest) for gpu in _CHOICES[0])]
+
+
+@cache
+def overlay(name: str) -> list[Manifest]:
+    """The manifests of an overlay."""
+    return build(K8S / "overlays" / name)
+
+
+@cache
+def base_with(components: Sequence[str]) -> list[Manifest]:
+    """The manifests of the base with these components."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        to_k8s = os.path.relpath(K8S, folder)
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "chroma-voice",
+            "resources": [f"{to_k8s}/base"],
+            "components": [f"{to_k8s}/components/{name}" for name in components],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return build(folder)
+
+
+def build(folder: Path) -> list[Manifest]:
+    """The manifests that kustomize makes of a folder."""
+    return [manifest for manifest in yaml.safe_load_all(build_text(folder)) if manifest]
+
+
+def build_text(folder: Path) -> str:
+    """The output of kustomize for a folder. Fails with kustomize's complaint."""
+    kubectl = Path(sys.executable).parent / "kubectl"
+    result = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr, result.stderr
+    return result.stdout
+
+
+def title(manifest: Manifest) -> str:
+    """Kind and name."""
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"
+
+
+def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
+    """The manifests of these kinds."""
+    return [manifest for manifest in manifests if manifest["kind"] in kinds]
+
+
+def workloads(manifests: list[Manifest]) -> list[Manifest]:
+    """What runs pods."""
+    return of_kind(manifests, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+
+
+def containers(workload: Manifest) -> list[Manifest]:
+    """All containers, those that run first included."""
+    pod = workload["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def processes(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest, type[ServiceSettings]]]:
+    """The pod, the container and the settings type of each of our processes."""
+    for workload in workloads(manifests):
+        pod = workload["spec"]["template"]["spec"]
+        for container in pod["containers"]:
+            if container["name"] in SETTINGS:
+                yield pod, container, SETTINGS[container["name"]]
+
+
+def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
+    """Names and values of a container's environment; a value out of a Secret is given as `secret`."""
+    config_maps = {config["metadata"]["name"]: config["data"] for config in of_kind(manifests, "ConfigMap")}
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found.update(config_maps[source["configMapRef"]["name"]])
+    for variable in container.get("env", []):
+        source = variable.get("valueFrom", {})
+        if "configMapKeyRef" in source:
+            found[variable["name"]] = config_maps[source["configMapKeyRef"]["name"]][source["configMapKeyRef"]["key"]]
+        else:
+            found[variable["name"]] = variable.get("value", "secret")
+    return found

@@ -1,0 +1,38 @@
+"""Paged memory with streams of many lengths, and plans in fixed shapes over it, for the tests of attention."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from services.runtime.checkpoint.config import RopeConfig, StackConfig
+from services.runtime.graphs.staging import Block, StagingBuffer
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape, fill_plan
+from services.runtime.kvcache.paged_kv import PagedKV
+
+HEADS, KV_HEADS, HEAD_DIM = 6, 2, 12
+
+
+def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1, device: str = "cpu") -> tuple[PagedKV, list[int]]:
+    """Streams of 0 to 120 rows, in pages that lie anywhere; the slots of five of them, in no order."""
+    dice = np.random.default_rng(seed)
+    config = StackConfig(layers, 48, HEADS, KV_HEADS, HEAD_DIM, 80, 1e-6, False, RopeConfig(theta=1e4), 200)
+    kv = PagedKV(config, slots=6, pages=300, page_size=4, dtype=dtype, device=device)
+    for x in (kv.k, kv.v):
+        x.copy_(torch.from_numpy(dice.normal(size=x.shape)).to(dtype))
+    slots = [kv.open() for _ in range(6)]
+    for slot in dice.permutation(np.repeat(slots, 5)):
+        kv.plan([int(slot)], [int(dice.integers(0, 25))])
+    kv.truncate(slots[2], 0)
+    return kv, [slots[i] for i in (4, 0, 5, 2, 1)]
+
+
+def flat(kv: PagedKV, plan: Plan | None, shape: FlatShape) -> FlatPlan:
+    """The plan as a step of this shape has it, where an earlier step left something."""
+    inputs = StagingBuffer(Block(shape.elements(kv), torch.int64, kv.k.device), **shape.inputs(kv))
+    for array in inputs.host.values():
+        array[:] = 1  # left over from an earlier step
+    fill_plan(inputs.host, shape, plan)
+    inputs.send()
+    return FlatPlan.of(kv, shape, inputs.there)

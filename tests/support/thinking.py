@@ -1,0 +1,178 @@
+"""Turns taken through an engine, for the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import torch
+
+from services.reasoner.messages import Audio, Commit, Done, Text, Thought, TurnInput, TurnOpen, TurnOutput
+from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece
+from services.reasoner.model.thinker import Thinker
+from services.reasoner.runner import ThinkRunner
+from services.reasoner.work import Outputs, ThinkStream, Work
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.engine import Engine
+from services.runtime.kvcache.paged_kv import PagedKV
+from tests.support.golden_cases import Row
+
+PAGES = 300
+
+
+ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Work]
+
+
+class RawPrompt:
+    """A prompt of given ids: the runs between its audio placeholders, one recording after each but the last."""
+
+    def __init__(self, row: Row, audio_id: int) -> None:
+        self.runs: list[list[int]] = [[]]
+        previous = 0
+        for token_id in row.input_ids:
+            if token_id != audio_id:
+                self.runs[-1].append(token_id)
+            elif previous != audio_id:
+                self.runs.append([])
+            previous = token_id
+
+    def opening(self) -> list[Piece]:
+        return []
+
+    def text(self, text: str, /) -> list[Piece]:
+        return []
+
+    def begin_audio(self) -> list[Piece]:
+        return [self.runs.pop(0)]
+
+    def end_audio(self) -> list[Piece]:
+        return []
+
+    def close(self) -> list[Piece]:
+        return [self.runs.pop(0)]
+
+
+def raw_turn(row: Row) -> TurnOpen:
+    return TurnOpen(RawPrompt(row, audio_id=600), max_thoughts=len(row.token_ids))
+
+
+def raw_inputs(row: Row, rng: random.Random) -> list[TurnInput]:
+    """The row's clips in pieces of random size, then the commit."""
+    items: list[TurnInput] = [Text("the raw prompt holds the words")]
+    for clip in row.clips:
+        at = 0
+        while at < clip.shape[0]:
+            size = rng.choice([1, 160, 3_000, 40_000])
+            items.append(Audio(clip[at : at + size], end_of_part=at + size >= clip.shape[0]))
+            at += size
+            if len(items) > 50:  # small pieces cost the test time, not the engine memory
+                items.append(Audio(clip[at:], end_of_part=True))
+                break
+    return [*items, Commit()]
+
+
+@asynccontextmanager
+async def running(runner: ThinkRunner, outbox_items: int = 256) -> AsyncIterator[ThinkEngine]:
+    engine: ThinkEngine = Engine("thinker", runner, outbox_items=outbox_items)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.stop)
+
+
+class WatchedRunner(ThinkRunner):
+    """Says when some stream holds 100 rows."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reached = threading.Event()
+
+    def step(self, batch: Work) -> Outputs:
+        outputs = super().step(batch)
+        if self.kv.lengths.max() >= 100:
+            self.reached.set()
+        return outputs
+
+
+def new_runner(thinker: Thinker, tokenizer: Tokenizer, **limits: int) -> WatchedRunner:
+    kv = PagedKV(
+        thinker.config,
+        slots=limits.get("slots", 24),
+        pages=limits.get("pages", PAGES),
+        page_size=8,
+        dtype=torch.float32,
+        max_positions=limits.get("max_positions", 512),
+    )
+    return WatchedRunner(
+        thinker,
+        tokenizer,
+        kv,
+        max_thoughts=limits.get("max_thoughts", 64),
+        prefill_rows=limits.get("prefill_rows", 32),
+    )
+
+
+async def feed_all(stream: ThinkStream, items: Sequence[TurnInput], *, pause: bool = False) -> None:
+    for item in items:
+        await stream.feed(item)
+        if pause:
+            await asyncio.sleep(0)
+    stream.finish()
+
+
+async def take_turn(engine: ThinkEngine, turn: TurnOpen, items: Sequence[TurnInput]) -> tuple[list[Thought], Done]:
+    async with engine.open(turn) as stream:
+        feeder = asyncio.create_task(feed_all(stream, items, pause=True))
+        outputs = [output async for output in stream]
+        await feeder
+    *thoughts, done = outputs
+    assert isinstance(done, Done)
+    assert all(isinstance(thought, Thought) for thought in thoughts)
+    return [thought for thought in thoughts if isinstance(thought, Thought)], done
+
+
+def turn(
+    template: ChatTemplate,
+    history: Sequence[Message] = (),
+    *,
+    system_prompt: str | None = None,
+    given: bool = False,
+    max_thoughts: int | None = 8,
+) -> TurnOpen:
+    return TurnOpen(ChatPrompt(template, system_prompt, history), given=given, max_thoughts=max_thoughts)
+
+
+def ids_of(pieces: list[Piece]) -> list[int]:
+    """A prompt's ids, with as many AUDIO placeholders for a clip as it has rows."""
+    ids: list[int] = []
+    for piece in pieces:
+        ids += [600] * len(piece.identities) if isinstance(piece, AudioPart) else piece
+    return ids
+
+
+def tone(seconds: float, hz: float = 220.0) -> torch.Tensor:
+    return torch.sin(torch.arange(int(seconds * 16_000)) * (2 * torch.pi * hz / 16_000)) * 0.3
+
+
+def assert_equal_to(row: Row, thoughts: list[Thought]) -> None:
+    assert [thought.index for thought in thoughts] == list(range(len(thoughts)))
+    assert [thought.token_id for thought in thoughts] == row.token_ids
+    assert [thought.last for thought in thoughts] == [False] * (len(thoughts) - 1) + [True]
+    torch.testing.assert_close(torch.stack([t.hidden for t in thoughts]), row.hidden, atol=1e-4, rtol=0)
+
+
+def assert_same_thoughts(left: list[Thought], right: list[Thought]) -> None:
+    assert [(t.token_id, t.text, t.last) for t in left] == [(t.token_id, t.text, t.last) for t in right]
+    torch.testing.assert_close(
+        torch.stack([t.hidden for t in left]), torch.stack([t.hidden for t in right]), atol=1e-4, rtol=0
+    )
+
+
+def assert_nothing_held(runner: ThinkRunner) -> None:
+    assert runner.kv.free_slots == len(runner.kv.lengths)
+    assert runner.kv.free_pages == runner.kv.k.shape[1] - 1

@@ -1,0 +1,60 @@
+"""Recorded turns: what was heard, and how they are kept and told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE
+from chroma.v1.reasoner_pb2 import ROLE_ASSISTANT, ROLE_USER
+from gateway.store.records import TurnRecord, trim
+from services.common.wire.audio import FRAME_SAMPLES
+
+TURN = TurnRecord(
+    turn_id="turn-1",
+    user=("look:", b"\1\0\2\0", "and", b"\3\0"),
+    encoding=AUDIO_ENCODING_PCM_S16LE,
+    input_audio_s=1.5,
+    token_ids=(11, 12, 13),
+    texts=("a", "", "c"),
+    heard_tokens=3,
+    output_audio_s=2.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("samples", "tokens"),
+    [(0, 0), (1, 1), (2 * FRAME_SAMPLES, 1), (2 * FRAME_SAMPLES + 1, 2), (4 * FRAME_SAMPLES, 2), (10**9, 3)],
+)
+def test_token_i_is_heard_once_frame_2i_began(samples: int, tokens: int) -> None:
+    assert TURN.heard(samples).heard_tokens == tokens
+
+
+def test_a_record_survives_the_store_bit_for_bit() -> None:
+    assert TurnRecord.from_json(TURN.to_json()).with_audio(TURN.audio()) == TURN
+
+
+def test_the_reasoner_is_told_what_was_heard() -> None:
+    user, reply = TURN.heard(2 * FRAME_SAMPLES).messages()
+    assert (user.role, reply.role) == (ROLE_USER, ROLE_ASSISTANT)
+    assert [part.WhichOneof("part") for part in user.parts] == ["text", "audio", "text", "audio"]
+    assert [part.audio.data for part in user.parts[1::2]] == [b"\1\0\2\0", b"\3\0"]
+    assert list(reply.parts[0].token_ids.ids) == [11]
+
+
+def test_a_reply_of_which_nothing_was_heard_is_not_told() -> None:
+    assert [message.role for message in TURN.heard(0).messages()] == [ROLE_USER]
+
+
+@given(st.lists(st.floats(0, 5), max_size=12), st.integers(1, 6), st.floats(0.1, 10))
+def test_history_keeps_the_youngest_turns_that_fit(lengths_s: list[float], max_turns: int, max_audio_s: float) -> None:
+    turns = [TurnRecord(f"turn-{place}", input_audio_s=length_s) for place, length_s in enumerate(lengths_s)]
+    kept = trim(turns, max_turns=max_turns, max_audio_s=max_audio_s)
+    assert kept == tuple(turns[len(turns) - len(kept) :])
+    assert len(kept) >= min(1, len(turns))
+    assert len(kept) <= max_turns
+    if len(kept) > 1:
+        assert sum(turn.input_audio_s for turn in kept) <= max_audio_s + 1e-9
+    if len(kept) < min(len(turns), max_turns):
+        assert sum(turn.input_audio_s for turn in turns[-len(kept) - 1 :]) > max_audio_s - 1e-9

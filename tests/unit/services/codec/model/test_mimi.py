@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from services.codec.model.mimi import Mimi
+from services.common.errors import CheckpointError
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.random_mimi import write_random
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"upsampling_ratios": [8, 6, 5, 2]}, "samples a frame: expected 1920, found 960"),
+        ({"use_conv_shortcut": True}, "use_conv_shortcut: expected False, found True"),
+        ({"hidden_act": "relu"}, "hidden_act: expected 'gelu', found 'relu'"),
+        ({"num_quantizers": 9, "num_semantic_quantizers": 8}, "at least 8 quantizers"),
+    ],
+)
+def test_another_geometry_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    checkpoint = write_random(tmp_path, seed=1)
+    checkpoint.config["codec_config"].update(changes)
+    with pytest.raises(CheckpointError, match=said):
+        Mimi.load(checkpoint)
+
+
+def test_a_wrong_shape_names_tensor_expected_and_found(tmp_path: Path) -> None:
+    checkpoint = write_random(tmp_path, seed=1)
+    checkpoint.config["codec_config"]["intermediate_size"] = 65
+    said = r"codec_model\.\w+\.layers\.0\.mlp\.fc1\.weight: expected shape \[65, 32\], found \[64, 32\]"
+    with pytest.raises(CheckpointError, match=said):
+        Mimi.load(checkpoint)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    write_random(tmp_path, seed=1)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["codec_model.upsample.conv.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"codec_model\.upsample\.conv\.weight"):
+        Mimi.load(Checkpoint.open(tmp_path))
+
+
+def test_weights_stored_in_bf16_are_run_in_fp32(tmp_path: Path) -> None:
+    write_random(tmp_path, seed=1)
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    codec = Mimi.load(Checkpoint.open(tmp_path))
+    state = codec.decoder.new_state(1, 1)
+    pcm = codec.decoder.step(torch.zeros(1, 1, 8, dtype=torch.int64), torch.tensor([0]), state)
+    assert pcm.dtype == state.tails.dtype == state.window.keys_values.dtype == torch.float32

@@ -1,0 +1,54 @@
+"""Attention in fixed shapes equals attention in the step's own shapes, whatever is padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import FlatShape
+from services.runtime.kvcache.paged_kv import PagedKV
+from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
+
+FRAME, PROMPTS = [1, 1, 1, 3, 3], [2, 9, 1, 17, 4]
+OF_FRAME, OF_PROMPTS = FlatShape.of_steps(8, 20), FlatShape.of_prompts(8, 40, block_rows=4)
+
+
+def with_plan(seed: int, counts: list[int]) -> tuple[PagedKV, Plan]:
+    """A memory, and a step that brings five of its streams so many rows."""
+    kv, slots = filled_kv(torch.float32, seed)
+    return kv, kv.plan(slots, counts)
+
+
+def noise(rows: int) -> Tensor:
+    """q, k and v of some rows, float32 [rows, heads + 2 * kv_heads, head_dim]."""
+    return torch.randn(rows, HEADS + 2 * KV_HEADS, HEAD_DIM, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("counts", "shape"), [(FRAME, OF_FRAME), (PROMPTS, OF_PROMPTS)])
+def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int], shape: FlatShape) -> None:
+    kv, plan = with_plan(seed, counts)
+    rows = len(plan.row_positions)
+    qkv = noise(shape.rows)
+    padded = flat(kv, plan, shape)
+    before = kv.k.clone()
+    attended = padded.attend(0, qkv)[:rows]
+    changed = (kv.k != before).any(dim=-1).any(dim=-1)[0]  # [pages, page_size]
+    assert set(changed.flatten().nonzero().flatten().tolist()) == {0, *plan.row_places.tolist()}
+    torch.testing.assert_close(attended, plan.attend(0, qkv[:rows]), rtol=0, atol=1e-6)
+
+
+def test_blocks_of_any_prompts_fit_their_shape() -> None:
+    _, plan = with_plan(0, [1, 1, 1, 1, 36])
+    assert len(plan.blocks(4)) == 13
+    assert FlatShape.of_prompts(5, 40, block_rows=4).blocks == 15
+
+
+def test_a_step_of_padding_alone_writes_page_0_alone() -> None:
+    kv, _ = with_plan(0, FRAME)
+    before = kv.k[:, 1:].clone()
+    out = flat(kv, None, OF_FRAME).attend(0, noise(OF_FRAME.rows))
+    assert bool(out.isfinite().all())
+    assert kv.k[:, 1:].equal(before)

@@ -1,0 +1,160 @@
+"""The prefix cache: longest prefix, shared pages, eviction, whatever order things come in."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from services.runtime.checkpoint.config import RopeConfig, StackConfig
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.prefix_cache import PrefixCache
+
+CONFIG = StackConfig(1, 8, 1, 1, 2, 8, 1e-5, False, RopeConfig(10_000.0), 128)
+PAGE = 4
+
+
+def new_memory(pages: int = 64) -> tuple[PagedKV, PrefixCache]:
+    kv = PagedKV(CONFIG, slots=8, pages=pages, page_size=PAGE, dtype=torch.float32)
+    return kv, PrefixCache(kv)
+
+
+def write(kv: PagedKV, slot: int, identities: list[int]) -> None:
+    """Append rows; each row's keys are a function of all identities so far, as a real stack's are."""
+    start = int(kv.lengths[slot])
+    plan = kv.plan([slot], [len(identities) - start])
+    value = torch.tensor([float(hash(tuple(identities[: at + 1])) % 100_003) for at in range(start, len(identities))])
+    kv.k[0].flatten(0, 1)[plan.write_index] = value[:, None, None].expand(-1, 1, 2)
+
+
+def held(kv: PagedKV, slot: int) -> list[float]:
+    """What the slot's rows say."""
+    length = int(kv.lengths[slot])
+    return kv.k[0, kv.table[slot, : kv.pages_for(length)]].flatten(0, 1)[:length, 0, 0].tolist()
+
+
+def run(kv: PagedKV, cache: PrefixCache, identities: list[int]) -> int:
+    """A whole stream. Returns the rows it did not compute."""
+    slot = kv.open()
+    rows = cache.begin(slot, identities[:-1])
+    write(kv, slot, identities)
+    cache.keep(slot, identities, ends_here=True)
+    kv.close(slot)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 9),
+        ([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8, 9], 8),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 0, 8, 9, 10], 6),
+        ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7, 8, 9], 6),
+        ([1, 2, 3], [1, 2, 3, 4, 5, 6], 3),
+        ([1, 2, 3, 4, 5], [2, 2, 3, 4, 5], 0),
+        ([1 << 90, 2, 3, 4, 5], [1 << 90, 2, 3], 2),
+    ],
+)
+def test_longest_common_prefix_is_taken_over(first: list[int], second: list[int], shared: int) -> None:
+    kv, cache = new_memory()
+    assert run(kv, cache, first) == 0
+    assert run(kv, cache, second) == shared
+    assert (cache.counters.misses, cache.counters.hits) == (1 + (shared == 0), int(shared > 0))
+
+
+def test_streams_at_once_share_full_pages_and_own_their_last() -> None:
+    kv, cache = new_memory()
+    run(kv, cache, list(range(10)))
+    slots = [kv.open() for _ in range(3)]
+    pages = kv.free_pages
+    assert [cache.begin(slot, list(range(10))) for slot in slots] == [10, 10, 10]
+    assert pages - kv.free_pages == 3
+    for number, slot in enumerate(slots):
+        write(kv, slot, [*range(10), 100 + number])
+    alone = new_memory()[0]
+    for number, slot in enumerate(slots):
+        own = alone.open()
+        write(alone, own, [*range(10), 100 + number])
+        assert held(kv, slot) == held(alone, own)
+
+
+def test_a_longer_last_page_replaces_a_shorter_one() -> None:
+    kv, cache = new_memory()
+    for length in range(5, 9):
+        run(kv, cache, list(range(length)))
+    assert cache.pages == 2
+    run(kv, cache, list(range(6)))
+    assert cache.pages == 2
+
+
+def test_a_running_stream_offers_its_full_pages_only() -> None:
+    kv, cache = new_memory()
+    slot = kv.open()
+    write(kv, slot, list(range(7)))
+    cache.keep(slot, list(range(7)), ends_here=False)
+    assert cache.begin(kv.open(), list(range(7))) == 4
+
+
+def test_least_recently_used_prefix_leaves_first_and_its_end_before_its_beginning() -> None:
+    kv, cache = new_memory()
+    run(kv, cache, [1] * 8)
+    run(kv, cache, [2] * 8)
+    run(kv, cache, [1] * 9)
+    assert cache.evict(1) == 1
+    assert run(kv, cache, [2] * 9) == 4
+    assert cache.counters.evicted_pages == 1
+
+
+def test_pages_of_live_streams_are_not_evicted() -> None:
+    kv, cache = new_memory()
+    run(kv, cache, [1] * 8)
+    run(kv, cache, [2] * 8)
+    slot = kv.open()
+    cache.begin(slot, [1] * 8)
+    assert cache.evict(100) == 2
+    assert cache.begin(kv.open(), [1] * 8) == 8
+    assert cache.begin(kv.open(), [2] * 8) == 0
+
+
+def test_without_a_page_for_the_copy_only_full_pages_are_taken_over() -> None:
+    kv, cache = new_memory(pages=3)
+    run(kv, cache, list(range(10)))
+    assert kv.free_pages == 0
+    assert cache.begin(kv.open(), list(range(10))) == 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_history_of_streams_holds_the_right_rows_and_gives_all_pages_back(seed: int) -> None:
+    rng = random.Random(seed)
+    kv, cache = new_memory(pages=40)
+    known: list[list[int]] = [[]]
+    live: dict[int, list[int]] = {}
+    for _ in range(200):
+        if live and (len(live) == 4 or rng.random() < 0.5):
+            slot = rng.choice(list(live))
+            identities = live.pop(slot)
+            cache.keep(slot, identities[: rng.randint(0, len(identities))], ends_here=True)
+            kv.close(slot)
+            known.append(identities)
+            continue
+        past = rng.choice(known)
+        identities = past[: rng.randint(0, len(past))][:20]
+        identities += [rng.randrange(3) for _ in range(rng.randint(1, 12))]
+        slot = kv.open()
+        cache.begin(slot, identities[:-1])
+        missing = kv.pages_for(len(identities)) - kv.pages_for(int(kv.lengths[slot])) - kv.free_pages
+        cache.evict(missing)
+        write(kv, slot, identities)
+        cache.keep(slot, identities, ends_here=False)
+        live[slot] = identities
+        reference = new_memory()[0]
+        own = reference.open()
+        write(reference, own, identities)
+        assert held(kv, slot) == held(reference, own)
+    assert cache.counters.hits > 20
+    for slot in live:
+        kv.close(slot)
+    assert kv.free_pages == 40 - cache.pages
+    cache.evict(40)
+    assert (kv.free_pages, cache.pages) == (40, 0)

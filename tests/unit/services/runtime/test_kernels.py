@@ -1,0 +1,157 @@
+"""The kernels of the stack equal PyTorch's operations, on a CUDA device or in Triton's interpreter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.runtime.kvcache import attention_padded as paged_attention
+from services.runtime.kvcache import attention_ragged as flat_attention
+from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import FlatShape, attend_gathered
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.layers import fused
+from services.runtime.layers.rope import rotate, split_rotated
+from services.runtime.layers.transformer import Stack, StackParameters
+from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
+from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
+
+pytestmark = NEEDS_KERNELS
+
+FRAME = [1, 1, 1, 3, 3]
+PROMPTS = [1, 9, 40, 3, 70]
+
+
+def qkv_of(rows: int, dtype: torch.dtype) -> Tensor:
+    return noise(4, rows, HEADS + 2 * KV_HEADS, HEAD_DIM).to(dtype)
+
+
+def expected_attention(kv: PagedKV, plan: Plan, q: Tensor) -> Tensor:
+    """In float32, over what is stored: [R, heads, head_dim]."""
+    where = [kv.table[plan.slots], np.repeat(np.arange(len(plan.slots)), plan.counts), plan.row_positions]
+    return attend_gathered(
+        q.float(), kv.k[0].float(), kv.v[0].float(), *(torch.from_numpy(x).to(DEVICE) for x in where)
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (HALF, 1e-2)])
+def test_rotating_and_storing_equals_rotate_and_index_copy(dtype: torch.dtype, tolerance: float) -> None:
+    from services.runtime.kvcache.attention_triton import rotate_and_store
+
+    kv, slots = filled_kv(dtype, seed=2, device=DEVICE)
+    plan = kv.plan(slots, PROMPTS)
+    qkv = qkv_of(sum(PROMPTS), dtype)
+    expected_q, expected_k, v = split_rotated(qkv, KV_HEADS, *plan.rotary)
+    stored = [kv.k[0].clone(), kv.v[0].clone()]
+    for x, new in zip(stored, (expected_k, v), strict=True):
+        x.flatten(0, 1).index_copy_(0, plan.write_index, new)
+    q = rotate_and_store(qkv, kv.cos, kv.sin, plan.positions, plan.write_index, kv.k[0], kv.v[0])
+    torch.testing.assert_close(q, expected_q, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(kv.k[0], stored[0], rtol=tolerance, atol=tolerance)
+    assert kv.v[0].equal(stored[1])
+
+
+@pytest.mark.parametrize("parts", [1, 8])
+@pytest.mark.parametrize(("counts", "block_rows"), [(FRAME, 3), (PROMPTS, 5), (PROMPTS, 21)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
+def test_attention_in_blocks_equals_gathered_attention(
+    counts: list[int], block_rows: int, parts: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    from services.runtime.kvcache.attention_triton import attend_blocks
+
+    kv, slots = filled_kv(dtype, seed=5, device=DEVICE)
+    plan = kv.plan(slots, counts)
+    q = noise(4, sum(counts), HEADS, HEAD_DIM).to(dtype)
+    expected = expected_attention(kv, plan, q)
+    tables, blocks = (torch.from_numpy(x).to(DEVICE) for x in (kv.table[plan.slots], plan.blocks(block_rows)))
+    blocks = torch.cat([blocks, torch.zeros_like(blocks[:2])])  # padding
+    found = attend_blocks(q, kv.k[0], kv.v[0], tables, blocks, block_rows=block_rows, parts=parts)
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.fixture
+def kernels_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fused, paged_attention, flat_attention):
+        monkeypatch.setattr(module, "uses_kernels", lambda x: True)
+
+
+@pytest.mark.usefixtures("kernels_everywhere")
+@pytest.mark.parametrize("counts", [FRAME, PROMPTS, [70], [1]])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
+def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tolerance: float) -> None:
+    kv, slots = filled_kv(dtype, seed=6, device=DEVICE)
+    plan = kv.plan(slots[: len(counts)], counts)
+    qkv = qkv_of(sum(counts), dtype)
+    found = plan.attend(0, qkv).view(-1, HEADS, HEAD_DIM)
+    q = rotate(qkv[:, :HEADS], *plan.rotary)
+    torch.testing.assert_close(found.float(), expected_attention(kv, plan, q), rtol=0, atol=tolerance)
+
+
+@pytest.mark.usefixtures("kernels_everywhere")
+@pytest.mark.parametrize(
+    ("counts", "shape"),
+    [
+        (FRAME, FlatShape.of_steps(8, 20)),
+        ([1] * 5, FlatShape.of_steps(8, 8)),
+        ([1] * 5, FlatShape.of_steps(5, 5)),
+        (PROMPTS, FlatShape.of_prompts(7, 128, block_rows=5)),
+    ],
+)
+def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[int], shape: FlatShape) -> None:
+    kv, slots = filled_kv(torch.float32, seed=7, device=DEVICE)
+    plan = kv.plan(slots, counts)
+    qkv = qkv_of(shape.rows, torch.float32)
+    found = flat(kv, plan, shape).attend(0, qkv).view(-1, HEADS, HEAD_DIM)
+    q = rotate(qkv[: sum(counts), :HEADS], *plan.rotary)
+    torch.testing.assert_close(found[: sum(counts)], expected_attention(kv, plan, q), rtol=0, atol=5e-6)
+    assert bool(found.isfinite().all())
+    before = kv.k[:, 1:].clone()
+    assert bool(flat(kv, None, shape).attend(0, qkv).isfinite().all())
+    assert kv.k[:, 1:].equal(before)
+
+
+@pytest.mark.parametrize("width", [48, 1000, 1024])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF])
+def test_add_norm_equals_adding_and_normalising(width: int, dtype: torch.dtype) -> None:
+    from services.runtime.layers.fused_triton import add_norm
+
+    added, residual = noise(1, 5, width).to(dtype), noise(2, 5, width).to(dtype)
+    weight = noise(3, width).to(dtype)
+    total = added + residual
+    expected = F.rms_norm(total.float(), (width,), weight.float(), 1e-5).to(dtype)
+    found_total, found = add_norm(added, residual, weight, 1e-5)
+    assert found_total.equal(total)
+    torch.testing.assert_close(found, expected, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [80, 1024, 1664])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF])
+def test_silu_mul_equals_silu_and_mul(width: int, dtype: torch.dtype) -> None:
+    from services.runtime.layers.fused_triton import silu_mul
+
+    gate_up = 4 * noise(1, 3, 2 * width).to(dtype)
+    gate, up = gate_up.chunk(2, dim=-1)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(silu_mul(gate_up), F.silu(gate) * up, rtol=tolerance, atol=tolerance)
+
+
+def test_a_stack_of_kernels_equals_one_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    kv, slots = filled_kv(torch.float32, seed=8, layers=3, device=DEVICE)
+    torch.manual_seed(0)
+    stack = Stack(kv.config, StackParameters(kv.config).to(DEVICE))
+    stored = [x.clone() for x in (kv.k, kv.v)]
+    plan = kv.plan(slots, PROMPTS)
+    rows = noise(9, sum(PROMPTS), kv.config.width)
+    results: list[list[Tensor]] = []
+    for kernels in (False, True):
+        for x, before in zip((kv.k, kv.v), stored, strict=True):
+            x.copy_(before)
+        for module in (fused, paged_attention):
+            monkeypatch.setattr(module, "uses_kernels", lambda x, kernels=kernels: kernels)
+        with torch.inference_mode():
+            results.append([stack(rows, plan), kv.k[:, 1:].clone(), kv.v[:, 1:].clone()])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,92 @@
+"""The sampling kernel chooses what `choose` chooses, for any mix of streams."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from services.speech_gen.model import sampling
+from services.speech_gen.model.sampling import Choices, choose
+from tests.support.kernels import DEVICE, NEEDS_KERNELS, noise
+
+pytestmark = NEEDS_KERNELS
+
+STREAMS, CODEBOOKS = 24, 8
+
+
+def choices(seed: int, vocab: int) -> Choices:
+    """Every kind of stream: greedy or not, cold to hot, one candidate to more than there are, any share."""
+    dice = np.random.default_rng(seed)
+
+    def column(values: list[float], dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(dice.choice(values, (STREAMS, 1))).to(DEVICE, dtype)
+
+    return Choices(
+        greedy=torch.from_numpy(dice.random(STREAMS) < 0.2).to(DEVICE),
+        temperature=column([0.3, 0.7, 1.0, 2.5], torch.float32),
+        top_k=column([1, 2, 7, 50, vocab - 1, vocab, 5000], torch.int64),
+        top_p=column([1e-6, 0.3, 0.9, 1.0], torch.float32),
+        uniforms=torch.from_numpy(dice.random((STREAMS, CODEBOOKS), dtype=np.float32)).to(DEVICE),
+        most_k=vocab,
+    )
+
+
+def chosen_in_order(logits: Tensor, how: Choices, codebook: int) -> list[set[int]]:
+    """The codes that may come out, in float64: equal logits are ordered by code, uniforms within 1e-5 are not told."""
+    found: list[set[int]] = []
+    for row in range(len(logits)):
+        values, codes = logits[row].double().cpu().sort(descending=True, stable=True)
+        if how.greedy[row]:
+            found.append({int(codes[0])})
+            continue
+        k = min(int(how.top_k[row]), len(codes))
+        weights = ((values[:k] - values[0]) / how.temperature[row].double().cpu()).exp()
+        cumulative = weights.cumsum(0)
+        before = cumulative - weights
+        may: set[int] = set()
+        for p in (-1e-6, 0.0, 1e-6):
+            kept = int((before < (float(how.top_p[row]) + p) * cumulative[-1]).sum().clamp(min=1))
+            for u in (-1e-5, 0.0, 1e-5):
+                target = (float(how.uniforms[row, codebook]) + u) * cumulative[kept - 1]
+                may.add(int(codes[min(int((cumulative <= target).sum()), kept - 1)]))
+        found.append(may)
+    return found
+
+
+@pytest.mark.parametrize("vocab", [64, 300, 2048])
+@pytest.mark.parametrize("ties", [False, True])
+def test_codes_are_those_of_the_ordered_distribution(vocab: int, ties: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "uses_kernels", lambda x: True)
+    sampled = exact = 0
+    for seed in range(4):
+        logits = 3 * noise(seed, STREAMS, vocab)
+        if ties:
+            logits = (2 * logits).round() / 2  # many equals, zeros of either sign among them
+        how = choices(seed, vocab)
+        codes = choose(logits, how, seed).tolist()
+        expected = chosen_in_order(logits, how, seed)
+        assert all(code in may for code, may in zip(codes, expected, strict=True))
+        sampled += len(codes)
+        exact += sum(len(may) == 1 for may in expected)
+    assert exact > 0.9 * sampled
+
+
+def test_kernel_and_operations_choose_the_same_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, how = 2 * noise(7, STREAMS, 2048), choices(7, 2048)
+    both: list[Tensor] = []
+    for kernels in (False, True):
+        monkeypatch.setattr(sampling, "uses_kernels", lambda x, kernels=kernels: kernels)
+        both.append(choose(logits, how, 3))
+    assert both[0].equal(both[1])
+
+
+def test_broken_logits_still_give_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What padding brings must not lead outside the tables."""
+    monkeypatch.setattr(sampling, "uses_kernels", lambda x: True)
+    how = choices(1, 300)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        with np.errstate(all="ignore"):
+            codes = choose(torch.full((STREAMS, 300), value, device=DEVICE), how, 0)
+        assert 0 <= int(codes.min()) <= int(codes.max()) < 300

@@ -1,0 +1,77 @@
+"""Voice prompts: layout, refusals, fingerprints and the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from services.common.errors import InvalidArgument, NotFound, OutOfRange
+from services.speech_gen.model.generator import Generator
+from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll, fingerprint
+from tests.support.golden_speech import golden_config, single_rows
+
+CODES = np.arange(24).reshape(3, 8)
+
+
+def enrolled(generator: Generator, codes: np.ndarray, token_ids: Sequence[int]) -> VoicePrompt:
+    return enroll(generator.backbone, golden_config().tokens, codes, token_ids)
+
+
+def test_rows_are_start_text_end_audio_and_zero(generator: Generator) -> None:
+    voice = enrolled(generator, CODES, [7, 9])
+    table, tokens = generator.backbone.text_table, golden_config().tokens
+    assert voice.rows[:4].equal(table[[tokens.text_start, 7, 9, tokens.text_end]])
+    audio = generator.backbone.audio_table
+    expected = torch.stack([audio[[2051 * k + int(code) for k, code in enumerate(frame)]].sum(0) for frame in CODES])
+    torch.testing.assert_close(voice.rows[4:7], expected)
+    assert voice.rows.shape == (8, 48)
+    assert not voice.rows[7].any()
+
+
+@pytest.mark.parametrize(
+    ("codes", "token_ids", "message"),
+    [
+        (np.zeros((0, 8), dtype=np.int64), [1], r"expected \[T >= 1, 8\], got \[0, 8\]"),
+        (np.zeros((3, 7), dtype=np.int64), [1], r"got \[3, 7\]"),
+        (CODES + 2048, [1], "expected 0 to 2047, got 2048 to 2071"),
+        (CODES - 1, [1], "got -1 to 22"),
+        (CODES, [640], "expected token ids 0 to 639"),
+        (CODES, [-1], "expected token ids 0 to 639"),
+    ],
+)
+def test_bad_prompt_is_refused(codes: np.ndarray, token_ids: list[int], message: str, generator: Generator) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        enrolled(generator, codes, token_ids)
+
+
+def test_prompt_longer_than_the_positions_is_refused(generator: Generator) -> None:
+    assert len(enrolled(generator, np.zeros((2042, 8), dtype=np.int64), [1]).rows) == 2046
+    with pytest.raises(OutOfRange, match="2047 rows leave no room for speech in 2048 positions"):
+        enrolled(generator, np.zeros((2043, 8), dtype=np.int64), [1])
+
+
+def test_fingerprint_names_the_content_whatever_its_integer_type() -> None:
+    name = fingerprint(CODES, [7, 9])
+    assert name == fingerprint(CODES.astype(np.uint16), (7, 9))
+    assert len({name, fingerprint(CODES + 1, [7, 9]), fingerprint(CODES, [7]), fingerprint(CODES, [9, 7])}) == 4
+
+
+def test_cache_forgets_the_least_recently_used_voice() -> None:
+    cache = VoiceCache(2)
+    voices = [VoicePrompt(name, torch.zeros(1, 1)) for name in "abc"]
+    cache.put(voices[0])
+    cache.put(voices[1])
+    assert cache.get("a") is voices[0]
+    cache.put(voices[2])
+    assert len(cache) == 2
+    assert cache.get("c") is voices[2]
+    with pytest.raises(NotFound, match="voice prompt b is not cached here: send its codes and transcript"):
+        cache.get("b")
+
+
+def test_golden_prompt_rows_equal_the_reference(generator: Generator) -> None:
+    row = single_rows()["basic_audio"]
+    assert len(row.request(generator).voice.rows) == len(row.token_ids) + len(row.codes) + 3

@@ -13,11 +13,11 @@ import torch
 from bench.in_process import FixedPrompt, InProcess
 from services.codec.runner import Decode
 from services.common.errors import ResourceExhausted
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 from services.reasoner.messages import Audio, Commit, Thought, TurnOpen
 from services.runtime.engine.engine import Engine
 from services.speech_gen.model.generator import Thought as SpokenThought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest
 from services.speech_gen.model.voice import VoicePrompt
 
@@ -66,7 +66,7 @@ async def converse(
             await thinking.feed(Commit())
             thinking.finish()
             committed_s = time.perf_counter()
-            wanted = SpeechRequest(voice, Sampling(seed=1), frames, LEAD_S)
+            wanted = SpeechRequest(voice, SamplingParams(seed=1), frames, LEAD_S)
             async with (
                 engine.open(wanted) as speaking,
                 engine.open(Decode()) as sounding,

@@ -16,6 +16,7 @@ from bench.one_device import OneDevice
 from bench.workload import Clock, Session
 from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner, Decode
+from services.common.sampling import SamplingParams
 from services.reasoner.messages import Audio, Commit, Text, Thought, TurnOpen
 from services.reasoner.model.prompt import Piece
 from services.reasoner.model.weights import load_thinker
@@ -26,7 +27,6 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine import engine as runtime
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Thought as SpokenThought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest
 from services.speech_gen.model.voice import VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
@@ -140,7 +140,7 @@ class InProcess:
         turn, started_s = EngineTurn(), self._clock()
         thoughts = (max_frames + 1) // 2
         asked = TurnOpen(FixedPrompt(conversation), max_thoughts=thoughts, keeps_rows=True)
-        wanted = SpeechRequest(voice, Sampling(greedy=True), max_frames, max_lead_s)
+        wanted = SpeechRequest(voice, SamplingParams(greedy=True), max_frames, max_lead_s)
         async with engine.open(asked) as thinking, engine.open(wanted) as speaking:
 
             async def hand_over() -> None:

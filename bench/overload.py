@@ -31,11 +31,11 @@ from bench.plots import plot_overload
 from bench.workload import CACHE, cached_checkpoint
 from checkpoints.presets import Preset
 from services.common.errors import ResourceExhausted
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.engine.engine import End
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import Frame, SpeechRequest
 from services.speech_gen.model.voice import VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
@@ -198,7 +198,7 @@ def serve(
 
 def _stream(caller: Caller, voices: Sequence[VoicePrompt], thought: Thought) -> SpeechStream:
     """A stream whose whole text is there already."""
-    request = SpeechRequest(voices[caller.voice], Sampling(greedy=True), caller.frames, LEAD_S)
+    request = SpeechRequest(voices[caller.voice], SamplingParams(greedy=True), caller.frames, LEAD_S)
     thoughts = caller.frames // 2 + 1
     stream = SpeechStream(request, inbox_items=thoughts + 1, outbox_items=caller.frames + 2)
     stream.inbox.extend([thought] * thoughts)
@@ -231,7 +231,7 @@ def this_machine(preset: Preset) -> Machine:
     generator = load_generator(checkpoint, slots=16)
     times = measure(generator, 16, time.perf_counter)
     rows = generator.backbone.text_table[:128]
-    slot = generator.open(Sampling(greedy=True))
+    slot = generator.open(SamplingParams(greedy=True))
     generator.prefill([slot], [rows])
     started_s = time.perf_counter()
     generator.prefill([slot], [rows])

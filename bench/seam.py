@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.text_breaks import TextBreaks
@@ -105,7 +105,7 @@ def _random_reply(
     frames = int(seconds * FRAME_RATE_HZ)
     hidden = torch.from_numpy(dice.normal(size=(frames, width)).astype(np.float32)).to(generator.backbone.stack.dtype)
     thoughts = [Thought(int(dice.integers(vocab)), row) for row in hidden]
-    return SpeechRequest(prompt, Sampling(seed=1), frames), thoughts
+    return SpeechRequest(prompt, SamplingParams(seed=1), frames), thoughts
 
 
 def main() -> None:

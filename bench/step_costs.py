@@ -17,11 +17,11 @@ import torch
 
 from bench.in_process import InProcess
 from services.codec.model.streams import StreamState
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOKS
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Thought
-from services.speech_gen.model.sampling import Sampling
 
 SCRATCH_BYTES = 1 << 30
 
@@ -79,7 +79,7 @@ def speech_steps(
 
     costs: list[StepCost] = []
     for width in widths:
-        slots = [generator.open(Sampling()) for _ in range(width)]
+        slots = [generator.open(SamplingParams()) for _ in range(width)]
         _fill(slots, context, generator.backbone.text_table, lambda rows, slot: generator.prefill([slot], [rows]))
         seconds = _median_s(partial(two_frames, slots), str(generator.backbone.stack.device)) / 2
         for slot in slots:

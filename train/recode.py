@@ -22,9 +22,9 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.runtime.checkpoint.config import ChromaConfig
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason
 from services.speech_gen.model.weights import load_generator
 from train.assemble import TEMPERATURE, TOP_K
@@ -62,7 +62,7 @@ def main(
         config = ChromaConfig.from_dict(checkpoint.config)
         replies, prompts = _what_to_say(clips, heard)
         generator = load_generator(checkpoint, slots=SLOTS)
-        sampling = Sampling(temperature=TEMPERATURE, top_k=TOP_K, seed=seed)
+        sampling = SamplingParams(temperature=TEMPERATURE, top_k=TOP_K, seed=seed)
         company = plan(generator, config, replies, prompts, sampling)
         by_length = sorted(company, key=lambda one: one.recorded_frames)
         for start in track(range(0, len(by_length), SLOTS), "speak", console=console):

@@ -24,12 +24,12 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import SINGLE_FILE, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason, Frame, Speech, SpeechEnd, SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
@@ -83,7 +83,7 @@ def plan(
     config: ChromaConfig,
     replies: Mapping[str, Sequence[Recording]],
     prompts: Mapping[str, Sequence[Recording]],
-    sampling: Sampling,
+    sampling: SamplingParams,
 ) -> list[Rehearsed]:
     """Every one of `replies` after the next of its voice's `prompts`, with noise for the thinker's states."""
     noise = torch.Generator().manual_seed(sampling.seed)
@@ -160,7 +160,7 @@ def main(
     console, tokenizer = Console(width=120), nano_tokenizer()
     recordings = load_recordings(root, tokenizer)
     greedy = temperature == 0
-    sampling = Sampling(greedy=greedy, temperature=1.0 if greedy else temperature, top_k=top_k, seed=seed)
+    sampling = SamplingParams(greedy=greedy, temperature=1.0 if greedy else temperature, top_k=top_k, seed=seed)
     replies = {
         voice: [clip for clip in clips if clip.weight == 1.0] for voice, clips in sorted(recordings.replies.items())
     }

@@ -16,7 +16,6 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
 from services.runtime.checkpoint.dtypes import DTYPES
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
@@ -53,7 +52,7 @@ def load(settings: SpeechGenSettings) -> tuple[SpeechEngine, SpeechGenServicer]:
     runner = SpeechRunner(generator, tokenizer, max_load=settings.load_limit)
     runner.warm_up()
     logging.getLogger(__name__).info("warm: %d slots on %s in %s", settings.slots, settings.device, settings.dtype)
-    defaults = read_generation_config(checkpoint.generation_config)
+    defaults = settings.sampling_defaults(read_generation_config(checkpoint.generation_config))
     announce_checkpoint("speech_gen", fingerprint=checkpoint.fingerprint, dtype=settings.dtype, device=settings.device)
     engine = SpeechEngine("speech-gen", runner, observer=observe(runner))
     servicer = SpeechGenServicer(
@@ -61,7 +60,7 @@ def load(settings: SpeechGenSettings) -> tuple[SpeechEngine, SpeechGenServicer]:
         generator,
         tokenizer,
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
-        defaults=Sampling(temperature=defaults.temperature, top_k=defaults.top_k),
+        defaults=defaults,
         checkpoint_fingerprint=checkpoint.fingerprint,
         voices=VoiceCache(settings.voice_cache),
         max_lead_s=settings.max_lead_s,

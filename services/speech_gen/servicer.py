@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from chroma.v1.reasoner_pb2 import (
 from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse
 from services.common.errors import InvalidArgument
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
+from services.common.sampling import SamplingParams
 from services.common.telemetry.tracing import mark, note
 from services.common.wire import code_frames, tensors
 from services.common.wire.audio import FRAME_RATE_HZ
+from services.common.wire.sampling import from_message as sampling_from_message
 from services.runtime.checkpoint.dtypes import from_raw, to_raw
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import EndReason, Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
 from services.speech_gen.work import Batch, Output, SpeechStream
@@ -66,7 +68,7 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         tokenizer: Tokenizer | None,
         *,
         token_ids: Any,
-        defaults: Sampling,
+        defaults: SamplingParams,
         checkpoint_fingerprint: str,
         voices: VoiceCache,
         max_lead_s: float,
@@ -145,14 +147,9 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             voice = await self._enroll(opened.voice_prompt.frames, list(opened.voice_prompt.transcript.ids))
         return SpeechRequest(voice, sampling, max_frames, lead_s or None)
 
-    def _read_sampling(self, sampling: speech_gen_pb2.Sampling) -> Sampling:
-        return Sampling(
-            greedy=sampling.greedy,
-            temperature=sampling.temperature if sampling.HasField("temperature") else self._defaults.temperature,
-            top_k=sampling.top_k if sampling.HasField("top_k") else self._defaults.top_k,
-            top_p=sampling.top_p if sampling.HasField("top_p") else self._defaults.top_p,
-            seed=sampling.seed if sampling.HasField("seed") else secrets.randbits(64),
-        )
+    def _read_sampling(self, message: speech_gen_pb2.Sampling) -> SamplingParams:
+        sampling = sampling_from_message(message, self._defaults)
+        return sampling if message.HasField("seed") else replace(sampling, seed=secrets.randbits(64))
 
     def _tokenize(self, transcript: str) -> list[int]:
         if self._tokenizer is None:

@@ -6,8 +6,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 
+from services.common.sampling import SamplingParams
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 
 SLOWNESS_WEIGHT = 0.05
 """Share of the newest step in `slowness`: it follows a lasting change within about 20 steps."""
@@ -84,7 +84,7 @@ def measure(generator: Generator, widest: int, clock: Callable[[], float]) -> St
     times = StepTimes()
     for width in [*(1 << power for power in range(widest.bit_length()) if 1 << power < widest), widest]:
         rows = generator.backbone.text_table[:4]
-        slots = [generator.open(Sampling()) for _ in range(width)]
+        slots = [generator.open(SamplingParams()) for _ in range(width)]
         for slot in slots:
             generator.prefill([slot], [rows])
         _two_frames(generator, slots)
@@ -93,7 +93,7 @@ def measure(generator: Generator, widest: int, clock: Callable[[], float]) -> St
         times.calibrate(width, (clock() - started_s) / 2)
         for slot in slots:
             generator.close(slot)
-    slot = generator.open(Sampling())
+    slot = generator.open(SamplingParams())
     prompt = generator.backbone.text_table[:PROMPT_ROWS]
     generator.prefill([slot], [prompt])
     generator.kv.truncate(slot, 0)

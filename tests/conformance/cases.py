@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
 from services.reasoner.model.thinker import Reply, think
 from services.speech_gen.model.generator import Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import Recording, speak
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
@@ -177,7 +177,7 @@ def _say(
         Thought(token_id, state, last=token_id == tokens.im_end)
         for token_id, state in zip(token_ids, hidden, strict=True)
     ]
-    return speak(models.generator, SpeechRequest(voice, Sampling(greedy=True), max_frames), thoughts)
+    return speak(models.generator, SpeechRequest(voice, SamplingParams(greedy=True), max_frames), thoughts)
 
 
 def _check_logits(findings: _Findings, name: str, found: list[Tensor], expected: Tensor) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, speech_gen_pb2
+from services.common.sampling import SamplingParams
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
@@ -22,7 +23,6 @@ from services.reasoner.model.thinker import think
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.generator import Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
@@ -72,7 +72,7 @@ class InProcess:
         recording, _ = soundfile.read(VOICE_24_KHZ, dtype="float32")
         codes = self.models.mimi.encode(recording)
         voice = enroll(self.models.generator.backbone, tokens, codes, self.tokenizer.encode(transcript))
-        speech = speak(self.models.generator, SpeechRequest(voice, Sampling(greedy=True), MAX_FRAMES), thoughts)
+        speech = speak(self.models.generator, SpeechRequest(voice, SamplingParams(greedy=True), MAX_FRAMES), thoughts)
         frames = np.array([frame.codes for frame in speech.frames if frame.voiced])
         text_ids = [token_id for token_id in reply.token_ids if token_id != tokens.im_end]
         return Turn(self.tokenizer.decode(text_ids), self.models.mimi.decode(frames))

@@ -12,6 +12,7 @@ import torch
 
 from services.codec.model.decode_step import DecodeStep
 from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
 from services.reasoner.model.thinker import Thinker, think
 from services.reasoner.model.thought_step import ThoughtStep
@@ -22,7 +23,6 @@ from services.runtime.graphs.graphs import StepGraphs
 from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.weights import load_generator
 from tests.support import golden_cases, golden_speech
 
@@ -66,7 +66,7 @@ def speak_all(generator: Generator, seed: int) -> dict[str, list[tuple[int, ...]
     while waiting or live:
         if waiting and generator.kv.free_slots and (not live or dice.random() < 0.4):
             row = waiting.pop()
-            slot = generator.open(Sampling(greedy=True))
+            slot = generator.open(SamplingParams(greedy=True))
             generator.prefill([slot], [row.request(generator).voice.rows[:-1]])
             live[slot] = (row, list(row.thoughts))
         chosen = [slot for slot in live if dice.random() < 0.8] or list(live)[:1]
@@ -105,7 +105,7 @@ def test_replayed_frames_equal_eager_ones_with_sampling() -> None:
             generator.capture()
         else:
             generator.graphs = Eager(generator.backbone.stack.device)
-        slots = [generator.open(Sampling(seed=seed, top_k=top_k)) for seed, top_k in enumerate((5, 50, 500))]
+        slots = [generator.open(SamplingParams(seed=seed, top_k=top_k)) for seed, top_k in enumerate((5, 50, 500))]
         generator.prefill(slots, [row.request(generator).voice.rows[:-1]] * 3)
         made = [
             generator.frame([], slots, [row.thoughts[step // 2]] * 3)
@@ -122,7 +122,7 @@ def test_nothing_is_allocated_by_a_replayed_frame() -> None:
     generator = generator_on("cuda")
     generator.capture()
     row = golden_speech.single_rows()["basic_audio"]
-    slot = generator.open(Sampling(greedy=True))
+    slot = generator.open(SamplingParams(greedy=True))
     generator.prefill([slot], [row.request(generator).voice.rows[:-1]])
     generator.frame([], [slot], row.thoughts[:1])
     torch.cuda.synchronize()
@@ -137,7 +137,7 @@ def test_bfloat16_stays_near_the_reference(case: str) -> None:
     """The first frame: later ones continue from codes that bfloat16 may have chosen otherwise."""
     generator = generator_on("cuda", torch.bfloat16)
     row = golden_speech.single_rows()[case]
-    slot = generator.open(Sampling(greedy=True))
+    slot = generator.open(SamplingParams(greedy=True))
     generator.prefill([slot], [row.request(generator).voice.rows[:-1]])
     recorded: list[torch.Tensor] = []
     original = generator.backbone.codebook0_logits

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from checkpoints.presets import special_tokens
 from checkpoints.tokenizer_files import vocabulary_for, write_tokenizer_files
 from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from tests.support.paths import PUBLIC_GOLDEN
@@ -55,7 +55,7 @@ class Row:
     def request(self, generator: Generator, *, max_lead_s: float | None = None) -> SpeechRequest:
         """Greedy, as the reference spoke."""
         voice = enroll(generator.backbone, golden_config().tokens, self.codes, self.token_ids)
-        return SpeechRequest(voice, Sampling(greedy=True), self.max_frames, max_lead_s)
+        return SpeechRequest(voice, SamplingParams(greedy=True), self.max_frames, max_lead_s)
 
 
 @cache

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from services.common.errors import CheckpointError
+from services.common.errors import CheckpointError, InvalidArgument
+from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.codec_config import CodecConfig, read_codec_config
 from services.runtime.checkpoint.config_section import Section, integer, number, subsection
 
@@ -135,27 +136,18 @@ class ChromaConfig:
         return result
 
 
-@dataclass(frozen=True)
-class GenerationDefaults:
-    """Sampling of codes when a request sets none."""
+def read_generation_config(generation_config: Section) -> SamplingParams:
+    """How codes are drawn when a request sets nothing. Raises `CheckpointError`.
 
-    temperature: float = 1.0
-    top_k: int = 50
-
-
-def read_generation_config(generation_config: Section) -> GenerationDefaults:
-    """Defaults of generation_config.json, else temperature 1.0 and top_k 50. (docs/model.md, section 8)"""
-    temperature = generation_config.get("temperature")
-    top_k = generation_config.get("top_k")
-    result = GenerationDefaults(
-        temperature=GenerationDefaults.temperature if temperature is None else float(temperature),
-        top_k=GenerationDefaults.top_k if top_k is None else int(top_k),
-    )
-    if result.temperature <= 0 or result.top_k < 1:
-        raise CheckpointError(
-            f"generation_config.json: expected temperature > 0 and top_k >= 1, found {temperature} and {top_k}"
-        )
-    return result
+    `do_sample: false` is greedy. A key that is missing or null leaves the default of `SamplingParams`. `top_p` is not
+    read, because the reference ignores it. (docs/model.md, section 8)
+    """
+    found = {key: generation_config.get(key) for key in ("temperature", "top_k")}
+    greedy = generation_config.get("do_sample") is False
+    try:
+        return SamplingParams(greedy, **{key: value for key, value in found.items() if value is not None})
+    except InvalidArgument as error:
+        raise CheckpointError(f"generation_config.json: {error.message}") from None
 
 
 _BACKBONE_DEFAULTS: Section = {

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidArgument
+from services.common.sampling import SamplingParams
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
 from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.kvcache.attention_padded import Plan
@@ -32,7 +33,7 @@ from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.frame_inputs import FrameInputs, FrameMemory, Shape
-from services.speech_gen.model.sampling import Sampling, SamplingTable, choose
+from services.speech_gen.model.sampling import SamplingTable, choose
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Generator:
         self._memory = FrameMemory(kv, backbone.codebooks, backbone.width, backbone.stack.dtype)
         self._codes = torch.zeros(slots, backbone.codebooks, dtype=torch.int64, device=device)
 
-    def open(self, sampling: Sampling, prompt: Prefix | None = None) -> int:
+    def open(self, sampling: SamplingParams, prompt: Prefix | None = None) -> int:
         """A slot for a new stream, with its prompt already in place if another stream's is shared.
 
         Raises `ResourceExhausted`.

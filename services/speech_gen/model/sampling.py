@@ -7,7 +7,6 @@ ignores it)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,41 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.common.errors import InvalidArgument
+from services.common.sampling import SamplingParams
 from services.runtime.layers.fused import uses_kernels
-
-MAX_SEED = 2**64 - 1
 
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How one stream chooses its codes; the same for all codebooks. Raises `InvalidArgument` on a bad value.
-
-    `greedy` takes the likeliest code and ignores the rest. `temperature` > 0 divides the logits, then `top_k` >= 1
-    keeps the likeliest codes, then `top_p` in (0, 1] the fewest of those that hold this share of their probability.
-    """
-
-    greedy: bool = False
-    temperature: float = 1.0
-    top_k: int = 50
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise InvalidArgument(
-                f"sampling.temperature: expected a number above 0, got {self.temperature}; ask for greedy instead of 0"
-            )
-        if self.top_k < 1:
-            raise InvalidArgument(f"sampling.top_k: expected at least 1, got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise InvalidArgument(f"sampling.top_p: expected above 0 and at most 1, got {self.top_p}")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidArgument(f"sampling.seed: expected 0 to {MAX_SEED}, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +49,7 @@ class SamplingTable:
         self._seeds = np.zeros(slots, dtype=np.uint64)
         self._candidates = np.zeros(slots, dtype=np.int64)
 
-    def set(self, slot: int, sampling: Sampling) -> None:
+    def set(self, slot: int, sampling: SamplingParams) -> None:
         """Let `slot` choose as `sampling` says from its next frame on."""
         self._greedy[slot] = sampling.greedy
         self._temperature[slot] = sampling.temperature

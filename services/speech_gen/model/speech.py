@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.common.errors import InvalidArgument
+from services.common.sampling import SamplingParams
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.segment import Segment
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.model.voice import VoicePrompt
@@ -36,7 +36,7 @@ class SpeechRequest:
     """
 
     voice: VoicePrompt
-    sampling: Sampling
+    sampling: SamplingParams
     max_frames: int
     max_lead_s: float | None = None
 

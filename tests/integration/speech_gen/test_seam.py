@@ -8,12 +8,12 @@ import torch
 
 from bench.seam import measure, speak_long
 from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
@@ -35,7 +35,7 @@ def spoken() -> tuple[np.ndarray, list[int]]:
     voice = enroll(generator.backbone, ChromaConfig.from_dict(checkpoint.config).tokens, codes, [1, 2, 3])
     hidden = torch.from_numpy(dice.normal(size=(FRAMES, 48)).astype(np.float32))
     thoughts = [Thought(int(dice.integers(600)), row) for row in hidden]
-    return speak_long(generator, mimi, SpeechRequest(voice, Sampling(seed=3), FRAMES), thoughts)
+    return speak_long(generator, mimi, SpeechRequest(voice, SamplingParams(seed=3), FRAMES), thoughts)
 
 
 def test_sound_goes_on_across_every_seam(spoken: tuple[np.ndarray, list[int]]) -> None:

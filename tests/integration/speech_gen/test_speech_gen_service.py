@@ -25,12 +25,12 @@ from chroma.v1.speech_gen_pb2 import (
 )
 from chroma.v1.tensor_pb2 import Tensor
 from services.common.rpc.server import Server
+from services.common.sampling import SamplingParams
 from services.common.settings import ServiceSettings
 from services.common.wire import tensors
 from services.common.wire.audio import FRAME_S
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
-from services.speech_gen.model import sampling
 from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
@@ -118,7 +118,7 @@ async def service() -> AsyncIterator[Service]:
         generator,
         None,
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
-        defaults=sampling.Sampling(),
+        defaults=SamplingParams(),
         checkpoint_fingerprint=checkpoint.fingerprint,
         voices=VoiceCache(4),
         max_lead_s=2.0,

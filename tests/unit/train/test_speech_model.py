@@ -11,10 +11,10 @@ import torch
 
 from checkpoints.tensor_names import expected_tensors
 from checkpoints.writer import write_checkpoint
+from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import Recording, speak
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
@@ -67,7 +67,7 @@ def say(served: Served, *, reply_tokens: int, frames: int, seed: int) -> Said:
     im_end = served.config.tokens.im_end
     thoughts = [Thought(token, hidden[i], token == im_end) for i, token in enumerate([*reply_ids, im_end])]
     voice = enroll(served.generator.backbone, served.config.tokens, prompt_codes, prompt_ids)
-    request = SpeechRequest(voice, Sampling(seed=seed), frames)
+    request = SpeechRequest(voice, SamplingParams(seed=seed), frames)
     recording = speak(served.generator, request, thoughts)
     codes = np.array(recording.all_codes)
     rows = lay_out(served.config, Speech(prompt_ids, prompt_codes, reply_ids, codes[:-1]))

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from services.common.errors import InvalidArgument, ResourceExhausted
+from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.engine.engine import Engine
 from services.runtime.engine.stream import End
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak
 from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.weights import load_generator
@@ -66,7 +66,7 @@ async def test_golden_speeches_are_the_same_in_any_company(seed: int, generator:
 async def test_sampled_speech_is_the_same_alone_and_in_company(generator: Generator) -> None:
     rows = [single_rows()[name] for name in ("text_only", "two_audios", "audio_eos_partial")]
     requests = [
-        replace(row.request(generator), sampling=Sampling(seed=seed, top_k=2 + 30 * seed, top_p=0.95))
+        replace(row.request(generator), sampling=SamplingParams(seed=seed, top_k=2 + 30 * seed, top_p=0.95))
         for seed, row in enumerate(rows * 2)
     ]
     alone = [speak(generator, r, row.thoughts).all_codes for r, row in zip(requests, rows * 2, strict=True)]

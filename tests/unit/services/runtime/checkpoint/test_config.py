@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from services.common.errors import CheckpointError
+from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.config import ChromaConfig, RopeConfig, read_generation_config
+from services.runtime.checkpoint.config_section import Section
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN / "checkpoint"
@@ -113,10 +115,21 @@ def test_what_cannot_be_served_is_named(raw: dict[str, Any], path: tuple[str, ..
         ChromaConfig.from_dict(raw)
 
 
-def test_sampling_defaults_fill_a_silent_generation_config() -> None:
-    silent = read_generation_config({})
-    assert (silent.temperature, silent.top_k) == (1.0, 50)
-    spoken = read_generation_config({"temperature": 0.7, "top_k": 20})
-    assert (spoken.temperature, spoken.top_k) == (0.7, 20)
-    with pytest.raises(CheckpointError, match="top_k >= 1"):
-        read_generation_config({"top_k": 0})
+@pytest.mark.parametrize(
+    ("generation_config", "expected"),
+    [
+        ({}, SamplingParams(temperature=1.0, top_k=50)),
+        ({"do_sample": True, "temperature": 0.7, "top_k": 20}, SamplingParams(temperature=0.7, top_k=20)),
+        ({"do_sample": False}, SamplingParams(greedy=True)),
+        ({"do_sample": None, "temperature": None, "top_k": None}, SamplingParams()),
+        ({"top_p": 0.5}, SamplingParams(top_p=1.0)),
+    ],
+)
+def test_generation_config_sets_how_codes_are_drawn(generation_config: Section, expected: SamplingParams) -> None:
+    assert read_generation_config(generation_config) == expected
+
+
+@pytest.mark.parametrize("generation_config", [{"top_k": 0}, {"temperature": 0.0}])
+def test_a_generation_config_out_of_range_is_refused(generation_config: Section) -> None:
+    with pytest.raises(CheckpointError, match="generation_config"):
+        read_generation_config(generation_config)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from services.common.sampling import SamplingParams
 from services.runtime.kvcache import attention_padded as paged_attention
 from services.runtime.kvcache import attention_ragged as flat_attention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
 from services.speech_gen.model import depth_decoder, sampling
 from services.speech_gen.model.generator import Generator
-from services.speech_gen.model.sampling import Sampling
 from tests.support.golden_speech import all_rows
 from tests.support.kernels import DEVICE, NEEDS_KERNELS
 
 pytestmark = [*NEEDS_KERNELS, pytest.mark.skipif(DEVICE != "cpu", reason="tests/gpu has these tests for a device")]
 
-SAMPLINGS = (Sampling(greedy=True), Sampling(seed=5, top_k=300, temperature=1.2), Sampling(seed=9, top_p=0.8))
+SAMPLINGS = (
+    SamplingParams(greedy=True),
+    SamplingParams(seed=5, top_k=300, temperature=1.2),
+    SamplingParams(seed=9, top_p=0.8),
+)
 
 
 def codes(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:

@@ -14,9 +14,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from services.common.sampling import SamplingParams
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from tests.support.golden_speech import all_rows
 
 SLOTS = 6
@@ -41,7 +41,11 @@ class Company:
         if self.generator.kv.free_slots and (not self.live or self.dice.random() < 0.5):
             row = self.dice.choice(self.rows)
             sampling = self.dice.choice(
-                [Sampling(greedy=True), Sampling(seed=5, top_k=30), Sampling(seed=9, temperature=0.7, top_p=0.9)]
+                [
+                    SamplingParams(greedy=True),
+                    SamplingParams(seed=5, top_k=30),
+                    SamplingParams(seed=9, temperature=0.7, top_p=0.9),
+                ]
             )
             if self.dice.random() < 0.1:
                 sampling = replace(sampling, greedy=False, top_k=300)
@@ -132,7 +136,7 @@ def test_a_step_asks_the_device_nothing(loaded_generator: Generator) -> None:
     """With tensors that have no values, whoever reads one on the host fails."""
     generator = fresh(loaded_generator, padded=True)
     row = all_rows()[0]
-    slots = [generator.open(Sampling(seed=seed)) for seed in range(2)]
+    slots = [generator.open(SamplingParams(seed=seed)) for seed in range(2)]
     generator.prefill(slots, [row.request(generator).voice.rows[:-1]] * 2)
 
     def without_values(key: Any, step: Any) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from services.common.errors import CheckpointError, InvalidArgument
+from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import speak
 from services.speech_gen.model.speech import EndReason
 from services.speech_gen.model.weights import load_generator
@@ -105,7 +105,7 @@ def test_bad_thought_is_refused(thought: Thought, message: str, generator: Gener
 
 
 def sampled(row: Row, generator: Generator, seed: int) -> list[tuple[int, ...]]:
-    request = replace(row.request(generator), sampling=Sampling(seed=seed))
+    request = replace(row.request(generator), sampling=SamplingParams(seed=seed))
     return [frame.codes for frame in speak(generator, request, row.thoughts).frames]
 
 

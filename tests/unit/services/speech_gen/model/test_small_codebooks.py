@@ -15,10 +15,10 @@ from checkpoints.presets import preset_config
 from checkpoints.tensor_names import expected_tensors
 from services.codec.model.mimi import Mimi
 from services.common.errors import CheckpointError, InvalidArgument
+from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.sampling import Sampling
 from services.speech_gen.model.speak import Recording, speak
 from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
@@ -60,7 +60,7 @@ def mimi(checkpoint: Checkpoint) -> Mimi:
     return Mimi.load(checkpoint)
 
 
-def spoken(generator: Generator, sampling: Sampling) -> Recording:
+def spoken(generator: Generator, sampling: SamplingParams) -> Recording:
     voice = enroll(generator.backbone, ChromaConfig.from_dict(small_config()).tokens, VOICE, [1, 2])
     noise = torch.Generator().manual_seed(1)
     thoughts = [Thought(3 + i, torch.randn(generator.backbone.width, generator=noise), i == 3) for i in range(4)]
@@ -68,14 +68,14 @@ def spoken(generator: Generator, sampling: Sampling) -> Recording:
 
 
 def test_only_codes_that_the_codec_knows_have_logits(small_generator: Generator) -> None:
-    recording = spoken(small_generator, Sampling(greedy=True))
+    recording = spoken(small_generator, SamplingParams(greedy=True))
     logits = [*recording.codebook0_logits, *recording.decoder_logits]
     assert {tuple(row.shape) for row in logits} == {(CODES,)}
 
 
 @pytest.mark.parametrize("top_k", [50, CODES, 2048, 10_000])
 def test_whatever_the_top_k_what_is_spoken_can_be_decoded(top_k: int, small_generator: Generator, mimi: Mimi) -> None:
-    recording = spoken(small_generator, Sampling(top_k=top_k, temperature=100.0, seed=7))
+    recording = spoken(small_generator, SamplingParams(top_k=top_k, temperature=100.0, seed=7))
     codes = np.array([frame.codes for frame in recording.frames])
     assert codes.shape == (12, 8)
     assert 256 < codes.max() < CODES
@@ -85,14 +85,14 @@ def test_whatever_the_top_k_what_is_spoken_can_be_decoded(top_k: int, small_gene
 
 
 def test_a_top_k_of_all_codes_and_of_more_are_the_same(small_generator: Generator) -> None:
-    all_codes = spoken(small_generator, Sampling(top_k=CODES, seed=7)).all_codes
-    assert spoken(small_generator, Sampling(top_k=CODES + 1, seed=7)).all_codes == all_codes
+    all_codes = spoken(small_generator, SamplingParams(top_k=CODES, seed=7)).all_codes
+    assert spoken(small_generator, SamplingParams(top_k=CODES + 1, seed=7)).all_codes == all_codes
 
 
 def test_padded_steps_speak_alike(checkpoint: Checkpoint, small_generator: Generator) -> None:
     plain = load_generator(checkpoint, slots=2)
     padded = Generator(plain.backbone, plain.decoder, plain.kv, eos=plain.eos, im_end=plain.im_end, padded=True)
-    sampling = Sampling(top_k=10_000, seed=7)
+    sampling = SamplingParams(top_k=10_000, seed=7)
     assert spoken(padded, sampling).all_codes == spoken(small_generator, sampling).all_codes
 
 

@@ -15,7 +15,16 @@ GPU_speech := --device cuda --batch 96 --minutes 9
 GPU_hearing := --device cuda --batch 512 --workers 12 --minutes 6
 GPU_reasoner := --device cuda --batch 256 --group 256 --workers 12 --minutes 9
 
-nano-stage = $(BIN)/python -m train.$(1) --root $(NANO) $(if $(filter gpu,$(RECIPE)),$(GPU_$(1))) $(ARGS)
+MODULE_synthesis := corpus.synthesis
+MODULE_codes := codec.codes
+MODULE_vocoder := codec.vocoder
+MODULE_encoder := codec.encoder
+MODULE_speech := speech.train
+MODULE_hearing := hearing.train
+MODULE_reasoner := reasoner.train
+MODULE_assemble := pack.assemble
+
+nano-stage = $(BIN)/python -m train.$(MODULE_$(1)) --root $(NANO) $(if $(filter gpu,$(RECIPE)),$(GPU_$(1))) $(ARGS)
 
 .PHONY: train-nano eval-nano nano-replies nano-questions $(NANO_STAGES:%=nano-%)
 
@@ -32,7 +41,7 @@ $(VENV)/.installed-eval: $(INSTALLED)
 train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
 
 eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings it never heard (MODEL=, ARGS=)
-	$(BIN)/python -m train.evaluate --root $(NANO) $(if $(MODEL),--checkpoint $(MODEL)) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
+	$(BIN)/python -m train.evaluation --root $(NANO) $(if $(MODEL),--checkpoint $(MODEL)) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
 
 nano-synthesis: nano-replies nano-questions
 nano-replies nano-questions: nano-%: $(VENV)/.installed-train

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from train.domain import Domain, Intent
-from train.sound import Sound
-from train.voices import Asking, Speakers
+from train.audio.sound import Sound
+from train.corpus.domain import Domain, Intent
+from train.corpus.voices import Asking, Speakers
 
 SAMPLE_RATE_HZ = 22_050
 

@@ -12,8 +12,8 @@ from services.reasoner.model.mel import MelFilters
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from train.layout import Layout
-from train.reasoner_model import PREFIX, ReasonerModel
+from train.reasoner.layout import Layout
+from train.reasoner.model import PREFIX, ReasonerModel
 
 
 class TinyReasoner:

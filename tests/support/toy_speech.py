@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from services.common.wire.audio import SAMPLE_RATE_HZ
-from train.crops import CodedClip, Pcm16, whole_frames
-from train.mel import FramePatches
-from train.patch_quantizer import PatchQuantizer
+from train.codec.crops import CodedClip, Pcm16, whole_frames
+from train.codec.mel import FramePatches
+from train.codec.patch_quantizer import PatchQuantizer
 
 
 def toy_pcm(seed: int, seconds: float = 2.0) -> Pcm16:

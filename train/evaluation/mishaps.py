@@ -10,10 +10,10 @@ import numpy as np
 import soundfile
 
 from services.common.wire.audio import HEARING_RATE_HZ
-from train.augment import STILL, Augmenter, Journey
+from train.audio.augment import STILL, Augmenter, Journey
+from train.audio.noises import Samples
 from train.evaluation.listening import load
 from train.evaluation.questions import Question
-from train.noises import Samples
 
 MISHAPS: Mapping[str, Journey] = {
     "with 1.5 to 2 s of silence before and after": replace(STILL, pause_s=(1.5, 2.0)),

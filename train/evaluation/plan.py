@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from train.corpus import Clip
-from train.domain import Domain
+from train.corpus.clip_index import Clip
+from train.corpus.domain import Domain
 from train.evaluation.mishaps import Befallen, all_befallen
 from train.evaluation.questions import (
     NEW,

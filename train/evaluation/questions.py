@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.corpus import Clip
-from train.domain import Domain
+from train.corpus.clip_index import Clip
+from train.corpus.domain import Domain
 
 NEW = "new voice, new phrasing"
 TRAINED = "new voice, trained phrasing"

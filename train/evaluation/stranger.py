@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chroma_voice.local.repository import SampleVoice
-from train.corpus import Clip
+from train.corpus.clip_index import Clip
 from train.evaluation.listening import load
 from train.evaluation.voices_alike import Encoder, Voices, direction
 

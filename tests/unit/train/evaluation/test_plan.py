@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from train.corpus import Clip, Role
-from train.domain import Domain, Intent
+from train.corpus.clip_index import Clip, Role
+from train.corpus.domain import Domain, Intent
 from train.evaluation.mishaps import MISHAPS
 from train.evaluation.plan import Sizes, conversations, make_plan, spread_over
 from train.evaluation.questions import (

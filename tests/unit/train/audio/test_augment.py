@@ -1,0 +1,103 @@
+"""What may happen to a question on its way, and what may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from train.audio.augment import STILL, Augmenter, Journey, mask
+from train.audio.noises import Samples, coloured_noise, decibels, fast_length, no_speech
+
+
+def tone(hz: float = 440.0, seconds: float = 1.0) -> Samples:
+    return (np.sin(2 * np.pi * hz * np.arange(int(seconds * 16_000)) / 16_000) * 0.1).astype(np.float32)
+
+
+def augmenter(journey: Journey | None = None, seed: int = 0) -> Augmenter:
+    return Augmenter(np.random.default_rng(seed), lambda: tone(200.0), journey)
+
+
+def loudest_hz(clip: Samples) -> float:
+    return float(np.abs(np.fft.rfft(clip)).argmax() * 16_000 / len(clip))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_clip_stays_within_length_and_full_scale(seed: int) -> None:
+    clip = augmenter(seed=seed)(tone())
+    assert clip.dtype == np.float32
+    assert np.isfinite(clip).all()
+    assert np.abs(clip).max() <= 1.0
+    assert 1.0 / 1.2 - 0.01 <= len(clip) / 16_000 <= 1.0 / 0.85 + 0.1 + 2 * 2.5 + 0.01
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_speech_comes_at_a_level_within_the_bounds(seed: int) -> None:
+    clip = augmenter(replace(STILL, pace_share=0.8, level_db=(-30.0, -20.0)), seed)(tone())
+    assert -30.1 <= 20 * np.log10(np.sqrt(np.mean(clip**2))) <= -19.9
+
+
+def test_noise_lies_under_the_speech_as_far_as_asked() -> None:
+    still = replace(STILL, level_db=(-20.0, -20.0))
+    noisy = replace(still, noise_db=(10.0, 10.0), noise_share=1.0)
+    noise = augmenter(noisy)(tone()) - augmenter(still)(tone())
+    assert 20 * np.log10(np.sqrt(np.mean(noise**2))) == pytest.approx(-30.0, abs=0.1)
+
+
+def test_faster_is_shorter_and_higher() -> None:
+    clip = augmenter(replace(STILL, pace=(1.2, 1.2), pace_share=1.0))(tone(500.0))
+    assert len(clip) == pytest.approx(16_000 / 1.2, rel=0.001)
+    assert loudest_hz(clip) == pytest.approx(600.0, rel=0.002)
+
+
+def test_a_journey_at_another_rate_takes_as_long() -> None:
+    dice = np.random.default_rng(0)
+    travel = Augmenter(dice, lambda: tone(200.0), replace(STILL, room_share=1.0), sample_rate_hz=24_000)
+    assert len(travel(tone(seconds=1.5))) == 24_000 + 2_400  # a second, and 0.1 s of echo
+
+
+def test_telephone_cuts_what_it_does_not_carry() -> None:
+    calls = replace(STILL, telephone_share=1.0)
+    clip = augmenter(calls)(tone(1_000.0) + tone(6_000.0))
+    spectrum = np.abs(np.fft.rfft(clip))
+    assert spectrum[6_000] < 0.05 * spectrum[1_000]
+
+
+def test_echo_follows_the_last_word() -> None:
+    room = replace(STILL, room_share=1.0)
+    clip = augmenter(room)(tone())
+    assert len(clip) == 16_000 + 1_600
+    assert 0 < np.abs(clip[-1_600:]).mean() < np.abs(clip[:16_000]).mean()
+
+
+def test_mask_hides_runs_of_bins_and_frames_and_leaves_the_rest() -> None:
+    mel = torch.randn(120, 128, generator=torch.Generator().manual_seed(0))
+    before = mel.clone()
+    masked = mask(mel, np.random.default_rng(3))
+    changed = masked != mel
+    assert torch.equal(mel, before)
+    assert 0 < changed.float().mean() < 0.6
+    assert masked[changed].unique().numel() == 1
+
+
+def test_recordings_without_speech_are_short_and_within_full_scale() -> None:
+    dice = np.random.default_rng(0)
+    for _ in range(40):
+        sound = no_speech(dice)
+        assert 0.3 <= len(sound) / 16_000 <= 3.0
+        assert 0 < np.abs(sound).max() <= 1.0
+
+
+def test_pink_noise_falls_three_decibels_an_octave() -> None:
+    power = np.abs(np.fft.rfft(coloured_noise(np.random.default_rng(0), 1 << 16, 1.0))) ** 2
+    octaves = [power[size : 2 * size].mean() for size in (1 << 9, 1 << 10, 1 << 11, 1 << 12)]
+    assert np.diff(10 * np.log10(octaves)) == pytest.approx([-3.0] * 3, abs=0.6)
+
+
+@pytest.mark.parametrize("count", [1, 9, 1_000, 40_000, 65_536, 65_537])
+def test_fast_length_is_at_least_as_long_and_even(count: int) -> None:
+    assert count <= fast_length(count) <= max(16, 1.25 * count)
+    assert fast_length(count) % 2 == 0
+    assert decibels(20.0) == pytest.approx(10.0)

@@ -1,0 +1,84 @@
+"""train/corpus/synthesis.py: clips are made once, in the corpus's form. The voices here hum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import typer
+
+from tests.support.humming import DOMAIN, HummingVoice, asking_voices, voices
+from train.audio.sound import ACTIVE_RMS
+from train.corpus.casting import Line, plan_questions, plan_replies
+from train.corpus.clip_index import Clip, read_manifest
+from train.corpus.domain import Domain
+from train.corpus.synthesis import Part, clip_path, parse_shard, synthesise
+
+
+def make(lines: list[Line], part: Part, audio: Path, shard: tuple[int, int] = (0, 1)) -> list[Clip]:
+    synthesise(lines, part, audio, shard=shard, said=lambda: None)
+    return read_manifest(audio / f"{part}.jsonl")
+
+
+def test_clips_are_equally_loud_int16_files_at_the_rate_of_their_part(tmp_path: Path) -> None:
+    replies = make(plan_replies(DOMAIN, voices("reply", 1)), Part.REPLIES, tmp_path)
+    questions = make(plan_questions(DOMAIN, asking_voices(), seed=0), Part.QUESTIONS, tmp_path)
+    for clip, sample_rate_hz in (*((clip, 24_000) for clip in replies), *((clip, 16_000) for clip in questions)):
+        found = sf.info(tmp_path / clip.path)
+        assert (found.samplerate, found.channels, found.subtype) == (sample_rate_hz, 1, "PCM_16")
+        assert found.duration == pytest.approx(clip.seconds, abs=1e-3)
+        samples, _ = sf.read(tmp_path / clip.path)
+        active = samples[np.abs(samples) > 0.02 * np.abs(samples).max()]
+        assert np.sqrt(np.mean(active**2)) == pytest.approx(ACTIVE_RMS, rel=0.01)
+
+
+def test_a_second_run_says_nothing_again(tmp_path: Path) -> None:
+    voice = HummingVoice("reply")
+    first = make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path)
+    count = len(voice.said)
+    assert make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path) == first
+    assert len(voice.said) == count == 6
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    voice = HummingVoice("reply")
+    lines = plan_replies(DOMAIN, (voice,))
+    spoken = 0
+
+    def stop_after_two() -> None:
+        nonlocal spoken
+        spoken += 1
+        if spoken == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesise(lines, Part.REPLIES, tmp_path, said=stop_after_two)
+    assert [clip.text for clip in make(lines, Part.REPLIES, tmp_path)] == [line.text for line in lines]
+    assert len(voice.said) == len(lines)
+
+
+def test_a_clip_of_a_sentence_that_is_no_longer_said_leaves_the_manifest(tmp_path: Path) -> None:
+    voice = HummingVoice("reply")
+    make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path)
+    changed = Domain(**{**vars(DOMAIN), "greeting": "Good day."})
+    texts = [clip.text for clip in make(plan_replies(changed, (voice,)), Part.REPLIES, tmp_path)]
+    assert "Good day." in texts
+    assert "Hello." not in texts
+    assert len(texts) == 6
+
+
+def test_shards_make_everything_once_between_them(tmp_path: Path) -> None:
+    lines = plan_questions(DOMAIN, asking_voices(), seed=0)
+    first = make(lines, Part.QUESTIONS, tmp_path, (0, 2))
+    assert 0 < len(first) < len(lines)
+    both = make(lines, Part.QUESTIONS, tmp_path, (1, 2))
+    assert sorted(clip.path for clip in both) == sorted(clip_path(line, Part.QUESTIONS) for line in lines)
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "0/0"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="i/n"):
+        parse_shard(text)
+    assert parse_shard("1/3") == (1, 3)

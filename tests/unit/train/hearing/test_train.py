@@ -1,0 +1,84 @@
+"""The ears alone: what is said is spelt and what it is about is named, on tones for words."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from tests.support.tiny_reasoner import TinyReasoner
+from tests.unit.train.reasoner.test_train import DOMAIN, HZ, SUBJECTS
+from train.audio.augment import Journey
+from train.corpus.clip_index import Clip
+from train.hearing.auxiliary_tasks import AuxiliaryHeads, SubjectHead
+from train.hearing.clip_feed import ClipFeed
+from train.hearing.recordings import Recordings
+from train.hearing.train import TOWER, hearing_artefact, load_hearing, train_hearing
+from train.optim.training_loop import Budget, load_artefact, save_artefact
+
+STILL = Journey(pause_s=(0.0, 0.1), level_db=(-20.0, -14.0), noise_share=0.0, room_share=0.0, microphone_share=0.0)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
+    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def feed(tiny: TinyReasoner, tmp_path_factory: pytest.TempPathFactory) -> ClipFeed:
+    folder = tmp_path_factory.mktemp("audio")
+    clips = [Clip(f"{name}.wav", "voice", f"{name} tone", "question", name, 0.5, False) for name in HZ]
+    for clip in clips:
+        sf.write(
+            folder / clip.path, 0.2 * np.sin(np.arange(8_000) * 2 * np.pi * HZ[clip.intent or ""] / 16_000), 16_000
+        )
+    return ClipFeed(
+        tiny.config, tiny.tokenizer, DOMAIN, lambda: clips, Recordings(folder), batch=6, seed=0, journeys=[STILL]
+    )
+
+
+def test_subjects_and_letters_are_learnt_from_the_tower_alone(tiny: TinyReasoner, feed: ClipFeed) -> None:
+    torch.manual_seed(0)
+    model, aids = tiny.new_model(), AuxiliaryHeads(48, len(SUBJECTS))
+    before = {name: tensor.clone() for name, tensor in model.artefact().items()}
+    budget = Budget(minutes=5.0, peak_rate=4e-3, warm_up_steps=10, max_steps=60)
+    losses = train_hearing(model, aids, feed, budget)
+    assert losses[-1] < 0.7 * losses[0]
+    changed = {name for name, tensor in model.artefact().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith(TOWER) for name in changed)
+    right: list[bool] = []
+    for clips in itertools.islice(feed, 60, 66):
+        with torch.no_grad():
+            named = aids.subject(model.heard(clips), clips.clip_rows).argmax(dim=-1)
+        right += (named == clips.subjects).tolist()
+    assert sum(right) / len(right) > 0.8
+
+
+def test_training_goes_on_from_the_artefact(tiny: TinyReasoner, tmp_path: Path) -> None:
+    model, aids = tiny.new_model(), AuxiliaryHeads(48, 5)
+    save_artefact(tmp_path / "hearing.safetensors", hearing_artefact(model, aids))
+    other, others_aids = tiny.new_model(), AuxiliaryHeads(48, 5)
+    load_hearing(load_artefact(tmp_path / "hearing.safetensors"), other, others_aids)
+    for name, tensor in hearing_artefact(other, others_aids).items():
+        torch.testing.assert_close(tensor, hearing_artefact(model, aids)[name], atol=1e-3, rtol=1e-3)
+
+
+def test_a_tower_without_heads_is_taken_and_the_heads_stay(tiny: TinyReasoner) -> None:
+    trained, model, aids = tiny.new_model(), tiny.new_model(), AuxiliaryHeads(48, 5)
+    before = {name: tensor.clone() for name, tensor in aids.state_dict().items()}
+    stored = {name: tensor for name, tensor in trained.artefact().items() if name.startswith(TOWER)}
+    load_hearing(stored, model, aids)
+    assert all(torch.equal(model.artefact()[name], tensor) for name, tensor in stored.items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in aids.state_dict().items())
+
+
+def test_rows_past_a_clips_end_do_not_tell_its_subject() -> None:
+    head, rows = SubjectHead(8, 3), torch.randn(9, 8)
+    alone = head(rows[:4], torch.tensor([4]))
+    together = head(rows, torch.tensor([4, 5]))
+    torch.testing.assert_close(together[:1], alone)

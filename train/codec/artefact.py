@@ -1,0 +1,45 @@
+"""`codec.safetensors`: the whole codec, of which vocoder and encoder stages each train a half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import MimiModel
+
+from train.codec.mimi import build_mimi, codec_tensors, decoder_half, load_codec
+from train.codec.patch_quantizer import PatchQuantizer
+from train.optim.training_loop import load_artefact, save_artefact
+from train.pack.config import nano_config
+
+ARTEFACT = "codec.safetensors"
+
+_LAST_LAYER_SCALE = 0.05
+"""Of the decoder's last convolution at first: it begins near silence rather than at noise above full scale."""
+
+
+def open_codec(root: Path, quantizer: PatchQuantizer, *, resume: bool) -> MimiModel:
+    """The codec with this quantizer's codebooks: its other weights from the artefact, or fresh.
+
+    Raises `FileNotFoundError` for `resume` without an artefact.
+    """
+    model = new_codec(nano_config()["codec_config"])
+    if resume:
+        load_codec(model, load_artefact(root / ARTEFACT))
+    quantizer.install(model)
+    return model
+
+
+def new_codec(codec_config: Mapping[str, Any]) -> MimiModel:
+    """Fresh weights, fit to be trained."""
+    model = build_mimi(codec_config)
+    with torch.no_grad():
+        decoder_half(model).decoder_seanet.layers[-1].get_parameter("conv.weight").mul_(_LAST_LAYER_SCALE)
+    return model
+
+
+def save_codec(root: Path, model: MimiModel) -> None:
+    """Write the whole codec under its published names."""
+    save_artefact(root / ARTEFACT, codec_tensors(model))

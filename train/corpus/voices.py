@@ -1,0 +1,169 @@
+"""Who speaks in the corpus: the four voices that reply, and the many that ask and enrol.
+
+The names are ours. Where a table pairs a name with a style, the style is Kokoro's.
+"""
+
+from __future__ import annotations
+
+import random
+import tomllib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, count
+from pathlib import Path
+
+from train.audio.sound import Voice
+from train.corpus.tts.espeak import Espeak
+from train.corpus.tts.flite import find_flite
+from train.corpus.tts.kokoro import Kokoro
+
+REPLY_VOICES = {
+    # name: Kokoro's style, speed
+    "amber": ("af_heart", 1.0),
+    "basil": ("am_puck", 0.9),
+    "coral": ("bf_emma", 1.0),
+    "dale": ("bm_george", 1.0),
+}
+"""Two women and two men, one of each American and one British; pairwise Resemblyzer cosine 0.47 to 0.66."""
+
+NEAREST_FILE = Path(__file__).with_name("nearest_voices.toml")
+
+_KOKORO_ASKS = (
+    *("af_heart", "af_bella", "af_alloy", "af_aoede", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river"),
+    *("am_puck", "am_fenrir", "am_adam", "am_echo", "am_liam", "am_michael", "am_onyx"),
+    *("bf_emma", "bf_alice", "bf_isabella", "bm_george", "bm_fable", "bm_lewis"),
+)
+_KOKORO_BETWEEN = 38
+"""Voices half way between two of those above, the same pairs always; they say paraphrases."""
+
+_KOKORO_ENROLS = 240
+"""Voices that only enrol: mixtures of two of those above in any proportion, higher or lower, the same always."""
+_MIN_SHARE = 0.15
+_ENROLLING_SHIFTS = (0.88, 1.14)
+
+_KOKORO_HELD_OUT = ("af_sarah", "am_eric", "bf_lily", "bm_daniel")
+
+_FLITE_ASKS = {
+    "slt": (0.84, 0.92, 1.0, 1.07, 1.14),
+    "rms": (0.86, 0.93, 1.0, 1.09, 1.18, 1.28),
+    "awb": (0.86, 0.93, 1.0, 1.09, 1.18),
+}
+_FLITE_HELD_OUT = "kal16"
+
+_ESPEAK_LANGUAGES = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
+_ESPEAK_PITCHES = (50, 35, 65, 25, 80)
+_ESPEAK_ASKS = ("m1", "f1", "m2", "f3", "m3", "f4", "m4", "f5", "m6", "m7", "m8", "Andy", "linda", "mike2", "steph")
+_ESPEAK_PER_VARIANT = 3
+_ESPEAK_HELD_OUT = (("en-us+m5", 45), ("en+f2", 55))
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """Voices of one engine. Those of `held_out` are never trained on."""
+
+    trained: tuple[Voice, ...]
+    held_out: tuple[Voice, ...]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The voices that ask, by the engine that makes them."""
+
+    kokoro: Speakers
+    flite: Speakers
+    espeak: Speakers
+    between: tuple[Voice, ...] = ()
+    """More of Kokoro, for paraphrases: each a mixture of two of its voices."""
+    enrolling: tuple[Voice, ...] = ()
+    """Voices that ask nothing and only enrol, trained on."""
+
+    @property
+    def trained(self) -> tuple[Voice, ...]:
+        """The voices of every engine that are trained on."""
+        return (*self.kokoro.trained, *self.between, *self.flite.trained, *self.espeak.trained)
+
+    @property
+    def held_out(self) -> tuple[Voice, ...]:
+        """The voices of every engine that are never trained on."""
+        return (*self.kokoro.held_out, *self.flite.held_out, *self.espeak.held_out)
+
+
+@cache
+def nearest_reply_voice() -> Mapping[str, str]:
+    """The nearest reply voice of each trained voice. Voices between two reply voices are left out."""
+    listed: dict[str, list[str]] = tomllib.loads(NEAREST_FILE.read_text(encoding="utf-8"))
+    return {name: reply for reply, names in listed.items() for name in names}
+
+
+class Studio:
+    """The engines, each loaded when it first speaks. `root` holds what they download."""
+
+    def __init__(self, root: Path) -> None:
+        self._espeak = Espeak()
+        self._kokoro = Kokoro(root / "downloads", self._espeak)
+        self._root = root
+
+    def reply_voices(self) -> tuple[Voice, ...]:
+        """The four voices that the speech model learns."""
+        return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
+
+    def asking_voices(self) -> Asking:
+        """Every voice that asks or enrols. Without flite and without apt, flite's are missing: a warning says so."""
+        return Asking(
+            self._kokoro_voices(),
+            self._flite_voices(),
+            self._espeak_voices(),
+            self._kokoro_between(),
+            self._kokoro_enrolling(),
+        )
+
+    def _kokoro_voices(self) -> Speakers:
+        trained, held_out = (
+            tuple(self._kokoro.voice(f"kokoro_{style}", style) for style in styles)
+            for styles in (_KOKORO_ASKS, _KOKORO_HELD_OUT)
+        )
+        return Speakers(trained, held_out)
+
+    def _kokoro_between(self) -> tuple[Voice, ...]:
+        pairs = random.Random(0).sample(list(combinations(_KOKORO_ASKS, 2)), _KOKORO_BETWEEN)
+        return tuple(self._kokoro.voice(f"kokoro_{one}_{other}", f"{one}+{other}") for one, other in pairs)
+
+    def _kokoro_enrolling(self) -> tuple[Voice, ...]:
+        draw = random.Random(1)
+        voices = []
+        for number in range(_KOKORO_ENROLS):
+            one, other = draw.sample(_KOKORO_ASKS, 2)
+            share, shift = draw.uniform(_MIN_SHARE, 1 - _MIN_SHARE), draw.uniform(*_ENROLLING_SHIFTS)
+            style = f"{one}*{share:.3f}+{other}*{1 - share:.3f}"
+            voices.append(self._kokoro.voice(f"kokoro_enrols_{number:03d}", style, shift=shift))
+        return tuple(voices)
+
+    def _flite_voices(self) -> Speakers:
+        flite = find_flite(self._root / "debian")
+        if flite is None:
+            warnings.warn("no flite on PATH and no apt to fetch it: its voices are left out", stacklevel=2)
+            return Speakers((), ())
+        trained = tuple(
+            flite.voice(f"flite_{speaker}_{round(100 * shift):03d}", speaker, shift)
+            for speaker, shifts in _FLITE_ASKS.items()
+            for shift in shifts
+        )
+        return Speakers(trained, (flite.voice(f"flite_{_FLITE_HELD_OUT}", _FLITE_HELD_OUT, 1.0),))
+
+    def _espeak_voices(self) -> Speakers:
+        """Each variant in three accents and at three pitches."""
+        numbers = count()
+        trained = tuple(
+            self._espeak_voice(
+                f"{_ESPEAK_LANGUAGES[number % len(_ESPEAK_LANGUAGES)]}+{variant}",
+                _ESPEAK_PITCHES[number % len(_ESPEAK_PITCHES)],
+            )
+            for variant in _ESPEAK_ASKS
+            for number in (next(numbers) for _ in range(_ESPEAK_PER_VARIANT))
+        )
+        return Speakers(trained, tuple(self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT))
+
+    def _espeak_voice(self, variant: str, pitch: int) -> Voice:
+        return self._espeak.voice(f"espeak_{variant.replace('+', '_')}_{pitch}", variant, pitch)

@@ -1,0 +1,151 @@
+"""`python -m train.evaluation`: what a checkpoint understands and how well it speaks, through the real services.
+
+    python -m train.evaluation --checkpoint build/nano/checkpoint
+    python -m train.evaluation --page docs/nano.md --picture docs/nano-spectrograms.png     (make eval-nano)
+
+Needs the extra `eval`, Resemblyzer (installed with --no-deps), and the corpus of `python -m train.corpus.synthesis`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from chroma_voice.client import Client
+from chroma_voice.local.repository import ROOT as CHECKOUT
+from chroma_voice.local.repository import SampleVoice, sample_voices
+from train.corpus.clip_index import read_manifest
+from train.corpus.domain import load_domain
+from train.evaluation.collect import Collected, collect
+from train.evaluation.judge import Judge
+from train.evaluation.listening import load
+from train.evaluation.picture import Pair, draw
+from train.evaluation.plan import Plan, Sizes, make_plan
+from train.evaluation.report import report, write_between_markers
+from train.evaluation.services import enrol_afresh, running
+from train.evaluation.stranger import reply_voices, strangers_of
+from train.evaluation.verdict import Originals, verdict
+from train.evaluation.voice_print import load_voice_print
+from train.evaluation.voices_alike import Encoder
+from train.evaluation.whisper import Whisper
+from train.optim.training_loop import ROOT
+
+console = Console(width=120, highlight=False)
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")] = Path("models/chroma-nano"),
+    root: Annotated[Path, typer.Option(help="Working folder, with the corpus in audio/.")] = ROOT,
+    checkout: Annotated[Path, typer.Option(help="Checkout whose samples/ has prompts and question.")] = CHECKOUT,
+    replies_per_voice: Annotated[int, typer.Option(help="Sentences spoken in each voice; 0: all.")] = 48,
+    questions_per_group: Annotated[int, typer.Option(help="Questions of each group; 0: all.")] = 200,
+    conversations: Annotated[int, typer.Option(help="Conversations of three turns.")] = 40,
+    spoken_answers: Annotated[int, typer.Option(help="Questions answered by speech, in all voices.")] = 24,
+    at_once: Annotated[int, typer.Option(help="Conversations at the same time.")] = 4,
+    mishaps: Annotated[int, typer.Option(help="Questions that each mishap of the recording befalls.")] = 208,
+    seed: Annotated[int, typer.Option(help="Draws the conversations.")] = 0,
+    page: Annotated[Path | None, typer.Option(help="Page whose marked part gets the tables.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of spectrograms to write.")] = None,
+) -> None:
+    """Measure a checkpoint: evaluation.json in --root, and tables on the console or in --page."""
+    voices = sample_voices(checkout)
+    if not voices:
+        raise typer.BadParameter(f"expected the prompts of voices in {checkout}/samples/voices, found none")
+    torch.set_num_threads(1)
+    audio = root / "audio"
+    of_replies = read_manifest(audio / "replies.jsonl")
+    encoder = load_voice_print()
+    replying = reply_voices(of_replies, audio, encoder)
+    strangers = strangers_of(checkout, of_replies, audio, replying, encoder)
+    plan = make_plan(
+        load_domain(),
+        read_manifest(audio / "questions.jsonl"),
+        audio,
+        checkout / "samples" / "question_make_taco.wav",
+        voices=[voice.voice_id for voice in voices],
+        strangers=[stranger.prompt.voice_id for stranger in strangers],
+        sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers, mishaps=mishaps),
+        seed=seed,
+    )
+    originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}
+    everybody = [*voices, *(stranger.prompt for stranger in strangers)]
+    with _bars() as bars:
+        collected = asyncio.run(_ask_all(checkpoint, everybody, plan, root / "evaluation", at_once, _progress_of(bars)))
+        judge = _judge(voices, encoder, root)
+        results = verdict(
+            collected,
+            judge,
+            originals,
+            strangers=strangers,
+            replying=replying,
+            checkpoint_bytes=sum(file.stat().st_size for file in checkpoint.iterdir() if file.is_file()),
+            progress=_progress_of(bars),
+        )
+    results.write(root / "evaluation.json")
+    if picture is not None:
+        _draw(collected, originals, picture)
+    if page is None:
+        console.print(report(results), markup=False, soft_wrap=True)
+    else:
+        shown = os.path.relpath(picture, page.parent) if picture else ""
+        write_between_markers(page, report(results, shown))
+        console.print(f"tables written into {page}", markup=False)
+
+
+async def _ask_all(
+    checkpoint: Path,
+    voices: Sequence[SampleVoice],
+    plan: Plan,
+    folder: Path,
+    at_once: int,
+    progress: Callable[[str, int], Callable[[], None]],
+) -> Collected:
+    with tempfile.TemporaryDirectory(prefix="chroma-nano-") as state, running(checkpoint, Path(state)) as gateway:
+        async with Client(gateway) as client:
+            await enrol_afresh(client, gateway, voices)
+            return await collect(client, plan, folder, at_once=at_once, progress=progress)
+
+
+def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge:
+    at_once = os.cpu_count() or 1
+    return Judge(
+        recogniser=Whisper(root / "whisper-base", at_once=at_once),
+        encoder=encoder,
+        prompts={voice.voice_id: encoder(load(voice.recording)) for voice in voices},
+        at_once=at_once,
+    )
+
+
+def _draw(collected: Collected, originals: Originals, picture: Path) -> None:
+    """The taco answer, or the first sentence that was spoken, in every voice."""
+    known = [one for one in collected.replies if (one.voice, one.text) in originals]
+    texts = [one.text for one in known]
+    sentence = collected.taco.text if collected.taco.text in texts else texts[0]
+    pairs = [Pair(one.voice, originals[one.voice, one.text], one.path) for one in known if one.text == sentence]
+    draw(pairs, sentence, picture)
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+def _progress_of(bars: Progress) -> Callable[[str, int], Callable[[], None]]:
+    def begin(title: str, steps: int) -> Callable[[], None]:
+        task = bars.add_task(title, total=steps)
+        return lambda: bars.advance(task)
+
+    return begin
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,80 @@
+"""How much of some recordings a recogniser understands, by voice: `python -m train.evaluation.intelligibility`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from train.evaluation.listening import Heard, Recording, listen, read_recordings, spread
+from train.evaluation.whisper import Whisper
+from train.evaluation.word_errors import together
+from train.optim.training_loop import ROOT
+
+console = Console(width=140, highlight=False)
+
+
+def main(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Manifests (.jsonl with path, voice, text), sound files or folders of them.")
+    ],
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="A manifest with the texts of sound files, found by their name and folder: VOICE/NAME.wav."),
+    ] = None,
+    voice: Annotated[list[str] | None, typer.Option(help="Only these voices.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="Only these roles of a manifest, such as reply.")] = None,
+    per_voice: Annotated[int, typer.Option(help="At most this many of each voice, evenly spread; 0: all.")] = 0,
+    worst: Annotated[int, typer.Option(help="How many of the worst recordings of each voice to print.")] = 5,
+    root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
+) -> None:
+    """Print the word error rate of each voice by Whisper base, and its worst recordings.
+
+    A sound file's text is in --texts, or in a file of the same name that ends in .txt.
+    """
+    recordings = [recording for source in sources for recording in _recordings(source, texts, role)]
+    if voice:
+        recordings = [recording for recording in recordings if recording.voice in voice]
+    chosen = spread(recordings, per_voice)
+    if not chosen:
+        raise typer.BadParameter("expected recordings, found none")
+    whisper = Whisper(root / "whisper-base")
+    heard = list(track(listen(chosen, whisper), "listening", total=len(chosen), console=console))
+    for name in sorted({one.recording.voice for one in heard}):
+        _print_voice(name, [one for one in heard if one.recording.voice == name], worst)
+    _print_line("all", heard)
+
+
+def _recordings(source: Path, texts: Path | None, roles: list[str] | None) -> list[Recording]:
+    if source.suffix == ".jsonl":
+        return read_recordings(source, roles)
+    files = sorted(source.rglob("*.wav")) if source.is_dir() else [source]
+    known = {_name_of(one.path): one.text for one in read_recordings(texts)} if texts else {}
+    return [
+        Recording(file, file.parent.name, known.get(_name_of(file)) or file.with_suffix(".txt").read_text("utf-8"))
+        for file in files
+    ]
+
+
+def _name_of(file: Path) -> tuple[str, str]:
+    return file.parent.name, file.name
+
+
+def _print_voice(name: str, heard: list[Heard], worst: int) -> None:
+    _print_line(name, heard)
+    for one in sorted(heard, key=lambda one: one.errors.rate, reverse=True)[:worst]:
+        if one.errors.wrong:
+            console.print(f"  {one.errors.rate:7.1%}  {one.recording.path.name}  {one.recording.text}", markup=False)
+            console.print(f"           heard: {one.heard}", markup=False)
+
+
+def _print_line(name: str, heard: list[Heard]) -> None:
+    errors = together(one.errors for one in heard)
+    console.print(f"{name}: WER {errors.rate:.1%}  ({errors.words} words, {len(heard)} recordings)", markup=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

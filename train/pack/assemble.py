@@ -1,0 +1,167 @@
+"""Join what the stages left into one checkpoint in the published layout: `python -m train.pack.assemble`.
+
+Everything is checked before a file is replaced: every tensor that config.json asks for is there, in its shape and
+finite, nothing else is, and all fits the size that the repository can carry.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from safetensors.torch import save_file
+
+from checkpoints.tensor_names import expected_tensors
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE
+from services.runtime.checkpoint.config import ChromaConfig
+from train.corpus.vocabulary import text_embedding, write_nano_tokenizer
+from train.optim.training_loop import ROOT, load_artefact
+from train.pack.config import nano_config
+
+ARTEFACTS = ("codec", "speech", "reasoner")
+"""The files of the stages, NAME.safetensors each."""
+
+TEXT_TABLE = "thinker.model.embed_tokens.weight"
+CHECKPOINT_BYTES = 32_000_000
+"""Most bytes of all files that are written: what the repository carries."""
+SHARD_BYTES = 16_000_000
+"""Most bytes of a shard."""
+_HEADER_BYTES_PER_TENSOR = 256
+"""More than a shard's header takes for one tensor: its name, dtype, shape and place."""
+
+TEMPERATURE = 0.3
+TOP_K = 50
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class AssemblyError(ValueError):
+    """The artefacts make no checkpoint; the message says what is wrong with which tensor."""
+
+
+def stage_of(name: str) -> str:
+    """Which of `ARTEFACTS` a tensor of the checkpoint belongs to, and so the service that reads it."""
+    first = name.partition(".")[0]
+    return {"codec_model": "codec", "thinker": "reasoner"}.get(first, "speech")
+
+
+def read_artefacts(root: Path) -> dict[str, torch.Tensor]:
+    """The tensors of all stages and the frozen text table, under their published names.
+
+    Raises `FileNotFoundError` for a stage that has not run and `AssemblyError` for a tensor that two of them hold.
+    """
+    tensors: dict[str, torch.Tensor] = {TEXT_TABLE: text_embedding()}
+    for name in ARTEFACTS:
+        for tensor_name, tensor in load_artefact(root / f"{name}.safetensors").items():
+            known = tensors.get(tensor_name)
+            if known is not None and not torch.equal(known, tensor):
+                raise AssemblyError(f"{name}.safetensors: tensor {tensor_name} differs from the one that came before")
+            tensors[tensor_name] = tensor
+    return tensors
+
+
+def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, temperature: float, top_k: int) -> int:
+    """Write a checkpoint of `tensors`, in float16, into `folder` and return its bytes. Files not its own stay.
+
+    Raises `AssemblyError`, and leaves `folder` as it was, when a tensor is missing, misshapen, unexpected or not finite
+    in float16, or when the files would be larger than `CHECKPOINT_BYTES`.
+    """
+    halves = _checked(tensors, expected_tensors(ChromaConfig.from_dict(config)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as draft_name:
+        draft = Path(draft_name)
+        _write_weights(draft, halves)
+        write_nano_tokenizer(draft)
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k}
+        _write_json(draft / "generation_config.json", sampling)
+        _write_json(draft / "config.json", {**config, "dtype": "float16"})
+        size_bytes = sum(file.stat().st_size for file in draft.iterdir())
+        if size_bytes > CHECKPOINT_BYTES:
+            raise AssemblyError(f"the checkpoint takes {size_bytes:,} bytes, expected at most {CHECKPOINT_BYTES:,}")
+        for shard in folder.glob("*.safetensors"):
+            shard.unlink()
+        for file in draft.iterdir():
+            file.replace(folder / file.name)
+    return size_bytes
+
+
+def _write_weights(folder: Path, tensors: Tensors) -> None:
+    """The shards and their index."""
+    shards = _shards(tensors)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file({name: tensors[name] for name in names}, folder / file_name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file_name)
+    total_size = sum(map(_size_bytes, tensors.values()))
+    _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total_size}, "weight_map": weight_map})
+
+
+def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """The tensors in float16 and in the order of the published checkpoint, the shared audio table once."""
+    kept_table, other_table = reversed(AUDIO_TABLE_NAMES)
+    if other_table in tensors:
+        tensors = {kept_table: tensors[other_table], **tensors}
+    wanted = {name: shape for name, shape in expected.items() if name != other_table}
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise AssemblyError(f"{len(missing)} tensors are missing, among them {', '.join(missing[:5])}")
+    unexpected = sorted(tensors.keys() - expected.keys())
+    if unexpected:
+        raise AssemblyError(f"{len(unexpected)} tensors have no place in config.json: {', '.join(unexpected[:5])}")
+    halves: dict[str, torch.Tensor] = {}
+    for name, shape in wanted.items():
+        if tuple(tensors[name].shape) != shape:
+            raise AssemblyError(f"tensor {name}: expected shape {list(shape)}, found {list(tensors[name].shape)}")
+        halves[name] = tensors[name].half().contiguous()
+        if not halves[name].isfinite().all():
+            raise AssemblyError(f"tensor {name}: has values that are not finite in float16")
+    return halves
+
+
+def _shards(tensors: Tensors) -> list[list[str]]:
+    """Names of each shard: of one service only, and at most `SHARD_BYTES`.
+
+    A service then opens its own file, and training a part again changes that part's file alone.
+    """
+    shards: list[list[str]] = []
+    for stage in dict.fromkeys(map(stage_of, tensors)):
+        filled_bytes = SHARD_BYTES
+        for name in (name for name in tensors if stage_of(name) == stage):
+            size_bytes = _size_bytes(tensors[name]) + _HEADER_BYTES_PER_TENSOR
+            if filled_bytes + size_bytes > SHARD_BYTES:
+                shards.append([])
+                filled_bytes = 0
+            shards[-1].append(name)
+            filled_bytes += size_bytes
+    return shards
+
+
+def _size_bytes(tensor: torch.Tensor) -> int:
+    return math.prod(tensor.shape) * tensor.element_size()
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="Where the stages left their artefacts.")] = ROOT,
+    out: Annotated[Path, typer.Option(help="The checkpoint's folder.")] = Path("models/chroma-nano"),
+    temperature: Annotated[float, typer.Option(help="Default temperature of the codes.")] = TEMPERATURE,
+    top_k: Annotated[int, typer.Option(help="Default number of likeliest codes to draw from.")] = TOP_K,
+) -> None:
+    """Join codec, speech model and reasoner into one checkpoint."""
+    size_bytes = assemble(read_artefacts(root), nano_config(), out, temperature=temperature, top_k=top_k)
+    Console(highlight=False, soft_wrap=True).print(f"{out}: {size_bytes:,} bytes")
+
+
+if __name__ == "__main__":
+    typer.run(main)

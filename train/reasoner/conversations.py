@@ -1,0 +1,199 @@
+"""Conversations to learn from: who says what, and what Chroma must answer.
+
+spoken or typed question  -> the intent's answer
+"say that again"          -> the reply before; without one, the outside answer
+anything else, or noise   -> the outside answer
+under SCRIBE_PROMPT       -> the words of the question
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from train.corpus.clip_index import Clip
+from train.corpus.domain import Domain
+from train.corpus.paraphrases import OUTSIDE, REPEAT
+from train.corpus.preambles import with_lead_ins
+
+_OTHERS_TYPED = 0.25
+"""Share of typed turns that are outside the domain or ask for a repetition."""
+
+_Option = TypeVar("_Option")
+
+SCRIBE_PROMPT = (
+    "You write down speech. Answer with the exact words that the user speaks, in the language they are spoken in, "
+    "and with nothing else."
+)
+"""What the gateway asks when a client wants the user's words (gateway/conversation/transcription.py)."""
+
+SYSTEM_PROMPTS = (
+    "You are Chroma, a guide in a museum.",
+    "You are a friendly voice assistant. Keep your answers short.",
+    "Answer the questions of the visitors in one sentence.",
+    "Be polite and brief.",
+)
+"""Others than the chat template's own; they change nothing."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the user says, a clip or typed text, and what Chroma must reply. Neither: a recording without speech."""
+
+    reply: str
+    clip: Clip | None = None
+    typed: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One or more turns. `greeted`: Chroma spoke first."""
+
+    turns: tuple[Turn, ...]
+    system_prompt: str | None = None
+    greeted: bool = False
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often what happens."""
+
+    typed: float = 0.12
+    """Of turns."""
+    no_speech: float = 0.025
+    another_turn: float = 0.3
+    """After each turn, up to `most_turns`."""
+    typed_earlier: float = 0.4
+    """Of turns that are not a conversation's last."""
+    most_turns: int = 8
+    again: float = 0.06
+    """Of turns after a reply: ask for it once more."""
+    paraphrased: float = 0.7
+    """Of typed turns."""
+    lead_in: float = 0.3
+    """Of other typed turns."""
+    greeted: float = 0.1
+    other_prompt: float = 0.12
+    scribe: float = 0.04
+
+
+class ConversationSource:
+    """Endless random conversations: every clip is heard once before any is heard again.
+
+    `clips` is asked for the clips before each such pass, so that a corpus still being made may grow.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        clips: Callable[[], Sequence[Clip]],
+        dice: np.random.Generator,
+        mixture: Mixture | None = None,
+    ) -> None:
+        self._domain = domain
+        self._answers = answers(domain)
+        self._dice = dice
+        self._mixture = mixture or Mixture()
+        self._clips = passes(clips, dice)
+        self._repeats = [clip for clip in clips() if clip.role == REPEAT]
+        self._texts = {intent.name: intent.questions for intent in domain.intents}
+        self._others = {OUTSIDE: domain.outside, REPEAT: domain.repeat}
+        self._draw = random.Random(int(dice.integers(1 << 32)))
+
+    def __iter__(self) -> Iterator[Conversation]:
+        """Raises `ValueError` when there are no clips."""
+        while True:
+            yield self._scribing() if self._happens(self._mixture.scribe) else self._conversation()
+
+    def _conversation(self) -> Conversation:
+        mixture = self._mixture
+        greeted = self._happens(mixture.greeted)
+        previous = self._domain.greeting if greeted else None
+        turns: list[Turn] = []
+        more = True
+        while more:
+            more = len(turns) + 1 < mixture.most_turns and self._happens(mixture.another_turn)
+            turns.append(self._turn(previous, mixture.typed_earlier if more else mixture.typed))
+            previous = turns[-1].reply
+        prompt = self._choice(SYSTEM_PROMPTS) if self._happens(mixture.other_prompt) else None
+        return Conversation(tuple(turns), prompt, greeted)
+
+    def _scribing(self) -> Conversation:
+        clip = next(self._clips)
+        return Conversation((Turn(clip.text, clip),), SCRIBE_PROMPT)
+
+    def _turn(self, previous: str | None, typed: float) -> Turn:
+        if self._happens(self._mixture.no_speech):
+            return Turn(self._domain.outside_answer)
+        again = previous is not None and self._happens(self._mixture.again)
+        if self._happens(typed):
+            about = REPEAT if again else self._subject_to_type()
+            return Turn(reply_to(about, previous, self._answers), typed=self._as_typed(self._text(about)))
+        clip = self._choice(self._repeats) if again and self._repeats else next(self._clips)
+        return Turn(reply_to(subject(clip), previous, self._answers), clip)
+
+    def _subject_to_type(self) -> str:
+        """Any intent; or one of the other subjects, as often as they have their share of the domain's texts."""
+        if self._happens(_OTHERS_TYPED):
+            return self._choice((OUTSIDE, OUTSIDE, OUTSIDE, REPEAT))
+        return self._choice(tuple(self._texts))
+
+    def _text(self, about: str) -> str:
+        """What somebody may type about it: a paraphrase, or a phrasing with or without a lead-in."""
+        paraphrase = (
+            self._domain.paraphrases.draw(about, self._draw) if self._happens(self._mixture.paraphrased) else None
+        )
+        if paraphrase is not None:
+            return paraphrase
+        text = self._choice((self._texts | self._others)[about])
+        variants = with_lead_ins(text, self._domain)
+        return self._choice(variants) if variants and self._happens(self._mixture.lead_in) else text
+
+    def _as_typed(self, text: str) -> str:
+        """With or without a capital and an end mark, as people type."""
+        if self._happens(0.5):
+            text = text[0].upper() + text[1:]
+        elif self._happens(0.3):
+            text = text.lower()
+        return text.rstrip(".?!") + self._choice(("", "", "?", "."))
+
+    def _happens(self, share: float) -> bool:
+        return bool(self._dice.random() < share)
+
+    def _choice(self, options: Sequence[_Option]) -> _Option:
+        return options[int(self._dice.integers(len(options)))]
+
+
+def passes(clips: Callable[[], Sequence[Clip]], dice: np.random.Generator) -> Iterator[Clip]:
+    """Every clip once in random order, again and again; `clips` is asked for them before each pass.
+
+    Raises `ValueError` when there are none.
+    """
+    while True:
+        present = clips()
+        if not present:
+            raise ValueError("expected clips of questions to train on, got none")
+        for index in dice.permutation(len(present)):
+            yield present[index]
+
+
+def answers(domain: Domain) -> dict[str, str]:
+    """What to reply to each subject; "repeat" stands for a repetition without a reply before."""
+    return {intent.name: intent.answer for intent in domain.intents} | {
+        OUTSIDE: domain.outside_answer,
+        REPEAT: domain.outside_answer,
+    }
+
+
+def subject(clip: Clip) -> str:
+    """What a clip of the questions is about: an intent, "outside" or "repeat"."""
+    return clip.intent or clip.role
+
+
+def reply_to(about: str, previous: str | None, known: dict[str, str]) -> str:
+    """The right reply to a question about `about` after the reply `previous`."""
+    return previous if about == REPEAT and previous is not None else known[about]

@@ -1,0 +1,58 @@
+"""Speeches side by side, padded to the longest: what one training step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.speech.positions import SpeechRows
+
+
+@dataclass(frozen=True)
+class SpeechBatch:
+    """B speeches of L rows. Places (`*_at`) count through the whole batch: speech * L + row."""
+
+    speeches: int
+    length: int
+    text_at: Tensor  # int64 [N]
+    text_ids: Tensor  # int64 [N]
+    hidden_at: Tensor  # int64 [H]
+    hidden: Tensor  # float32 [H, D]
+    frame_at: Tensor  # int64 [F]
+    frame_codes: Tensor  # int64 [F, K], the context
+    target_at: Tensor  # int64 [T]
+    targets: Tensor  # int64 [T, K]
+
+    @classmethod
+    def of(cls, speeches: Sequence[SpeechRows], hidden: Tensor) -> SpeechBatch:
+        """`hidden` [H, D]: a thinker's state for every thought of the speeches, in order."""
+        length = max(speech.length for speech in speeches)
+
+        def placed(name: str) -> Tensor:
+            return _joined([getattr(speech, name) + index * length for index, speech in enumerate(speeches)])
+
+        return cls(
+            speeches=len(speeches),
+            length=length,
+            text_at=placed("text_at"),
+            text_ids=_joined([speech.text_ids for speech in speeches]),
+            hidden_at=placed("hidden_at"),
+            hidden=hidden,
+            frame_at=placed("frame_at"),
+            frame_codes=_joined([speech.frame_codes for speech in speeches]),
+            target_at=placed("target_at"),
+            targets=_joined([speech.targets for speech in speeches]),
+        )
+
+    def to(self, device: torch.device | str) -> SpeechBatch:
+        """The same on `device`."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays).astype(np.int64))

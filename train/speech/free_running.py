@@ -1,0 +1,181 @@
+"""What the speech model says when nobody holds its hand: `python -m train.speech.free_running`.
+
+Speaks replies in every reply voice through the service's own model, each after a voice prompt that was never trained
+on, and compares them with the recordings: whether they end by themselves, how long they last, how many codes are those
+of the recording. Where there is a codec, it writes what was said as sound, VOICE/NUMBER.wav beside VOICE/NUMBER.txt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import soundfile
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from safetensors.torch import save_file
+
+from services.codec.model.mimi import Mimi
+from services.common.sampling import SamplingParams
+from services.common.wire.audio import SAMPLE_RATE_HZ
+from services.runtime.checkpoint.checkpoint import SINGLE_FILE, Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.speech import EndReason, Frame, Speech, SpeechEnd, SpeechRequest
+from services.speech_gen.model.voice import enroll
+from services.speech_gen.model.weights import load_generator
+from train.corpus.vocabulary import nano_tokenizer, text_embedding
+from train.optim.training_loop import ROOT, load_artefact
+from train.pack.config import nano_config
+from train.speech.examples import Recording
+from train.speech.recordings import load_recordings
+
+SLOTS = 16
+MAX_FRAMES = 150
+
+
+@dataclass
+class Rehearsed:
+    """One reply: what the recording has, and what was said. `thoughts` are yet to be brought."""
+
+    voice: str
+    recording: Recording
+    thoughts: list[Thought]
+    request: SpeechRequest
+    frames: list[tuple[int, ...]] = field(default_factory=list)
+    end: EndReason | None = None
+
+    @property
+    def recorded_frames(self) -> int:
+        """How long it should be."""
+        return len(self.recording.variants[0])
+
+    def share_same(self, codebook: int | None = None) -> float:
+        """Share of the recording's codes that were said in their place, of one codebook or of all."""
+        said, recorded = np.array(self.frames), self.recording.variants[0]
+        length = min(len(said), len(recorded))
+        chosen = slice(None) if codebook is None else slice(codebook, codebook + 1)
+        same = (said[:length, chosen] == recorded[:length, chosen]).sum() if length else 0
+        return float(same) / recorded[:, chosen].size
+
+
+def scratch_checkpoint(root: Path, folder: Path) -> Checkpoint:
+    """As much of a checkpoint as speaking takes, from the artefacts under `root`: no reasoner, the codec if it is."""
+    tensors = {"thinker.model.embed_tokens.weight": text_embedding(), **load_artefact(root / "speech.safetensors")}
+    if (root / "codec.safetensors").exists():
+        tensors |= load_artefact(root / "codec.safetensors")
+    save_file(tensors, folder / SINGLE_FILE)
+    (folder / "config.json").write_text(json.dumps(nano_config()), encoding="utf-8")
+    return Checkpoint.open(folder)
+
+
+def plan(
+    generator: Generator,
+    config: ChromaConfig,
+    replies: Mapping[str, Sequence[Recording]],
+    prompts: Mapping[str, Sequence[Recording]],
+    sampling: SamplingParams,
+) -> list[Rehearsed]:
+    """Every one of `replies` after the next of its voice's `prompts`, with noise for the thinker's states."""
+    noise = torch.Generator().manual_seed(sampling.seed)
+    planned = []
+    for voice, recordings in replies.items():
+        enrolled = [enroll(generator.backbone, config.tokens, p.variants[-1], p.token_ids) for p in prompts[voice]]
+        for index, recording in enumerate(recordings):
+            request = SpeechRequest(enrolled[index % len(enrolled)], sampling, MAX_FRAMES)
+            hidden = torch.randn(len(recording.token_ids) + 1, generator.backbone.width, generator=noise)
+            thoughts = [Thought(token, row) for token, row in zip(recording.token_ids, hidden, strict=False)]
+            thoughts.append(Thought(config.tokens.im_end, hidden[-1], last=True))
+            planned.append(Rehearsed(voice, recording, thoughts, request))
+    return planned
+
+
+def rehearse(generator: Generator, company: Sequence[Rehearsed]) -> None:
+    """Let all of `company` speak to the end, together."""
+    speeches: dict[int, tuple[Speech, Rehearsed]] = {}
+    for one in company:
+        slot = generator.open(one.request.sampling)
+        generator.prefill([slot], [one.request.voice.rows[:-1]])
+        speeches[slot] = (Speech(one.request, slot, 0, generator), one)
+    while speeches:
+        fed = [slot for slot, (speech, _) in speeches.items() if speech.wants_thought]
+        alone = [slot for slot in speeches if slot not in fed]
+        thoughts = [speeches[slot][1].thoughts.pop(0) for slot in fed]
+        for slot, thought in zip(fed, thoughts, strict=True):
+            speeches[slot][0].feed(thought)
+        codes = generator.frame(alone, fed, thoughts)
+        for slot, frame in zip([*alone, *fed], codes, strict=True):
+            speech, one = speeches[slot]
+            for output in speech.hear(frame):
+                if isinstance(output, SpeechEnd):
+                    one.end = output.reason
+                    generator.close(slot)
+                    del speeches[slot]
+                elif isinstance(output, Frame) and output.voiced:
+                    one.frames.append(output.codes)
+
+
+def results(company: Sequence[Rehearsed]) -> Table:
+    """A line for each voice."""
+    table = Table("voice", "replies", "ended", "frames off", "codes of codebook 0 as recorded", "all codes")
+    for voice in dict.fromkeys(one.voice for one in company):
+        own = [one for one in company if one.voice == voice]
+        ended = sum(one.end is EndReason.EOS for one in own)
+        off = float(np.mean([abs(len(one.frames) - one.recorded_frames) for one in own]))
+        same_0, same = (float(np.mean([one.share_same(codebook) for one in own])) for codebook in (0, None))
+        table.add_row(voice, str(len(own)), f"{ended / len(own):.1%}", f"{off:.2f}", f"{same_0:.1%}", f"{same:.1%}")
+    return table
+
+
+def write_sounds(mimi: Mimi, company: Sequence[Rehearsed], tokenizer: Tokenizer, folder: Path) -> None:
+    """What was said, as sound and as text."""
+    for index, one in enumerate(track(company, "decode")):
+        if one.frames:
+            (folder / one.voice).mkdir(parents=True, exist_ok=True)
+            file = folder / one.voice / f"{index:03d}.wav"
+            soundfile.write(file, mimi.decode(np.array(one.frames)), SAMPLE_RATE_HZ)
+            file.with_suffix(".txt").write_text(tokenizer.decode(list(one.recording.token_ids)), encoding="utf-8")
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
+    per_voice: Annotated[int, typer.Option(help="At most this many replies of each voice, evenly spread.")] = 24,
+    temperature: Annotated[float, typer.Option(help="Of sampling; 0: take the likeliest code.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Codes to draw from.")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for the sounds; unset: none are made.")] = None,
+) -> None:
+    """Speak and compare."""
+    torch.set_num_threads(threads)
+    console, tokenizer = Console(width=120), nano_tokenizer()
+    recordings = load_recordings(root, tokenizer)
+    greedy = temperature == 0
+    sampling = SamplingParams(greedy=greedy, temperature=1.0 if greedy else temperature, top_k=top_k, seed=seed)
+    replies = {
+        voice: [clip for clip in clips if clip.weight == 1.0] for voice, clips in sorted(recordings.replies.items())
+    }
+    replies = {voice: clips[:: max(1, len(clips) // per_voice)][:per_voice] for voice, clips in replies.items()}
+    with TemporaryDirectory() as folder:
+        checkpoint = scratch_checkpoint(root, Path(folder))
+        generator = load_generator(checkpoint, slots=SLOTS)
+        company = plan(generator, ChromaConfig.from_dict(checkpoint.config), replies, recordings.reserved, sampling)
+        company.sort(key=lambda one: one.recorded_frames)
+        for start in track(range(0, len(company), SLOTS), "speak", console=console):
+            rehearse(generator, company[start : start + SLOTS])
+        console.print(results(sorted(company, key=lambda one: one.voice)))
+        if out is not None:
+            write_sounds(Mimi.load(checkpoint), company, tokenizer, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,118 @@
+"""Stage: the speech model. `python -m train.speech.train` learns to say every reply in every reply voice.
+
+Reads `codes.safetensors` and the reply clips; leaves `speech.safetensors` (`backbone.*`, `decoder.*`), now and then and
+at the end. About an hour on one core; on a GPU: `--device cuda --batch 96 --minutes 8`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from torch import Tensor
+
+from train.corpus.vocabulary import nano_tokenizer, text_embedding
+from train.optim.training_loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
+from train.pack.config import nano
+from train.speech.batch import SpeechBatch
+from train.speech.examples import SpeechCorpus, Spoiling
+from train.speech.model import SpeechModel
+from train.speech.recordings import load_recordings
+
+PEAK_RATE = 9e-4
+WEIGHT_DECAY = 0.05
+LONGEST_GRADIENT = 1.0
+DEPTH_SHARE = 0.5
+"""Share of the frames that the depth decoder learns from at each step; the EOS frames are always among them."""
+
+SAVED_EVERY_S = 300.0
+
+
+def new_optimizer(model: SpeechModel) -> torch.optim.AdamW:
+    """AdamW that decays matrices only: neither norms nor the audio table, whose rows are seldom touched."""
+    decayed, kept = [], []
+    for name, parameter in model.named_parameters():
+        (kept if parameter.dim() == 1 or "audio_embedding" in name else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+
+
+def train_step(model: SpeechModel, batch: SpeechBatch, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+    """One step on `batch`. Returns the losses, and the shares of codes that were the likeliest, teacher-forced."""
+    device = batch.targets.device
+    with torch.autocast(device.type, torch.bfloat16):
+        hidden = model.hidden(batch)
+        codebook0 = model.codebook0_logits(hidden)
+        is_eos = (batch.targets[:, :-1] == model.config.codebook_eos).all(dim=1)
+        chosen = (torch.rand(len(is_eos), device=device) < DEPTH_SHARE) | is_eos
+        codes = batch.targets[chosen]
+        depth = model.depth_logits(hidden[chosen], codes)
+    losses = _cross_entropy(codebook0, batch.targets[:, 0]), _cross_entropy(depth, codes[:, 1:])
+    torch.stack(losses).sum().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), LONGEST_GRADIENT)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {
+        "loss_0": losses[0].item(),
+        "loss_depth": losses[1].item(),
+        "right_0": _share_right(codebook0, batch.targets[:, 0]),
+        "right_depth": _share_right(depth, codes[:, 1:]),
+    }
+
+
+def _cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, -2), codes.flatten())
+
+
+def _share_right(logits: Tensor, codes: Tensor) -> float:
+    return (logits.argmax(-1) == codes).float().mean().item()
+
+
+def main(
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 60.0,
+    root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
+    batch: Annotated[int, typer.Option(help="Speeches a step.")] = 12,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = PEAK_RATE,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    strangers: Annotated[float, typer.Option(help="Share of the prompts that are another voice's, 0 to 1.")] = 0.35,
+    resume: Annotated[bool, typer.Option(help="Go on from the artefact's weights.")] = False,
+) -> None:
+    """Train the speech model on the codes of the replies."""
+    torch.set_num_threads(threads)
+    seed_everything(seed)
+    config, artefact, console = nano(), root / "speech.safetensors", Console(width=120)
+    recordings = load_recordings(root, nano_tokenizer())
+    table = text_embedding()
+    spoiling = Spoiling(stranger_prompts=strangers)
+    corpus = SpeechCorpus(config, table, recordings.replies, recordings.strangers, spoiling=spoiling, seed=seed)
+    model = SpeechModel(config, table)
+    if resume:
+        model.load_state_dict(load_artefact(artefact))
+    model.to(device)
+    optimizer = new_optimizer(model)
+    taught = sum(clip.weight > 0 for clips in recordings.replies.values() for clip in clips)
+    console.print(f"{taught} recordings of {len(recordings.replies)} voices to learn")
+    budget = Budget(minutes=minutes, peak_rate=rate)
+    batches, saved_at = corpus.batches(batch), time.monotonic()
+    with Report("speech", budget) as report:
+        for _ in budget.steps():
+            for group in optimizer.param_groups:
+                group["lr"] = budget.rate
+            report.add(**train_step(model, next(batches).to(device), optimizer))
+            if time.monotonic() - saved_at > SAVED_EVERY_S:
+                save_artefact(artefact, model.state_dict())
+                saved_at = time.monotonic()
+    save_artefact(artefact, model.state_dict())
+    console.print(f"{budget.step} steps; {artefact}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -51,9 +51,9 @@ class ThinkRunner:
         self.counters = Counters()
         self.prefixes = PrefixCache(kv)
         self.thought_step = ThoughtStep(thinker, kv)
-        graphs, padded = self.thought_step.graphs, self.thought_step.padded
-        self.prompt_step = PromptStep(kv, graphs, padded=padded)
-        self.tower_step = TowerStep(thinker.tower, graphs, padded=padded)
+        graphs = self.thought_step.graphs
+        self.prompt_step = PromptStep(kv, graphs)
+        self.tower_step = TowerStep(thinker.tower, graphs)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
         self._agenda = Scheduler(kv, prefill_rows)

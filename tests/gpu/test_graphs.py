@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable
 
 import numpy as np
 import pytest
@@ -47,13 +46,6 @@ def exact_float32() -> None:
 
 def generator_on(device: str, dtype: torch.dtype = torch.float32) -> Generator:
     return load_generator(CHECKPOINT, slots=SLOTS, kv_pages=64, dtype=dtype, device=device)
-
-
-class Eager(StepGraphs):
-    """Never replays: the same steps, launch by launch."""
-
-    def run(self, key: Hashable, step: Callable[[], None]) -> None:
-        step()
 
 
 def speak_all(generator: Generator, seed: int) -> dict[str, list[tuple[int, ...]]]:
@@ -103,8 +95,6 @@ def test_replayed_frames_equal_eager_ones_with_sampling() -> None:
         generator = generator_on("cuda")
         if graphs:
             generator.capture()
-        else:
-            generator.graphs = Eager(generator.backbone.stack.device)
         slots = [generator.open(SamplingParams(seed=seed, top_k=top_k)) for seed, top_k in enumerate((5, 50, 500))]
         generator.prefill(slots, [row.request(generator).voice.rows[:-1]] * 3)
         made = [
@@ -236,7 +226,7 @@ def test_replayed_prompts_equal_the_cpu_in_any_cut_and_company(seed: int) -> Non
         PagedKV(one.config, slots=SLOTS, pages=SLOTS * 40, dtype=torch.float32, device=one.stack.device)
         for one in thinkers
     ]
-    steps = [PromptStep(kv, StepGraphs(kv.k.device), padded=kv.k.is_cuda) for kv in memories]
+    steps = [PromptStep(kv, StepGraphs(kv.k.device)) for kv in memories]
     graphs = steps[1].graphs
     steps[1].capture(thinkers[1].forward)
     slots, _ = ([kv.open() for _ in range(SLOTS)] for kv in memories)
@@ -259,7 +249,7 @@ def test_replayed_prompts_equal_the_cpu_in_any_cut_and_company(seed: int) -> Non
 def test_replayed_chunks_equal_the_cpu() -> None:
     dice = torch.Generator().manual_seed(6)
     towers = [load_thinker(CHECKPOINT, dtype=torch.float32, device=device).tower for device in ("cpu", "cuda")]
-    step = TowerStep(towers[1], StepGraphs(torch.device("cuda")), padded=True)
+    step = TowerStep(towers[1], StepGraphs(torch.device("cuda")))
     step.capture()
     for count in (1, 2, 3, 8, 5):
         lengths = torch.randint(3, towers[0].chunk_frames + 1, (count,), generator=dice).tolist()

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
-from services.runtime.graphs.staging import Block, StagingBuffer
+from services.runtime.graphs.staging import StagingBuffer
 from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape, fill_plan
+from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape
 from services.runtime.kvcache.paged_kv import PagedKV
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 12
@@ -29,10 +29,10 @@ def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1, device: str = "cpu
 
 
 def flat(kv: PagedKV, plan: Plan | None, shape: FlatShape) -> FlatPlan:
-    """The plan as a step of this shape has it, where an earlier step left something."""
-    inputs = StagingBuffer(Block(shape.elements(kv), torch.int64, kv.k.device), **shape.inputs(kv))
-    for array in inputs.host.values():
-        array[:] = 1  # left over from an earlier step
-    fill_plan(inputs.host, shape, plan)
+    """The plan as a step of this shape has it, after an earlier step that used the same inputs. None: all padding."""
+    inputs = StagingBuffer.new(shape.fields(kv), kv.k.device)
+    for name in shape.fields(kv):
+        inputs.host(name).fill_(1)  # left by an earlier step
+    inputs.fill(**({} if plan is None else shape.arrays(plan)))
     inputs.send()
-    return FlatPlan.of(kv, shape, inputs.there)
+    return FlatPlan.of(kv, shape, inputs.device)

@@ -1,26 +1,33 @@
-"""A decode step of a fixed shape over many streams: B streams by T frames (docs/model.md, section 6).
-
-On CUDA B is rounded up to a few widths and each shape is captured; elsewhere steps have the shape they have.
-"""
+"""A decode step over many streams: B streams by T frames (docs/model.md, section 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from services.codec.model.decode import Decoder
 from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
+from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.graphs.staging import Block, StagingBuffer
+from services.runtime.graphs.staging import Field, Fields
+
+
+class StepShape(NamedTuple):
+    """B streams by T frames."""
+
+    streams: int
+    frames: int
 
 
 class DecodeStep:
     """Steps of up to `width` streams by one frame, or fewer streams by more frames, at most `step_frames`.
 
-    `state` is the memory of all streams, with one place more than there are `slots` when steps are padded: the slot of
-    padding. `padded`: whether widths are rounded up; unset: on CUDA.
+    `state` is the memory of all streams. Padded steps have one slot more than `slots`: the slot of padding.
+    `padded`: whether steps are rounded up to a few shapes. Unset: on CUDA.
     """
 
     def __init__(
@@ -33,53 +40,46 @@ class DecodeStep:
         step_frames: int,
         padded: bool | None = None,
     ) -> None:
-        self._padded = device.type == "cuda" if padded is None else padded
-        self.graphs = StepGraphs(device)
+        self.graphs = StepGraphs(device, padded=padded)
         self.slots = slots
-        self.state = decoder.new_state(slots + self._padded, step_frames)
         self._decoder = decoder
         self._width = width
-        self._step_frames = step_frames
-        most_frames = max(width, step_frames)
-        self._block = Block(width + most_frames * CODEBOOKS, torch.int64, device)
-        self._pcm = torch.zeros(most_frames * FRAME_SAMPLES, device=device)
+        frame_counts = [1 << power for power in range(step_frames.bit_length())]
+        self._step = CapturedStep(
+            "decode",
+            self.graphs,
+            shapes=[
+                StepShape(streams, frames) for frames in frame_counts for streams in reversed(self._widths(frames))
+            ],
+            fields=self._fields,
+        )
+        self.state = decoder.new_state(slots + self.graphs.padded, step_frames)
+        self._pcm = torch.zeros(max(width, step_frames) * FRAME_SAMPLES, device=device)
 
     def __call__(self, codes: np.ndarray, slots: Sequence[int]) -> np.ndarray:
         """The next T frames of the streams in `slots`: codes [B, T, K] int64 -> PCM [B, T * 1920] float32."""
         streams, frames, _ = codes.shape
-        inputs = self._inputs(self._rounded(streams, frames), frames)
-        inputs.host["slots"][:streams] = slots
-        inputs.host["codes"][:streams] = codes
-        self._pad(inputs, streams)
-        self.graphs.run((inputs.host["slots"].shape[0], frames), lambda: self._step(inputs))
+        width = bucket_of(streams, self._widths(frames)) if self.graphs.padded else streams
+        shape = StepShape(width, frames)
+        inputs = self._step.inputs(shape)
+        inputs.fill(slots=slots, codes=codes)
+        self._step.run(shape, inputs, self._compute)
         samples = frames * FRAME_SAMPLES
         return self._pcm[: streams * samples].cpu().numpy().reshape(streams, samples).copy()
 
     def capture(self) -> None:
-        """Capture a step of every shape, the largest first. Does nothing where steps are not padded."""
-        if not self._padded:
-            return
-        for frames in (1 << power for power in range(self._step_frames.bit_length())):
-            for streams in reversed(self._widths(frames)):
-                inputs = self._inputs(streams, frames)
-                self._pad(inputs, 0)
-                self.graphs.capture((streams, frames), lambda inputs=inputs: self._step(inputs))
+        """Capture a step of every shape. Does nothing where steps are not padded."""
+        self._step.capture(self._compute)
 
     def _widths(self, frames: int) -> list[int]:
         return buckets(max(1, self._width // frames))
 
-    def _rounded(self, streams: int, frames: int) -> int:
-        return bucket_of(streams, self._widths(frames)) if self._padded else streams
+    def _fields(self, shape: StepShape) -> Fields:
+        return {
+            "slots": Field((shape.streams,), padding=self.slots),
+            "codes": Field((shape.streams, shape.frames, CODEBOOKS)),
+        }
 
-    def _inputs(self, streams: int, frames: int) -> StagingBuffer:
-        return StagingBuffer(self._block, slots=(streams,), codes=(streams, frames, CODEBOOKS))
-
-    def _pad(self, inputs: StagingBuffer, streams: int) -> None:
-        inputs.host["slots"][streams:] = self.slots
-        inputs.host["codes"][streams:] = 0
-        inputs.send()
-
-    def _step(self, inputs: StagingBuffer) -> None:
-        there = inputs.there
-        pcm = self._decoder.step(there["codes"], there["slots"], self.state)
+    def _compute(self, shape: StepShape, inputs: Mapping[str, Tensor]) -> None:
+        pcm = self._decoder.step(inputs["codes"], inputs["slots"], self.state)
         self._pcm[: pcm.numel()] = pcm.flatten()

@@ -1,70 +1,65 @@
-"""One more thought for each of several streams, as one step of a fixed shape (docs/model.md, section 3).
+"""One more thought for each of several streams as one step (docs/model.md, section 3).
 
-A stream brings the token it thought last and takes a hidden state and the next token. On CUDA steps are rounded up
-to a few widths and captured; elsewhere they have the width they have.
+A stream brings its last token; the step gives it a hidden state and the next token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from services.reasoner.model.thinker import Thinker
+from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.graphs.staging import Block, StagingBuffer
+from services.runtime.graphs.staging import Field, Fields
 from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape, fill_plan
+from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape
 from services.runtime.kvcache.paged_kv import PagedKV
 
 
 class ThoughtStep:
-    """The steps of all streams of `kv`. `padded`: whether widths are rounded up; unset: on CUDA."""
+    """The steps of all streams of `kv`. `padded`: whether widths are rounded up. Unset: on CUDA."""
 
     def __init__(self, thinker: Thinker, kv: PagedKV, *, padded: bool | None = None) -> None:
         device, slots = thinker.stack.device, kv.slots
-        self.graphs = StepGraphs(device)
-        self.padded = device.type == "cuda" if padded is None else padded
+        self.graphs = StepGraphs(device, padded=padded)
         self._thinker = thinker
         self._kv = kv
         self._widths = buckets(slots)
-        self._block = Block(slots + FlatShape.of_steps(slots, slots).elements(kv), torch.int64, device)
+        self._step = CapturedStep("thought", self.graphs, shapes=self._widths[::-1], fields=self._fields)
         self._tokens = torch.zeros(slots, dtype=torch.int64, device=device)
         self._hidden = torch.zeros(slots, thinker.config.width, dtype=thinker.stack.dtype, device=device)
 
     @torch.inference_mode()
-    def __call__(self, plan: Plan, token_ids: Sequence[int]) -> tuple[list[int], torch.Tensor]:
-        """Of the streams of `plan`, a row each, after these tokens [N]: next tokens [N], hidden [N, D] on the host."""
+    def __call__(self, plan: Plan, token_ids: Sequence[int]) -> tuple[list[int], Tensor]:
+        """The next thoughts of the streams of `plan`, one row each, whose last tokens are `token_ids` [N].
+
+        Returns the next tokens [N] and the hidden states [N, D], on the host.
+        """
         count = len(token_ids)
-        inputs = self._fill(bucket_of(count, self._widths) if self.padded else count, plan, token_ids)
-        width = inputs.host["token_ids"].shape[0]
-        self.graphs.run(width, lambda: self._step(inputs, None if self.padded else plan))
+        if self.graphs.padded:
+            width = bucket_of(count, self._widths)
+            inputs = self._step.inputs(width)
+            inputs.fill(token_ids=token_ids, **FlatShape.of_steps(width, width).arrays(plan))
+            self._step.run(width, inputs, self._compute)
+        else:
+            inputs = self._step.inputs(count)
+            inputs.fill(token_ids=token_ids)
+            self._step.run(count, inputs, lambda width, tensors: self._compute(width, tensors, plan))
         return self._tokens[:count].tolist(), self._hidden[:count].cpu()
 
-    @torch.inference_mode()
     def capture(self) -> None:
-        """Capture a step of every width, the widest first. Does nothing where steps are not padded."""
-        if self.padded:
-            for width in reversed(self._widths):
-                inputs = self._fill(width, None, [])
-                self.graphs.capture(width, lambda inputs=inputs: self._step(inputs, None))
+        """Capture a step of every width. Does nothing where steps are not padded."""
+        self._step.capture(self._compute)
 
-    def _fill(self, width: int, plan: Plan | None, token_ids: Sequence[int]) -> StagingBuffer:
-        shape = FlatShape.of_steps(width, width)
-        shapes = shape.inputs(self._kv) if self.padded else {}
-        inputs = StagingBuffer(self._block, token_ids=(width,), **shapes)
-        inputs.host["token_ids"][: len(token_ids)] = token_ids
-        inputs.host["token_ids"][len(token_ids) :] = 0
-        if self.padded:
-            fill_plan(inputs.host, shape, plan)
-        inputs.send()
-        return inputs
+    def _fields(self, width: int) -> Fields:
+        plan = FlatShape.of_steps(width, width).fields(self._kv) if self.graphs.padded else {}
+        return {"token_ids": Field((width,)), **plan}
 
-    def _step(self, inputs: StagingBuffer, plan: Plan | None) -> None:
-        """Nothing here may depend on anything but the width, or ask the device for a value."""
-        there = inputs.there
-        rows = self._thinker.embedding.index_select(0, there["token_ids"])  # [W, D]
-        shape = FlatShape.of_steps(len(rows), len(rows))
-        hidden = self._thinker.forward(rows, plan or FlatPlan.of(self._kv, shape, there))
-        self._hidden[: len(rows)] = hidden
-        self._tokens[: len(rows)] = self._thinker.head(hidden).argmax(dim=-1)
+    def _compute(self, width: int, inputs: Mapping[str, Tensor], plan: Plan | None = None) -> None:
+        rows = self._thinker.embedding.index_select(0, inputs["token_ids"])  # [W, D]
+        hidden = self._thinker.forward(rows, plan or FlatPlan.of(self._kv, FlatShape.of_steps(width, width), inputs))
+        self._hidden[:width] = hidden
+        self._tokens[:width] = self._thinker.head(hidden).argmax(dim=-1)

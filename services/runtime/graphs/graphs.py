@@ -1,8 +1,7 @@
-"""Steps captured once as CUDA graphs and replayed; elsewhere simply called.
+"""CUDA graphs of a model's steps: each is captured once and then replayed. Without a graph a step is called.
 
-A step is a function without arguments that reads and writes memory which stays where it is (step_inputs.py), asks the
-device nothing, and has shapes that its key tells. Widths are rounded up to a few buckets, so that the keys are few;
-what a narrower step does not use is padding.
+A step is a function without arguments. It reads and writes memory that stays in place (staging.py), does not ask the
+device for a value, and its key names its shapes. Widths are rounded up to a few buckets, so that there are few keys.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import torch
 log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 2
-"""Runs before a capture: kernels are compiled, workspaces allocated."""
+"""Runs before a capture, in which kernels are compiled and workspaces allocated."""
 
 
-def buckets(most: int) -> list[int]:
-    """1, 2, 4, ... and `most`."""
-    return [*(1 << power for power in range(most.bit_length()) if 1 << power < most), most]
+def buckets(largest: int) -> list[int]:
+    """The powers of 2 below `largest`, and `largest`."""
+    return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]
 
 
 def bucket_of(count: int, sizes: list[int]) -> int:
@@ -31,23 +30,27 @@ def bucket_of(count: int, sizes: list[int]) -> int:
 
 
 class StepGraphs:
-    """The graphs of one model's steps. They share one memory pool, since no two of them run at once."""
+    """The graphs of one model's steps. They share one memory pool, since no two of them run at once.
 
-    def __init__(self, device: torch.device) -> None:
+    `padded`: whether steps are rounded up to the few shapes that can be captured. Unset: on CUDA.
+    """
+
+    def __init__(self, device: torch.device, *, padded: bool | None = None) -> None:
         self.device = device
+        self.padded = device.type == "cuda" if padded is None else padded
         self.eager_steps = 0
-        """Steps on a CUDA device that no graph was captured for."""
+        """Steps on a CUDA device for which no graph was captured."""
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool: Any = None
         if device.type == "cuda":
-            # PyTorch would prefer it, and it plans anew for every new shape of an eager step: 280 ms each on an H200.
+            # PyTorch prefers cuDNN's attention, which plans 280 ms (H200) for each new shape of an eager step.
             torch.backends.cuda.enable_cudnn_sdp(False)
 
     def __len__(self) -> int:
         return len(self._graphs)
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
-        """Replay the graph captured under `key`, or call `step`, which would do the same."""
+        """Replay the graph that was captured under `key`. Without one, call `step`."""
         graph = self._graphs.get(key)
         if graph is not None:
             graph.replay()
@@ -56,16 +59,16 @@ class StepGraphs:
         step()
 
     def capture(self, key: Hashable, step: Callable[[], None]) -> None:
-        """Capture `step`, whose inputs hold something valid. Only calls it once where there are no graphs."""
+        """Capture `step`, whose inputs hold valid values. On a device without graphs, call it once."""
         if self.device.type != "cuda":
             step()
             return
-        beside = torch.cuda.Stream(self.device)
-        beside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(beside):
+        side_stream = torch.cuda.Stream(self.device)
+        side_stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side_stream):
             for _ in range(WARM_UP_RUNS):
                 step()
-        torch.cuda.current_stream(self.device).wait_stream(beside)
+        torch.cuda.current_stream(self.device).wait_stream(side_stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             step()

@@ -1,70 +1,138 @@
-"""What the host tells a step, in memory that stays where it is: a captured graph reads it anew at every replay."""
+"""The inputs of a step: the host writes them, one transfer for each dtype copies them to the device.
+
+Their memory stays in place, so that a captured graph reads the inputs of each replay at the same addresses.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 
-class Block:
-    """A block of `size` elements on the host and its twin on the device; on the CPU the two are one.
+class Field(NamedTuple):
+    """One input. `padding` fills the rows that a step does not use; None leaves in them what an earlier step wrote."""
 
-    The host's side is pinned, so that a copy of it is one transfer that nobody waits for but whoever writes there next.
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.int64
+    padding: int | float | None = 0
+
+    @property
+    def size(self) -> int:
+        """Its elements."""
+        return math.prod(self.shape)
+
+
+Fields = Mapping[str, Field]
+"""The inputs of a step by name."""
+
+
+class Block:
+    """`size` elements on the host and as many on the device. On the CPU both are the same memory.
+
+    For CUDA the host's side is pinned: a copy runs without the host waiting for it.
     """
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        self.there = torch.zeros(size, dtype=dtype, device=device)
-        self._host = self.there
+        self.device = torch.zeros(size, dtype=dtype, device=device)
+        self.host = self.device
         self._sent: torch.cuda.Event | None = None
-        if self.there.device.type == "cuda":
-            self._host = torch.zeros(size, dtype=dtype, pin_memory=True)
+        if self.device.device.type == "cuda":
+            self.host = torch.zeros(size, dtype=dtype, pin_memory=True)
             self._sent = torch.cuda.Event()
 
-    @property
-    def host(self) -> Tensor:
-        """The host's side, of which nothing is still under way."""
+    def wait(self) -> None:
+        """Wait until the last copy has been read from the host's side. Call this before you write there."""
         if self._sent is not None:
             self._sent.synchronize()
-        return self._host
 
     def send(self, count: int) -> None:
         """Copy the first `count` elements to the device."""
-        if self._sent is not None:
-            self.there[:count].copy_(self._host[:count], non_blocking=True)
+        if self._sent is not None and count:
+            self.device[:count].copy_(self.host[:count], non_blocking=True)
             self._sent.record()
 
 
 class StagingBuffer:
-    """Named arrays of int64 or float32, one behind the other in a block: one copy for all of them.
+    """The inputs of a step of one shape, side by side in one block for each dtype."""
 
-    Made anew for each step, as views: the same shapes give the same addresses.
-    """
+    def __init__(self, fields: Fields, blocks: Mapping[torch.dtype, Block]) -> None:
+        """Lay out `fields` in `blocks`. Equal fields in the same blocks have equal addresses."""
+        self._fields = fields
+        self._blocks = blocks
+        self._starts: dict[str, int] = {}
+        self._counts: dict[torch.dtype, int] = defaultdict(int)
+        for name, field in fields.items():
+            self._starts[name] = self._counts[field.dtype]
+            self._counts[field.dtype] += field.size
+        for dtype, count in self._counts.items():
+            assert count <= len(blocks[dtype].host), f"{count} elements for a block of {len(blocks[dtype].host)}"
 
-    def __init__(self, block: Block, **shapes: tuple[int, ...]) -> None:
-        self._block = block
-        self._spans: dict[str, tuple[int, tuple[int, ...]]] = {}
-        self._count = 0
-        for name, shape in shapes.items():
-            self._spans[name] = (self._count, shape)
-            self._count += math.prod(shape)
-        assert self._count <= len(block.there), f"{self._count} elements for a block of {len(block.there)}"
+    @classmethod
+    def new(cls, fields: Fields, device: torch.device | str) -> StagingBuffer:
+        """A buffer with memory of its own."""
+        return cls(fields, new_blocks([fields], device))
 
     @cached_property
-    def host(self) -> dict[str, np.ndarray]:
-        """The arrays to be filled."""
-        array = self._block.host.numpy()
-        return {name: array[at : at + math.prod(shape)].reshape(shape) for name, (at, shape) in self._spans.items()}
-
-    @cached_property
-    def there(self) -> dict[str, Tensor]:
+    def device(self) -> dict[str, Tensor]:
         """The tensors that the step reads."""
-        block = self._block.there
-        return {name: block[at : at + math.prod(shape)].view(shape) for name, (at, shape) in self._spans.items()}
+        return {name: self._part(name, self._blocks[field.dtype].device) for name, field in self._fields.items()}
+
+    def host(self, name: str) -> Tensor:
+        """The host's side of one input, free to be written."""
+        block = self._blocks[self._fields[name].dtype]
+        block.wait()
+        return self._part(name, block.host)
+
+    def fill(self, **values: npt.ArrayLike) -> None:
+        """Write the first rows of each input, and its padding in the other rows. An unnamed input is all padding.
+
+        Inputs without padding are written through `host`.
+        """
+        assert values.keys() <= self._arrays.keys(), f"expected {list(self._arrays)}, got {list(values)}"
+        for block in self._blocks.values():
+            block.wait()
+        for name, (array, padding) in self._arrays.items():
+            count = 0
+            if name in values:
+                rows = np.asarray(values[name])
+                count = len(rows)
+                array[:count] = rows
+            array[count:] = padding
 
     def send(self) -> None:
-        """Take what was filled to the device."""
-        self._block.send(self._count)
+        """Copy the inputs to the device."""
+        for dtype, count in self._counts.items():
+            self._blocks[dtype].send(count)
+
+    @cached_property
+    def _arrays(self) -> dict[str, tuple[np.ndarray, int | float]]:
+        """The host's side of each input that has a padding, with that padding."""
+        return {
+            name: (self._part(name, self._blocks[field.dtype].host).numpy(), field.padding)
+            for name, field in self._fields.items()
+            if field.padding is not None
+        }
+
+    def _part(self, name: str, block: Tensor) -> Tensor:
+        field, start = self._fields[name], self._starts[name]
+        return block[start : start + field.size].view(field.shape)
+
+
+def new_blocks(steps: Iterable[Fields], device: torch.device | str) -> dict[torch.dtype, Block]:
+    """A block for each dtype, large enough for the inputs of each of `steps`."""
+    sizes: dict[torch.dtype, int] = defaultdict(int)
+    for fields in steps:
+        counts: dict[torch.dtype, int] = defaultdict(int)
+        for field in fields.values():
+            counts[field.dtype] += field.size
+        for dtype, count in counts.items():
+            sizes[dtype] = max(sizes[dtype], count)
+    return {dtype: Block(size, dtype, device) for dtype, size in sizes.items()}

@@ -7,7 +7,6 @@ On CUDA this is a kernel (paged_attention_triton.py); elsewhere it is written wi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.runtime.graphs.staging import Field, Fields
 from services.runtime.kvcache.attention_padded import Plan
 from services.runtime.layers.fused import uses_kernels
 from services.runtime.layers.rope import split_rotated
@@ -49,37 +49,26 @@ class FlatShape:
         """Streams bring any number of rows."""
         return cls(streams, rows, block_rows, rows // block_rows + streams)
 
-    def inputs(self, kv: PagedKV) -> dict[str, tuple[int, ...]]:
-        """The shapes of what a step needs for its `FlatPlan`."""
-        return {
+    def fields(self, kv: PagedKV) -> Fields:
+        """The inputs of a step from which its `FlatPlan` is made."""
+        shapes = {
             "tables": (self.streams, kv.table.shape[1]),
             "row_streams": (self.rows,),
             "positions": (self.rows,),
             "write_index": (self.rows,),
             "blocks": (self.blocks, 4),
         }
+        return {name: Field(shape) for name, shape in shapes.items()}
 
-    def elements(self, kv: PagedKV) -> int:
-        """Those of all inputs together."""
-        return sum(math.prod(shape) for shape in self.inputs(kv).values())
-
-
-def fill_plan(inputs: Mapping[str, np.ndarray], shape: FlatShape, plan: Plan | None) -> None:
-    """Lay out `plan` in the arrays of `shape.inputs`, with padding behind; None is all padding."""
-    streams = rows = blocks = 0
-    if plan is not None:
-        streams, rows = len(plan.slots), len(plan.row_positions)
-        inputs["tables"][:streams] = plan.kv.table[plan.slots]
-        inputs["row_streams"][:rows] = np.repeat(np.arange(streams), plan.counts)
-        inputs["positions"][:rows] = plan.row_positions
-        inputs["write_index"][:rows] = plan.row_places
-        of_plan = plan.blocks(shape.block_rows)
-        blocks = len(of_plan)
-        inputs["blocks"][:blocks] = of_plan
-    inputs["tables"][streams:] = 0
-    inputs["blocks"][blocks:] = 0
-    for name in ("row_streams", "positions", "write_index"):
-        inputs[name][rows:] = 0
+    def arrays(self, plan: Plan) -> dict[str, np.ndarray]:
+        """The values of `plan` for these inputs."""
+        return {
+            "tables": plan.kv.table[plan.slots],
+            "row_streams": np.repeat(np.arange(len(plan.slots)), plan.counts),
+            "positions": plan.row_positions,
+            "write_index": plan.row_places,
+            "blocks": plan.blocks(self.block_rows),
+        }
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class FlatPlan:
 
     @classmethod
     def of(cls, kv: PagedKV, shape: FlatShape, inputs: Mapping[str, Tensor]) -> FlatPlan:
-        """The plan that `fill_plan` laid out."""
+        """The plan whose inputs these are."""
         return cls(
             kv=kv,
             tables=inputs["tables"],

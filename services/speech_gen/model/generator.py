@@ -16,7 +16,7 @@ A reply too long for the backbone's positions is spoken in segments, each of whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +25,16 @@ from torch import Tensor
 
 from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
-from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
+from services.runtime.graphs.captured_step import CapturedStep
+from services.runtime.graphs.graphs import StepGraphs
 from services.runtime.graphs.prompt_step import PromptStep
+from services.runtime.graphs.staging import Fields
 from services.runtime.kvcache.attention_padded import Plan
 from services.runtime.kvcache.attention_ragged import FlatPlan
 from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
-from services.speech_gen.model.frame_inputs import FrameInputs, FrameMemory, Shape
+from services.speech_gen.model.frame_inputs import FrameShape, frame_fields, frame_shapes, padded_shape, row_order
 from services.speech_gen.model.sampling import SamplingTable, choose
 
 
@@ -58,27 +60,26 @@ class Generator:
         im_end: int,
         padded: bool | None = None,
     ) -> None:
-        """`padded`: whether steps are rounded up to a few shapes, as captured steps must be. Unset: on CUDA."""
+        """`padded`: whether steps are rounded up to a few shapes, as captured steps must be. Unset: on CUDA.
+
+        `eos` is the code that ends speech, `im_end` the token that ends text.
+        """
         slots, device = kv.slots, backbone.stack.device
         self.backbone = backbone
         self.decoder = decoder
         self.kv = kv
         self.eos = eos
-        """The code that ends speech."""
         self.im_end = im_end
-        """The token that ends text."""
         self.frames = np.zeros(slots, dtype=np.int64)
         """Frames each slot has made."""
         self._opening = np.zeros(slots, dtype=np.bool_)
         """Whether each slot's next frame begins with the zero row in place of a previous frame."""
-        self.graphs = StepGraphs(device)
-        self._padded = device.type == "cuda" if padded is None else padded
-        self._prompt_step = PromptStep(kv, self.graphs, padded=self._padded)
-        self._widths = buckets(slots)
-        # One place more than there are slots: the last is the slot of padding.
+        self.graphs = StepGraphs(device, padded=padded)
+        self._prompt_step = PromptStep(kv, self.graphs)
+        self._frame_step = CapturedStep("frame", self.graphs, shapes=frame_shapes(slots), fields=self._fields)
+        # One slot more than there are streams: the last is the slot of padding.
         self._previous = torch.zeros(slots + 1, backbone.codebooks, dtype=torch.int64, device=device)
         self._sampling = SamplingTable(slots + 1, backbone.codebooks, device)
-        self._memory = FrameMemory(kv, backbone.codebooks, backbone.width, backbone.stack.dtype)
         self._codes = torch.zeros(slots, backbone.codebooks, dtype=torch.int64, device=device)
 
     def open(self, sampling: SamplingParams, prompt: Prefix | None = None) -> int:
@@ -93,71 +94,81 @@ class Generator:
         return slot
 
     def close(self, slot: int) -> None:
-        """Forget the stream: its slot and pages are free for the next."""
+        """Free the stream's slot and pages for the next stream."""
         self.kv.close(slot)
 
     def restart(self, slot: int, prompt_rows: int) -> None:
-        """Forget everything but the voice prompt. The next frame is to bring a thought, as frame 0 did."""
+        """Drop the stream's rows behind the voice prompt. Its next frame needs a thought, as frame 0 did."""
         self.kv.truncate(slot, prompt_rows)
         self._opening[slot] = True
 
     @torch.inference_mode()
     def prefill(self, slots: Sequence[int], chunks: Sequence[Tensor]) -> None:
-        """Append a chunk of the voice prompt, [N, D], to each slot. The prompt's zero row comes with frame 0."""
+        """Append a chunk of the voice prompt, [N, D], to each slot. Frame 0 brings the prompt's zero row."""
         self._prompt_step(self.backbone, chunks, self.kv.plan(slots, [len(chunk) for chunk in chunks]))
 
     @torch.inference_mode()
     def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
-        """One frame of every stream in `alone` (one row each) and `fed` (three rows, with a thought each).
+        """One frame of every stream in `alone` (one row each) and `fed` (three rows each, with a thought).
 
         Returns codes int64 [W, K], first those of `alone`, then those of `fed`.
         """
         slots = [*alone, *fed]
         plan = self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
-        inputs = FrameInputs(self._memory, self._shape(len(slots), len(fed)), padded=self._padded)
-        noise = self._sampling.uniforms(slots, self.frames[slots])
-        inputs.fill(slots, self._opening[slots], noise, thoughts, plan)
-        most_k = self.backbone.codebook_size if self._padded else self._sampling.most_k(slots)
-        self.graphs.run(inputs.shape, lambda: self._step(inputs, None if self._padded else plan, most_k))
+        padded = self.graphs.padded
+        shape = padded_shape(len(slots), len(fed), self.kv.slots) if padded else FrameShape(len(slots), len(fed))
+        inputs = self._frame_step.inputs(shape)
+        order, last = row_order(shape, len(alone), len(fed))
+        inputs.fill(
+            slots=slots,
+            opening=self._opening[slots],
+            last=last,
+            tokens=[thought.token_id for thought in thoughts],
+            order=order,
+            uniforms=self._sampling.uniforms(slots, self.frames[slots]),
+            **(shape.attention.arrays(plan) if padded else {}),
+        )
+        for row, thought in zip(inputs.host("hidden"), thoughts, strict=False):
+            row.copy_(thought.hidden)
+        if padded:
+            self._frame_step.run(shape, inputs, self._compute)
+        else:
+            most_k = self._sampling.most_k(slots)
+            self._frame_step.run(shape, inputs, lambda shape, tensors: self._compute(shape, tensors, plan, most_k))
         self.frames[slots] += 1
         self._opening[slots] = False
         return self._codes[: len(slots)].cpu().numpy().copy()
 
-    @torch.inference_mode()
     def capture(self) -> None:
-        """Capture a step of every shape that can come, widest first, so that all fit in the memory of the first.
-
-        Does nothing where steps are not padded.
-        """
-        if not self._padded:
-            return
+        """Capture a step of every shape of prompts and frames. Does nothing where steps are not padded."""
         self._prompt_step.capture(self.backbone)
-        for width in reversed(self._widths):
-            for fed in reversed(_fed_widths(width)):
-                shape = Shape(width, fed)
-                inputs = FrameInputs(self._memory, shape, padded=True)
-                inputs.fill([], np.zeros(0), np.zeros((0, self.backbone.codebooks)), [], None)
-                self.graphs.capture(shape, lambda inputs=inputs: self._step(inputs, None, self.backbone.codebook_size))
+        self._frame_step.capture(self._compute)
 
-    def _step(self, inputs: FrameInputs, plan: Plan | None, most_k: int) -> None:
-        """`_codes` of one frame out of `inputs`, all on the device; without `plan`, it is among the inputs.
+    def _fields(self, shape: FrameShape) -> Fields:
+        stack = self.backbone.stack
+        return frame_fields(
+            shape, self.kv, self.backbone.codebooks, self.backbone.width, stack.dtype, padded=self.graphs.padded
+        )
 
-        Nothing here may depend on anything but the inputs' shape, or ask the device for a value.
-        """
-        there, shape = inputs.there, inputs.shape
-        choices = self._sampling.choices(there["slots"], inputs.uniforms, most_k)
-        previous = self.backbone.audio_rows(self._previous.index_select(0, there["slots"]))
-        previous.masked_fill_(there["opening"].bool()[:, None], 0.0)
-        brought = torch.cat([previous, inputs.hidden, self.backbone.text_rows(there["tokens"])])
-        rows = brought.index_select(0, there["order"])  # [R, D]
-        memory = plan or FlatPlan.of(self.kv, shape.flat, there)
-        hidden = self.backbone(rows, memory).index_select(0, there["last"])  # [W, D]
+    def _compute(
+        self, shape: FrameShape, inputs: Mapping[str, Tensor], plan: Plan | None = None, most_k: int | None = None
+    ) -> None:
+        """Compute `_codes`. Without `plan` the inputs hold it. Without `most_k` every code can be drawn."""
+        if most_k is None:
+            most_k = self.backbone.codebook_size
+        choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k)
+        previous = self.backbone.audio_rows(self._previous.index_select(0, inputs["slots"]))
+        previous.masked_fill_(inputs["opening"].bool()[:, None], 0.0)
+        brought = torch.cat([previous, inputs["hidden"], self.backbone.text_rows(inputs["tokens"])])
+        rows = brought.index_select(0, inputs["order"])  # [R, D]
+        memory = plan or FlatPlan.of(self.kv, shape.attention, inputs)
+        hidden = self.backbone(rows, memory).index_select(0, inputs["last"])  # [W, D]
         codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
         for codebook in range(1, self.backbone.codebooks):
             logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, codebook size]
             codes.append(choose(logits, choices, codebook))
         frame = torch.stack(codes, dim=1)  # [W, K]
-        self._previous.index_copy_(0, there["slots"], frame)
+        self._previous.index_copy_(0, inputs["slots"], frame)
         self._codes[: shape.streams] = frame
 
     def ends_speech(self, codes: np.ndarray) -> bool:
@@ -183,14 +194,3 @@ class Generator:
             )
         if not torch.isfinite(thought.hidden).all():
             raise InvalidArgument("thought: the hidden state has NaN or infinite values")
-
-    def _shape(self, streams: int, fed: int) -> Shape:
-        if not self._padded:
-            return Shape(streams, fed)
-        width = bucket_of(streams, self._widths)
-        return Shape(width, bucket_of(fed, _fed_widths(width)))
-
-
-def _fed_widths(width: int) -> list[int]:
-    """Thoughts that a padded step of `width` streams has room for: none, half as many or all."""
-    return sorted({0, -(-width // 2), width})

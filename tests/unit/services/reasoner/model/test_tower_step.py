@@ -11,7 +11,7 @@ from services.runtime.graphs.graphs import StepGraphs
 
 
 def steps_of(tower: AudioTower, *, padded: bool) -> TowerStep:
-    return TowerStep(tower, StepGraphs(torch.device("cpu")), padded=padded)
+    return TowerStep(tower, StepGraphs(torch.device("cpu"), padded=padded))
 
 
 @pytest.mark.parametrize("count", [1, 3, MAX_CHUNKS, MAX_CHUNKS + 1])

@@ -25,7 +25,7 @@ def stack() -> Stack:
 
 def new_step(*, padded: bool) -> tuple[PagedKV, PromptStep]:
     kv = PagedKV(CONFIG, slots=SLOTS, pages=SLOTS * 25, page_size=16, dtype=torch.float32)
-    return kv, PromptStep(kv, StepGraphs(torch.device("cpu")), padded=padded)
+    return kv, PromptStep(kv, StepGraphs(torch.device("cpu"), padded=padded))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -20,7 +20,7 @@ GOLDEN ?= tests/golden/public
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
-PYTHON_SOURCES := services gateway checkpoints train clients/python tests bench deploy/monitoring hatch_build.py
+PYTHON_SOURCES := services gateway checkpoints reference train clients/python tests bench deploy/monitoring hatch_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu bench-gpu-schedule clean

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reference.thinker import Reply, think
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
-from services.reasoner.model.thinker import Reply, think
 from services.speech_gen.model.generator import Thought
 from services.speech_gen.model.speak import Recording, speak
 from services.speech_gen.model.speech import SpeechRequest

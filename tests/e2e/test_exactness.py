@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, speech_gen_pb2
+from reference.thinker import think
 from services.common.sampling import SamplingParams
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
-from services.reasoner.model.thinker import think
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.generator import Thought

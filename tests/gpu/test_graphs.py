@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from reference.thinker import embed, think
 from services.codec.model.decode_step import DecodeStep
 from services.codec.model.mimi import Mimi
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
-from services.reasoner.model.thinker import Thinker, think
+from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.model.tower_step import TowerStep
 from services.reasoner.model.weights import load_thinker
@@ -174,7 +175,7 @@ def thoughts_of(thinker: Thinker, prompts: list[list[int]]) -> tuple[list[list[i
     step.capture()
     slots = [kv.open() for _ in prompts]
     for slot, prompt in zip(slots, prompts, strict=True):
-        thinker.forward(thinker.embed(prompt), kv.plan([slot], [len(prompt)]))
+        thinker.forward(embed(thinker, prompt), kv.plan([slot], [len(prompt)]))
     last = [prompt[-1] for prompt in prompts]
     ids: list[list[int]] = []
     hidden: list[torch.Tensor] = []
@@ -214,7 +215,7 @@ def prefilled(device: str, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
         chosen = [int(slot) for slot in dice.permutation(slots)[:count]]
         shares = [min(rows, 640 - int(kv.lengths[slot])) or 1 for slot, rows in zip(chosen, shares, strict=True)]
         ids = dice.integers(0, 600, sum(shares)).tolist()
-        hidden.append(thinker.forward(thinker.embed(ids), kv.plan(chosen, shares)).float().cpu())
+        hidden.append(thinker.forward(embed(thinker, ids), kv.plan(chosen, shares)).float().cpu())
     return hidden
 
 
@@ -239,7 +240,7 @@ def test_replayed_prompts_equal_the_cpu_in_any_cut_and_company(seed: int) -> Non
         ]
         ids = [dice.integers(0, 600, count).tolist() for count in counts]
         expected, found = (
-            step(one.forward, [one.embed(some) for some in ids], kv.plan(chosen, counts)).cpu()
+            step(one.forward, [embed(one, some) for some in ids], kv.plan(chosen, counts)).cpu()
             for step, one, kv in zip(steps, thinkers, memories, strict=True)
         )
         torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT32_TOLERANCE)
@@ -270,7 +271,7 @@ def test_a_prompt_of_a_new_length_needs_no_planning() -> None:
     for rows in (50, *range(3, 256, 11)):
         slots = [kv.open(), kv.open()]
         begun_s = time.perf_counter()
-        embedded = thinker.embed([1] * (rows + 20))
+        embedded = embed(thinker, [1] * (rows + 20))
         thinker.forward(embedded, kv.plan(slots, [20, rows])).cpu()
         taken_s.append(time.perf_counter() - begun_s)
         for slot in slots:

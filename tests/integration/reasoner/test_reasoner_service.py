@@ -24,11 +24,11 @@ from chroma.v1.reasoner_pb2 import (
     TokenIds,
     UserAudio,
 )
+from reference.thinker import Reply, think
 from services.common.errors import ResourceExhausted
 from services.common.rpc.rpc_errors import domain_error
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, Piece, TextPart, TokenPart, identities_of
 from services.reasoner.model.prompt import Message as PastMessage
-from services.reasoner.model.thinker import Reply, think
 from tests.support.think_service import (
     AUDIO,
     IM_END,

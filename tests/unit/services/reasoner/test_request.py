@@ -7,10 +7,11 @@ import asyncio
 import pytest
 import torch
 
+from reference.thinker import think
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece, TextPart, TokenPart
-from services.reasoner.model.thinker import Thinker, think
+from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.thinking import (
     assert_nothing_held,

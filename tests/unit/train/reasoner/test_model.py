@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from checkpoints.tensor_names import expected_tensors
-from services.reasoner.model.thinker import Thinker, think
+from reference.thinker import think
+from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
 from tests.support.tiny_reasoner import TinyReasoner, sound
 from train.corpus.vocabulary import text_embedding

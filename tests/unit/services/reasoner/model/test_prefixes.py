@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from reference.thinker import think
 from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece, TextPart, TokenPart
-from services.reasoner.model.thinker import Thinker, think
+from services.reasoner.model.thinker import Thinker
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.work import Outputs, Work
 from services.runtime.checkpoint.tokenizer import Tokenizer

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from reference.thinker import embed
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -30,7 +31,7 @@ def test_padded_thoughts_equal_exact_ones(seed: int, golden_thinker: Thinker) ->
             slot = -1
             for kv in memories:
                 slot = kv.open()
-                golden_thinker.forward(golden_thinker.embed(ids), kv.plan([slot], [len(ids)]))
+                golden_thinker.forward(embed(golden_thinker, ids), kv.plan([slot], [len(ids)]))
             live[slot] = ids[-1]
         slots = [slot for slot in live if dice.random() < 0.7] or list(live)[:1]
         results = [

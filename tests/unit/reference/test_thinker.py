@@ -1,14 +1,23 @@
-"""One reply in process, against the reference's golden data."""
+"""One reply of the plain loop, against the reference's golden data."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from reference.thinker import pieces_of, think
 from services.common.errors import InvalidArgument
 from services.reasoner.model.prompt import AudioPart
-from services.reasoner.model.thinker import Thinker, pieces_of, think
-from tests.support.golden_cases import CASES, Row, golden_rows
+from services.reasoner.model.thinker import Thinker
+from services.reasoner.model.weights import load_thinker
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_cases import CASES, CHECKPOINT, Row, golden_rows
+
+
+@pytest.fixture(scope="module")
+def golden_thinker() -> Thinker:
+    return load_thinker(Checkpoint.open(CHECKPOINT), dtype=torch.float32)
+
 
 ROWS = [row for case in CASES for row in golden_rows(case)]
 

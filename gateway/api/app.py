@@ -1,4 +1,4 @@
-"""The HTTP application: which path is answered by what."""
+"""The HTTP application: the routes of the API, of the web page and of health."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from gateway.api import errors
 from gateway.api.limits import BodyLimit
-from gateway.api.openai import errors
 from gateway.api.openai.chat import create_chat_completion
 from gateway.api.openai.models import get_model, list_models
 from gateway.api.openai.openapi import openapi
@@ -31,7 +31,7 @@ _DOCS = Path(__file__).parent / "docs.html"
 
 
 def http_app(backend: Backend, replies: Replies, draining: asyncio.Event, is_serving: Callable[[], bool]) -> Starlette:
-    """The application. `is_serving`: whether a turn would go through."""
+    """Build the application. `is_serving` tells whether all stages of a turn serve."""
 
     async def health(request: Request) -> JSONResponse:
         serving = is_serving() and not draining.is_set()
@@ -58,11 +58,11 @@ def http_app(backend: Backend, replies: Replies, draining: asyncio.Event, is_ser
         middleware=[Middleware(BodyLimit, max_bytes=backend.settings.max_message_bytes)],
         exception_handlers={
             ChromaError: errors.on_domain_error,
-            ValidationError: errors.on_invalid,
+            ValidationError: errors.on_validation_error,
             HTTPException: errors.on_http_error,
         },
     )
-    app.add_exception_handler(Exception, errors.on_unexpected)
+    app.add_exception_handler(Exception, errors.on_unexpected_error)
     app.state.backend, app.state.replies, app.state.draining = backend, replies, draining
     return app
 

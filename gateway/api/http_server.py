@@ -1,4 +1,4 @@
-"""The HTTP server beside the gRPC one, on the same event loop and with the same drain."""
+"""The HTTP server. It runs beside the gRPC server on the same event loop and drains with it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gateway.settings import GatewaySettings
 from services.common.settings import split_address
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Of a WebSocket message."""
+"""Size limit of a WebSocket message."""
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals alone: the gRPC server handles them for both."""
+    """Installs no signal handlers: the gRPC server handles signals for both servers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,7 +47,7 @@ class HttpServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen. Returns the bound port. Raises RuntimeError when the address is taken."""
+        """Listen, and return the bound port. Raises RuntimeError when the address is taken."""
         host, port = split_address(self._settings.http_listen)
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -64,20 +64,23 @@ class HttpServer:
         return bound
 
     async def drain(self, grace_s: float) -> None:
-        """Take no new connection; running requests and conversations may take `grace_s` to end."""
+        """Accept no new connections, wait up to `grace_s` for running requests and conversations, then stop.
+
+        A second call stops the server at once.
+        """
         serving, self._serving = self._serving, None
         if serving is None:
-            self._server.should_exit = True  # of a drain under way
+            self._server.should_exit = True  # a drain is under way: end its wait
             return
         for server in getattr(self._server, "servers", []):
             server.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self._idle()
+                await self._until_idle()
         self._server.should_exit = True
         await asyncio.wait([serving])
 
-    async def _idle(self) -> None:
-        """Wait until nothing is being answered."""
+    async def _until_idle(self) -> None:
+        """Wait until no request or WebSocket is open."""
         while self._server.server_state.tasks and not self._server.should_exit:
             await asyncio.wait(set(self._server.server_state.tasks), timeout=0.1)

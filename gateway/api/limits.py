@@ -1,13 +1,18 @@
-"""Requests of a bounded size."""
+"""ASGI middleware that bounds the size of HTTP request bodies."""
 
 from __future__ import annotations
 
-from starlette.exceptions import HTTPException
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.api.errors import TooLarge
 
 
 class BodyLimit:
-    """ASGI middleware: a body of more than `max_bytes` is refused with 413, however it comes."""
+    """Refuses a body of more than `max_bytes`: raises TooLarge where the application reads it.
+
+    A body that says its length is refused before any of it is read; a chunked one at the first byte too many.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -17,14 +22,16 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        left = self._max_bytes
+        stated_bytes = int(Headers(scope=scope).get("content-length", "0"))
+        left_bytes = self._max_bytes
 
-        async def bounded() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, f"expected a body of at most {self._max_bytes} bytes")
-            return message
+        async def bounded_receive() -> Message:
+            nonlocal left_bytes
+            if stated_bytes <= self._max_bytes:
+                message = await receive()
+                left_bytes -= len(message.get("body", b""))
+                if left_bytes >= 0:
+                    return message
+            raise TooLarge("body", f"expected a body of at most {self._max_bytes} bytes")
 
-        await self._app(scope, bounded, send)
+        await self._app(scope, bounded_receive, send)

@@ -1,4 +1,4 @@
-"""The page at `/`: static files of `web/`, served with headers that let them load nothing from elsewhere."""
+"""The web page at `/`: the static files of `web/`, with headers that forbid loading anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _HEADERS = {
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    "cache-control": "no-cache",  # kept by browsers, but asked about: an upgrade is seen at once
+    "cache-control": "no-cache",  # browsers keep the files but ask before each use: they see an upgrade at once
 }
 
 
 def page() -> ASGIApp:
-    """The page as an application, to be mounted last: it answers whatever no other route does."""
+    """Return the page as an ASGI application. Mount it last: it answers all paths that have no other route."""
     files = StaticFiles(directory=WEB, html=True)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""/v1/chat/completions: a conversation in, its next reply out, spoken or written, whole or streamed."""
+"""/v1/chat/completions: takes a conversation and returns the next reply, spoken or written, whole or streamed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AudioFormat
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.reasoner_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
 from chroma.v1.speech_gen_pb2 import Sampling
-from gateway.api.openai.caller import caller
-from gateway.api.openai.chat_request import AudioPart, ChatMessage, ChatRequest, InputAudioPart, TextPart, recording
-from gateway.api.openai.errors import BadParameter, error_body
-from gateway.api.openai.models import MODEL
-from gateway.api.openai.speech import sse
-from gateway.api.openai.streaming import streamed
-from gateway.api.openai.voice_choice import choose_voice
+from gateway.api.auth import caller
+from gateway.api.catalog import MODEL, choose_voice
+from gateway.api.errors import BadParameter, error_body
+from gateway.api.openai.chat_request import (
+    AudioPart,
+    ChatMessage,
+    ChatRequest,
+    InputAudioPart,
+    TextPart,
+    decode_recording,
+)
+from gateway.api.openai.streaming import server_sent_event, streaming_response
 from gateway.audio.read import read_recording
 from gateway.audio.write import SoundFileWriter, whole_file
 from gateway.conversation.backend import Backend
@@ -37,7 +42,7 @@ from services.common.errors import ChromaError
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 from services.common.wire.pcm import encode_pcm
 
-_HEARING = AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate_hz=HEARING_RATE_HZ)
+_INPUT_FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate_hz=HEARING_RATE_HZ)
 
 
 async def create_chat_completion(request: Request) -> Response:
@@ -47,15 +52,15 @@ async def create_chat_completion(request: Request) -> Response:
     if (wanted.prompt_text is None) != (wanted.prompt_audio is None):
         raise BadParameter("prompt_text", "expected `prompt_text` and `prompt_audio` together")
     replies: Replies = request.app.state.replies
-    said = await _past_and_present(wanted.messages, backend, tenant, replies)
+    inputs = await _inputs(wanted.messages, backend, tenant, replies)
     config = await _config(wanted, backend, tenant)
     voice = None
     if wanted.prompt_audio is not None and wanted.spoken:
-        file = recording(wanted.prompt_audio, "prompt_audio")
+        file = decode_recording(wanted.prompt_audio, "prompt_audio")
         voice = await passing_voice(backend, file, wanted.prompt_text or "")
 
     async def talk(conversation: Conversation) -> None:
-        for role, part in said:
+        for role, part in inputs:
             if role == "assistant":
                 await conversation.recall(str(part))
             elif isinstance(part, str):
@@ -65,25 +70,30 @@ async def create_chat_completion(request: Request) -> Response:
                 conversation.end_audio()
         await conversation.commit()
 
-    terms = ConversationOptions(input_format=_HEARING, max_lead_s=0.0, text_only=not wanted.spoken)
-    events = one_turn(backend, tenant, config, terms, talk, voice)
-    answer = _Answer(wanted)
+    options = ConversationOptions(input_format=_INPUT_FORMAT, max_lead_s=0.0, text_only=not wanted.spoken)
+    events = one_turn(backend, tenant, config, options, talk, voice)
+    completion = _Completion(wanted)
     if wanted.stream:
-        return await streamed(answer.chunks(events, replies, tenant), "text/event-stream")
-    return JSONResponse(await answer.whole(events, replies, tenant))
+        return await streaming_response(completion.chunks(events, replies, tenant), "text/event-stream")
+    return JSONResponse(await completion.whole(events, replies, tenant))
 
 
-async def _past_and_present(
+async def _inputs(
     messages: list[ChatMessage], backend: Backend, tenant: str, replies: Replies
 ) -> list[tuple[str, str | bytes]]:
-    """Who said what, in order: text, or float samples at 16 kHz. Raises BadParameter for what cannot be said."""
-    said: list[tuple[str, str | bytes]] = []
+    """Return the messages of the user and the assistant as (role, content), in order.
+
+    Content is text, or the bytes of float32 samples at 16 kHz. System messages are left out: `_config` takes them.
+
+    Raises BadParameter for a message without content, and unless the last message is the user's.
+    """
+    inputs: list[tuple[str, str | bytes]] = []
     for index, message in enumerate(messages):
         where = f"messages.{index}"
         if message.role in ("system", "developer"):
             continue
         if message.role == "assistant" and message.audio is not None:
-            said.append(("assistant", await replies.text(tenant, message.audio.id)))
+            inputs.append(("assistant", await replies.text(tenant, message.audio.id)))
             continue
         parts = [TextPart(type="text", text=message.content)] if isinstance(message.content, str) else message.content
         if not parts:
@@ -92,20 +102,20 @@ async def _past_and_present(
             texts = [part.text for part in parts if isinstance(part, TextPart)]
             if len(texts) < len(parts):
                 raise BadParameter(f"{where}.content", f"{where}: expected text of the assistant, or its `audio.id`")
-            said.append(("assistant", "".join(texts)))
+            inputs.append(("assistant", "".join(texts)))
             continue
         for number, part in enumerate(parts):
-            said.append(("user", await _user_part(part, f"{where}.content.{number}", backend)))
-    if not said or said[-1][0] != "user":
+            inputs.append(("user", await _user_part(part, f"{where}.content.{number}", backend)))
+    if not inputs or inputs[-1][0] != "user":
         raise BadParameter("messages", "expected the user's message at the end")
-    return said
+    return inputs
 
 
 async def _user_part(part: TextPart | InputAudioPart | AudioPart, where: str, backend: Backend) -> str | bytes:
     if isinstance(part, TextPart):
         return part.text
     data = part.audio if isinstance(part, AudioPart) else part.input_audio.data
-    file = recording(data, where)
+    file = decode_recording(data, where)
     try:
         samples = await read_recording(file, rate_hz=HEARING_RATE_HZ, min_s=0.0, max_s=backend.settings.max_input_s)
     except ChromaError as error:
@@ -138,8 +148,8 @@ def _text(message: ChatMessage) -> str:
     return "".join(part.text for part in message.content or () if isinstance(part, TextPart))
 
 
-class _Answer:
-    """One answer in the making."""
+class _Completion:
+    """One chat completion, built from the events of its turn."""
 
     def __init__(self, wanted: ChatRequest) -> None:
         self._wanted = wanted
@@ -150,7 +160,7 @@ class _Answer:
         self._pcm = bytearray()
 
     async def whole(self, events: AsyncGenerator[Event, None], replies: Replies, tenant: str) -> dict[str, Any]:
-        """The answer as one object."""
+        """Return the completion as one object."""
         done = TurnDone("", Outcome.FAILED)
         async with aclosing(events):
             async for event in events:
@@ -167,16 +177,18 @@ class _Answer:
             file = base64.b64encode(
                 await asyncio.to_thread(whole_file, self._wanted.file_format, bytes(self._pcm))
             ).decode()
-        if self._wanted.spoken and not self._wanted.moved:
+        if self._wanted.spoken and not self._wanted.is_flashlabs_form:
             expires_at = await replies.keep(tenant, self._audio_id, text)
             message["content"] = None
             message["audio"] = {"id": self._audio_id, "data": file, "transcript": text, "expires_at": expires_at}
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(done), "logprobs": None}
-        answer = {**self._head("chat.completion"), "choices": [choice], "usage": _usage(done)}
-        return {**answer, "audio": file} if self._wanted.moved and self._wanted.spoken else answer
+        completion = {**self._head("chat.completion"), "choices": [choice], "usage": _usage(done)}
+        if self._wanted.spoken and self._wanted.is_flashlabs_form:
+            completion["audio"] = file
+        return completion
 
     async def chunks(self, events: AsyncGenerator[Event, None], replies: Replies, tenant: str) -> AsyncIterator[bytes]:
-        """The answer as server-sent events: text and sound as they come."""
+        """Yield the completion as server-sent events: text and audio as they are made."""
         writer = SoundFileWriter(self._wanted.file_format if self._wanted.spoken else "pcm")
         started = False
         async with aclosing(events):
@@ -189,22 +201,22 @@ class _Answer:
                         self._texts.append(event.text)
                         yield self._chunk(self._text_delta(event.text))
                     elif isinstance(event, AudioDelta):
-                        if grown := writer.push(event.data):
-                            yield self._chunk(self._audio_delta(grown))
+                        if piece := writer.push(event.data):
+                            yield self._chunk(self._audio_delta(piece))
                     elif isinstance(event, TurnDone):
-                        if rest := writer.finish():
-                            yield self._chunk(self._audio_delta(rest))
+                        if piece := writer.finish():
+                            yield self._chunk(self._audio_delta(piece))
                         if self._wanted.spoken:
                             expires_at = await replies.keep(tenant, self._audio_id, "".join(self._texts))
                             yield self._chunk({"audio": {"id": self._audio_id, "expires_at": expires_at}})
                         yield self._chunk({}, _finish_reason(event))
                         if self._wanted.stream_options and self._wanted.stream_options.include_usage:
                             head = self._head("chat.completion.chunk")
-                            yield sse({**head, "choices": [], "usage": _usage(event)})
+                            yield server_sent_event({**head, "choices": [], "usage": _usage(event)})
             except ChromaError as error:
                 if not started:
                     raise
-                yield sse({"error": error_body(error)})
+                yield server_sent_event({"error": error_body(error)})
         yield b"data: [DONE]\n\n"
 
     def _text_delta(self, text: str) -> dict[str, Any]:
@@ -217,7 +229,7 @@ class _Answer:
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return sse({**self._head("chat.completion.chunk"), "choices": [choice]})
+        return server_sent_event({**self._head("chat.completion.chunk"), "choices": [choice]})
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._wanted.model or MODEL}

@@ -1,4 +1,4 @@
-"""What /v1/chat/completions takes: OpenAI's form, and the fields of FlashLabs' own server."""
+"""The request of /v1/chat/completions: OpenAI's fields, and those of FlashLabs' own server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.api.openai.errors import BadParameter
+from gateway.api.errors import BadParameter, TooLarge
+from gateway.audio.read import MAX_FILE_BYTES
 from gateway.audio.write import FileFormat
 
 
@@ -45,7 +46,7 @@ class AudioPart(_Strict):
 
 
 class PastAudio(_Strict):
-    """A spoken reply of the past."""
+    """A reference to an earlier spoken reply."""
 
     id: str
 
@@ -56,7 +57,9 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Annotated[TextPart | InputAudioPart | AudioPart, Field(discriminator="type")]] | None = None
-    audio: PastAudio | None = Field(default=None, description="Of an assistant's message: a spoken reply, by its id.")
+    audio: PastAudio | None = Field(
+        default=None, description="In an assistant's message: an earlier spoken reply, by its id."
+    )
 
 
 class AudioOptions(_Strict):
@@ -76,30 +79,32 @@ class StreamOptions(BaseModel):
 class ChatRequest(_Strict):
     """A conversation to answer."""
 
-    model: str = Field(default="", description="Any name: there is one model.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1, description="The last one is the user's.")]
-    modalities: list[Literal["text", "audio"]] | None = Field(default=None, description="Text alone is not spoken.")
+    model: str = Field(default="", description="Any name. There is one model.")
+    messages: Annotated[list[ChatMessage], Field(min_length=1, description="The last message is the user's.")]
+    modalities: list[Literal["text", "audio"]] | None = Field(
+        default=None, description="`text` alone gives a reply that is not spoken."
+    )
     audio: AudioOptions | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float | None, Field(ge=0, description="How freely the voice is drawn. 0: not at all.")] = (
-        None
-    )
+    temperature: Annotated[float | None, Field(ge=0, description="How much the speech varies. 0: greedy.")] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     top_k: Annotated[int | None, Field(ge=1, description="An extension.")] = None
     seed: Annotated[int | None, Field(ge=0, lt=2**64)] = None
-    max_tokens: Annotated[int | None, Field(ge=1, description="Most frames of speech, 80 ms each.")] = None
-    max_completion_tokens: Annotated[int | None, Field(ge=1, description="The same.")] = None
+    max_tokens: Annotated[
+        int | None, Field(ge=1, description="Limit of the reply in frames of speech, 80 ms each.")
+    ] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1, description="As `max_tokens`; it wins over it.")] = None
     n: Annotated[int, Field(ge=1, le=1, description="Only 1.")] = 1
 
-    prompt_text: str | None = Field(default=None, description="What `prompt_audio` says.")
+    prompt_text: str | None = Field(default=None, description="The words of `prompt_audio`.")
     prompt_audio: str | None = Field(
-        default=None, description="A voice to speak with this once: a recording in base64, or as a data URI."
+        default=None, description="A voice for this reply alone: a recording in base64, or as a data URI."
     )
-    return_audio: bool | None = Field(default=None, description="Whether the answer holds `audio`, a file in base64.")
+    return_audio: bool | None = Field(default=None, description="Whether the response holds `audio`, a file in base64.")
     audio_format: FileFormat | None = Field(default=None, description="Format of that file. Unset: wav.")
 
-    # Without effect on the answer.
+    # Accepted, without effect on the reply.
     user: str | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -114,38 +119,45 @@ class ChatRequest(_Strict):
     response_format: dict[Literal["type"], Literal["text"]] | None = None
 
     @property
-    def moved(self) -> bool:
-        """Whether it is of FlashLabs' own server: its audio is asked for and given in fields of their own."""
+    def is_flashlabs_form(self) -> bool:
+        """Whether the request has the form of FlashLabs' own server, which asks for audio and returns it in fields of
+        its own."""
         return any(field is not None for field in (self.prompt_audio, self.return_audio, self.audio_format))
 
     @property
     def spoken(self) -> bool:
-        """Whether the reply is to be spoken."""
+        """Whether the client wants a spoken reply."""
         if self.modalities is not None:
             return "audio" in self.modalities
-        return self.audio is not None or (self.moved and self.return_audio is not False)
+        return self.audio is not None or (self.is_flashlabs_form and self.return_audio is not False)
 
     @property
     def file_format(self) -> FileFormat:
-        """Of the reply's sound."""
+        """Format of the audio file in the response."""
         if self.audio is not None:
             return self.audio.format
         return self.audio_format or "wav"
 
     @property
     def voice(self) -> str:
-        """The voice that is named, if any."""
+        """Id of the voice that the request names; empty if it names none."""
         named = self.audio.voice if self.audio is not None else ""
         return named if isinstance(named, str) else named.get("id", "")
 
 
-def recording(data: str, param: str) -> bytes:
-    """The file that `data` holds, base64 or a data URI. Raises BadParameter for anything else, such as a path."""
+def decode_recording(data: str, param: str) -> bytes:
+    """Return the file that `data` holds, as base64 or as a data URI. `param` names the field in errors.
+
+    Raises BadParameter for anything else, such as a path, and TooLarge for a file of more than MAX_FILE_BYTES.
+    """
     if data.startswith("data:"):
         data = data.partition(",")[2]
     try:
-        return base64.b64decode(data, validate=True)
+        file = base64.b64decode(data, validate=True)
     except binascii.Error:
         raise BadParameter(
             param, f"{param}: expected a file in base64, got something else; the server reads no paths and no URLs"
         ) from None
+    if len(file) > MAX_FILE_BYTES:
+        raise TooLarge(param, f"{param}: expected a file of at most {MAX_FILE_BYTES} bytes, got {len(file)}")
+    return file

@@ -1,4 +1,4 @@
-"""/v1/models: there is one. Requests may name any: this one answers."""
+"""/v1/models: lists the one model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway.api.openai.caller import caller
+from gateway.api.auth import caller
+from gateway.api.catalog import MODEL
 from services.common.errors import NotFound
-
-MODEL = "chroma-1.0"
 
 _OBJECT: dict[str, Any] = {"id": MODEL, "object": "model", "created": 1_767_225_600, "owned_by": "flashlabs"}
 

@@ -1,4 +1,4 @@
-"""The description of the HTTP side that tools read: OpenAPI 3.1, made from the models that check the requests."""
+"""The OpenAPI 3.1 description of the HTTP API, made from the pydantic models that check the requests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from gateway.api.errors import STATUSES
 from gateway.api.openai.chat_request import ChatRequest
-from gateway.api.openai.errors import STATUSES
 from gateway.api.openai.speech import SpeechRequest
 from gateway.audio.write import CONTENT_TYPES
 
@@ -17,7 +17,7 @@ _REF = "#/components/schemas/"
 
 @cache
 def openapi() -> dict[str, Any]:
-    """The description."""
+    """Return the description."""
     _, schemas = models_json_schema(
         [(ChatRequest, "validation"), (SpeechRequest, "validation")], ref_template=_REF + "{model}"
     )
@@ -26,8 +26,8 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "chroma-voice",
             "version": "1",
-            "description": "Spoken conversations with FlashLabs Chroma 1.0, as OpenAI's clients speak. "
-            "Conversations in real time: OpenAI's Realtime API on the WebSocket /v1/realtime, or gRPC.",
+            "description": "Spoken conversations with FlashLabs Chroma 1.0, for OpenAI's clients. "
+            "For conversations in real time: OpenAI's Realtime API on the WebSocket /v1/realtime, or gRPC.",
         },
         "security": [{}, {"key": []}],
         "paths": _paths(),
@@ -51,7 +51,7 @@ def _paths() -> dict[str, Any]:
         "/v1/chat/completions": {
             "post": _operation(
                 "Answer a conversation",
-                "Speech and text in, the next reply out: spoken with `modalities` [text, audio] or `audio`, else text.",
+                "Takes speech and text, returns the next reply: spoken if `modalities` or `audio` ask for speech.",
                 {"200": chat},
                 _body("ChatRequest"),
             )
@@ -59,8 +59,8 @@ def _paths() -> dict[str, Any]:
         "/v1/audio/speech": {
             "post": _operation(
                 "Speak a text",
-                "The file streams while it is made.",
-                {"200": {"description": "The sound.", "content": files | streams}},
+                "The file is streamed while it is made.",
+                {"200": {"description": "The audio file.", "content": files | streams}},
                 _body("SpeechRequest"),
             )
         },
@@ -80,13 +80,16 @@ def _paths() -> dict[str, Any]:
         "/v1/voices/{voice_id}": {
             "get": _operation("Read a voice", "", {"200": voice}, parameters=[voice_id]),
             "delete": _operation(
-                "Forget a voice for good", "", {"200": _json("It is.", {"type": "object"})}, parameters=[voice_id]
+                "Delete a voice for good",
+                "",
+                {"200": _json("It is deleted.", {"type": "object"})},
+                parameters=[voice_id],
             ),
         },
         "/v1/realtime": {
             "get": _operation(
-                "Talk in real time",
-                "A WebSocket that speaks OpenAI's Realtime API. `session_id` goes on with a session.",
+                "Have a conversation in real time",
+                "A WebSocket for OpenAI's Realtime API. `session_id` continues a session.",
                 {"101": {"description": "The WebSocket is open."}},
                 parameters=[
                     {"name": name, "in": "query", "schema": {"type": "string"}} for name in ("model", "session_id")
@@ -94,7 +97,9 @@ def _paths() -> dict[str, Any]:
             )
         },
         "/healthz": {
-            "get": _operation("Whether a turn would go through", "503 if not.", {"200": _json("It would.", {})})
+            "get": _operation(
+                "Tell whether the gateway serves", "503 if it does not.", {"200": _json("It serves.", {})}
+            )
         },
     }
 
@@ -106,7 +111,8 @@ def _operation(
     body: dict[str, Any] | None = None,
     parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    codes = ", ".join(f"{status} {name}" for name, status in STATUSES.items())
+    statuses = [f"{status} {name}" for name, status in STATUSES.items()]
+    codes = ", ".join([*statuses, "413 (a body or a file above its limit)"])
     failed = _json(f"What was wrong: {codes}.", {"$ref": _REF + "Error"})
     operation: dict[str, Any] = {"summary": summary, "responses": {**responses, "default": failed}}
     if description:
@@ -126,7 +132,7 @@ def _body(name: str) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": {"$ref": _REF + name}}}}
 
 
-_CONSENT = "A voice belongs to a person: say in `consent` who agreed to its cloning, and how."
+_CONSENT = "A voice belongs to a person: state in `consent` who agreed to its cloning, and how."
 
 _TEXT = {"type": "string"}
 _VOICE = {
@@ -156,7 +162,7 @@ _ERROR = {
                 "message": {"type": "string", "description": "What was expected and what came, for people."},
                 "type": _TEXT,
                 "param": {"type": ["string", "null"], "description": "The field that is wrong."},
-                "code": {"type": ["string", "null"], "description": "For programs."},
+                "code": {"type": ["string", "null"], "description": "A name of the problem for programs."},
             },
         }
     },
@@ -174,10 +180,10 @@ _FORM = {
                         "format": "binary",
                         "description": "WAV, FLAC, OGG or MP3, 1 to 30 s, at most 16 MiB.",
                     },
-                    "transcript": {"type": "string", "description": "What the recording says, word for word."},
+                    "transcript": {"type": "string", "description": "The words of the recording, exactly."},
                     "consent": {"type": "string", "description": "Who agreed to the cloning of this voice, and how."},
-                    "voice_id": {"type": "string", "description": "Empty: the server makes one."},
-                    "name": {"type": "string", "description": "For people. Empty: the id."},
+                    "voice_id": {"type": "string", "description": "Empty: the server makes an id."},
+                    "name": {"type": "string", "description": "A name for people. Empty: the id."},
                 },
             }
         }

@@ -1,7 +1,8 @@
-"""Answers that are sent while they are made."""
+"""HTTP responses whose body is sent while it is made."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -10,34 +11,43 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 
-class _Closing(StreamingResponse):
-    """Closes its body however it ends: a client that hangs up frees its turn at once."""
+def server_sent_event(message: object) -> bytes:
+    """Encode a JSON message as one server-sent event."""
+    return f"data: {json.dumps(message, ensure_ascii=False)}\n\n".encode()
+
+
+async def streaming_response(body: AsyncIterator[bytes], content_type: str) -> StreamingResponse:
+    """Start `body` and return a response that sends it.
+
+    An error before the first non-empty piece is raised here, so that it becomes an HTTP status. A later error cuts the
+    body off.
+    """
+    pieces: Any = body
+    try:
+        first = await anext(pieces, b"")
+        while not first:
+            first = await anext(pieces)
+    except StopAsyncIteration:
+        first = b""
+    except BaseException:
+        await pieces.aclose()
+        raise
+
+    async def whole_body() -> AsyncIterator[bytes]:
+        async with aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                if piece:
+                    yield piece
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return _ClosingResponse(whole_body(), media_type=content_type, headers=headers)
+
+
+class _ClosingResponse(StreamingResponse):
+    """Closes its body generator however the response ends: a client that hangs up frees its turn at once."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: Any = self.body_iterator
         async with aclosing(body):
             await super().__call__(scope, receive, send)
-
-
-async def streamed(body: AsyncIterator[bytes], content_type: str) -> StreamingResponse:
-    """The answer with this body. What fails before the first piece is raised here, as a status; what fails later cuts
-    the body off."""
-    parts: Any = body
-    try:
-        first = await anext(parts, b"")
-        while not first:
-            first = await anext(parts)
-    except StopAsyncIteration:
-        first = b""
-    except BaseException:
-        await parts.aclose()
-        raise
-
-    async def whole() -> AsyncIterator[bytes]:
-        async with aclosing(parts):
-            yield first
-            async for part in parts:
-                if part:
-                    yield part
-
-    return _Closing(whole(), media_type=content_type, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

@@ -1,4 +1,4 @@
-"""/v1/voices: enrolled by an upload, listed, read, forgotten."""
+"""/v1/voices: enrols a voice from an upload; lists, reads and deletes voices."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway.api.openai.caller import caller
-from gateway.api.openai.errors import BadParameter
+from gateway.api.auth import caller
+from gateway.api.errors import BadParameter, TooLarge
 from gateway.audio.read import MAX_FILE_BYTES
 from gateway.pipeline.enrolment import add_voice
 from gateway.store.voices import Voice, check_voice_id
 
 _PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1_000
 _FIELDS = ("voice_id", "name", "transcript", "consent")
+_MAX_FORM_BYTES = MAX_FILE_BYTES + 1_000_000
+"""Of a whole form: one recording and the texts beside it."""
 
 
 async def create_voice(request: Request) -> JSONResponse:
-    """POST: a multipart form with the recording (`file`), its `transcript`, who consented (`consent`), and a
-    `voice_id` and `name` to give it."""
+    """POST: enrol a voice from a multipart form.
+
+    Required fields: the recording (`file`), its `transcript`, and who consented (`consent`). Optional fields: the
+    `voice_id` and the `name` to give the voice.
+    """
     backend, tenant = caller(request)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise BadParameter("body", "expected a multipart form: file, transcript, consent, voice_id, name")
-    if int(request.headers.get("content-length") or 0) > MAX_FILE_BYTES + 1_000_000:
-        raise BadParameter("file", f"expected a recording of at most {MAX_FILE_BYTES} bytes")
+    if int(request.headers.get("content-length") or 0) > _MAX_FORM_BYTES:
+        raise TooLarge("file", f"expected a recording of at most {MAX_FILE_BYTES} bytes")
     try:
         async with request.form(max_files=1, max_fields=16) as form:
             unknown = sorted(set(form) - {"file", *_FIELDS})
@@ -37,8 +42,10 @@ async def create_voice(request: Request) -> JSONResponse:
                 raise BadParameter("file", "expected the recording as a file in the field `file`")
             texts = {name: str(form.get(name) or "") for name in _FIELDS}
             recording = await file.read()
-    except HTTPException as error:  # what Starlette makes of a form that it cannot read
+    except HTTPException as error:  # Starlette cannot parse the form
         raise BadParameter("body", str(error.detail)) from None
+    if len(recording) > MAX_FILE_BYTES:
+        raise TooLarge("file", f"expected a recording of at most {MAX_FILE_BYTES} bytes, got {len(recording)}")
     voice = await add_voice(
         backend,
         tenant,
@@ -52,7 +59,7 @@ async def create_voice(request: Request) -> JSONResponse:
 
 
 async def list_voices(request: Request) -> JSONResponse:
-    """GET: the voices in order of their ids, `limit` of them `after` one."""
+    """GET: a page of voices in order of their ids: at most `limit` of those whose ids follow `after`."""
     backend, tenant = caller(request)
     limit, after = request.query_params.get("limit", str(_PAGE_SIZE)), request.query_params.get("after", "")
     if not (limit.isdecimal() and 1 <= int(limit) <= _MAX_PAGE_SIZE):
@@ -72,7 +79,7 @@ async def get_voice(request: Request) -> JSONResponse:
 
 
 async def delete_voice(request: Request) -> JSONResponse:
-    """DELETE: forget a voice for good."""
+    """DELETE: delete a voice for good."""
     backend, tenant = caller(request)
     voice_id = request.path_params["voice_id"]
     await backend.voices.delete(tenant, voice_id)
@@ -80,7 +87,7 @@ async def delete_voice(request: Request) -> JSONResponse:
 
 
 def voice_object(voice: Voice) -> dict[str, Any]:
-    """A voice as JSON."""
+    """Return a voice as JSON."""
     return {
         "id": voice.voice_id,
         "object": "voice",

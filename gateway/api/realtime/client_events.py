@@ -1,4 +1,4 @@
-"""Client events of Realtime that have a shape of their own."""
+"""Client events of the Realtime API that have fields of their own, as pydantic models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.api.openai.errors import BadParameter
+from gateway.api.errors import BadParameter
 from gateway.api.realtime.session import AudioIn, SessionIn
 
 
@@ -14,13 +14,13 @@ class _Event(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class ItemNamed(_Event):
+class ItemReference(_Event):
     """`conversation.item.retrieve` and `.delete`."""
 
     item_id: str
 
 
-class ItemTruncate(ItemNamed):
+class ItemTruncate(ItemReference):
     """`conversation.item.truncate`."""
 
     content_index: Annotated[int, Field(ge=0, le=0)] = 0
@@ -28,7 +28,7 @@ class ItemTruncate(ItemNamed):
 
 
 class ContentIn(_Event):
-    """A part of an item."""
+    """A content part of an item."""
 
     type: Literal["input_text", "input_audio", "output_text", "output_audio", "text", "audio"]
     text: str | None = None
@@ -37,18 +37,18 @@ class ContentIn(_Event):
 
     @property
     def words(self) -> str:
-        """What it says as text."""
+        """The part's text, or the transcript of its audio."""
         return self.text or self.transcript or ""
 
     @model_validator(mode="after")
-    def _says_something(self) -> ContentIn:
+    def _input_audio_has_audio(self) -> ContentIn:
         if self.type == "input_audio" and not self.audio:
             raise ValueError("an `input_audio` part needs its `audio`")
         return self
 
 
 class ItemIn(_Event):
-    """An item to add."""
+    """An item to add to the conversation."""
 
     id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
     type: Literal["message"]
@@ -57,30 +57,30 @@ class ItemIn(_Event):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_form(cls, item: Any) -> Any:
+    def _developer_is_system(cls, item: Any) -> Any:
         if isinstance(item, dict) and item.get("role") == "developer":
             return {**item, "role": "system"}
         return item
 
     @model_validator(mode="after")
-    def _said_by_the_right_one(self) -> ItemIn:
+    def _only_users_send_audio(self) -> ItemIn:
         if self.role != "user" and any(part.type == "input_audio" for part in self.content):
-            raise ValueError(f"an item of the {self.role} has no `input_audio`")
+            raise ValueError(f"an item of the {self.role} cannot hold `input_audio`")
         return self
 
-    def to_dict(self, *, beta: bool) -> list[dict[str, Any]]:
-        """Its content, as the client is told it."""
-        told: list[dict[str, Any]] = []
+    def content_dicts(self, *, beta: bool) -> list[dict[str, Any]]:
+        """Return the content parts as server events show them: without their audio."""
+        parts: list[dict[str, Any]] = []
         for part in self.content:
             if part.type == "input_audio":
-                told.append({"type": "input_audio", "transcript": part.transcript})
+                parts.append({"type": "input_audio", "transcript": part.transcript})
             elif self.role != "assistant":
-                told.append({"type": "input_text", "text": part.words})
+                parts.append({"type": "input_text", "text": part.words})
             elif part.type in ("audio", "output_audio"):
-                told.append({"type": "audio" if beta else "output_audio", "transcript": part.words})
+                parts.append({"type": "audio" if beta else "output_audio", "transcript": part.words})
             else:
-                told.append({"type": "text" if beta else "output_text", "text": part.words})
-        return told
+                parts.append({"type": "text" if beta else "output_text", "text": part.words})
+        return parts
 
 
 class ItemCreate(_Event):
@@ -91,7 +91,7 @@ class ItemCreate(_Event):
 
 
 class ResponseIn(BaseModel):
-    """What a response is asked for with."""
+    """The settings of one response."""
 
     model_config = ConfigDict(extra="forbid")
     instructions: str | None = None
@@ -113,7 +113,7 @@ class ResponseIn(BaseModel):
     reasoning: Any = None
 
     def as_session(self) -> SessionIn:
-        """Its settings, as a session has them."""
+        """Return these settings as fields of a session. Raises BadParameter for input settings."""
         if self.audio is not None and self.audio.input is not None:
             raise BadParameter("response.audio.input", "a response has no input settings")
         names = self.model_fields_set & SessionIn.model_fields.keys()
@@ -128,7 +128,7 @@ class ResponseCreate(_Event):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_nothing(cls, event: Any) -> Any:
+    def _null_is_unset(cls, event: Any) -> Any:
         if isinstance(event, dict) and event.get("response") is None:
             return {name: value for name, value in event.items() if name != "response"}
         return event

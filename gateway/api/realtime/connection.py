@@ -1,7 +1,8 @@
-"""One Realtime connection: a client's events become inputs of a `Conversation`, and back. READ FIRST.
+"""One Realtime connection: client events become inputs of a `Conversation`, whose events become server events.
 
-What a connection adds to the conversation is bookkeeping only: which items the client knows, which settings it was
-told. Whatever is not supported, or makes no sense, is answered by an `error` event, and the connection goes on.
+READ FIRST in this folder. A connection adds only bookkeeping to the conversation: the items that the client knows, and
+the settings that it was sent. A client event that is wrong or not supported is answered by an `error` event; the
+connection goes on.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.api.openai.errors import BadParameter, of_validation
-from gateway.api.openai.voice_choice import choose_voice
-from gateway.api.realtime.client_events import ItemCreate, ItemIn, ItemNamed, ItemTruncate, ResponseCreate
+from gateway.api.catalog import choose_voice
+from gateway.api.errors import BadParameter, validation_error
+from gateway.api.realtime.client_events import ItemCreate, ItemIn, ItemReference, ItemTruncate, ResponseCreate
 from gateway.api.realtime.items import Item, Items, new_item_id
 from gateway.api.realtime.reply import Reply, reply_content
 from gateway.api.realtime.session import RealtimeSession, SessionIn
-from gateway.api.realtime.wire import EventNames, decode_sound, error_detail
+from gateway.api.realtime.wire import EventFactory, decode_audio, error_detail
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import (
@@ -46,27 +47,27 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """One client. `session` is the stored session it talks in."""
+    """One client's connection. `session` is the stored session of its conversation."""
 
     def __init__(self, socket: WebSocket, backend: Backend, session: Session, model: str, *, beta: bool) -> None:
         self._socket = socket
         self._backend = backend
         self._tenant = session.tenant
-        self._names = EventNames(beta=beta)
+        self._events = EventFactory(beta=beta)
         self._items = Items()
         config = session.config
         self._session = RealtimeSession(session.session_id, model, config.voice_id, config.system_prompt)
         self._config = config
         self._reply: Reply | None = None
         self._handling = asyncio.Lock()
-        """Held while an event of the client is dealt with."""
-        self._recording_id = ""
-        """Of the item that the recording under way will become."""
+        """Held while a client event is handled."""
+        self._audio_item_id = ""
+        """Id of the item that the input audio buffer will become. Empty: none was announced yet."""
         self._metadata: dict[str, str] | None = None
-        """Of the response that was asked for."""
+        """Metadata of the response that the client asked for and that has not started."""
         self._reply_session: RealtimeSession | None = None
-        """Settings of that response, where they differ from the session's."""
-        self._conversation = Conversation(session, self._session.terms, backend, self._deliver)
+        """Settings of that response. None: the session's."""
+        self._conversation = Conversation(session, self._session.options, backend, self._deliver)
         self._inputs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "session.update": self._update,
             "input_audio_buffer.append": self._append,
@@ -81,35 +82,39 @@ class Connection:
         }
 
     async def run(self, draining: asyncio.Event) -> None:
-        """Talk until the client hangs up or the gateway drains. Raises what ends the conversation otherwise."""
-        await join(self._listen(draining), self._conversation.run())
+        """Run the conversation until the client hangs up or the gateway drains.
 
-    async def tell(self, error: ChromaError) -> None:
-        """Tell an error that no event of the client's caused."""
-        await self._send([self._names.error(error, None)])
+        Raises WebSocketDisconnect when the client hangs up, and the error that ends the conversation otherwise.
+        """
+        await join(self._receive(draining), self._conversation.run())
 
-    # From the client.
+    async def _send_error(self, error: ChromaError) -> None:
+        """Send an error of a message that is no client event."""
+        await self._send([self._events.error(error, None)])
 
-    async def _listen(self, draining: asyncio.Event) -> None:
-        feed, drained = asyncio.ensure_future(self._feed()), asyncio.ensure_future(draining.wait())
+    # Client events.
+
+    async def _receive(self, draining: asyncio.Event) -> None:
+        """Handle client events until the client hangs up or the gateway drains; then finish the conversation."""
+        reading, drained = asyncio.ensure_future(self._read_events()), asyncio.ensure_future(draining.wait())
         try:
-            await asyncio.wait((feed, drained), return_when=asyncio.FIRST_COMPLETED)
-            if feed.done():
-                feed.result()
-            async with self._handling:  # an event half done could leave a turn that never ends
-                feed.cancel()
+            await asyncio.wait((reading, drained), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            async with self._handling:  # a half-handled event could leave a turn that never ends
+                reading.cancel()
         finally:
-            feed.cancel()
+            reading.cancel()
             drained.cancel()
-            await asyncio.wait((feed, drained))
+            await asyncio.wait((reading, drained))
         await self._conversation.finish()
 
-    async def _feed(self) -> None:
+    async def _read_events(self) -> None:
         while True:
             try:
                 message = await self._socket.receive_text()
             except KeyError:
-                await self.tell(BadParameter("event", "expected JSON text, got a binary message"))
+                await self._send_error(BadParameter("event", "expected JSON text, got a binary message"))
                 continue
             event_id = None
             try:
@@ -119,34 +124,34 @@ class Connection:
                 event_id = event.get("event_id")
                 handle = self._inputs.get(event["type"])
                 if handle is None:
-                    raise BadParameter("type", f"there is no event {event['type'][:80]!r} here", "unknown_event")
+                    raise BadParameter("type", f"unknown event type {event['type'][:80]!r}", "unknown_event")
                 async with self._handling:
                     await handle(event)
             except (json.JSONDecodeError, UnicodeDecodeError):
-                await self.tell(BadParameter("event", "expected JSON, got something else", "invalid_json"))
+                await self._send_error(BadParameter("event", "expected JSON, got something else", "invalid_json"))
             except ValidationError as error:
-                await self._send([self._names.error(of_validation(error), event_id)])
+                await self._send([self._events.error(validation_error(error), event_id)])
             except ChromaError as error:
-                await self._send([self._names.error(error, event_id)])
+                await self._send([self._events.error(error, event_id)])
 
     async def _update(self, event: dict[str, Any]) -> None:
-        wanted = self._session.changed(SessionIn.model_validate(event.get("session"), strict=False))
-        if wanted.voice != self._session.voice:
-            wanted = replace(wanted, voice=await choose_voice(self._backend, self._tenant, wanted.voice))
-        self._conversation.listen(wanted.terms)
-        self._session = wanted
-        await self._configure()
-        await self._tell_session("session.updated")
+        updated = self._session.updated(SessionIn.model_validate(event.get("session"), strict=False))
+        if updated.voice != self._session.voice:
+            updated = replace(updated, voice=await choose_voice(self._backend, self._tenant, updated.voice))
+        self._conversation.listen(updated.options)
+        self._session = updated
+        await self._store_settings()
+        await self._send_session("session.updated")
 
-    async def _configure(self) -> None:
-        """Bring the session's stored settings in line."""
-        config = self._config_of(self._session)
+    async def _store_settings(self) -> None:
+        """Update the stored session's settings if the connection's settings or system items changed them."""
+        config = self._session_config(self._session)
         if config != self._config:
             await self._backend.check_change(self._tenant, config)
             await self._conversation.update(config)
             self._config = config
 
-    def _config_of(self, session: RealtimeSession) -> SessionConfig:
+    def _session_config(self, session: RealtimeSession) -> SessionConfig:
         config = SessionConfig()
         config.CopyFrom(self._config)
         config.voice_id = session.voice
@@ -162,7 +167,7 @@ class Connection:
         return config
 
     async def _append(self, event: dict[str, Any]) -> None:
-        await self._conversation.audio(decode_sound(event.get("audio"), self._session.input_format, "audio"))
+        await self._conversation.audio(decode_audio(event.get("audio"), self._session.input_format, "audio"))
 
     async def _commit(self, event: dict[str, Any]) -> None:
         turn_id = self._conversation.end_audio()
@@ -172,42 +177,44 @@ class Connection:
 
     async def _clear(self, event: dict[str, Any]) -> None:
         await self._conversation.drop_audio()
-        self._recording_id = ""
-        await self._send([self._names.event("input_audio_buffer.cleared")])
+        self._audio_item_id = ""
+        await self._send([self._events.event("input_audio_buffer.cleared")])
 
     async def _create_item(self, event: dict[str, Any]) -> None:
         wanted = ItemCreate.model_validate(event)
         if wanted.previous_item_id not in (None, self._items.last_id or "root"):
             message = "items can only be added at the end of the conversation"
             raise BadParameter("previous_item_id", message, "unsupported_position")
-        item = Item(wanted.item.id or new_item_id(), wanted.item.role, wanted.item.to_dict(beta=self._names.beta))
+        item = Item(
+            wanted.item.id or new_item_id(), wanted.item.role, wanted.item.content_dicts(beta=self._events.beta)
+        )
         before = self._items.add(item)
         try:
-            item.turn_id = await self._say(wanted.item)
+            item.turn_id = await self._add_input(wanted.item)
         except ChromaError:
             self._items.drop(item)
             raise
-        await self._send([*self._names.added(item.to_dict(), before), *self._names.done(item.to_dict(), before)])
+        await self._send([*self._events.added(item.to_dict(), before), *self._events.done(item.to_dict(), before)])
 
-    async def _say(self, wanted: ItemIn) -> str:
-        """Put what an item says into the conversation. The id of its turn."""
-        if wanted.role == "system":
-            await self._configure()
+    async def _add_input(self, item: ItemIn) -> str:
+        """Put an item's content into the conversation. Return the id of its turn; empty for a system item."""
+        if item.role == "system":
+            await self._store_settings()
             return ""
-        if wanted.role == "assistant":
-            return await self._conversation.recall("".join(part.words for part in wanted.content))
+        if item.role == "assistant":
+            return await self._conversation.recall("".join(part.words for part in item.content))
         turn_id = ""
-        for index, part in enumerate(wanted.content):
+        for index, part in enumerate(item.content):
             if part.audio is not None:
-                sound = decode_sound(part.audio, self._session.input_format, f"item.content.{index}.audio")
-                turn_id = self._conversation.recording(sound)
+                audio = decode_audio(part.audio, self._session.input_format, f"item.content.{index}.audio")
+                turn_id = self._conversation.recording(audio)
             else:
                 turn_id = self._conversation.text(part.words)
         return turn_id
 
     async def _retrieve_item(self, event: dict[str, Any]) -> None:
-        item = self._items.get(ItemNamed.model_validate(event).item_id, "retrieve")
-        await self._send([self._names.event("conversation.item.retrieved", item=item.to_dict())])
+        item = self._items.get(ItemReference.model_validate(event).item_id, "retrieve")
+        await self._send([self._events.event("conversation.item.retrieved", item=item.to_dict())])
 
     async def _truncate_item(self, event: dict[str, Any]) -> None:
         wanted = ItemTruncate.model_validate(event)
@@ -218,41 +225,41 @@ class Connection:
             self._reply.cancelled_by = "client_cancelled"
         await self._conversation.cancel(wanted.audio_end_ms, item.turn_id)
         heard = "".join(text for start_ms, text in item.spoken if start_ms < wanted.audio_end_ms)
-        item.content = [reply_content(heard, text_only=False, beta=self._names.beta)]
+        item.content = [reply_content(heard, text_only=False, beta=self._events.beta)]
         item.status = "incomplete"
-        place = {"item_id": item.item_id, "content_index": 0, "audio_end_ms": wanted.audio_end_ms}
-        await self._send([self._names.event("conversation.item.truncated", **place)])
+        fields = {"item_id": item.item_id, "content_index": 0, "audio_end_ms": wanted.audio_end_ms}
+        await self._send([self._events.event("conversation.item.truncated", **fields)])
 
     async def _delete_item(self, event: dict[str, Any]) -> None:
-        item = self._items.get(ItemNamed.model_validate(event).item_id, "delete")
+        item = self._items.get(ItemReference.model_validate(event).item_id, "delete")
         if item.role == "user" and len(self._items.of_turn(item.turn_id, "user")) > 1:
             raise BadParameter("item_id", "the item is one of several of one turn", "item_delete_unsupported")
         self._items.drop(item)
         if item.role == "system":
-            await self._configure()
+            await self._store_settings()
         else:
             await self._conversation.forget(item.turn_id, user=item.role == "user")
-        await self._send([self._names.event("conversation.item.deleted", item_id=item.item_id)])
+        await self._send([self._events.event("conversation.item.deleted", item_id=item.item_id)])
 
     async def _respond(self, event: dict[str, Any]) -> None:
         wanted = ResponseCreate.model_validate(event).response
         if self._conversation.replying:
             message = "Conversation already has an active response in progress"
             raise BadParameter("type", message, "conversation_already_has_active_response")
-        session = self._session.changed(wanted.as_session())
+        session = self._session.updated(wanted.as_session())
         if session.voice != self._session.voice:
             session = replace(session, voice=await choose_voice(self._backend, self._tenant, session.voice))
         if turn_id := self._conversation.end_audio():
             await self._send(self._committed(turn_id))
         elif not self._conversation.hearing and wanted.instructions:
             self._conversation.text(wanted.instructions)
-        change = self._config_of(session) if session != self._session else None
+        change = self._session_config(session) if session != self._session else None
         self._metadata, self._reply_session = wanted.metadata, session
-        self._conversation.listen(session.terms)
+        self._conversation.listen(session.options)
         try:
             await self._conversation.commit(change)
         finally:
-            self._conversation.listen(self._session.terms)
+            self._conversation.listen(self._session.options)
 
     async def _cancel(self, event: dict[str, Any]) -> None:
         reply, response_id = self._reply, event.get("response_id")
@@ -263,24 +270,24 @@ class Connection:
             reply.cancelled_by = "client_cancelled"
         await self._conversation.cancel()
 
-    # To the client.
+    # Server events.
 
     async def _deliver(self, event: Event) -> None:
         match event:
             case Opened():
-                await self._tell_session("session.created")
+                await self._send_session("session.created")
             case SpeechStarted():
-                self._recording_id = new_item_id()
-                place = {"audio_start_ms": event.audio_ms, "item_id": self._recording_id}
-                await self._send([self._names.event("input_audio_buffer.speech_started", **place)])
+                self._audio_item_id = new_item_id()
+                fields = {"audio_start_ms": event.audio_ms, "item_id": self._audio_item_id}
+                await self._send([self._events.event("input_audio_buffer.speech_started", **fields)])
             case SpeechStopped():
-                place = {"audio_end_ms": event.audio_ms, "item_id": self._recording_id}
-                stopped = self._names.event("input_audio_buffer.speech_stopped", **place)
+                fields = {"audio_end_ms": event.audio_ms, "item_id": self._audio_item_id}
+                stopped = self._events.event("input_audio_buffer.speech_stopped", **fields)
                 await self._send([stopped, *self._committed(event.turn_id)])
             case TurnStarted():
                 session, metadata = self._reply_session or self._session, self._metadata
                 self._metadata = self._reply_session = None
-                self._reply = Reply(event.turn_id, session, metadata, self._items, self._names)
+                self._reply = Reply(event.turn_id, session, metadata, self._items, self._events)
                 await self._send(self._reply.created())
             case TextDelta() if self._reply:
                 await self._send(self._reply.text(event))
@@ -292,37 +299,38 @@ class Connection:
             case UserTranscript():
                 await self._send(self._transcript(event))
             case _:
-                raise AssertionError(f"an event without its turn: {event}")
+                raise AssertionError(f"an event of a turn that has not started: {event}")
 
-    async def _tell_session(self, kind: str) -> None:
+    async def _send_session(self, kind: str) -> None:
         limit_s = self._backend.settings.conversation_limit_s
-        describe = self._session.described_flat if self._names.beta else self._session.to_dict
-        await self._send([self._names.event(kind, session=describe(limit_s))])
+        to_dict = self._session.to_beta_dict if self._events.beta else self._session.to_dict
+        await self._send([self._events.event(kind, session=to_dict(limit_s))])
 
     def _committed(self, turn_id: str) -> list[dict[str, Any]]:
-        """The recording under way became an item."""
+        """The events that announce that the input audio buffer became an item."""
         content = [{"type": "input_audio", "transcript": None}]
-        item = Item(self._recording_id or new_item_id(), "user", content, turn_id)
-        self._recording_id = ""
+        item = Item(self._audio_item_id or new_item_id(), "user", content, turn_id)
+        self._audio_item_id = ""
         before = self._items.add(item)
-        place = {"previous_item_id": before, "item_id": item.item_id}
-        committed = self._names.event("input_audio_buffer.committed", **place)
-        as_dict = item.to_dict()
-        return [committed, *self._names.added(as_dict, before), *self._names.done(as_dict, before)]
+        fields = {"previous_item_id": before, "item_id": item.item_id}
+        committed = self._events.event("input_audio_buffer.committed", **fields)
+        item_dict = item.to_dict()
+        return [committed, *self._events.added(item_dict, before), *self._events.done(item_dict, before)]
 
     def _transcript(self, event: UserTranscript) -> list[dict[str, Any]]:
-        spoken = [part for part in self._items.of_turn(event.turn_id, "user") if part.content[0].get("text") is None]
-        if not spoken:
+        """The events of the user's transcript. It belongs to the first item with audio of its turn."""
+        items = [item for item in self._items.of_turn(event.turn_id, "user") if item.content[0].get("text") is None]
+        if not items:
             return []
-        kind, place = "conversation.item.input_audio_transcription", {"item_id": spoken[0].item_id, "content_index": 0}
+        kind, place = "conversation.item.input_audio_transcription", {"item_id": items[0].item_id, "content_index": 0}
         if event.error is not None:
             error = {**error_detail(event.error), "param": None}
-            return [self._names.event(f"{kind}.failed", **place, error=error)]
-        spoken[0].content = [{"type": "input_audio", "transcript": event.text}]
+            return [self._events.event(f"{kind}.failed", **place, error=error)]
+        items[0].content = [{"type": "input_audio", "transcript": event.text}]
         usage = {"type": "duration", "seconds": 0.0}
         return [
-            self._names.event(f"{kind}.delta", **place, delta=event.text),
-            self._names.event(f"{kind}.completed", **place, transcript=event.text, usage=usage),
+            self._events.event(f"{kind}.delta", **place, delta=event.text),
+            self._events.event(f"{kind}.completed", **place, transcript=event.text, usage=usage),
         ]
 
     async def _send(self, events: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""GET /v1/realtime: from the handshake to the goodbye."""
+"""GET /v1/realtime: the WebSocket from its handshake to its close code."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import logging
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.api.openai.caller import caller, subprotocols
-from gateway.api.openai.models import MODEL
+from gateway.api.auth import caller, subprotocols
+from gateway.api.catalog import MODEL
 from gateway.api.realtime.connection import Connection
-from gateway.api.realtime.wire import EventNames
+from gateway.api.realtime.wire import EventFactory
 from gateway.conversation.backend import Backend
 from gateway.store.sessions import Session
 from services.common.errors import ChromaError, Unavailable
@@ -26,7 +26,7 @@ _CLOSE_CODES = {"UNAUTHENTICATED": 3000, "UNAVAILABLE": 1013, "RESOURCE_EXHAUSTE
 
 
 async def realtime(socket: WebSocket) -> None:
-    """One connection. `?model=` is any name; `?session_id=` goes on with a session, also of another gateway."""
+    """Serve one connection. `?model=` is any name; `?session_id=` continues a session, also one of another gateway."""
     offered = subprotocols(socket)
     beta = socket.headers.get("openai-beta", "").startswith("realtime=") or _BETA_PROTOCOL in offered
     await socket.accept(subprotocol="realtime" if "realtime" in offered else None)
@@ -47,11 +47,11 @@ async def realtime(socket: WebSocket) -> None:
     except WebSocketDisconnect:
         return
     except ChromaError as error:
-        await _say_goodbye(socket, error, beta=beta)
-    except Exception as error:  # the boundary of a connection
+        await _close_with_error(socket, error, beta=beta)
+    except Exception as error:  # the boundary of a connection: logged once
         log.exception("a realtime connection failed unexpectedly")
         unexpected = ChromaError(f"the connection failed unexpectedly: {type(error).__name__}")
-        await _say_goodbye(socket, unexpected, beta=beta)
+        await _close_with_error(socket, unexpected, beta=beta)
 
 
 async def _session(backend: Backend, tenant: str, session_id: str) -> Session:
@@ -61,10 +61,10 @@ async def _session(backend: Backend, tenant: str, session_id: str) -> Session:
     return await backend.create_session(tenant, SessionConfig(voice_id=voice_id))
 
 
-async def _say_goodbye(socket: WebSocket, error: ChromaError, *, beta: bool) -> None:
+async def _close_with_error(socket: WebSocket, error: ChromaError, *, beta: bool) -> None:
     log.info("the connection ended with %s: %s", error.status, error.message)
     try:
-        await socket.send_json(EventNames(beta=beta).error(error, None))
+        await socket.send_json(EventFactory(beta=beta).error(error, None))
         await socket.close(_CLOSE_CODES.get(error.status, 1008), error.message[:100])
     except (WebSocketDisconnect, RuntimeError):
-        return  # it has gone already
+        return  # the client has hung up

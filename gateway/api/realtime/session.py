@@ -1,4 +1,4 @@
-"""A Realtime session's settings: what clients may ask for, and what they are told."""
+"""Settings of a Realtime session: what clients may send, the settings in use, and the `session` object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
-from gateway.api.openai.errors import BadParameter
+from gateway.api.errors import BadParameter
 from gateway.audio.g711 import RATE_HZ as G711_RATE_HZ
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.vad import TurnDetection
@@ -19,7 +19,7 @@ Format = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 _BETA_FORMATS: dict[str, Format] = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 _EAGERNESS_MS = {"low": 1_200, "medium": 600, "auto": 500, "high": 300}
-"""Silence that ends a turn where a client asks for semantic turn detection: its ends are found by silence here too."""
+"""Milliseconds of silence that end a turn when a client asks for `semantic_vad`: there is no semantic detector here."""
 
 
 class _Strict(BaseModel):
@@ -27,14 +27,14 @@ class _Strict(BaseModel):
 
 
 class FormatIn(_Strict):
-    """A sound format."""
+    """An audio format."""
 
     type: Format = "audio/pcm"
     rate: Literal[24_000, 8_000] | None = None
 
 
 class TurnDetectionIn(_Strict):
-    """Turn detection."""
+    """Turn detection settings. `null` or `false` in their place turns detection off."""
 
     type: Literal["server_vad", "semantic_vad"] = "server_vad"
     threshold: float | None = None
@@ -47,7 +47,7 @@ class TurnDetectionIn(_Strict):
 
 
 class InputIn(_Strict):
-    """The user's side."""
+    """Settings of the user's audio."""
 
     format: FormatIn | None = None
     transcription: dict[str, Any] | None = None
@@ -56,7 +56,7 @@ class InputIn(_Strict):
 
 
 class OutputIn(_Strict):
-    """The reply's side."""
+    """Settings of the reply's audio."""
 
     format: FormatIn | None = None
     voice: str | dict[Literal["id"], str] | None = None
@@ -64,14 +64,14 @@ class OutputIn(_Strict):
 
 
 class AudioIn(_Strict):
-    """Sound, both sides."""
+    """Audio settings of both sides."""
 
     input: InputIn | None = None
     output: OutputIn | None = None
 
 
 class SessionIn(_Strict):
-    """What `session.update` may hold: today's fields, and the flat ones of the beta."""
+    """The fields of `session.update`: the current ones, and the flat ones of the beta."""
 
     type: Literal["realtime"] | None = None
     instructions: str | None = None
@@ -82,7 +82,7 @@ class SessionIn(_Strict):
     tools: Annotated[list[Any] | None, Field(max_length=0)] = None
     tool_choice: Any = None
     prompt: None = None
-    # Without effect here.
+    # Accepted, without effect.
     model: str | None = None
     id: str | None = None
     object: str | None = None
@@ -92,7 +92,7 @@ class SessionIn(_Strict):
     reasoning: Any = None
     tracing: Any = None
     truncation: Any = None
-    # The beta's.
+    # Fields of the beta.
     modalities: list[Literal["text", "audio"]] | None = None
     voice: str | None = None
     input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | None = None
@@ -103,34 +103,34 @@ class SessionIn(_Strict):
     max_response_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
     speed: Annotated[float | None, Field(ge=1, le=1)] = None
 
-    def in_form(self) -> SessionIn:
-        """The same in today's form."""
-        given = self.model_fields_set
+    def normalized(self) -> SessionIn:
+        """Return the same settings with the beta's fields moved to the current ones. `audio` has both sides set."""
+        sent = self.model_fields_set
         audio_in = self.audio.input if self.audio and self.audio.input else InputIn()
         audio_out = self.audio.output if self.audio and self.audio.output else OutputIn()
-        inward = {name: getattr(audio_in, name) for name in audio_in.model_fields_set}
-        outward = {name: getattr(audio_out, name) for name in audio_out.model_fields_set}
-        fields = {name: getattr(self, name) for name in given}
+        audio_in_fields = {name: getattr(audio_in, name) for name in audio_in.model_fields_set}
+        audio_out_fields = {name: getattr(audio_out, name) for name in audio_out.model_fields_set}
+        fields = {name: getattr(self, name) for name in sent}
         if self.input_audio_format:
-            inward["format"] = FormatIn(type=_BETA_FORMATS[self.input_audio_format])
-        if "input_audio_transcription" in given:
-            inward["transcription"] = self.input_audio_transcription
-        if "turn_detection" in given:
-            inward["turn_detection"] = self.turn_detection
+            audio_in_fields["format"] = FormatIn(type=_BETA_FORMATS[self.input_audio_format])
+        if "input_audio_transcription" in sent:
+            audio_in_fields["transcription"] = self.input_audio_transcription
+        if "turn_detection" in sent:
+            audio_in_fields["turn_detection"] = self.turn_detection
         if self.output_audio_format:
-            outward["format"] = FormatIn(type=_BETA_FORMATS[self.output_audio_format])
+            audio_out_fields["format"] = FormatIn(type=_BETA_FORMATS[self.output_audio_format])
         if self.voice:
-            outward["voice"] = self.voice
+            audio_out_fields["voice"] = self.voice
         if self.modalities:
             fields["output_modalities"] = self.modalities
         if self.max_response_output_tokens:
             fields["max_output_tokens"] = self.max_response_output_tokens
         fields["audio"] = AudioIn.model_construct(
             _fields_set={"input", "output"},
-            input=InputIn.model_construct(_fields_set=set(inward), **inward),
-            output=OutputIn.model_construct(_fields_set=set(outward), **outward),
+            input=InputIn.model_construct(_fields_set=set(audio_in_fields), **audio_in_fields),
+            output=OutputIn.model_construct(_fields_set=set(audio_out_fields), **audio_out_fields),
         )
-        return SessionIn.model_construct(_fields_set={*given, "audio"}, **fields)
+        return SessionIn.model_construct(_fields_set={*sent, "audio"}, **fields)
 
 
 @dataclass(frozen=True)
@@ -145,45 +145,50 @@ class RealtimeSession:
     output_format: Format = "audio/pcm"
     text_only: bool = False
     transcription: dict[str, Any] | None = None
+    """As the client sent it. None: no transcription."""
     turn_detection: TurnDetection | None = field(default_factory=TurnDetection)
+    """None: the client commits its turns."""
     temperature: float | None = None
+    """None: the checkpoint's default."""
     max_output_tokens: int | None = None
-    """None: no limit of the client's."""
+    """Frames of speech in a reply. None: the client sets no limit."""
 
-    def changed(self, wanted: SessionIn) -> RealtimeSession:
-        """With the fields that are set in `wanted`. Raises InvalidArgument for turn detection that makes no sense."""
-        wanted = wanted.in_form()
-        given = wanted.model_fields_set
-        assert wanted.audio is not None, "in_form makes one"
-        assert wanted.audio.input is not None, "in_form makes one"
-        assert wanted.audio.output is not None, "in_form makes one"
-        inward, outward = wanted.audio.input, wanted.audio.output
+    def updated(self, update: SessionIn) -> RealtimeSession:
+        """Return these settings with the fields that are set in `update`.
+
+        Raises InvalidArgument for turn detection values out of range, BadParameter for a wrong sample rate.
+        """
+        update = update.normalized()
+        assert update.audio is not None, "normalized() sets it"
+        assert update.audio.input is not None, "normalized() sets it"
+        assert update.audio.output is not None, "normalized() sets it"
+        audio_in, audio_out = update.audio.input, update.audio.output
         new = self
-        if wanted.instructions is not None:
-            new = replace(new, instructions=wanted.instructions)
-        if wanted.output_modalities:
-            new = replace(new, text_only="audio" not in wanted.output_modalities)
-        if "max_output_tokens" in given:
-            limit = wanted.max_output_tokens
+        if update.instructions is not None:
+            new = replace(new, instructions=update.instructions)
+        if update.output_modalities:
+            new = replace(new, text_only="audio" not in update.output_modalities)
+        if "max_output_tokens" in update.model_fields_set:
+            limit = update.max_output_tokens
             new = replace(new, max_output_tokens=limit if isinstance(limit, int) else None)
-        if wanted.temperature is not None:
-            new = replace(new, temperature=wanted.temperature)
-        if outward.voice:
-            named = outward.voice if isinstance(outward.voice, str) else outward.voice.get("id", "")
-            new = replace(new, voice=named)
-        if inward.format:
-            new = replace(new, input_format=_checked(inward.format, "session.audio.input.format"))
-        if outward.format:
-            new = replace(new, output_format=_checked(outward.format, "session.audio.output.format"))
-        if "transcription" in inward.model_fields_set:
-            new = replace(new, transcription=inward.transcription)
-        if "turn_detection" in inward.model_fields_set:
-            new = replace(new, turn_detection=_detection(inward.turn_detection))
+        if update.temperature is not None:
+            new = replace(new, temperature=update.temperature)
+        if audio_out.voice:
+            voice = audio_out.voice if isinstance(audio_out.voice, str) else audio_out.voice.get("id", "")
+            new = replace(new, voice=voice)
+        if audio_in.format:
+            new = replace(new, input_format=_checked_format(audio_in.format, "session.audio.input.format"))
+        if audio_out.format:
+            new = replace(new, output_format=_checked_format(audio_out.format, "session.audio.output.format"))
+        if "transcription" in audio_in.model_fields_set:
+            new = replace(new, transcription=audio_in.transcription)
+        if "turn_detection" in audio_in.model_fields_set:
+            new = replace(new, turn_detection=_turn_detection(audio_in.turn_detection))
         return new
 
     @property
-    def terms(self) -> ConversationOptions:
-        """The conversation's terms."""
+    def options(self) -> ConversationOptions:
+        """The options of the conversation behind the session."""
         rate_hz = SAMPLE_RATE_HZ if self.input_format == "audio/pcm" else G711_RATE_HZ
         return ConversationOptions(
             input_format=AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=rate_hz),
@@ -192,8 +197,13 @@ class RealtimeSession:
             text_only=self.text_only,
         )
 
+    @property
+    def modalities(self) -> list[str]:
+        """The `output_modalities` of replies."""
+        return ["text"] if self.text_only else ["audio"]
+
     def to_dict(self, limit_s: float) -> dict[str, Any]:
-        """The `session` object."""
+        """Return the `session` object. `limit_s`: seconds until the gateway ends the connection."""
         return {
             "type": "realtime",
             "object": "realtime.session",
@@ -210,19 +220,19 @@ class RealtimeSession:
             "expires_at": int(time.time() + limit_s),
             "audio": {
                 "input": {
-                    "format": described_format(self.input_format),
+                    "format": format_dict(self.input_format),
                     "transcription": self.transcription,
                     "noise_reduction": None,
-                    "turn_detection": self._described_detection(),
+                    "turn_detection": self._turn_detection_dict(),
                 },
-                "output": {"format": described_format(self.output_format), "voice": self.voice, "speed": 1.0},
+                "output": {"format": format_dict(self.output_format), "voice": self.voice, "speed": 1.0},
             },
             "include": None,
         }
 
-    def described_flat(self, limit_s: float) -> dict[str, Any]:
-        """The `session` object as the beta had it."""
-        names = {new: old for old, new in _BETA_FORMATS.items()}
+    def to_beta_dict(self, limit_s: float) -> dict[str, Any]:
+        """Return the `session` object with the flat fields of the beta."""
+        beta_formats = {current: beta for beta, current in _BETA_FORMATS.items()}
         return {
             "object": "realtime.session",
             "id": self.session_id,
@@ -230,11 +240,11 @@ class RealtimeSession:
             "modalities": ["text"] if self.text_only else ["audio", "text"],
             "instructions": self.instructions,
             "voice": self.voice,
-            "input_audio_format": names[self.input_format],
-            "output_audio_format": names[self.output_format],
+            "input_audio_format": beta_formats[self.input_format],
+            "output_audio_format": beta_formats[self.output_format],
             "input_audio_transcription": self.transcription,
             "input_audio_noise_reduction": None,
-            "turn_detection": self._described_detection(),
+            "turn_detection": self._turn_detection_dict(),
             "tools": [],
             "tool_choice": "auto",
             "temperature": self.temperature if self.temperature is not None else 1.0,
@@ -244,12 +254,7 @@ class RealtimeSession:
             "expires_at": int(time.time() + limit_s),
         }
 
-    @property
-    def modalities(self) -> list[str]:
-        """What replies are."""
-        return ["text"] if self.text_only else ["audio"]
-
-    def _described_detection(self) -> dict[str, Any] | None:
+    def _turn_detection_dict(self) -> dict[str, Any] | None:
         if self.turn_detection is None:
             return None
         return {
@@ -263,31 +268,32 @@ class RealtimeSession:
         }
 
 
-def described_format(name: Format) -> dict[str, Any]:
-    """A sound format as JSON."""
-    return {"type": name, "rate": SAMPLE_RATE_HZ} if name == "audio/pcm" else {"type": name}
+def format_dict(audio_format: Format) -> dict[str, Any]:
+    """Return an audio format as JSON."""
+    return {"type": audio_format, "rate": SAMPLE_RATE_HZ} if audio_format == "audio/pcm" else {"type": audio_format}
 
 
-def _checked(wanted: FormatIn, param: str) -> Format:
-    rate_hz = SAMPLE_RATE_HZ if wanted.type == "audio/pcm" else G711_RATE_HZ
-    if wanted.rate not in (None, rate_hz):
-        raise BadParameter(f"{param}.rate", f"{wanted.type} has {rate_hz} samples a second here, got {wanted.rate}")
-    return wanted.type
+def _checked_format(audio_format: FormatIn, param: str) -> Format:
+    rate_hz = SAMPLE_RATE_HZ if audio_format.type == "audio/pcm" else G711_RATE_HZ
+    if audio_format.rate not in (None, rate_hz):
+        message = f"{audio_format.type} has {rate_hz} samples a second here, got {audio_format.rate}"
+        raise BadParameter(f"{param}.rate", message)
+    return audio_format.type
 
 
-def _detection(wanted: TurnDetectionIn | Literal[False] | None) -> TurnDetection | None:
-    if not wanted:
+def _turn_detection(settings: TurnDetectionIn | Literal[False] | None) -> TurnDetection | None:
+    if not settings:
         return None
-    usual = TurnDetection()
-    silence_ms = wanted.silence_duration_ms
+    defaults = TurnDetection()
+    silence_ms = settings.silence_duration_ms
     if silence_ms is None:
-        silence_ms = _EAGERNESS_MS[wanted.eagerness or "auto"]
+        silence_ms = _EAGERNESS_MS[settings.eagerness or "auto"]
     detection = TurnDetection(
-        threshold=usual.threshold if wanted.threshold is None else wanted.threshold,
+        threshold=defaults.threshold if settings.threshold is None else settings.threshold,
         silence_ms=silence_ms,
-        prefix_ms=usual.prefix_ms if wanted.prefix_padding_ms is None else wanted.prefix_padding_ms,
-        respond=wanted.create_response is not False,
-        interrupt=wanted.interrupt_response is not False,
+        prefix_ms=defaults.prefix_ms if settings.prefix_padding_ms is None else settings.prefix_padding_ms,
+        respond=settings.create_response is not False,
+        interrupt=settings.interrupt_response is not False,
     )
     detection.check()
     return detection

@@ -1,4 +1,4 @@
-"""Sound and events on the wire of a Realtime connection."""
+"""Audio and server events as a Realtime connection sends them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE
-from gateway.api.openai.errors import BadParameter, error_code, error_type
+from gateway.api.errors import BadParameter, error_code, error_type
 from gateway.api.realtime.session import Format
 from gateway.audio.g711 import RATE_HZ as G711_RATE_HZ
 from gateway.audio.g711 import Law, decode_g711, encode_g711
@@ -29,45 +29,46 @@ _BETA_NAMES = {
 }
 
 
-def decode_sound(text: object, sound_format: Format, param: str) -> bytes:
-    """16-bit PCM of base64 in a client's format, at that format's rate. Raises BadParameter."""
+def decode_audio(text: object, audio_format: Format, param: str) -> bytes:
+    """Decode base64 audio of a client to 16-bit PCM at the rate of `audio_format`. Raises BadParameter."""
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else None
     except binascii.Error:
         data = None
     if data is None:
-        raise BadParameter(param, f"{param}: expected sound in base64")
-    if sound_format == "audio/pcm":
+        raise BadParameter(param, f"{param}: expected audio in base64")
+    if audio_format == "audio/pcm":
         if len(data) % 2:
             raise BadParameter(param, f"{param}: expected whole 16-bit samples, got {len(data)} bytes")
         return data
-    return decode_g711(data, _LAWS[sound_format])
+    return decode_g711(data, _LAWS[audio_format])
 
 
-class SoundOut:
-    """The sound of one reply, 16-bit at 24 kHz, in a client's format."""
+class ReplyAudioEncoder:
+    """Encodes the audio of one reply, 16-bit PCM at 24 kHz, in a client's format and base64."""
 
-    def __init__(self, sound_format: Format) -> None:
-        self._law: Law | None = _LAWS.get(sound_format)
+    def __init__(self, audio_format: Format) -> None:
+        self._law: Law | None = _LAWS.get(audio_format)
+        """None: the client takes PCM, which needs no resampling."""
         self._resampler = Resampler(SAMPLE_RATE_HZ, G711_RATE_HZ)
 
     def push(self, pcm: bytes) -> str:
-        """Base64 of what became known; may be empty."""
+        """Encode a piece. The result may be empty: the resampler holds samples back."""
         if self._law is None:
             return base64.b64encode(pcm).decode()
         return self._encode(self._resampler.push(decode_pcm(pcm, AUDIO_ENCODING_PCM_S16LE)))
 
     def finish(self) -> str:
-        """Base64 of the rest; may be empty."""
+        """Encode what the resampler holds back. The result may be empty."""
         return "" if self._law is None else self._encode(self._resampler.finish())
 
     def _encode(self, samples: np.ndarray) -> str:
-        assert self._law is not None, "only G.711 is made anew"
+        assert self._law is not None, "only G.711 is resampled"
         return base64.b64encode(encode_g711(encode_pcm(samples, AUDIO_ENCODING_PCM_S16LE), self._law)).decode()
 
 
-class EventNames:
-    """Server events with their ids, by today's names or the beta's."""
+class EventFactory:
+    """Makes the server events of one connection, with ids, under the current names or the beta's."""
 
     def __init__(self, *, beta: bool) -> None:
         self.beta = beta
@@ -75,14 +76,14 @@ class EventNames:
         self._numbers = itertools.count()
 
     def event(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """An event."""
+        """Return an event of type `kind`; the beta's name replaces it on a beta connection."""
         if self.beta:
             stem, _, verb = kind.rpartition(".")
             kind = f"{_BETA_NAMES.get(stem, stem)}.{verb}" if stem else kind
         return {"type": kind, "event_id": f"{self._prefix}_{next(self._numbers)}", **fields}
 
     def error(self, error: ChromaError, client_event_id: str | None) -> dict[str, Any]:
-        """The event that says what was wrong with a client's event."""
+        """Return the event that says what was wrong with a client's event; None: no client event caused the error."""
         detail = {
             "type": error_type(error),
             "code": error_code(error),
@@ -93,15 +94,15 @@ class EventNames:
         return self.event("error", error=detail)
 
     def added(self, item: dict[str, Any], before: str | None) -> list[dict[str, Any]]:
-        """The events that announce a new item: today's, and the beta's, which one framework still waits for."""
+        """Return the events that announce a new item: the current one, and the beta's, which one framework expects."""
         names = ["created"] if self.beta else ["added", "created"]
         return [self.event(f"conversation.item.{name}", previous_item_id=before, item=item) for name in names]
 
     def done(self, item: dict[str, Any], before: str | None) -> list[dict[str, Any]]:
-        """The events that say that an item will not change by itself any more."""
+        """Return the events that say that an item is complete. The beta has none."""
         return [] if self.beta else [self.event("conversation.item.done", previous_item_id=before, item=item)]
 
 
 def error_detail(error: ChromaError) -> dict[str, Any]:
-    """An error inside another event."""
+    """Return an error as a field of another event."""
     return {"type": error_type(error), "code": error_code(error), "message": error.message}

@@ -20,4 +20,16 @@ How many it does hold, its checkpoint says (`codec_config.codebook_size`). Codes
 """
 
 HEARING_RATE_HZ = 16_000
-"""Rate at which the reasoner hears the user."""
+"""Sample rate of the user's speech at the reasoner."""
+
+MEL_HOP_SAMPLES = 160
+"""Samples of HEARING_RATE_HZ between two mel frames: 10 ms."""
+
+
+def tokens_of_mel_frames(mel_frames: int) -> int:
+    """Return how many prompt tokens a recording of `mel_frames` takes: one for each 4 frames (40 ms).
+
+    The audio tower halves the frames with a convolution of stride 2 and pools the result by 2, without padding.
+    """
+    after_convolution = (mel_frames - 1) // 2 + 1 if mel_frames else 0
+    return max((after_convolution - 2) // 2 + 1, 0)

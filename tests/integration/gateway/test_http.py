@@ -15,10 +15,11 @@ import soundfile
 from openai import AsyncOpenAI
 
 from chroma.v1 import dialogue_pb2 as pb
+from gateway.audio.read import MAX_FILE_BYTES
 from services.common.errors import ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.fake_services import REPLY
-from tests.support.gateway_client import Client, audio_file, speech
+from tests.support.gateway_client import Client, audio_file, new_voice, speech
 
 RECORDING = audio_file(speech(2, rate_hz=24_000))
 SPOKEN = 12 * 1920
@@ -86,6 +87,34 @@ async def test_bad_uploads_are_refused(
     answer = await http.post("/v1/voices", data=form, files=files)
     assert answer.status_code == status
     assert says in answer.json()["error"]["message"]
+
+
+async def test_an_oversize_upload_is_413_whether_or_not_it_states_its_length(http: httpx.AsyncClient) -> None:
+    form = {"voice_id": "big", "transcript": "hello", "consent": "yes"}
+
+    async def post(file_bytes: int, *, chunked: bool) -> httpx.Response:
+        request = http.build_request("POST", "/v1/voices", data=form, files={"file": ("v.wav", bytes(file_bytes))})
+        if not chunked:
+            return await http.send(request)
+        body = request.read()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(body), 1 << 20):
+                yield body[start : start + (1 << 20)]
+
+        return await http.post(
+            "/v1/voices", content=pieces(), headers={"content-type": request.headers["content-type"]}
+        )
+
+    for file_bytes, chunked in (
+        (MAX_FILE_BYTES + 1, False),  # in a form of a good length
+        (MAX_FILE_BYTES + 2_000_000, False),
+        (33 << 20, False),  # above the limit of any body
+        (33 << 20, True),
+    ):
+        answer = await post(file_bytes, chunked=chunked)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["type"]) == (413, "too_large", "invalid_request_error")
 
 
 # Speech.
@@ -262,6 +291,23 @@ async def test_bad_chats_are_refused_in_openais_shape(
     answer = await http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith(param)
+
+
+async def test_an_oversize_recording_in_a_chat_is_413(http: httpx.AsyncClient) -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": b64(bytes(MAX_FILE_BYTES + 1))}}
+    answer = await http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [audio]}]})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (413, "messages.0.content.0")
+
+
+async def test_a_text_to_speak_has_the_length_limit_of_the_settings(start_gateway: StartGateway) -> None:
+    async with (
+        start_gateway(max_input_chars=10) as strict,
+        httpx.AsyncClient(base_url=f"http://{strict.http_address}") as http,
+    ):
+        await strict.voices.CreateVoice(new_voice("ada"))
+        long = await http.post("/v1/audio/speech", json={"input": "eleven char"})
+        assert (long.status_code, long.json()["error"]["param"]) == (400, "input")
+        assert (await http.post("/v1/audio/speech", json={"input": "ten chars."})).status_code == 200
 
 
 async def test_what_is_no_json_or_too_much_is_refused(client: Client, start_gateway: StartGateway) -> None:

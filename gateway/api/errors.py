@@ -1,4 +1,4 @@
-"""Domain errors as OpenAI's clients read them: a status, and a JSON object that says what was wrong."""
+"""Domain errors as OpenAI's clients read them: an HTTP status, and a JSON object that says what was wrong."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ STATUSES = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-"""HTTP status of each gRPC status."""
+"""HTTP status of each gRPC status. `TooLarge` is the exception: 413."""
 
 
 class BadParameter(InvalidArgument):
-    """A request's field is wrong: `param` names it."""
+    """A field of a request is wrong. `param` names the field; `code` names the problem for programs."""
 
     def __init__(self, param: str, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -40,8 +40,20 @@ class BadParameter(InvalidArgument):
         self.code = code
 
 
+class TooLarge(BadParameter):
+    """A request, or a file in it, has more bytes than the stated limit. HTTP status 413."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(param, message, "too_large")
+
+
+def http_status(error: ChromaError) -> int:
+    """Return the HTTP status of an error."""
+    return 413 if isinstance(error, TooLarge) else STATUSES.get(error.status, 500)
+
+
 def error_body(error: ChromaError) -> dict[str, Any]:
-    """The `error` object of an error."""
+    """Return the `error` object of an error."""
     return {
         "message": error.message,
         "type": error_type(error),
@@ -51,8 +63,8 @@ def error_body(error: ChromaError) -> dict[str, Any]:
 
 
 def error_type(error: ChromaError) -> str:
-    """Whose fault it is: OpenAI's `type`."""
-    status = STATUSES.get(error.status, 500)
+    """Return OpenAI's `type` of an error: whether the client or the server is at fault."""
+    status = http_status(error)
     if status == 429:
         return "rate_limit_error"
     if status == 401:
@@ -61,52 +73,52 @@ def error_type(error: ChromaError) -> str:
 
 
 def error_code(error: ChromaError) -> str:
-    """The code of an error: a name that programs can test."""
+    """Return the code of an error: a name that programs can test."""
     return (error.code if isinstance(error, BadParameter) else None) or error.status.lower()
 
 
 def error_response(error: ChromaError) -> JSONResponse:
-    """The answer to a request that failed."""
+    """Return the response to a request that failed."""
     headers = {}
     if isinstance(error, ResourceExhausted):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         headers["retry-after-ms"] = str(round(error.retry_after_s * 1000))
     if error.status == "UNAUTHENTICATED":
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": error_body(error)}, STATUSES.get(error.status, 500), headers)
+    return JSONResponse({"error": error_body(error)}, http_status(error), headers)
 
 
-def of_validation(error: ValidationError) -> BadParameter:
-    """The first problem of a request that does not fit its schema."""
+def validation_error(error: ValidationError) -> BadParameter:
+    """Return the first problem of a request that does not fit its schema."""
     problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+    field = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-")) or "body"
     code = "unknown_parameter" if problem["type"] == "extra_forbidden" else "invalid_value"
-    return BadParameter(where or "body", f"{where or 'body'}: {problem['msg']}", code)
+    return BadParameter(field, f"{field}: {problem['msg']}", code)
 
 
 async def on_domain_error(request: Request, error: Exception) -> Response:
-    """Exception handler for domain errors."""
+    """Handle a domain error."""
     assert isinstance(error, ChromaError)
     log.info("%s %s: %s: %s", request.method, request.url.path, error.status, error.message)
     return error_response(error)
 
 
-async def on_invalid(request: Request, error: Exception) -> Response:
-    """Exception handler for requests that do not fit their schema."""
+async def on_validation_error(request: Request, error: Exception) -> Response:
+    """Handle a request that does not fit its schema."""
     assert isinstance(error, ValidationError)
-    return error_response(of_validation(error))
+    return error_response(validation_error(error))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Exception handler for unknown paths and methods."""
+    """Handle an unknown path or method."""
     assert isinstance(error, HTTPException)
-    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    error_type = "invalid_request_error" if error.status_code < 500 else "server_error"
     message = f"{request.method} {request.url.path}: {error.detail}"
-    body = {"message": message, "type": kind, "param": None, "code": None}
+    body = {"message": message, "type": error_type, "param": None, "code": None}
     return JSONResponse({"error": body}, error.status_code, dict(error.headers or {}))
 
 
-async def on_unexpected(request: Request, error: Exception) -> Response:
-    """Exception handler for bugs: logged once."""
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
+    """Handle a bug. It is logged once; the client learns only the exception's type."""
     log.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
     return error_response(ChromaError(f"the request failed unexpectedly: {type(error).__name__}"))

@@ -1,0 +1,37 @@
+"""The model and the voices that a client may name, whatever names OpenAI's clients send by default."""
+
+from __future__ import annotations
+
+from gateway.conversation.backend import Backend
+from gateway.store.voices import check_voice_id
+from services.common.errors import NotFound
+
+MODEL = "chroma-1.0"
+"""The one model. Requests may name any other: this one answers."""
+
+OPENAI_VOICES = frozenset(
+    ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse")
+)
+"""The voices that OpenAI's clients name by default. An enrolled voice with such an id takes its place."""
+
+
+async def choose_voice(backend: Backend, tenant: str, voice_id: str) -> str:
+    """The id of the voice to speak with when a client names `voice_id`.
+
+    An enrolled voice is taken as it is. No name, or one of OpenAI's voices that is not enrolled, means the default
+    voice.
+
+    Raises:
+        NotFound: there is no such voice.
+        InvalidArgument: `voice_id` cannot be the id of a voice.
+        FailedPrecondition: the default voice is asked for, but the tenant has no voice.
+        Unavailable: the store is away.
+    """
+    if not voice_id:
+        return await backend.default_voice(tenant)
+    check_voice_id(voice_id)
+    if await backend.voices.exists(tenant, voice_id):
+        return voice_id
+    if voice_id in OPENAI_VOICES:
+        return await backend.default_voice(tenant)
+    raise NotFound(f"no voice {voice_id!r}: GET /v1/voices lists them")

@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python tests bench deploy/monitoring hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo monitoring test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu bench-gpu-schedule clean
+.PHONY: help setup demo generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu bench-gpu-schedule clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,8 +84,9 @@ format: setup ## rewrite Python and protos in the one format
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/buf format --write
 
-monitoring: setup ## write docs/metrics.md and the Grafana dashboards again from the code
-	$(BIN)/python -m deploy.monitoring.reference
+generated: setup ## write docs/metrics.md, docs/settings.md and the Grafana dashboards again from the code
+	$(BIN)/python -m deploy.monitoring.metrics_reference
+	$(BIN)/python -m deploy.monitoring.settings_reference
 	$(BIN)/python -m deploy.monitoring.dashboards
 
 conformance: setup ## compare with the reference's numbers, one JSON line a case (GOLDEN=DIR)

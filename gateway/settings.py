@@ -1,4 +1,4 @@
-"""Settings of the gateway, each read from `CHROMA_<FIELD>`."""
+"""Settings of the gateway."""
 
 from __future__ import annotations
 
@@ -11,68 +11,72 @@ from services.common.settings import Address, ServiceSettings
 
 
 class GatewaySettings(ServiceSettings):
-    """What the gateway adds to a gRPC process."""
+    """Settings that the gateway adds to those of a gRPC process."""
 
     service: ClassVar[str] = "gateway"
 
     http_listen: Address = ""
-    """Where HTTP listens: the page, the OpenAI-shaped API, Realtime over WebSocket. Empty: nowhere."""
+    """Address of the HTTP server: the page, the OpenAI-shaped API, Realtime over WebSocket. Empty: there is none."""
     http_tls_cert: Path | None = None
-    """PEM certificate chain that the HTTP side shows. Unset: plain HTTP, as behind a proxy or on this machine."""
+    """PEM file with the certificate chain of the HTTP server. Unset: plain HTTP, as behind a proxy."""
     http_tls_key: Path | None = None
-    """PEM private key of `http_tls_cert`."""
+    """PEM file with the private key of CHROMA_HTTP_TLS_CERT."""
     api_keys: dict[str, str] = Field(default_factory=dict)
-    """API keys and the tenant of each, as JSON: `{"KEY": "TENANT"}`. Empty: callers are trusted and need no key."""
+    """API keys and the tenant of each: `{"KEY": "TENANT"}`. Empty: callers are trusted and need no key."""
 
     reasoner: str
-    """The reasoner: `host:port`, several with commas, or `dns:///name:port` for a replica at each address of a name."""
+    """Address of the reasoner: `host:port`, several separated by commas, or `dns:///name:port` for one replica at each
+    address of a name."""
     speech_gen: str
-    """The speech generator, likewise."""
+    """Address of the speech generator, in the same forms."""
     codec: str
-    """The codec, likewise."""
+    """Address of the codec, in the same forms."""
     services_tls_ca: Path | None = None
-    """PEM certificates of the authority of the services' certificates, which are for the names reasoner, speech-gen
+    """PEM file with the authority that signed the certificates of the services. Their names are reasoner, speech-gen
     and codec. Unset: no TLS between the gateway and the services."""
     services_tls_cert: Path | None = None
-    """PEM certificate chain that the gateway shows to the services. Unset: none."""
+    """PEM file with the certificate chain that the gateway shows to the services. Unset: it shows none."""
     services_tls_key: Path | None = None
-    """PEM private key of `services_tls_cert`."""
+    """PEM file with the private key of CHROMA_SERVICES_TLS_CERT."""
     redis_url: str
-    """The store, such as `redis://:password@host:6379/0`. Run it with an append-only file; see `store.py`."""
+    """URL of the store, such as `redis://:password@host:6379/0`. The store needs an append-only file."""
 
     default_voice: str = ""
-    """The voice of clients that name none, or one of OpenAI's. Empty, or unknown to a tenant: its first one."""
+    """The voice of clients that name none, or one of OpenAI's. Empty, or unknown to the tenant: the tenant's first
+    voice."""
     transcribe: bool = False
-    """Whether clients may ask what the user said: a further pass of the reasoner over each turn's speech."""
+    """Whether clients may ask for a transcript of the user's speech. A transcript costs a further pass of the reasoner
+    over the speech of each turn."""
 
     max_connection_age_grace_s: float = Field(default=3_630.0, ge=0)
-    """How long running calls may still take on a connection past its age: longer than the longest conversation."""
+    """Time that running calls have to finish on a connection past its age: longer than the longest conversation."""
 
     turn_limit_s: float = Field(default=300.0, gt=0)
     """Longest turn, from its first input to the end of its speech."""
     stage_patience_s: float = Field(default=60.0, gt=0)
-    """How long a connected stage may owe an answer before it is taken for hanging."""
+    """How long a connected service may owe an answer before the gateway takes it for hanging. The turn
+    then fails with UNAVAILABLE."""
     max_input_s: float = Field(default=120.0, gt=0)
-    """Most seconds of user speech in a turn."""
+    """Most user speech in a turn."""
     max_input_chars: int = Field(default=20_000, ge=1)
-    """Most characters of user text, or of a given reply, in a turn."""
+    """Most characters of user text, or of a reply's given text, in a turn."""
     max_reply_s: float = Field(default=300.0, gt=0)
-    """Most seconds of speech in a reply; a session may ask for less."""
+    """Longest speech of a reply. A session may ask for less."""
 
     history_turns: int = Field(default=32, ge=1)
-    """Most turns a session remembers; older ones are dropped."""
+    """Most turns that a session remembers. Older ones are dropped."""
     history_audio_s: float = Field(default=180.0, gt=0)
-    """Most seconds of user speech a session remembers."""
+    """Most user speech that a session remembers."""
     session_ttl_s: int = Field(default=86_400, ge=1)
     """How long an unused session is kept."""
     audio_ttl_s: int = Field(default=86_400, ge=1)
     """How long the user speech of an unused session is kept. A turn without its speech is dropped from the history."""
 
     idle_limit_s: float = Field(default=300.0, gt=0)
-    """A conversation in which nothing happens for this long is ended."""
+    """How long nothing may happen in a conversation before it is ended."""
     conversation_limit_s: float = Field(default=3_600.0, gt=0)
-    """Longest conversation on one connection; the session lives on."""
+    """Longest conversation on one connection. The session lives on."""
     slow_client_s: float = Field(default=10.0, gt=0)
-    """A client that takes no message for this long is cut off."""
+    """How long a client may take no message before it is cut off."""
     max_conversations: int = Field(default=1_000, ge=1)
-    """Conversations served at once; a further one is refused with RESOURCE_EXHAUSTED."""
+    """Conversations served at once. A further one is refused with RESOURCE_EXHAUSTED."""

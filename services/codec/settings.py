@@ -10,11 +10,13 @@ from services.common.settings import ModelSettings
 
 
 class CodecSettings(ModelSettings):
-    """What the codec adds to a model service. `slots` counts decode streams."""
+    """Settings that the codec adds to those of a process with a model."""
 
     service: ClassVar[str] = "codec"
 
+    slots: int = Field(default=16, ge=1)
+    """Decode streams served at once. A further one is refused with RESOURCE_EXHAUSTED."""
     encode_slots: int = Field(default=4, ge=1)
-    """Encode streams served at once."""
+    """Encode streams served at once. A further one is refused with RESOURCE_EXHAUSTED."""
     max_encode_s: float = Field(default=60.0, gt=0)
-    """Longest recording encoded, in seconds; more is refused with OUT_OF_RANGE."""
+    """Longest recording that is encoded. A longer one is refused with OUT_OF_RANGE."""

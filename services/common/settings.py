@@ -1,13 +1,22 @@
-"""Settings every process shares: read once, from the environment, in `__main__`."""
+"""The settings of every process: read once, from the environment, in `__main__`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from services.common.variables import PREFIX, complaints, given_variable, own_names_first
 
 Address = str
 """`host:port`; port 0 asks the system for a free one."""
@@ -16,37 +25,63 @@ SettingsT = TypeVar("SettingsT", bound="ServiceSettings")
 
 
 class ServiceSettings(BaseSettings):
-    """What a gRPC process needs. Each field is read from `CHROMA_<FIELD>`."""
+    """Settings of a gRPC process.
 
-    model_config = SettingsConfigDict(env_prefix="CHROMA_", frozen=True, extra="ignore")
+    Each field is read from `CHROMA_<SERVICE>_<FIELD>`, or else from `CHROMA_<FIELD>`. An empty variable counts as not
+    set. The docstring of a field is its meaning in docs/settings.md.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     service: ClassVar[str] = ""
-    """What the process is called in metrics, logs and traces."""
+    """The name of the process in metrics, logs, traces and its own variables."""
 
     listen: Address = "127.0.0.1:0"
-    """Where gRPC listens."""
+    """Address on which the gRPC server listens."""
     metrics_listen: Address = ""
-    """Where Prometheus scrapes /metrics. Empty: nowhere."""
+    """Address on which the process shows its metrics to Prometheus, at /metrics. Empty: it shows none."""
     health_listen: Address = ""
-    """Where health alone is answered in plain text, for probes that cannot speak TLS. Empty: nowhere."""
+    """Address of a further gRPC server without TLS that answers health checks only, for probes that cannot speak TLS.
+    Empty: there is no such server."""
     tls_cert: Path | None = None
-    """PEM certificate chain that this server shows. Unset: no TLS."""
+    """PEM file with the certificate chain of the gRPC server. Unset: no TLS."""
     tls_key: Path | None = Field(default=None, validate_default=True)
-    """PEM private key of `tls_cert`."""
+    """PEM file with the private key of CHROMA_TLS_CERT."""
     tls_ca: Path | None = None
-    """PEM certificates of the authorities that must have signed the callers' certificates. Unset: callers show none."""
+    """PEM file with the authorities that must have signed the certificate of each caller. Unset: callers need no
+    certificate."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe level that is logged."""
     log_format: Literal["text", "json"] = "text"
+    """Form of a log line: text for people, or one JSON object."""
     otlp_endpoint: str = ""
-    """Where spans go, such as `http://collector:4317` (OTLP over gRPC). Empty: only to the log."""
+    """URL of the OpenTelemetry collector that gets the spans (OTLP over gRPC), such as `http://collector:4317`.
+    Empty: spans go only to the log."""
     drain_s: float = Field(default=120.0, ge=0)
-    """After SIGTERM, how long running calls may take to finish."""
+    """Time that running calls have to finish after SIGTERM."""
     max_connection_age_s: float = Field(default=0.0, ge=0)
-    """A connection this old is asked to end, so that callers behind a load balancer spread anew. 0: never."""
+    """Age at which the server asks a connection to end, so that callers behind a load balancer spread anew. 0: there is
+    no such age."""
     max_connection_age_grace_s: float = Field(default=330.0, ge=0)
-    """How long running calls may still take on such a connection: longer than the longest turn."""
+    """Time that running calls have to finish on such a connection: longer than the longest turn."""
     max_message_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
-    """Largest message taken, which bounds an uploaded voice recording and a turn's history."""
+    """Largest gRPC message that is accepted. It bounds an uploaded voice recording and the history of a turn."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; a variable of this process alone beats the one that all processes share."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = own_names_first(env_settings.env_vars, cls.service)
+        return init_settings, env_settings
 
     @field_validator("listen", "metrics_listen", "health_listen")
     @classmethod
@@ -71,18 +106,16 @@ class ServiceSettings(BaseSettings):
 
 
 class ModelSettings(ServiceSettings):
-    """What a process with a model adds."""
+    """Settings that every process with a model adds."""
 
     model: str
-    """The checkpoint: a folder in the published layout, or a hub id."""
+    """The checkpoint: a folder in the published layout, or a hub id such as `FlashLabs/Chroma-4B`."""
     device: str = "cpu"
-    """A torch device, such as `cpu` or `cuda:0`."""
+    """The torch device of the model, such as `cpu` or `cuda:0`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute dtype. The codec computes in float32 whatever this says."""
+    """The compute dtype. The codec computes in float32 whatever this says."""
     threads: int = Field(default=0, ge=0)
-    """Threads of a CPU forward pass. 0: torch's own choice."""
-    slots: int = Field(default=16, ge=1)
-    """Streams served at once; a further one is refused with RESOURCE_EXHAUSTED."""
+    """Threads of a forward pass on the CPU. 0: torch chooses."""
 
 
 def split_address(address: Address) -> tuple[str, int]:
@@ -94,12 +127,28 @@ def split_address(address: Address) -> tuple[str, int]:
 
 
 def read_settings(settings_type: type[SettingsT]) -> SettingsT:
-    """The settings from the environment. A bad or missing value ends the process and names itself."""
+    """Read the settings from the environment.
+
+    A missing or bad value, or a `CHROMA_*` variable that no process of the project reads, ends the process with
+    status 2 and one line on standard error for each, which names the variable.
+    """
+    problems = complaints(os.environ, settings_type.service)
     try:
-        return settings_type()
+        settings = settings_type()
     except ValidationError as error:
         for problem in error.errors():
-            variable = "CHROMA_" + "_".join(str(part) for part in problem["loc"]).upper()
-            given = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-            print(f"bad setting {variable}: {problem['msg']}{given}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
+            variable = given_variable(os.environ, settings_type.service, str(problem["loc"][0]))
+            # Inside a value, such as the JSON of the API keys, there may be a secret.
+            shown = problem["type"] != "missing" and len(problem["loc"]) == 1
+            got = f" (got {problem['input']!r})" if shown else ""
+            problems.append(f"bad setting {variable}: {problem['msg']}{got}")
+    except SettingsError as error:
+        field = next(name for name in settings_type.model_fields if f'"{name}"' in str(error))
+        variable = given_variable(os.environ, settings_type.service, field)
+        problems.append(f"bad setting {variable}: expected a JSON object")
+    else:
+        if not problems:
+            return settings
+    for line in problems:
+        print(line, file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)

@@ -11,32 +11,35 @@ from services.common.settings import ModelSettings
 
 
 class SpeechGenSettings(ModelSettings):
-    """What the speech generator adds to a model service. `slots` counts replies spoken at once."""
+    """Settings that the speech generator adds to those of a process with a model."""
 
     service: ClassVar[str] = "speech_gen"
 
+    slots: int = Field(default=16, ge=1)
+    """Replies spoken at once. A further one is refused with RESOURCE_EXHAUSTED."""
     max_lead_s: float = Field(default=2.0, ge=0)
-    """Seconds of speech made ahead of the listener when a stream does not say; 0: unpaced."""
+    """How far the speech of a reply is made ahead of its playback when a request does not say. 0: as fast as the
+    device allows."""
     max_reply_s: float = Field(default=300.0, gt=0)
-    """Most seconds of speech in a reply, whatever a request asks for."""
+    """Longest speech of a reply, whatever a request asks for."""
     max_load: float | None = Field(default=None, gt=0)
-    """Share of real time that a frame of all streams may take; a reply that would make it more is refused. Unset: 0.8
-    on a GPU, no limit on a CPU, where a demo may be slower than real time."""
+    """Share of real time that one frame of all streams together may take. A reply that would take more is refused
+    with RESOURCE_EXHAUSTED. Unset: 0.8 on a GPU; no limit on a CPU, where a demo may be slower than real time."""
     temperature: Temperature | None = None
-    """Temperature of streams that do not say. Unset: the checkpoint's. The published model's card uses 0.7."""
+    """Temperature of replies whose request names none. Unset: the checkpoint's. The published model's card uses 0.7."""
     top_k: TopK | None = None
-    """Codes to draw from in streams that do not say. Unset: the checkpoint's."""
+    """Most probable codes to draw from, in replies whose request names no number. Unset: the checkpoint's number."""
     top_p: TopP | None = None
-    """Share of probability to draw from in streams that do not say. Unset: 1. The published model's card names 0.9,
-    which the reference ignores."""
+    """Share of probability to draw from, in replies whose request names none. Unset: 1. The published model's card
+    names 0.9, which the reference ignores."""
     kv_pages: int = Field(default=0, ge=0)
-    """Pages of 16 backbone rows. 0: enough for every slot at full length."""
+    """Pages of the KV cache, 16 positions of the backbone each. 0: enough for all slots at full length."""
     voice_cache: int = Field(default=256, ge=1)
-    """Voice prompts kept; the least recently used one leaves first."""
+    """Voice prompts kept on the device. The least recently used one leaves first."""
 
     @property
     def load_limit(self) -> float | None:
-        """`max_load`, or what holds when it is not set."""
+        """`max_load`, or the limit that holds when it is unset. None: no limit."""
         return 0.8 if self.max_load is None and self.device.startswith("cuda") else self.max_load
 
     def sampling_defaults(self, checkpoint: SamplingParams) -> SamplingParams:

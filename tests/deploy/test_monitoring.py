@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.monitoring import dashboards, reference
+from deploy.monitoring import dashboards, metrics_reference
 from services.common.telemetry.metrics import DEFINITIONS
 from tests.support.prometheus_tools import MONITORING, ROOT, rule_groups
 
@@ -64,12 +64,12 @@ def test_every_bound_in_a_query_is_a_bucket() -> None:
 
 
 def test_the_metrics_page_is_up_to_date() -> None:
-    assert reference.PAGE.read_text() == reference.page(), "run: python -m deploy.monitoring.reference"
+    assert metrics_reference.PAGE.read_text() == metrics_reference.page(), "run: make generated"
 
 
 def test_the_dashboards_are_up_to_date() -> None:
     written = {path.name: path.read_text() for path in (MONITORING / "dashboards").glob("*.json")}
-    assert written == dashboards.files(), "run: python -m deploy.monitoring.dashboards"
+    assert written == dashboards.files(), "run: make generated"
 
 
 def test_every_dashboard_is_handed_to_grafana() -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.common.sampling import SamplingParams
+from services.common.settings import read_settings
 from services.speech_gen.settings import SpeechGenSettings
 
 
@@ -39,3 +40,11 @@ def test_only_a_gpu_has_a_load_limit_when_none_is_set() -> None:
     assert settings(device="cuda:0").load_limit == 0.8
     assert settings(device="cpu").load_limit is None
     assert settings(device="cpu", max_load=0.5).load_limit == 0.5
+
+
+def test_the_slots_of_this_process_alone_beat_the_slots_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMA_MODEL", "folder")
+    monkeypatch.setenv("CHROMA_SLOTS", "3")
+    assert read_settings(SpeechGenSettings).slots == 3
+    monkeypatch.setenv("CHROMA_SPEECH_GEN_SLOTS", "5")
+    assert read_settings(SpeechGenSettings).slots == 5

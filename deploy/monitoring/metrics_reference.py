@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from the definitions of the metrics: `python -m deploy.monitoring.reference`."""
+"""Writes docs/metrics.md from the definitions of the metrics: `python -m deploy.monitoring.metrics_reference`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECTIONS: tuple[tuple[str, str, ModuleType], ...] = (
 
 INTRODUCTION = """# Metrics
 
-Made from the code by `python -m deploy.monitoring.reference`; a test checks that it is up to date.
+Made from the code by `make generated`; a test checks that it is up to date.
 
 Every process shows its metrics over HTTP at `/metrics` on `CHROMA_METRICS_LISTEN`. Units are seconds and bytes. Labels
 are bounded: no ids, no text. Asked for OpenMetrics, `chroma_voice_first_sound_seconds` and

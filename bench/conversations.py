@@ -14,7 +14,7 @@ from bench.in_process import FixedPrompt, InProcess
 from services.codec.runner import Decode
 from services.common.errors import ResourceExhausted
 from services.common.sampling import SamplingParams
-from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
+from services.common.wire.audio import FRAME_S, FRAME_SAMPLES, HEARING_RATE_HZ
 from services.reasoner.messages import Audio, Commit, Thought, TurnOpen
 from services.runtime.engine.engine import Engine
 from services.speech_gen.model.generator import Thought as SpokenThought
@@ -75,7 +75,7 @@ async def converse(
                 tasks.create_task(_hand_thoughts(thinking, speaking))
                 tasks.create_task(_hand_frames(speaking, sounding))
                 async for pcm in sounding:
-                    ready = len(pcm) // ours.config.frame_samples
+                    ready = len(pcm) // FRAME_SAMPLES
                     heard.sound_s += [time.perf_counter() - committed_s] * ready
     except ResourceExhausted:
         heard.refused = True

@@ -32,6 +32,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from bench.workload import Clock, Session
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, StackConfig
+from services.runtime.checkpoint.weights import Weights
 
 
 @dataclass
@@ -62,17 +63,18 @@ class PlainLoop:
         self.audio_table = nn.Embedding(config.codebooks * config.code_vocab_size, config.audio_width)
         self.decoder = PlainDepthDecoder(config, self.audio_table)
         self.codec = _codec(checkpoint, config)
-        for module, prefix in (
-            (self.thinker, "thinker.model."),
-            (self.lm_head, "thinker.lm_head."),
-            (self.backbone, "backbone.model."),
-            (self.codebook0_head, "backbone.codebook0_head."),
-            (self.audio_table, AUDIO_TABLE_NAMES[0].removesuffix("weight")),
-            (self.decoder.model, "decoder.model."),
-            (self.decoder.projection, "decoder.projection."),
-            (self.decoder.codebook_head, "decoder.codebook_head."),
+        weights = Weights(checkpoint, dtype)
+        for module, name in (
+            (self.thinker, "thinker.model"),
+            (self.lm_head, "thinker.lm_head"),
+            (self.backbone, "backbone.model"),
+            (self.codebook0_head, "backbone.codebook0_head"),
+            (self.audio_table, AUDIO_TABLE_NAMES[0].removesuffix(".weight")),
+            (self.decoder.model, "decoder.model"),
+            (self.decoder.projection, "decoder.projection"),
+            (self.decoder.codebook_head, "decoder.codebook_head"),
         ):
-            checkpoint.load(nn.Module.to(module, dtype).eval(), prefix, dtype=dtype)
+            weights.below(name).fill(nn.Module.to(module, dtype).eval())
 
     @torch.inference_mode()
     def encode(self, pcm: Tensor) -> Tensor:
@@ -232,9 +234,12 @@ _NESTED = re.compile(r"^(?:(encoder|decoder)\.\1_seanet|(?:encoder|decoder)\.(\w
 def _codec(checkpoint: Checkpoint, config: ChromaConfig) -> MimiModel:
     """transformers 5.23 nests the modules of what it calls encoder and decoder; checkpoints do not."""
     codec = MimiModel(MimiConfig(**config.codec.raw)).eval()
-    names = [*dict(codec.named_parameters()), *dict(codec.named_buffers())]
-    aliases = {name: ["codec_model." + _NESTED.sub(lambda match: match[match.lastindex or 0], name)] for name in names}
-    checkpoint.load(codec, "codec_model.", dtype=torch.float32, aliases=aliases)
+    weights = Weights(checkpoint, torch.float32).below("codec_model")
+    stored = {
+        name: weights.read(_NESTED.sub(lambda match: match[match.lastindex or 0], name), *expected.shape)
+        for name, expected in codec.state_dict().items()
+    }
+    codec.load_state_dict(stored)
     return codec
 
 

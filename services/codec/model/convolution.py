@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from services.codec.model.weights import Weights
+from services.runtime.checkpoint.weights import Weights
 
 
 class Carry:

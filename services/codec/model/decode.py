@@ -10,10 +10,10 @@ from services.codec.model.quantizer import Quantizer
 from services.codec.model.seanet import WaveformDecoder
 from services.codec.model.streams import POSITIONS_PER_FRAME, StreamState
 from services.codec.model.transformer import WindowedTransformer
-from services.codec.model.weights import Weights
 from services.common.errors import InvalidArgument
 from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
 from services.runtime.checkpoint.config import CodecConfig
+from services.runtime.checkpoint.weights import Weights
 
 
 class Decoder:

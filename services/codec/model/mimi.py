@@ -18,11 +18,11 @@ import torch
 from services.codec.model.decode import Decoder
 from services.codec.model.encode import Encoder, EncodeStream
 from services.codec.model.quantizer import Quantizer
-from services.codec.model.weights import Weights
 from services.common.errors import CheckpointError
 from services.common.wire.audio import CODEBOOK_SIZE, CODEBOOKS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, CodecConfig
+from services.runtime.checkpoint.weights import Weights
 
 WHOLE_STEP_FRAMES = 16
 
@@ -43,7 +43,7 @@ class Mimi:
         """
         config = ChromaConfig.from_dict(checkpoint.config).codec
         _check_geometry(config)
-        weights = Weights(checkpoint, "codec_model", device)
+        weights = Weights(checkpoint, torch.float32, device).below("codec_model")
         quantizer = Quantizer(weights.below("quantizer"), config)
         return cls(Decoder(weights, quantizer, config), Encoder(weights, quantizer, config), torch.device(device))
 

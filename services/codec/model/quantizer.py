@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from services.codec.model.weights import Weights
 from services.common.wire.audio import CODEBOOKS
 from services.runtime.checkpoint.config import CodecConfig
+from services.runtime.checkpoint.weights import Weights
 
 _MIN_USAGE = 1e-5
 

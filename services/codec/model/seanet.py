@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from services.codec.model.convolution import Carry, CausalConv, ResidualBlock, UpsamplingConv
-from services.codec.model.weights import Weights
 from services.runtime.checkpoint.config import CodecConfig
+from services.runtime.checkpoint.weights import Weights
 
 
 class WaveformDecoder:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from services.codec.model.weights import Weights
 from services.runtime.checkpoint.config import CodecConfig
+from services.runtime.checkpoint.weights import Weights
 
 _ROW_MULTIPLE = 8  # fused attention on CUDA wants masks whose rows are a multiple of this
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from services.common.errors import CheckpointError
 
@@ -31,7 +30,7 @@ AUDIO_TABLE_NAMES = (
     "backbone.audio_embedding.embed_audio_tokens.weight",
     "decoder.audio_embedding.embed_audio_tokens.weight",
 )
-"""One table, shared by backbone and decoder: saved under either name or both, read under either."""
+"""The names of one table, which backbone and decoder share. A checkpoint stores it under either name or both."""
 
 _SAMPLE_BYTES = 64
 
@@ -101,7 +100,7 @@ class Checkpoint:
 
     def entry(self, name: str) -> TensorEntry:
         """Where tensor `name` lies, without reading it. Raises `CheckpointError` when it is missing."""
-        return self._entries[self._find([name])]
+        return self._entries[self._find(name)]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of tensor `name`, without reading it. Raises `CheckpointError` when it is missing."""
@@ -115,51 +114,18 @@ class Checkpoint:
         The result may be a private map of the file: writing to it changes neither the file nor other maps of it.
         Raises `CheckpointError` when the tensor is missing.
         """
-        name = self._find([name])
+        name = self._find(name)
         mapped: torch.Tensor = self._map(self._entries[name].shard).get_tensor(name)
         wanted = dtype if mapped.is_floating_point() else None
         return mapped.to(device=device, dtype=wanted or mapped.dtype)
 
-    def load(
-        self,
-        module: nn.Module,
-        prefix: str,
-        *,
-        dtype: torch.dtype,
-        device: torch.device | str = "cpu",
-        aliases: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        """Give every parameter and persistent buffer of `module` the stored tensor `prefix + name`.
-
-        The module may be on the meta device; its parameters become frozen ones that own (or map) what was read, and
-        parameters shared inside the module stay shared. Non-persistent buffers are not stored and stay as they are.
-        `aliases` maps a name of the module to full names of the checkpoint, tried in order when `prefix + name` is
-        not stored. Raises `CheckpointError` naming the tensor, its expected and its found shape.
-        """
-        read: dict[torch.Tensor, torch.Tensor] = {}
-        for owner_name, owner in module.named_modules():
-            for own_name, old in [*owner._parameters.items(), *owner._buffers.items()]:
-                if old is None or own_name in owner._non_persistent_buffers_set:
-                    continue
-                name = f"{owner_name}.{own_name}" if owner_name else own_name
-                if old not in read:
-                    stored = self._find([prefix + name, *(aliases or {}).get(name, ())])
-                    found = self._entries[stored].shape
-                    if found != tuple(old.shape):
-                        raise CheckpointError(
-                            f"{self.path}: tensor {stored}: expected shape {list(old.shape)}, found {list(found)}"
-                        )
-                    tensor = self.tensor(stored, dtype=dtype, device=device)
-                    is_parameter = own_name in owner._parameters
-                    read[old] = nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor
-                setattr(owner, own_name, read[old])
-
-    def _find(self, candidates: Sequence[str]) -> str:
-        names = [n for c in candidates for n in ((c, *AUDIO_TABLE_NAMES) if c in AUDIO_TABLE_NAMES else (c,))]
-        for name in names:
-            if name in self._entries:
-                return name
-        raise CheckpointError(f"{self.path}: tensor {' or '.join(dict.fromkeys(names))} is missing")
+    def _find(self, name: str) -> str:
+        """The name under which tensor `name` is stored."""
+        names = dict.fromkeys((name, *AUDIO_TABLE_NAMES)) if name in AUDIO_TABLE_NAMES else (name,)
+        for candidate in names:
+            if candidate in self._entries:
+                return candidate
+        raise CheckpointError(f"{self.path}: tensor {' or '.join(names)} is missing")
 
     def _map(self, shard: Path) -> Any:
         if shard not in self._maps:

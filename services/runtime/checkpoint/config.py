@@ -56,7 +56,6 @@ class AudioTowerConfig:
     mel_bins: int
     n_window: int
     output_width: int
-    max_source_positions: int
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,6 @@ class ChromaConfig:
     code_vocab_size: int
     audio_width: int
     codebook_eos: int
-    codebook_pad: int
-    frame_samples: int
 
     @classmethod
     def from_dict(cls, config: Section) -> ChromaConfig:
@@ -129,8 +126,6 @@ class ChromaConfig:
             code_vocab_size=integer(backbone, "vocab_size", 2051),
             audio_width=integer(decoder, "audio_embedding_dim", 2048),
             codebook_eos=integer(config, "codebook_eos_token_id", 0),
-            codebook_pad=integer(config, "codebook_pad_token_id", 2050),
-            frame_samples=integer(config, "audio_frame_freq", 1920),
         )
         _check_joints(result, integer(decoder, "vocab_size", 2051))
         return result
@@ -254,7 +249,6 @@ def _audio_tower(section: Section) -> AudioTowerConfig:
         mel_bins=integer(section, "num_mel_bins", 128),
         n_window=integer(section, "n_window", 100),
         output_width=integer(section, "output_dim", 3584),
-        max_source_positions=integer(section, "max_source_positions", 1500),
     )
 
 

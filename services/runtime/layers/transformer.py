@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import StackConfig
 from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.checkpoint.weights import Weights
 from services.runtime.layers.fused import add_norm, silu_mul
 from services.runtime.layers.linear import Linear
 
@@ -107,13 +107,11 @@ class Stack:
         return normed
 
 
-def load_stack(
-    checkpoint: Checkpoint, prefix: str, config: StackConfig, *, dtype: torch.dtype, device: torch.device | str
-) -> Stack:
-    """Read the stack saved under `prefix`, for instance "backbone.model.". Raises `CheckpointError`."""
+def load_stack(weights: Weights, config: StackConfig) -> Stack:
+    """Read a stack, for instance from the weights below "backbone.model". Raises `CheckpointError`."""
     with torch.device("meta"):
         parameters = StackParameters(config)
-    checkpoint.load(parameters, prefix, dtype=dtype, device=device)
+    weights.fill(parameters)
     return Stack(config, parameters)
 
 

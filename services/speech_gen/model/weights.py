@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from services.common.errors import CheckpointError
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.weights import Weights
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
@@ -31,26 +30,21 @@ def load_generator(
     config = ChromaConfig.from_dict(checkpoint.config)
     width, codebooks, code_vocab = config.backbone.width, config.codebooks, config.code_vocab_size
     codebook_size = config.codec.codebook_size
-
-    def read(name: str, *shape: int) -> Tensor:
-        if checkpoint.shape(name) != shape:
-            raise CheckpointError(f"tensor {name}: expected shape {list(shape)}, found {list(checkpoint.shape(name))}")
-        return checkpoint.tensor(name, dtype=dtype, device=device)
-
-    audio_table = read(AUDIO_TABLE_NAMES[0], codebooks * code_vocab, width)
-    text_table = read("thinker.model.embed_tokens.weight", config.thinker.vocab_size, width)
-    codebook0_head = read("backbone.codebook0_head.weight", code_vocab, width)
-    decoder_heads = read("decoder.codebook_head.weight", codebooks - 1, config.decoder.width, code_vocab)
-    projection = read("decoder.projection.weight", config.decoder.width, width)
+    weights = Weights(checkpoint, dtype, device)
+    audio_table = weights.read(AUDIO_TABLE_NAMES[0], codebooks * code_vocab, width)
+    text_table = weights.read("thinker.model.embed_tokens.weight", config.thinker.vocab_size, width)
+    codebook0_head = weights.read("backbone.codebook0_head.weight", code_vocab, width)
+    decoder_heads = weights.read("decoder.codebook_head.weight", codebooks - 1, config.decoder.width, code_vocab)
+    projection = weights.read("decoder.projection.weight", config.decoder.width, width)
     backbone = Backbone(
-        load_stack(checkpoint, "backbone.model.", config.backbone, dtype=dtype, device=device),
+        load_stack(weights.below("backbone.model"), config.backbone),
         text_table,
         audio_table,
         Linear(codebook0_head[:codebook_size]),
         codebooks,
     )
     decoder = DepthDecoder(
-        load_stack(checkpoint, "decoder.model.", config.decoder, dtype=dtype, device=device),
+        load_stack(weights.below("decoder.model"), config.decoder),
         Linear(projection),
         audio_table,
         [Linear(head[:, :codebook_size].t().contiguous()) for head in decoder_heads],

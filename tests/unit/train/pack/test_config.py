@@ -18,9 +18,9 @@ def test_weights_fit_in_the_size_that_may_be_committed() -> None:
     assert 20e6 < size_bytes <= 31.6e6
 
 
-def test_codebooks_of_512_codes_decide_heads_table_and_padding() -> None:
+def test_codebooks_of_512_codes_decide_heads_and_table() -> None:
     config = nano()
-    assert (config.codec.codebook_size, config.code_vocab_size, config.codebook_pad) == (512, 515, 514)
+    assert (config.codec.codebook_size, config.code_vocab_size) == (512, 515)
     assert expected_tensors(config)[_TABLE] == (8 * 515, 256)
 
 

@@ -61,7 +61,7 @@ def clip_with_loudness(seed: int, decibels: list[float], tail_samples: int) -> t
 @pytest.fixture(scope="module")
 def tower() -> AudioTower:
     torch.manual_seed(0)
-    return AudioTower(AudioTowerConfig(1, 16, 2, 32, 128, 100, 8, 1500)).eval()
+    return AudioTower(AudioTowerConfig(1, 16, 2, 32, 128, 100, 8)).eval()
 
 
 @pytest.mark.parametrize("case", AUDIO_CASES)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
@@ -31,13 +30,6 @@ def write_single(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
     (folder / "config.json").write_text("{}")
     save_file(tensors, folder / "model.safetensors")
     return folder
-
-
-def projection_module() -> nn.Module:
-    with torch.device("meta"):
-        module = nn.Module()
-        module.projection = nn.Linear(48, 24, bias=False)
-    return module
 
 
 def test_sharded_tensors_are_found_by_name() -> None:
@@ -68,44 +60,10 @@ def test_tensor_is_converted_only_when_asked_and_only_when_floating(tmp_path: Pa
     assert checkpoint.tensor("i", dtype=torch.bfloat16).dtype == torch.int64
 
 
-def test_meta_module_is_filled_with_the_mapped_file_itself() -> None:
-    checkpoint = Checkpoint.open(GOLDEN)
-    module = projection_module()
-    checkpoint.load(module, "decoder.", dtype=torch.float32)
-    parameter = module.get_parameter("projection.weight")
-    assert not parameter.requires_grad
-    assert parameter.data_ptr() == checkpoint.tensor(PROJECTION).data_ptr()
-
-
-def test_load_follows_aliases_keeps_sharing_and_skips_what_is_not_stored(tmp_path: Path) -> None:
-    with torch.device("meta"):
-        module = nn.Module()
-        module.first = nn.Linear(2, 3, bias=False)
-        module.second = nn.Linear(2, 3, bias=False)
-        module.second.weight = module.first.weight
-        module.register_buffer("scale", torch.empty(2))
-    module.register_buffer("cache", torch.zeros(1), persistent=False)
-    checkpoint = Checkpoint.open(
-        write_single(tmp_path / "c", {"elsewhere": torch.ones(3, 2), "x.scale": torch.ones(2)})
-    )
-    checkpoint.load(module, "x.", dtype=torch.bfloat16, aliases={"first.weight": ["nowhere", "elsewhere"]})
-    assert module.get_parameter("first.weight") is module.get_parameter("second.weight")
-    assert module.get_buffer("scale").dtype == torch.bfloat16
-    assert module.get_buffer("cache").dtype == torch.float32
-
-
-def test_wrong_shape_names_tensor_expected_and_found(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(write_single(tmp_path / "c", {PROJECTION: torch.ones(5, 5)}))
-    with pytest.raises(
-        CheckpointError, match=r"decoder\.projection\.weight: expected shape \[24, 48\], found \[5, 5\]"
-    ):
-        checkpoint.load(projection_module(), "decoder.", dtype=torch.float32)
-
-
 def test_missing_tensor_is_named(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(write_single(tmp_path / "c", {"a": torch.ones(1)}))
     with pytest.raises(CheckpointError, match=r"tensor decoder\.projection\.weight is missing"):
-        checkpoint.load(projection_module(), "decoder.", dtype=torch.float32)
+        checkpoint.tensor(PROJECTION)
     with pytest.raises(CheckpointError, match=r"decoder\.\S* or backbone\.\S* is missing"):
         checkpoint.tensor(AUDIO_TABLE_NAMES[1])
 

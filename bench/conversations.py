@@ -17,8 +17,8 @@ from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S, FRAME_SAMPLES, HEARING_RATE_HZ
 from services.reasoner.messages import Audio, Commit, Thought, TurnOpen
 from services.runtime.engine.engine import Engine
+from services.speech_gen.messages import Frame, SpeechRequest
 from services.speech_gen.model.generator import Thought as SpokenThought
-from services.speech_gen.model.speech import Frame, SpeechRequest
 from services.speech_gen.model.voice import VoicePrompt
 
 LEAD_S = 2.0

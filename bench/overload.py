@@ -35,13 +35,12 @@ from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.engine.engine import End
+from services.speech_gen.messages import Frame, SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import Frame, SpeechRequest
 from services.speech_gen.model.voice import VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
-from services.speech_gen.runner import SpeechRunner
-from services.speech_gen.step_times import measure
-from services.speech_gen.work import Batch, SpeechStream
+from services.speech_gen.runner import SpeechRunner, measure
+from services.speech_gen.scheduler import Batch, SpeechStream, ready_s
 
 LEAD_S = 2.0
 VOICES = 8
@@ -93,10 +92,10 @@ class Call:
         """The silences of a player that starts at the first frame and waits whenever a frame is late."""
         stalls: list[float] = []
         plays_s = self.frame_s[0]
-        for ready_s in self.frame_s:
-            if ready_s > plays_s + 1e-6:
-                stalls.append(ready_s - plays_s)
-                plays_s = ready_s
+        for made_s in self.frame_s:
+            if made_s > plays_s + 1e-6:
+                stalls.append(made_s - plays_s)
+                plays_s = made_s
             plays_s += FRAME_S
         return stalls
 
@@ -133,11 +132,12 @@ class FirstComeRunner(SpeechRunner):
 
     def schedule(self, now_s: float) -> Batch | None:
         """All waiting prompts before any frame; then frames in order of arrival, as far ahead as the lead allows."""
-        prompts = self._waiting_prompts(self._prefill_rows)
+        scheduler = self.scheduler
+        prompts = scheduler.waiting_prompts(scheduler.chunk_positions)
         if prompts:
             return Batch(prompts=prompts)
-        ready = [stream for stream in self._able_speakers() if self._places[stream].ready_s <= now_s]
-        return Batch(speakers=ready[: self._width]) if ready else None
+        ready = [stream for stream in scheduler.able_speakers() if ready_s(scheduler.requests[stream]) <= now_s]
+        return Batch(speakers=ready[: scheduler.width]) if ready else None
 
 
 def arrivals(seconds: float, rate: float, seed: int) -> list[Caller]:

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reference.speech import speak
 from services.codec.model.mimi import Mimi
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speak import speak
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator

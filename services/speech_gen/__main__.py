@@ -75,7 +75,7 @@ def observe(runner: SpeechRunner) -> EngineMetrics:
     metrics = EngineMetrics("speech_gen")
     metrics.show_slots("speak", Capacity(kv.slots, lambda: kv.free_slots))
     metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages), kept=lambda: runner.shared_prompts.pages)
-    metrics.show_prompt_rows(computed=lambda: counters.prompt_rows, cached=lambda: counters.shared_rows)
+    metrics.show_prompt_rows(computed=lambda: counters.prompt_positions, cached=lambda: counters.shared_positions)
     metrics.show_frames(lambda: counters.frames)
     return metrics
 

@@ -1,4 +1,4 @@
-"""SpeechGenService over the speech generator's engine: messages in, checks, messages out."""
+"""SpeechGenService: gRPC calls to the engine's messages and back, with the checks of what callers send."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from services.common.wire.sampling import from_message as sampling_from_message
 from services.runtime.checkpoint.dtypes import from_raw, to_raw
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
+from services.speech_gen.messages import EndReason, Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import EndReason, Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
-from services.speech_gen.work import Batch, Output, SpeechStream
+from services.speech_gen.scheduler import Batch, SpeechStream
 
 SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
 
-_LEAVE_S = 5.0
-"""How long a call whose speech has ended goes on taking thoughts. A caller whose write meets the end of its call loses
-the answers that it has not read yet (grpc/grpc#36066)."""
+_TEXT_END_TIMEOUT_S = 5.0
+"""How long a call stays open for the caller's last thoughts after its speech has ended. A caller that writes to an
+ended call loses the responses that it has not read yet (grpc/grpc#36066)."""
 
 _REASONS = {
     EndReason.EOS: END_REASON_EOS,
@@ -49,16 +49,16 @@ _REASONS = {
 
 
 class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
-    """Speak and EnrollVoice as `speech_gen.proto` specifies them. Hanging up frees the slot within one frame step.
+    """Speak and EnrollVoice as `speech_gen.proto` specifies them. A cancelled call's slot is free within one step.
 
     Args:
         engine: runs `generator`'s runner.
-        tokenizer: None for a checkpoint without one; transcripts then come as token ids only.
-        defaults: sampling for what a request leaves unset.
+        tokenizer: None for a checkpoint without one, which takes transcripts as token ids only.
+        defaults: sampling parameters for what a request leaves unset.
         checkpoint_fingerprint: identifies the weights.
-        voices: prompts held for later turns; touched on the event loop only.
-        max_lead_s: the lead of streams that do not say; 0 for unpaced.
-        max_reply_s: the most speech of a stream, whatever its request asks for.
+        voices: enrolled voice prompts; used on the event loop only.
+        max_lead_s: the lead of streams that ask for none, in seconds; 0: not paced.
+        max_reply_s: bounds every stream's speech, in seconds, also below what its request asks for.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
     async def Speak(  # noqa: N802
         self, request_iterator: AsyncIterator[SpeakRequest], context: Any
     ) -> AsyncIterator[SpeakResponse]:
-        """Thoughts to code frames."""
+        """Speak the thoughts of a stream: thoughts in, code frames out."""
         opened = (await read_open(request_iterator)).open
         request = await self._read_open(opened)
         text_ended = asyncio.Event()
@@ -105,19 +105,19 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             voiced = 0
             async for output in stream:
                 if isinstance(output, SpeechEnd):
-                    note(frames=voiced, prompt_rows=output.prompt_rows, cached_rows=output.shared_rows)
+                    note(frames=voiced, prompt_rows=output.prompt_positions, cached_rows=output.shared_positions)
                     yield SpeakResponse(done=_done(output, voiced))
                 elif output.voiced:
                     mark("first_frame")
                     yield SpeakResponse(frames=_frames(output))
                     voiced += 1
             with suppress(TimeoutError):
-                await asyncio.wait_for(text_ended.wait(), _LEAVE_S)
+                await asyncio.wait_for(text_ended.wait(), _TEXT_END_TIMEOUT_S)
 
     async def EnrollVoice(  # noqa: N802
         self, request: speech_gen_pb2.EnrollVoiceRequest, context: Any
     ) -> speech_gen_pb2.EnrollVoiceResponse:
-        """Codes and transcript to a voice prompt."""
+        """Make a voice prompt from a recording's codes and transcript, and cache it."""
         kind = request.WhichOneof("text")
         if kind is None:
             raise InvalidArgument("expected `transcript` or `transcript_ids`, got neither")
@@ -193,7 +193,7 @@ def _done(end: SpeechEnd, voiced: int) -> SpeakDone:
         reason=_REASONS[end.reason],
         frames=voiced,
         thoughts=end.thoughts,
-        prompt_rows=end.prompt_rows + end.shared_rows,
-        cached_rows=end.shared_rows,
+        prompt_rows=end.prompt_positions + end.shared_positions,
+        cached_rows=end.shared_positions,
         restarts=end.restarts,
     )

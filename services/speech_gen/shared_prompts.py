@@ -1,4 +1,4 @@
-"""Voice prompts kept in KV pages: the second stream with a voice begins with them instead of prefilling its own."""
+"""Voice prompts kept in KV pages, so that later streams with the same voice need not compute them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 
 @dataclass
 class SharedPrompt:
-    """A prefilled voice prompt and how many live streams begin with it."""
+    """A computed voice prompt and the number of live streams that begin with it."""
 
     prefix: Prefix
     streams: int = 0
 
 
 class SharedPrompts:
-    """At most `capacity` prompts by voice fingerprint. Those of no live stream leave first used, first out."""
+    """At most `capacity` prompts by voice fingerprint. The least recently used one that no stream uses leaves first."""
 
     def __init__(self, kv: PagedKV, capacity: int) -> None:
         self._kv = kv
@@ -33,21 +33,21 @@ class SharedPrompts:
         return sum(len(prompt.prefix.pages) for prompt in tuple(self._prompts.values()))
 
     def find(self, fingerprint: str) -> SharedPrompt | None:
-        """The prompt of this voice, now the most recently used one."""
+        """The prompt of this voice, which becomes the most recently used one; None when it is not kept."""
         prompt = self._prompts.get(fingerprint)
         if prompt is not None:
             self._prompts.move_to_end(fingerprint)
         return prompt
 
-    def keep(self, fingerprint: str, slot: int, rows: int) -> SharedPrompt | None:
-        """Share the first `rows` rows of `slot` from now on; None when there is no place for another prompt."""
+    def keep(self, fingerprint: str, slot: int, positions: int) -> SharedPrompt | None:
+        """Share the first `positions` positions of `slot`; None when there is no room for another prompt."""
         if len(self._prompts) >= self._capacity and not self.evict_one():
             return None
-        prompt = self._prompts[fingerprint] = SharedPrompt(self._kv.share(slot, rows))
+        prompt = self._prompts[fingerprint] = SharedPrompt(self._kv.share(slot, positions))
         return prompt
 
     def evict_one(self) -> bool:
-        """Drop the least recently used prompt that no live stream begins with. False when there is none."""
+        """Drop the least recently used prompt without live streams. Returns whether there was one."""
         for fingerprint, prompt in self._prompts.items():
             if prompt.streams == 0:
                 del self._prompts[fingerprint]

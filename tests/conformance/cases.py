@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reference.speech import Recording, speak
 from reference.thinker import Reply, think
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Thought
-from services.speech_gen.model.speak import Recording, speak
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from tests.conformance.models import Models
 

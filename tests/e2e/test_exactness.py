@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, speech_gen_pb2
+from reference.speech import speak
 from reference.thinker import think
 from services.common.sampling import SamplingParams
 from services.reasoner.model.audio_tower import audio_rows
@@ -22,9 +23,8 @@ from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Thought
-from services.speech_gen.model.speak import speak
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from tests.conformance.models import Models
 from tests.support.local_stack import QUESTION, SAMPLES, LocalStack, run

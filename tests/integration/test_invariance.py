@@ -26,11 +26,11 @@ from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
+from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Thought
-from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
-from services.speech_gen.work import Batch, Output
+from services.speech_gen.scheduler import Batch
 from tests.support import golden_cases, golden_speech
 from tests.support.thinking import ThinkEngine, new_runner, raw_inputs, raw_turn
 
@@ -88,7 +88,7 @@ class Stack:
         )
         self.generator = load_generator(checkpoint, slots=SLOTS)
         self.speaking = SpeechRunner(
-            self.generator, width=dice.choice([5, SESSIONS]), prefill_rows=dice.choice([9, 64])
+            self.generator, width=dice.choice([5, SESSIONS]), chunk_positions=dice.choice([9, 64])
         )
         self.decoding = CodecRunner(
             Mimi.load(checkpoint), decode_slots=SLOTS, width=dice.choice([3, SESSIONS]), step_frames=4

@@ -22,8 +22,8 @@ from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from tests.support.paths import PUBLIC_GOLDEN
 

@@ -28,7 +28,7 @@ from services.codec.model.mimi import Mimi
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.runtime.checkpoint.config import ChromaConfig
-from services.speech_gen.model.speech import EndReason
+from services.speech_gen.messages import EndReason
 from services.speech_gen.model.weights import load_generator
 from train.audio.augment import ENROLLING, Augmenter
 from train.codec.codes import read_pcm

@@ -29,10 +29,11 @@ from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import SINGLE_FILE, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.speech_gen.messages import EndReason, Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import EndReason, Frame, Speech, SpeechEnd, SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
+from services.speech_gen.request import Request
 from train.corpus.vocabulary import nano_tokenizer, text_embedding
 from train.optim.training_loop import ROOT, load_artefact
 from train.pack.config import nano_config
@@ -101,25 +102,26 @@ def plan(
 
 def rehearse(generator: Generator, company: Sequence[Rehearsed]) -> None:
     """Let all of `company` speak to the end, together."""
-    speeches: dict[int, tuple[Speech, Rehearsed]] = {}
+    speaking: dict[int, tuple[Request, Rehearsed]] = {}
     for one in company:
         slot = generator.open(one.request.sampling)
         generator.prefill([slot], [one.request.voice.rows[:-1]])
-        speeches[slot] = (Speech(one.request, slot, 0, generator), one)
-    while speeches:
-        fed = [slot for slot, (speech, _) in speeches.items() if speech.wants_thought]
-        alone = [slot for slot in speeches if slot not in fed]
-        thoughts = [speeches[slot][1].thoughts.pop(0) for slot in fed]
-        for slot, thought in zip(fed, thoughts, strict=True):
-            speeches[slot][0].feed(thought)
-        codes = generator.frame(alone, fed, thoughts)
+        speaking[slot] = (Request(one.request, slot, generator), one)
+    while speaking:
+        fed: dict[int, Thought] = {}
+        for slot, (request, one) in speaking.items():
+            thought = request.next_thought(one.thoughts[0] if one.thoughts else None)
+            if thought is not None:
+                fed[slot] = one.thoughts.pop(0)
+        alone = [slot for slot in speaking if slot not in fed]
+        codes = generator.frame(alone, list(fed), list(fed.values()))
         for slot, frame in zip([*alone, *fed], codes, strict=True):
-            speech, one = speeches[slot]
-            for output in speech.hear(frame):
+            request, one = speaking[slot]
+            for output in request.receive(frame):
                 if isinstance(output, SpeechEnd):
                     one.end = output.reason
                     generator.close(slot)
-                    del speeches[slot]
+                    del speaking[slot]
                 elif isinstance(output, Frame) and output.voiced:
                     one.frames.append(output.codes)
 

@@ -13,8 +13,8 @@ from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 from tests.support.paths import PUBLIC_GOLDEN

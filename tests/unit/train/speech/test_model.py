@@ -11,12 +11,12 @@ import torch
 
 from checkpoints.tensor_names import expected_tensors
 from checkpoints.writer import write_checkpoint
+from reference.speech import Recording, speak
 from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speak import Recording, speak
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 from train.optim.training_loop import load_artefact, save_artefact

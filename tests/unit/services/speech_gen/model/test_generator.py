@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from reference.speech import speak
 from services.common.errors import CheckpointError, InvalidArgument
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.speech_gen.messages import EndReason
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speak import speak
-from services.speech_gen.model.speech import EndReason
 from services.speech_gen.model.weights import load_generator
 from tests.support.golden_speech import CHECKPOINT, SINGLE_CASES, Row, all_rows, golden_config, single_rows, tensors
 

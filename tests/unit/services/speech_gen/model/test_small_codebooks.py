@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 
 from checkpoints.presets import preset_config
 from checkpoints.tensor_names import expected_tensors
+from reference.speech import Recording, speak
 from services.codec.model.mimi import Mimi
 from services.common.errors import CheckpointError, InvalidArgument
 from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speak import Recording, speak
-from services.speech_gen.model.speech import SpeechRequest
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 

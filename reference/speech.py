@@ -1,4 +1,4 @@
-"""One speech alone, without an engine: for conformance and for tests. Records what the reference recorded."""
+"""One speech alone, without an engine, recorded as the reference's speeches were: for conformance and tests."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from services.runtime.layers.transformer import Memory
+from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import Frame, Speech, SpeechEnd, SpeechRequest
 from services.speech_gen.model.text_breaks import TextBreaks
+from services.speech_gen.request import Request
 
 
 @dataclass
 class Recording:
-    """A speech and what was computed on the way, for each frame, the dropped one included.
+    """A speech and the tensors computed for it. Every frame has its own, the dropped one included.
 
-    `rows` [R, D] of each call of the backbone, the prompt's call first; `hidden` [D] and `codebook0_logits` [C] of
-    each frame; `decoder_logits` [C], seven for each frame. C is the codebook size: the codes above have no logits here.
+    `rows` [R, D] of each call of the backbone, the voice prompt's call first; `hidden` [D] and `codebook0_logits` [C]
+    of each frame; `decoder_logits` [C], seven for each frame. C is the codebook size.
     """
 
     frames: list[Frame] = field(default_factory=list)
@@ -34,22 +35,22 @@ class Recording:
 
     @property
     def all_codes(self) -> list[tuple[int, ...]]:
-        """Every frame's codes, the dropped EOS frame's last."""
+        """Every frame's codes; those of a dropped EOS frame come last."""
         dropped = self.end.dropped_frame if self.end else None
         return [frame.codes for frame in self.frames] + ([dropped] if dropped else [])
 
 
 def speak(
-    generator: Generator, request: SpeechRequest, thoughts: Iterable[Thought], breaks: TextBreaks | None = None
+    generator: Generator, message: SpeechRequest, thoughts: Iterable[Thought], breaks: TextBreaks | None = None
 ) -> Recording:
-    """Say all of `thoughts`, in segments if `breaks` says where. Raises what a stream can raise."""
+    """Speak all of `thoughts`, divided into segments where `breaks` allows. Raises what a stream can raise."""
     recording = Recording()
     recorded = copy.copy(generator)
     recorded.backbone = _RecordedBackbone(generator.backbone, recording)
     recorded.decoder = _RecordedDecoder(generator.decoder, recording)
-    slot = recorded.open(request.sampling)
+    slot = recorded.open(message.sampling)
     try:
-        for output in _speak(recorded, Speech(request, slot, 0, recorded, breaks), deque(thoughts)):
+        for output in _speak(recorded, Request(message, slot, recorded, breaks), deque(thoughts)):
             if isinstance(output, SpeechEnd):
                 recording.end = output
             else:
@@ -59,25 +60,28 @@ def speak(
     return recording
 
 
-def _speak(generator: Generator, speech: Speech, thoughts: deque[Thought]) -> Iterator[Frame | SpeechEnd]:
-    generator.prefill([speech.slot], [speech.request.voice.rows[: speech.prompt_rows]])
-    speech.prefilled = speech.prompt_rows
+def _speak(generator: Generator, request: Request, thoughts: deque[Thought]) -> Iterator[Output]:
+    slot, prompt = request.slot, request.prompt_positions
+    generator.prefill([slot], [request.message.voice.rows[:prompt]])
+    request.prefilled = prompt
     ended = False
     while not ended:
-        if speech.wants_thought and thoughts:
-            generator.check(thoughts[0])
-            if speech.parts_before(thoughts[0]):
-                thought = speech.part_before(thoughts[0])
-            else:
-                thought = thoughts.popleft()
-                speech.feed(thought)
-            codes = generator.frame([], [speech.slot], [thought])
+        waiting = thoughts[0] if thoughts else None
+        if waiting is not None and request.wants_thought:
+            generator.check(waiting)
+        thought = request.next_thought(waiting)
+        if thought is None:
+            codes = generator.frame([slot], [], [])
         else:
-            speech.go_on_without_thought()
-            codes = generator.frame([speech.slot], [], [])
-        for output in speech.hear(codes[0]):
+            codes = generator.frame([], [slot], [thought])
+            if thought is waiting:
+                thoughts.popleft()
+        for output in request.receive(codes[0]):
             yield output
             ended = isinstance(output, SpeechEnd)
+        if request.segment_is_over:
+            generator.restart(slot, prompt)
+            request.begin_segment()
 
 
 class _RecordedBackbone(Backbone):

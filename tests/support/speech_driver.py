@@ -1,34 +1,45 @@
-"""Drives a speech runner step by step, for the tests."""
+"""Drives a speech runner step by step on a clock that the test moves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
+from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
-from services.speech_gen.model.speech import Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.runner import SpeechRunner
-from services.speech_gen.work import Batch, Output, SpeechStream
+from services.speech_gen.scheduler import Batch, SpeechStream
 
 
-class Desk:
-    """Drives a runner as the engine does, one step at a time, on a clock that the test moves."""
+class SpeechDriver:
+    """Takes the engine's part: opens streams, runs one step at a time, and collects every stream's outputs."""
 
     def __init__(
-        self, generator: Generator, *, width: int | None = None, prefill_rows: int = 256, shared_prompts: int = 64
+        self,
+        generator: Generator,
+        tokenizer: Tokenizer | None = None,
+        *,
+        width: int | None = None,
+        chunk_positions: int = 256,
+        shared_prompts: int = 64,
+        max_load: float | None = None,
     ) -> None:
         self.now_s = 0.0
         self.runner = SpeechRunner(
             generator,
+            tokenizer,
             width=width,
-            prefill_rows=prefill_rows,
+            chunk_positions=chunk_positions,
             shared_prompts=shared_prompts,
+            max_load=max_load,
             clock=lambda: self.now_s,
         )
         self.outputs: dict[SpeechStream, list[Output | End]] = {}
 
     def open(self, request: SpeechRequest, thoughts: Sequence[Thought] = ()) -> SpeechStream:
-        stream = SpeechStream(request, inbox_items=64, outbox_items=256)
+        """A new admitted stream with `thoughts` in its inbox. Raises what `admit` raises."""
+        stream = SpeechStream(request, inbox_items=64, outbox_items=1024)
         self.runner.admit(stream)
         stream.inbox.extend(thoughts)
         stream._wake_engine = lambda: None
@@ -36,6 +47,7 @@ class Desk:
         return stream
 
     def step(self) -> Batch | None:
+        """Run the next step, if there is one, and release the streams that it ends."""
         batch = self.runner.schedule(self.now_s)
         if batch is not None:
             for stream, output in self.runner.step(batch):
@@ -45,11 +57,12 @@ class Desk:
         return batch
 
     def run(self) -> None:
+        """Run steps until there is none to run now."""
         while self.step() is not None:
             pass
 
     def run_until(self, end_s: float) -> list[tuple[float, Batch]]:
-        """As `run`, but whenever the engine would rest, time passes. Returns the moment of every step."""
+        """Run steps until `end_s`. The clock moves only while the engine rests. Returns each step with its time."""
         steps: list[tuple[float, Batch]] = []
         while True:
             batch = self.step()
@@ -63,9 +76,11 @@ class Desk:
             self.now_s += wait_s + 1e-6
 
     def frames(self, stream: SpeechStream) -> list[tuple[int, ...]]:
+        """The codes of every frame that the stream has put out."""
         return [output.codes for output in self.outputs[stream] if isinstance(output, Frame)]
 
     def end(self, stream: SpeechStream) -> SpeechEnd:
+        """The end of a stream that has ended without an error."""
         end, closed = self.outputs[stream][-2:]
         assert isinstance(closed, End)
         assert closed.error is None
@@ -73,10 +88,17 @@ class Desk:
         return end
 
     def error(self, stream: SpeechStream) -> BaseException | None:
+        """The error that ended the stream, if one did."""
         closed = self.outputs[stream][-1]
         assert isinstance(closed, End)
         return closed.error
 
+    def release_all(self) -> None:
+        """Release every stream that is still open."""
+        for stream in list(self.runner.scheduler.requests):
+            self.runner.release(stream)
+
     def forget_prompts(self) -> None:
+        """Evict every shared prompt."""
         while self.runner.shared_prompts.evict_one():
             pass

@@ -78,7 +78,7 @@ for _operation in ("read", "write"):
 
 
 def show_replicas(stage: str, known: Callable[[], int], serving: Callable[[], int]) -> None:
-    """Show the replicas of a stage from now on."""
+    """Show the number of replicas of `stage`, an upstream service, from now on."""
     REPLICAS.labels(stage, "serving").set_function(serving)
     REPLICAS.labels(stage, "away").set_function(lambda: known() - serving())
 

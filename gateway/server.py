@@ -13,13 +13,13 @@ from gateway.api.grpc.dialogue import DialogueServicer
 from gateway.api.grpc.voices import VoiceServicer
 from gateway.api.http_server import HttpServer
 from gateway.conversation.backend import Backend
-from gateway.pipeline.calls import cancel
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
 from gateway.store.redis import Store
 from gateway.store.replies import Replies
 from gateway.store.sessions import Sessions
 from gateway.store.voices import Voices
+from gateway.tasks import cancel
 from services.common.rpc.server import Server
 
 _LOOK_EVERY_S = 0.1
@@ -29,35 +29,35 @@ _LOOK_EVERY_S = 0.1
 async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int, int]]:
     """A started gateway, its gRPC port and its HTTP port (0: none); leaving ends its channels and store connections.
 
-    It says SERVING once all three stages serve and the store answers, and from then on until it drains. An outage
+    It says SERVING once each upstream service serves and the store answers, and from then on until it drains. An outage
     behind it later on does not change that: it would take all gateways away at once, and clients would lose the clear
     UNAVAILABLE that each call then gets.
     """
     server = Server(settings, [KeyInterceptor(settings.api_keys)])
-    stages = UpstreamPool.of(settings)
+    upstreams = UpstreamPool.of(settings)
     store = Store(settings.redis_url)
     voices = Voices(store)
-    backend = Backend(stages, Sessions(store, settings), voices, settings)
+    backend = Backend(upstreams, Sessions(store, settings), voices, settings)
     dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(DialogueServicer(backend, server.draining), server.grpc)
     dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(VoiceServicer(backend), server.grpc)
     server.register("chroma.v1.DialogueService")
     server.register("chroma.v1.VoiceService")
-    http = HttpServer(http_app(backend, Replies(store), server.draining, lambda: stages.serving), settings)
+    http = HttpServer(http_app(backend, Replies(store), server.draining, lambda: upstreams.serving), settings)
     server.beside.append(http.drain)
     port = await server.start()
-    await stages.start()
+    await upstreams.start()
     http_port = await http.start() if settings.http_listen else 0
-    readiness = asyncio.create_task(_serve_when_ready(server, stages, store))
+    readiness = asyncio.create_task(_serve_when_ready(server, upstreams, store))
     try:
         yield server, port, http_port
     finally:
         await cancel(readiness)
         await http.drain(0)
-        await stages.close()
+        await upstreams.close()
         await store.close()
 
 
-async def _serve_when_ready(server: Server, stages: UpstreamPool, store: Store) -> None:
-    while not (stages.serving and await store.answers()):  # noqa: ASYNC110  # other processes set no event of ours
+async def _serve_when_ready(server: Server, upstreams: UpstreamPool, store: Store) -> None:
+    while not (upstreams.serving and await store.answers()):  # noqa: ASYNC110  # other processes set no event of ours
         await asyncio.sleep(_LOOK_EVERY_S)
     await server.set_serving()

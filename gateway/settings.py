@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from services.common.settings import Address, ServiceSettings
 
@@ -51,16 +51,17 @@ class GatewaySettings(ServiceSettings):
     max_connection_age_grace_s: float = Field(default=3_630.0, ge=0)
     """Time that running calls have to finish on a connection past its age: longer than the longest conversation."""
 
-    turn_limit_s: float = Field(default=300.0, gt=0)
-    """Longest turn, from its first input to the end of its speech."""
+    turn_limit_s: float = Field(default=450.0, gt=0)
+    """Longest turn, from its first input to the end of its speech. It is at least CHROMA_MAX_INPUT_S and
+    CHROMA_MAX_REPLY_S together, since a paced reply takes as long as its speech."""
     stage_patience_s: float = Field(default=60.0, gt=0)
-    """How long a connected service may owe an answer before the gateway takes it for hanging. The turn
-    then fails with UNAVAILABLE."""
+    """Longest wait for the next response of a service, once the input of the turn is complete. The turn then fails with
+    UNAVAILABLE."""
     max_input_s: float = Field(default=120.0, gt=0)
     """Most user speech in a turn."""
     max_input_chars: int = Field(default=20_000, ge=1)
     """Most characters of user text, or of a reply's given text, in a turn."""
-    max_reply_s: float = Field(default=300.0, gt=0)
+    max_reply_s: float = Field(default=300.0, gt=0, validate_default=True)
     """Longest speech of a reply. A session may ask for less."""
 
     history_turns: int = Field(default=32, ge=1)
@@ -79,4 +80,17 @@ class GatewaySettings(ServiceSettings):
     slow_client_s: float = Field(default=10.0, gt=0)
     """How long a client may take no message before it is cut off."""
     max_conversations: int = Field(default=1_000, ge=1)
+<<<<<<< HEAD
     """Conversations served at once. A further one is refused with RESOURCE_EXHAUSTED."""
+=======
+    """Conversations served at once; a further one is refused with RESOURCE_EXHAUSTED."""
+
+    @field_validator("max_reply_s")
+    @classmethod
+    def _a_turn_has_time_for_the_longest_input_and_reply(cls, value: float, info: ValidationInfo) -> float:
+        limit_s, max_input_s = info.data.get("turn_limit_s"), info.data.get("max_input_s")
+        if limit_s is not None and max_input_s is not None and limit_s < max_input_s + value:
+            needed = f"CHROMA_MAX_INPUT_S ({max_input_s:g}) + CHROMA_MAX_REPLY_S ({value:g})"
+            raise ValueError(f"expected CHROMA_TURN_LIMIT_S of at least {needed}, got {limit_s:g}")
+        return value
+>>>>>>> 7370024 (Gateway pipeline: layers, one deadline for a turn, replicas of a failing name stay; the field's words)

@@ -1,4 +1,4 @@
-"""What conversations stand on, and what every public face does before one begins."""
+"""What all conversations of a gateway share, and the checks before one begins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.api.grpc.options import check_change, check_new
+from gateway.conversation.options import check_change, check_new
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session, Sessions
@@ -18,9 +18,9 @@ from services.common.telemetry.process_metrics import REFUSED
 
 @dataclass
 class Backend:
-    """One gateway's stages, store and limits, shared by all its faces."""
+    """One gateway's upstreams, store and limits. All public APIs share it."""
 
-    stages: UpstreamPool
+    upstreams: UpstreamPool
     sessions: Sessions
     voices: Voices
     settings: GatewaySettings

@@ -19,7 +19,7 @@ from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.conversation.backend import Backend
 from gateway.conversation.context import SessionContext
 from gateway.conversation.event_queue import EventQueue
-from gateway.conversation.events import AudioDelta, Event, Opened, SpeechStarted, SpeechStopped, TurnStarted
+from gateway.conversation.events import Event, Opened, SpeechStarted, SpeechStopped, TurnStarted
 from gateway.conversation.input_audio import InputAudioBuffer
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.transcription import Transcriber
@@ -28,10 +28,11 @@ from gateway.conversation.turn_report import injected_record
 from gateway.conversation.turns import ActiveTurns, samples_of
 from gateway.conversation.vad import Started
 from gateway.metrics import CONVERSATIONS
-from gateway.pipeline.calls import cancel
+from gateway.pipeline.deltas import AudioDelta
 from gateway.pipeline.turn_input import ForcedReply, UserInput
 from gateway.store.sessions import Session
 from gateway.store.voices import SpokenVoice
+from gateway.tasks import cancel
 from services.common.errors import FailedPrecondition, InvalidArgument
 
 
@@ -56,8 +57,8 @@ class Conversation:
         self._context = SessionContext(session, backend.sessions, backend.voices, backend.settings, voice)
         self._deliver = deliver
         self._events = EventQueue(Opened(session), self._hand_over, backend.settings)
-        self._transcriber = Transcriber(backend.stages, backend.settings, self._events.put)
-        self._turns = ActiveTurns(self._context, self._events, self._transcriber, backend.stages)
+        self._transcriber = Transcriber(backend.upstreams, backend.settings, self._events.put)
+        self._turns = ActiveTurns(self._context, self._events, self._transcriber, backend)
         self._saying: ForcedReply | None = None
         self.listen(terms)
 
@@ -116,7 +117,7 @@ class Conversation:
 
     def text(self, text: str) -> str:
         """A text part of the user's turn. The turn's id."""
-        self._input().read(text)
+        self._input().add_text(text)
         return self._heard_turn_id()
 
     @property
@@ -198,7 +199,7 @@ class Conversation:
             turn_id = _new_turn_id()
             await self._events.put(TurnStarted(turn_id))
             self._turns.replying = self._turns.begin(turn_id, self._saying, self._terms)
-        self._saying.say(text, end=end)
+        self._saying.add_text(text, end=end)
         if end:
             self._saying = None
 

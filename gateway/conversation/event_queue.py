@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.conversation.events import AudioDelta, Event, Opened, TextDelta
+from gateway.conversation.events import Event, Opened
+from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.settings import GatewaySettings
 from services.common.errors import DeadlineExceeded
 

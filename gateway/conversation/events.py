@@ -1,12 +1,12 @@
-"""What a conversation tells its client, whichever public face carries it."""
+"""The events that a conversation sends to its client. Each public API puts them in its own format."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
 from chroma.v1.reasoner_pb2 import END_REASON_UNSPECIFIED, EndReason
+from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings
 from gateway.store.sessions import Session
 from services.common.errors import ChromaError
 
@@ -17,25 +17,6 @@ class Outcome(Enum):
     COMPLETED = "completed"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
-
-
-@dataclass
-class Timings:
-    """When things happened in a turn, in seconds since its commit. None: it did not happen."""
-
-    heard_s: float | None = None
-    first_thought_s: float | None = None
-    first_frame_s: float | None = None
-    first_audio_s: float | None = None
-    last_thought_s: float | None = None
-    last_frame_s: float | None = None
-    last_audio_s: float | None = None
-
-    def mark(self, what: Literal["thought", "frame", "audio"], at_s: float) -> None:
-        """Note that one of these came at `at_s`."""
-        if getattr(self, f"first_{what}_s") is None:
-            setattr(self, f"first_{what}_s", at_s)
-        setattr(self, f"last_{what}_s", at_s)
 
 
 @dataclass(frozen=True)
@@ -50,25 +31,6 @@ class TurnStarted:
     """A turn was committed; its reply is on the way."""
 
     turn_id: str
-
-
-@dataclass(frozen=True)
-class TextDelta:
-    """A piece of the reply's text, spoken from `audio_offset_ms` of the reply on."""
-
-    turn_id: str
-    text: str
-    audio_offset_ms: int
-
-
-@dataclass(frozen=True)
-class AudioDelta:
-    """A piece of the reply's speech: 24000 Hz mono, in the encoding the client asked for."""
-
-    turn_id: str
-    first_sample: int
-    samples: int
-    data: bytes
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,13 @@ class InputAudioBuffer:
         if self._terms.input_format is None:
             raise InvalidArgument("expected no audio: `open` gave no `input_format`")
         if self._detector is None:
-            self._turn().hear(data)
+            self._turn().add_audio(data)
             return
         for piece in self._detector.push(decode_pcm(data, self._terms.input_format.encoding)):
             if isinstance(piece, (Started, Stopped)):
                 yield piece
             else:
-                self._turn().take(piece)
+                self._turn().add_samples(piece)
 
     def record(self, data: bytes) -> None:
         """Put a whole recording into the turn. Raises InvalidArgument when there is to be no sound."""
@@ -58,13 +58,13 @@ class InputAudioBuffer:
             raise InvalidArgument("expected no audio: `open` gave no `input_format`")
         turn = self._turn()
         turn.end_audio()
-        turn.hear(data)
+        turn.add_audio(data)
         turn.end_audio()
 
     def end(self) -> None:
         """Speech that goes on now belongs to another turn: the rest of what was heard goes into this one."""
         if self._detector is not None and self._detector.speaking:
-            self._turn().take(self._detector.cut())
+            self._turn().add_samples(self._detector.cut())
 
     def forget(self) -> None:
         """Forget what was heard and is in no turn yet."""

@@ -7,14 +7,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.api.grpc.options import check_change
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event, Opened, Outcome, TurnDone
-from gateway.conversation.options import ConversationOptions
-from gateway.pipeline.calls import cancel, join
+from gateway.conversation.options import ConversationOptions, check_change
 from gateway.store.sessions import Session
 from gateway.store.voices import SpokenVoice
+from gateway.tasks import cancel, join
 
 Act = Callable[[Conversation], Awaitable[None]]
 """What the client does in the conversation."""

@@ -1,25 +1,56 @@
-"""How a client talks."""
+"""The options of a conversation and of a session, and what makes them valid."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioEncoding, AudioFormat
+from chroma.v1.dialogue_pb2 import SessionConfig
+from chroma.v1.speech_gen_pb2 import Sampling
 from gateway.conversation.vad import TurnDetection
+from gateway.store.voices import check_voice_id
+from services.common.errors import InvalidArgument
 
 
 @dataclass(frozen=True)
 class ConversationOptions:
-    """How a client talks: what it sends, what it wants. A client may change them between two turns."""
+    """What a client sends and what it wants. A client may change them between two turns."""
 
     input_format: AudioFormat | None = None
-    """Of its audio. None: it sends none."""
+    """The format of the client's audio. None: the client sends no audio."""
     output_encoding: AudioEncoding.ValueType = AUDIO_ENCODING_PCM_S16LE
     max_lead_s: float | None = None
-    """None: the speech generator's default."""
+    """The most speech made ahead of the listener. None: the speech generator's default."""
     turn_detection: TurnDetection | None = None
-    """None: it commits its turns."""
+    """None: the client commits its turns."""
     transcribe: bool = False
-    """Whether it wants to know what the user said."""
+    """Whether the client gets a transcript of what the user said."""
     text_only: bool = False
-    """Whether replies are not spoken."""
+    """Whether replies are text without speech."""
+
+
+def check_new(config: SessionConfig) -> None:
+    """Check the settings of a new session. Raises InvalidArgument."""
+    if not config.voice_id:
+        raise InvalidArgument("expected a `voice_id`, got none")
+    check_change(config)
+
+
+def check_change(config: SessionConfig) -> None:
+    """Check the fields that `config` sets. Raises InvalidArgument."""
+    if config.voice_id:
+        check_voice_id(config.voice_id)
+    if config.HasField("max_reply_s") and not 0 < config.max_reply_s < math.inf:
+        raise InvalidArgument(f"expected max_reply_s above 0, got {config.max_reply_s:g}")
+    if config.HasField("sampling"):
+        _check_sampling(config.sampling)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    if sampling.HasField("temperature") and not 0 < sampling.temperature < math.inf:
+        raise InvalidArgument(f"expected a temperature above 0, got {sampling.temperature:g}")
+    if sampling.HasField("top_k") and sampling.top_k < 1:
+        raise InvalidArgument("expected top_k of 1 or more, got 0")
+    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
+        raise InvalidArgument(f"expected top_p above 0 and at most 1, got {sampling.top_p:g}")

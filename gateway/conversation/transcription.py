@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioFormat
 from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.conversation.events import UserTranscript
-from gateway.pipeline.calls import cancel
 from gateway.pipeline.requests import TurnPlan
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import UserInput
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
 from gateway.store.records import TurnRecord
+from gateway.tasks import cancel
 from services.common.errors import ChromaError, FailedPrecondition, NotFound
 from services.common.wire.audio import FRAME_RATE_HZ, HEARING_RATE_HZ
 
@@ -28,9 +28,9 @@ class Transcriber:
     """Writes down the turns of one conversation, one after the other."""
 
     def __init__(
-        self, stages: UpstreamPool, settings: GatewaySettings, tell: Callable[[UserTranscript], Awaitable[None]]
+        self, upstreams: UpstreamPool, settings: GatewaySettings, tell: Callable[[UserTranscript], Awaitable[None]]
     ) -> None:
-        self._stages = stages
+        self._upstreams = upstreams
         self._settings = settings
         self._tell = tell
         self._writing: asyncio.Task[None] | None = None
@@ -52,10 +52,10 @@ class Transcriber:
     async def _write_down(self, record: TurnRecord, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await before
-        await self._tell(await transcribe(record, self._stages, self._settings))
+        await self._tell(await transcribe(record, self._upstreams, self._settings))
 
 
-async def transcribe(record: TurnRecord, stages: UpstreamPool, settings: GatewaySettings) -> UserTranscript:
+async def transcribe(record: TurnRecord, upstreams: UpstreamPool, settings: GatewaySettings) -> UserTranscript:
     """The words of the user's speech in a turn; the event tells an error, none is raised."""
     if not settings.transcribe:
         return _failed(record, FailedPrecondition("this server does not transcribe: CHROMA_TRANSCRIBE is off"))
@@ -63,11 +63,12 @@ async def transcribe(record: TurnRecord, stages: UpstreamPool, settings: Gateway
         return _failed(record, NotFound("the turn has no speech"))
     speech = AudioFormat(encoding=record.encoding, sample_rate_hz=HEARING_RATE_HZ)
     source = UserInput(speech, max_audio_s=settings.max_input_s, max_chars=settings.max_input_chars)
-    source.hear(record.audio())
+    source.add_audio(record.audio())
     source.commit()
-    turn = Turn(f"{record.turn_id}-transcript", source, stages, _nowhere)
+    turn = Turn(f"{record.turn_id}-transcript", source, upstreams, _nowhere, limit_s=settings.turn_limit_s)
     try:
-        await turn.run(_plan(settings))
+        async with turn.time_limit():
+            await turn.run(_plan(settings))
     except ChromaError as error:
         return _failed(record, error)
     return UserTranscript(record.turn_id, "".join(thought.text for thought in turn.thoughts).strip())

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gateway.conversation.events import AudioDelta, Outcome, TurnDone
+from gateway.conversation.events import Outcome, TurnDone
 from gateway.conversation.playback_clock import PlaybackClock
 from gateway.metrics import (
     AUDIO_GAP_SECONDS,
@@ -22,6 +22,7 @@ from gateway.metrics import (
     UNHEARD_SECONDS,
     UNRECORDED,
 )
+from gateway.pipeline.deltas import AudioDelta
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import UserInput
 from services.common.telemetry.tracing import Field, trace

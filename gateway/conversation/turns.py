@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass, field
 
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.conversation.backend import Backend
 from gateway.conversation.context import SessionContext
 from gateway.conversation.event_queue import EventQueue
 from gateway.conversation.events import Outcome
@@ -15,11 +16,10 @@ from gateway.conversation.playback_clock import PlaybackClock
 from gateway.conversation.transcription import Transcriber
 from gateway.conversation.turn_metrics import turn_ended, turn_trace
 from gateway.conversation.turn_report import done_event, record_of
-from gateway.pipeline.calls import cancel
 from gateway.pipeline.requests import TurnPlan
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import ForcedReply, UserInput
-from gateway.pipeline.upstreams import UpstreamPool
+from gateway.tasks import cancel
 from services.common.errors import ChromaError, Unavailable
 from services.common.rpc import context
 from services.common.wire.audio import SAMPLE_RATE_HZ
@@ -47,15 +47,13 @@ class LiveTurn:
 class ActiveTurns:
     """The turns under way: at most one of each kind, which may overlap."""
 
-    def __init__(
-        self, context: SessionContext, events: EventQueue, transcriber: Transcriber, stages: UpstreamPool
-    ) -> None:
+    def __init__(self, context: SessionContext, events: EventQueue, transcriber: Transcriber, backend: Backend) -> None:
         self.hearing: LiveTurn | None = None
         self.replying: LiveTurn | None = None
         self._context = context
         self._events = events
         self._transcriber = transcriber
-        self._stages = stages
+        self._backend = backend
         self._closed = False
 
     async def drop_hearing(self) -> None:
@@ -86,7 +84,9 @@ class ActiveTurns:
         """Carry a turn from now on. `change` holds settings for it alone. Raises Unavailable once closed."""
         if self._closed:
             raise Unavailable("the conversation has ended")
-        live = LiveTurn(Turn(turn_id, source, self._stages, self._events.put), terms, change)
+        limit_s = self._backend.settings.turn_limit_s
+        turn = Turn(turn_id, source, self._backend.upstreams, self._events.put, limit_s=limit_s)
+        live = LiveTurn(turn, terms, change)
         live.task = asyncio.create_task(self._carry(live, after=self.replying))
         return live
 
@@ -101,11 +101,12 @@ class ActiveTurns:
         turn = live.turn
         error: ChromaError | None = None
         try:
-            if after is not None:
-                await asyncio.wait([after.task])
-            live.plan = await self._context.plan(live.terms, live.change)
-            await turn.run(live.plan)
-            await self._events.delivered()
+            async with turn.time_limit():
+                if after is not None:
+                    await asyncio.wait([after.task])
+                live.plan = await self._context.plan(live.terms, live.change)
+                await turn.run(live.plan)
+                await self._events.delivered()
         except ChromaError as failure:
             error = failure
         except Exception as failure:  # the boundary of a turn: the conversation goes on

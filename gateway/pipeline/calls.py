@@ -1,13 +1,13 @@
-"""Calls to a stage whose requests are fed by hand, and coroutines that end together.
+"""Streaming calls to an upstream service: requests are written by a task of ours, responses are read with a timeout.
 
-An async generator handed to grpc.aio cannot be closed while the call still pulls from it. So a feeder task of ours
-reads the generator and writes the call, and whoever leaves the call cancels both and waits for the feeder.
+An async generator that grpc.aio reads cannot be closed while the call still reads it. So a feeder task of ours reads
+the generator and writes the call. Leaving the call cancels both and waits for the feeder.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Generic, Self, TypeVar
 
@@ -18,75 +18,80 @@ from services.common.errors import ChromaError, Unavailable
 from services.common.rpc.context import outgoing_metadata
 from services.common.rpc.rpc_errors import domain_error
 
-AnswerT = TypeVar("AnswerT")
+ResponseT = TypeVar("ResponseT")
 
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _WROTE_TO_ENDED_CALL = "Internal error from Core"
 """Details that grpc.aio puts in place of the peer's status when a write meets the end of its call (grpc/grpc#36066)."""
 
 
-def stage_error(stage: str, error: aio.AioRpcError) -> ChromaError:
-    """What a failed call to `stage` means: the same status, with its name; a peer that went away is UNAVAILABLE."""
+def upstream_error(upstream: str, error: aio.AioRpcError) -> ChromaError:
+    """The domain error of a failed call: the same status, and the upstream's name in the message.
+
+    A peer that went away is UNAVAILABLE.
+    """
     if error.code() in _GONE or error.details() == _WROTE_TO_ENDED_CALL:
-        return Unavailable(f"{stage} went away: {error.details()}")
+        return Unavailable(f"{upstream} went away: {error.details()}")
     named = domain_error(error)
-    named.message = f"{stage}: {named.message}"
+    named.message = f"{upstream}: {named.message}"
     return named
 
 
-class ResponseStream(Generic[AnswerT]):
-    """The answers of one call, in order; iteration raises the domain error of a bad status, naming the stage.
+class ResponseStream(Generic[ResponseT]):
+    """The responses of one call, in order. Iteration raises the domain error of a bad status, with the upstream's name.
 
-    After `owe`, an answer that takes longer than `read_timeout_s` raises Unavailable: a stage can hang although its
-    process answers pings.
+    After `expect`, a response that takes longer than `read_timeout_s` raises Unavailable: a service can hang although
+    its process answers pings.
     """
 
-    def __init__(self, stage: str, call: Any, read_timeout_s: float) -> None:
-        self._stage = stage
+    def __init__(self, upstream: str, call: Any, read_timeout_s: float) -> None:
+        self._upstream = upstream
         self._call = call
-        self._patience_s = read_timeout_s
-        self._owed = False
-        self._waiting: asyncio.Timeout | None = None
+        self._read_timeout_s = read_timeout_s
+        self._expected = False
+        self._timeout: asyncio.Timeout | None = None
+        """Of the read under way."""
 
     def expect(self) -> None:
-        """From now on nothing is left that the stage could rightly wait for, other than the stage before it."""
-        self._owed = True
-        if self._waiting is not None and self._waiting.when() is None:
-            self._waiting.reschedule(asyncio.get_running_loop().time() + self._patience_s)
+        """Apply the read timeout from here on: the client's input is complete, so the upstream waits for no person."""
+        self._expected = True
+        if self._timeout is not None and self._timeout.when() is None:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._read_timeout_s)
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> AnswerT:
+    async def __anext__(self) -> ResponseT:
         try:
-            async with asyncio.timeout(self._patience_s if self._owed else None) as self._waiting:
-                answer = await self._call.read()
+            async with asyncio.timeout(self._read_timeout_s if self._expected else None) as self._timeout:
+                response = await self._call.read()
         except TimeoutError:
-            raise Unavailable(f"{self._stage} hangs: it sent nothing for {self._patience_s:g} s") from None
+            raise Unavailable(f"{self._upstream} hangs: it sent nothing for {self._read_timeout_s:g} s") from None
         except aio.AioRpcError as error:
-            raise stage_error(self._stage, error) from None
+            raise upstream_error(self._upstream, error) from None
         finally:
-            self._waiting = None
-        if answer is aio.EOF:
+            self._timeout = None
+        if response is aio.EOF:
             raise StopAsyncIteration
-        return answer
+        return response
 
 
 @asynccontextmanager
 async def fed_call(
-    stage: str, method: Any, requests: AsyncGenerator[Any, None], *, limit_s: float, read_timeout_s: float
+    upstream: str, method: Any, requests: AsyncGenerator[Any, None], *, limit_s: float, read_timeout_s: float
 ) -> AsyncIterator[ResponseStream[Any]]:
-    """Call a stub's stream-stream `method`, feed it `requests`, and give its answers to the body.
+    """Call a stub's stream-stream `method`, write `requests` to it, and give its responses to the body.
 
-    However the body is left (end, error, cancellation), the call is cancelled, which frees the stage's slot, and the
-    feeder has ended. An error raised by `requests` ends the call and is raised from the body.
+    `limit_s` is the call's deadline. However the body ends (normally, by an error, by cancellation), the call is
+    cancelled, which frees the upstream's slot, and the feeder has ended. An error that `requests` raises ends the call
+    and is raised from the body.
     """
     call = method(timeout=limit_s, metadata=outgoing_metadata())
     feeder = asyncio.create_task(_feed(call, requests))
     try:
-        yield ResponseStream(stage, call, read_timeout_s)
+        yield ResponseStream(upstream, call, read_timeout_s)
     except asyncio.CancelledError:
-        # Reading a call that `_feed` cancelled looks like our own cancellation.
+        # A read of a call that `_feed` cancelled raises CancelledError, as our own cancellation does.
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:
             raise error from None
         raise
@@ -95,7 +100,7 @@ async def fed_call(
         feeder.cancel()
         await asyncio.wait([feeder])
         if not feeder.cancelled():
-            feeder.exception()  # seen above or not wanted any more: the body has ended
+            feeder.exception()  # raised above, or of no use any more because the body has ended
 
 
 async def _feed(call: Any, requests: AsyncGenerator[Any, None]) -> None:
@@ -105,35 +110,7 @@ async def _feed(call: Any, requests: AsyncGenerator[Any, None]) -> None:
                 await call.write(request)
         await call.done_writing()
     except (aio.AioRpcError, asyncio.InvalidStateError, aio.UsageError):
-        pass  # the call has ended: its reader learns why
+        pass  # the call has ended: its reader gets the status
     except Exception:
         call.cancel()
         raise
-
-
-async def join(*stages: Coroutine[Any, Any, None]) -> None:
-    """Run `stages` together until the last of them ends, then cancel the others.
-
-    The first failure, or cancellation of the caller, cancels them all; they have all ended when it is raised.
-    """
-    tasks = [asyncio.create_task(stage) for stage in stages]
-    try:
-        running = set(tasks)
-        while not tasks[-1].done():
-            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task in ended:
-                    task.result()
-    finally:
-        await cancel(*tasks)
-
-
-async def cancel(*tasks: asyncio.Task[None]) -> None:
-    """Cancel the tasks and wait until they have ended. Their errors are dropped."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()

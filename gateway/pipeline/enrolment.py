@@ -13,10 +13,9 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AudioFormat, CodeFrame
 from chroma.v1.codec_pb2 import EncodeOpen, EncodeRequest
 from chroma.v1.speech_gen_pb2 import EnrollVoiceRequest, EnrollVoiceResponse
 from gateway.audio.read import read_recording
-from gateway.conversation.backend import Backend
-from gateway.pipeline.calls import fed_call, stage_error
+from gateway.pipeline.calls import fed_call, upstream_error
 from gateway.pipeline.upstreams import Upstream, UpstreamPool
-from gateway.store.voices import SpokenVoice, Voice, check_voice_id, new_voice_id
+from gateway.store.voices import SpokenVoice, Voice, Voices, check_voice_id, new_voice_id
 from services.common.errors import AlreadyExists, InvalidArgument
 from services.common.rpc.context import outgoing_metadata
 from services.common.wire.audio import SAMPLE_RATE_HZ
@@ -26,7 +25,8 @@ _CHUNK_SAMPLES = SAMPLE_RATE_HZ
 
 
 async def add_voice(
-    backend: Backend,
+    voices: Voices,
+    upstreams: UpstreamPool,
     tenant: str,
     *,
     voice_id: str,
@@ -37,7 +37,7 @@ async def add_voice(
 ) -> Voice:
     """Enrol a voice and keep it. An empty id asks for a new one.
 
-    Raises InvalidArgument, AlreadyExists, Unavailable, or the failing stage's domain error.
+    Raises InvalidArgument, AlreadyExists, Unavailable, or the domain error of the upstream that failed.
     """
     voice_id = voice_id or new_voice_id()
     check_voice_id(voice_id)
@@ -46,10 +46,10 @@ async def add_voice(
         raise InvalidArgument("expected the recording's transcript, got none")
     if not consent:
         raise InvalidArgument("expected `consent`: who agreed to the cloning of this voice, and how")
-    if await backend.voices.exists(tenant, voice_id):
+    if await voices.exists(tenant, voice_id):
         raise AlreadyExists(f"the voice {voice_id!r} exists: delete it first, or choose another id")
     samples = await read_recording(audio_file)
-    enrolled = await enrol(samples, transcript, backend.stages, key=voice_id)
+    enrolled = await enrol(samples, transcript, upstreams, key=voice_id)
     voice = Voice(
         voice_id=voice_id,
         display_name=display_name or voice_id,
@@ -58,28 +58,28 @@ async def add_voice(
         duration_s=len(samples) / SAMPLE_RATE_HZ,
         created=time.time(),
     )
-    await backend.voices.create(tenant, voice, enrolled)
+    await voices.create(tenant, voice, enrolled)
     return voice
 
 
-async def passing_voice(backend: Backend, audio_file: bytes, transcript: str) -> SpokenVoice:
-    """A voice to speak with once. Raises InvalidArgument or the failing stage's domain error."""
+async def passing_voice(upstreams: UpstreamPool, audio_file: bytes, transcript: str) -> SpokenVoice:
+    """A voice to speak with once. Raises InvalidArgument or the domain error of the upstream that failed."""
     if not transcript.strip():
         raise InvalidArgument("expected the recording's transcript, got none")
     samples = await read_recording(audio_file)
     name = new_voice_id()
-    enrolled = await enrol(samples, transcript.strip(), backend.stages, key=name)
+    enrolled = await enrol(samples, transcript.strip(), upstreams, key=name)
     return SpokenVoice(name, enrolled.fingerprint, enrolled.prompt)
 
 
-async def enrol(samples: Samples, transcript: str, stages: UpstreamPool, *, key: str) -> EnrollVoiceResponse:
+async def enrol(samples: Samples, transcript: str, upstreams: UpstreamPool, *, key: str) -> EnrollVoiceResponse:
     """The voice of a recording: samples [S] at 24 kHz and what they say. `key` picks the replicas.
 
-    Raises the failing stage's domain error.
+    Raises the domain error of the upstream that failed.
     """
-    frames = await stages.codec.call_with_failover(key, partial(_encode, stages.codec, samples))
+    frames = await upstreams.codec.call_with_failover(key, partial(_encode, upstreams.codec, samples))
     request = EnrollVoiceRequest(frames=frames, transcript=transcript)
-    return await stages.speech_gen.call_with_failover(key, partial(_enrol, stages.speech_gen, request))
+    return await upstreams.speech_gen.call_with_failover(key, partial(_enrol, upstreams.speech_gen, request))
 
 
 async def _encode(codec: Upstream, samples: Samples, stub: Any) -> CodeFrames:
@@ -97,7 +97,7 @@ async def _enrol(speech_gen: Upstream, request: EnrollVoiceRequest, stub: Any) -
     try:
         return await stub.EnrollVoice(request, timeout=speech_gen.limit_s, metadata=outgoing_metadata())
     except aio.AioRpcError as error:
-        raise stage_error(speech_gen.name, error) from None
+        raise upstream_error(speech_gen.name, error) from None
 
 
 async def _encode_requests(samples: Samples) -> AsyncGenerator[EncodeRequest, None]:

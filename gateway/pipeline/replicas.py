@@ -1,4 +1,4 @@
-"""One address of a stage, with a channel of its own, and how a stage's target becomes addresses."""
+"""One replica of an upstream service: its channel and its health; and how a target becomes addresses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.pipeline.calls import cancel
 from gateway.settings import GatewaySettings
+from gateway.tasks import cancel
 from services.common.rpc.tls import channel_credentials
 from services.common.settings import split_address
 
@@ -31,7 +31,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 800),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A peer that came back is found within a second; connecting to one that does not answer is given up after one.
+    # A peer that came back is found within a second; an attempt to connect ends after one.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -40,8 +40,11 @@ _CHANNEL_OPTIONS = (
 
 
 class Replica:
-    """One address of a stage. `serving` follows the health of its service; until `full_until_s`, in monotonic seconds,
-    it has said that it has no room."""
+    """One address of an upstream service, with a channel of its own.
+
+    `serving` follows the health of the service at this address. `full_until_s` (monotonic seconds) is when a replica
+    that refused a call for lack of room may be asked first again.
+    """
 
     def __init__(
         self, address: str, service: str, make_stub: Callable[[aio.Channel], Any], channel: aio.Channel
@@ -74,7 +77,7 @@ class Replica:
             except aio.AioRpcError as error:
                 log.debug("%s: %s", self.address, error.details())
             if answered and self.serving:
-                continue  # perhaps only the connection's age ended the watch: ask once more before believing it gone
+                continue  # the connection's age may have ended the watch: ask once more
             self.serving = False
             await asyncio.sleep(_WATCH_AGAIN_S)
 
@@ -93,20 +96,26 @@ def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.
     return aio.secure_channel(address, credentials, [*options, ("grpc.ssl_target_name_override", tls_name)])
 
 
-async def resolve(target: str) -> set[str]:
-    """The addresses of a target: of each `dns:///name:port` all that the name has, of each `host:port` itself."""
-    addresses: set[str] = set()
+async def resolve(target: str) -> dict[str, set[str] | None]:
+    """The addresses of each part of a target: of `dns:///name:port` all that the name has, of `host:port` itself.
+
+    A part is None when its name cannot be resolved at the moment.
+    """
+    found: dict[str, set[str] | None] = {}
     for part in filter(None, map(str.strip, target.split(","))):
-        if not part.startswith(DNS):
-            addresses.add(part)
-            continue
-        host, port = split_address(part.removeprefix(DNS))
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            log.warning("cannot resolve %s: %s", host, error)
-            continue
-        for family, *_, address in found:
-            ip = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
-            addresses.add(f"{ip}:{port}")
+        found[part] = await _resolve_name(part.removeprefix(DNS)) if part.startswith(DNS) else {part}
+    return found
+
+
+async def _resolve_name(name: str) -> set[str] | None:
+    host, port = split_address(name)
+    try:
+        answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        log.warning("cannot resolve %s: %s", host, error)
+        return None
+    addresses: set[str] = set()
+    for family, *_, address in answers:
+        ip = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
+        addresses.add(f"{ip}:{port}")
     return addresses

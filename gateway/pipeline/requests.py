@@ -1,4 +1,4 @@
-"""What a turn asks of each stage, as the streams of requests that its calls are fed."""
+"""The request streams of a turn's three calls, and the plan that they follow."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gateway.store.voices import SpokenVoice
 
 @dataclass(frozen=True)
 class TurnPlan:
-    """What a turn is to do with its input. Times in seconds."""
+    """The context and the settings of one turn. Times in seconds."""
 
     session_id: str
     config: SessionConfig
-    """The session's settings, as they were when the plan was made."""
+    """The session's settings when the plan was made."""
     system_prompt: str | None
     """None: the default of the checkpoint's chat template."""
     history: tuple[TurnRecord, ...]
@@ -40,7 +40,7 @@ class TurnPlan:
 async def think_requests(
     plan: TurnPlan, history: Sequence[TurnRecord], source: UserInput | ForcedReply
 ) -> AsyncGenerator[ThinkRequest, None]:
-    """The conversation so far, then the input as it comes."""
+    """Yield the past conversation, then the input as it comes."""
     yield ThinkRequest(
         open=ThinkOpen(
             session_id=plan.session_id,
@@ -62,8 +62,11 @@ async def speak_requests(
     spoken: asyncio.Event,
     thoughts: asyncio.Queue[Thought | None],
 ) -> AsyncGenerator[SpeakRequest, None]:
-    """The voice, as its fingerprint or its prompt, then the thoughts: none before the stream is admitted, so that a
-    refused stream has taken none away, and none once the speech has ended."""
+    """Yield the voice (its fingerprint or its prompt), then the thoughts.
+
+    The first thought is taken from the queue once the call is admitted, so a refused call leaves all thoughts to the
+    next one. No thought is sent once the speech has ended.
+    """
     opened = SpeakOpen(sampling=plan.sampling, max_frames=plan.max_frames, max_lead_s=plan.max_lead_s)
     if isinstance(voice, str):
         opened.voice_fingerprint = voice
@@ -78,7 +81,11 @@ async def speak_requests(
 async def decode_requests(
     encoding: AudioEncoding.ValueType, frames: asyncio.Queue[CodeFrames | None], taken: list[CodeFrames | None]
 ) -> AsyncGenerator[DecodeRequest, None]:
-    """The wanted encoding, then the frames: first those that an earlier call has `taken`, which this one adds to."""
+    """Yield the wanted encoding, then the frames.
+
+    `taken` holds the frames that an earlier call took from the queue; they are sent again first. Frames that this call
+    takes are added to it.
+    """
     yield DecodeRequest(open=DecodeOpen(encoding=encoding))
     sent = 0
     while True:

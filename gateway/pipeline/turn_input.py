@@ -1,13 +1,14 @@
-"""What goes into a turn: the user's own words and speech, or the text of a reply that the caller gives.
+"""The input of a turn: the user's text and speech, or the text of a reply that the client gives.
 
-Both are kept until the turn ends, so that the Think stream can start while they still come, can be started again from
-their beginning, and can be recorded. Both are bounded by stated limits.
+The whole input is kept until the turn ends. So the Think call can start while input still comes, can start again from
+the beginning, and the turn can be recorded. Stated limits bound it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 
@@ -24,15 +25,17 @@ _PIECE_BYTES = 64 * 1024
 
 
 class TurnInput(ABC):
-    """The input side of a turn. `fail` makes the turn fail with an error of the input."""
+    """The input of one turn. Its first error, given to `fail`, makes the turn fail."""
 
     def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        """When the first input came. The turn's time limit counts from here."""
         self.committed = asyncio.Event()
         """The reply may start."""
         self.complete = asyncio.Event()
-        """Nothing more comes: from now on the stages owe the reply."""
+        """No input will follow: from now on the upstreams wait for no person."""
         self.parts: list[str | bytearray] = []
-        """What the user said, in order: text, or PCM at 16 kHz in `encoding`."""
+        """The user's input in order: text, or PCM at 16 kHz in `encoding`."""
         self.encoding: AudioEncoding.ValueType = AUDIO_ENCODING_UNSPECIFIED
         self.audio_s = 0.0
         self._error: ChromaError | None = None
@@ -40,15 +43,15 @@ class TurnInput(ABC):
 
     @abstractmethod
     def requests(self) -> AsyncGenerator[ThinkRequest, None]:
-        """All Think requests after `open`, from the beginning, as they come. Raises the input's error, if any."""
+        """Yield all Think requests after `open`, from the beginning, as they come. Raises the input's error."""
 
     def fail(self, error: ChromaError) -> None:
-        """Make `requests` raise `error`. The first error counts."""
+        """Make `requests` raise `error`. Only the first error counts."""
         self._error = self._error or error
         self._news.set()
 
-    async def _more(self) -> None:
-        """Wait for news since the last call. Raises the input's error."""
+    async def _wait_for_news(self) -> None:
+        """Wait for input since the last call. Raises the input's error."""
         if self._error is None:
             await self._news.wait()
         self._news.clear()
@@ -59,8 +62,8 @@ class TurnInput(ABC):
 class UserInput(TurnInput):
     """The user's turn: text and speech in the order in which they came.
 
-    Speech is kept at 16 kHz in the encoding the client sends, which is what the reasoner hears now and what the
-    history will hold: so a later turn, on any replica, sees the very same samples.
+    Speech is kept at 16 kHz in the client's encoding. The reasoner gets these samples now, and gets the same ones from
+    the history in later turns, on any replica.
     """
 
     def __init__(self, audio_format: AudioFormat | None, *, max_audio_s: float, max_chars: int) -> None:
@@ -71,13 +74,14 @@ class UserInput(TurnInput):
         self._max_audio_s = max_audio_s
         self._chars_left = max_chars
         self._resampler: Resampler | None = None
-        self._before_s = 0.0
-        """`audio_s` without the audio part under way."""
-        self._energy = 0.0
-        self._samples = 0
+        """Of the audio part under way. None: there is none."""
+        self._samples, self._energy = 0, 0.0
+        """All samples of the turn, and the sum of their squares."""
+        self._before_part = (0.0, 0, 0.0)
+        """`audio_s`, `_samples` and `_energy` without the audio part under way."""
 
-    def hear(self, data: bytes) -> None:
-        """Take samples in the client's format. A bad sample or too much speech makes the turn fail."""
+    def add_audio(self, data: bytes) -> None:
+        """Add PCM in the client's format. A broken sample or too much speech makes the turn fail."""
         if self._error is not None:
             return
         try:
@@ -85,25 +89,27 @@ class UserInput(TurnInput):
         except InvalidArgument as error:
             self.fail(error)
         else:
-            self.take(samples)
+            self.add_samples(samples)
 
-    def take(self, samples: Samples) -> None:
-        """Take samples [S] at the client's rate; none start no recording. Too much speech makes the turn fail."""
+    def add_samples(self, samples: Samples) -> None:
+        """Add samples [S] at the client's rate. Zero samples start no audio part. Too much speech makes the turn
+        fail."""
         if self._error is not None or not len(samples):
             return
-        before_s, self.audio_s = self.audio_s, self.audio_s + len(samples) / self._rate_hz
+        if self._resampler is None:
+            self._resampler = Resampler(self._rate_hz, HEARING_RATE_HZ)
+            self._before_part = self.audio_s, self._samples, self._energy
+            self.parts.append(bytearray())
+        self.audio_s += len(samples) / self._rate_hz
         if self.audio_s > self._max_audio_s:
             self.fail(OutOfRange(f"expected at most {self._max_audio_s:g} s of speech in a turn, got more"))
             return
-        if self._resampler is None:
-            self._resampler, self._before_s = Resampler(self._rate_hz, HEARING_RATE_HZ), before_s
-            self.parts.append(bytearray())
         self._samples += len(samples)
         self._energy += float(np.dot(samples, samples))
-        self._keep(self._resampler.push(samples))
+        self._extend_part(self._resampler.push(samples))
 
-    def read(self, text: str) -> None:
-        """Take a text part. Too much text makes the turn fail."""
+    def add_text(self, text: str) -> None:
+        """Add a text part. Too much text makes the turn fail."""
         self._chars_left -= len(text)
         if self._chars_left < 0:
             self.fail(OutOfRange("the turn's text is longer than the stated limit"))
@@ -113,7 +119,7 @@ class UserInput(TurnInput):
             self._news.set()
 
     def commit(self) -> None:
-        """End the turn. An empty or silent one fails."""
+        """End the input. An empty or silent turn fails."""
         self.end_audio()
         if not any(self.parts):
             self.fail(InvalidArgument("expected audio or text before the commit, got an empty turn"))
@@ -143,24 +149,24 @@ class UserInput(TurnInput):
             if self.committed.is_set() and self._error is None:
                 yield ThinkRequest(commit=Commit())
                 return
-            await self._more()
+            await self._wait_for_news()
 
     def end_audio(self) -> bool:
-        """End the audio part under way: more audio makes another one. False if there is none."""
+        """End the audio part under way; later audio makes another part. False if there is none."""
         if self._resampler is None:
             return False
-        self._keep(self._resampler.finish())
+        self._extend_part(self._resampler.finish())
         self._resampler = None
         return True
 
     def drop_audio(self) -> None:
-        """Forget the audio part under way, if there is one. Whoever read it already must read anew."""
+        """Remove the audio part under way, if there is one. A Think call that has sent some of it must start again."""
         if self._resampler is not None:
             self._resampler = None
-            self.audio_s = self._before_s
+            self.audio_s, self._samples, self._energy = self._before_part
             self.parts.pop()
 
-    def _keep(self, samples: Samples) -> None:
+    def _extend_part(self, samples: Samples) -> None:
         part = self.parts[-1]
         assert isinstance(part, bytearray), "the last part is audio while its resampler lives"
         part += encode_pcm(samples, self.encoding)
@@ -168,7 +174,7 @@ class UserInput(TurnInput):
 
 
 class ForcedReply(TurnInput):
-    """A reply whose text the caller gives, in pieces. There is no turn of the user; it is committed from the start."""
+    """A reply whose text the client gives, in pieces. It has no input of the user and is committed from the start."""
 
     def __init__(self, *, max_chars: int) -> None:
         super().__init__()
@@ -176,8 +182,8 @@ class ForcedReply(TurnInput):
         self._chars_left = max_chars
         self.committed.set()
 
-    def say(self, text: str, *, end: bool) -> None:
-        """Take a piece. Too much text, or none at all by the end, makes the turn fail."""
+    def add_text(self, text: str, *, end: bool) -> None:
+        """Add a piece of the text; `end` marks the last one. Too much text, or none at the end, makes the turn fail."""
         self._chars_left -= len(text)
         if self._chars_left < 0:
             self.fail(OutOfRange("the text to say is longer than the stated limit"))
@@ -191,11 +197,11 @@ class ForcedReply(TurnInput):
 
     async def requests(self) -> AsyncGenerator[ThinkRequest, None]:
         yield ThinkRequest(commit=Commit())
-        said = 0
+        sent = 0
         while True:
-            while said < len(self._pieces):
-                said += 1
-                yield ThinkRequest(given_text=self._pieces[said - 1])
+            while sent < len(self._pieces):
+                sent += 1
+                yield ThinkRequest(given_text=self._pieces[sent - 1])
             if self.complete.is_set() and self._error is None:
                 return
-            await self._more()
+            await self._wait_for_news()

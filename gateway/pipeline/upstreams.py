@@ -1,8 +1,9 @@
-"""The three stages behind the gateway: which replicas each has, which of them serve, and which one a call goes to.
+"""The three upstream services of the gateway: their replicas, which of them serve, and which one a call goes to.
 
-Names are resolved again every few seconds; each replica's health is watched. A key (a session, a voice) goes to the
-same replica as long as that one serves, by rendezvous hashing: when a replica goes, only its own keys move. A replica
-that is full or gone hands a call that has not begun to the next one in the key's order.
+Names are resolved again every few seconds, and the health of each replica is watched. Each call has a key (a session, a
+voice). Rendezvous hashing sends all calls with one key to one replica while it serves; when a replica goes away, only
+its own keys move. When a replica is full or away before a call has begun, the call goes to the next replica in the
+key's order.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from chroma.v1.codec_pb2_grpc import CodecServiceStub
 from chroma.v1.reasoner_pb2_grpc import ReasonerServiceStub
 from chroma.v1.speech_gen_pb2_grpc import SpeechGenServiceStub
 from gateway.metrics import FAILOVERS, show_replicas
-from gateway.pipeline.calls import cancel
 from gateway.pipeline.replicas import DNS, Replica, open_channel, resolve
 from gateway.settings import GatewaySettings
+from gateway.tasks import cancel
 from services.common.errors import ResourceExhausted, Unavailable
 
 ResultT = TypeVar("ResultT")
@@ -38,13 +39,15 @@ class Upstream:
     ) -> None:
         self.name = name
         self.limit_s = settings.turn_limit_s
-        """Deadline of a call that is part of a turn."""
+        """The longest call."""
         self.read_timeout_s = settings.stage_patience_s
-        """How long the stage may owe an answer."""
+        """The longest wait for a response, once the input of the call is complete."""
         self._service = service
         self._target = target
         self._make_stub = make_stub
         self._settings = settings
+        self._addresses: dict[str, set[str]] = {}
+        """What each part of the target was last resolved to."""
         self._replicas: dict[str, Replica] = {}
         self._resolving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -70,21 +73,25 @@ class Upstream:
         return self.count_serving() > 0
 
     def count(self) -> int:
-        """Replicas known now."""
+        """The number of replicas known now."""
         return len(self._replicas)
 
     def count_serving(self) -> int:
-        """Those of them that serve."""
+        """The number of replicas that serve now."""
         return sum(replica.serving for replica in tuple(self._replicas.values()))
 
     async def call_with_failover(
         self, key: str, attempt: Callable[[Any], Awaitable[ResultT]], *, begun: Callable[[], bool] = lambda: False
     ) -> ResultT:
-        """What `attempt` makes of the stub of the replica that `key` belongs to or, if that one is full or goes away
-        before the call has `begun`, of the next one in the key's order; each is tried once.
+        """Await `attempt(stub)` with the stub of the key's replica, and return its result.
 
-        Raises ResourceExhausted with the shortest time to wait when some are full and none is left, Unavailable when
-        none serves, or whatever else `attempt` raises.
+        If that replica is full or goes away before the call has `begun`, the next one in the key's order is tried. Each
+        serving replica is tried once.
+
+        Raises:
+            ResourceExhausted: no replica is left and some are full; with the shortest time to wait.
+            Unavailable: no replica serves.
+            Any other error of `attempt`.
         """
         full: ResourceExhausted | None = None
         gone = Unavailable(f"{self.name} is away: none of {len(self._replicas)} replicas serves")
@@ -106,7 +113,7 @@ class Upstream:
         raise full or gone
 
     def _in_order(self, key: str) -> list[Replica]:
-        """The serving replicas as `key` prefers them; those that said they are full come last until their time."""
+        """The serving replicas in the order of `key`; those that refused a call of late come last."""
         replicas = [self._replicas[address] for address in rank(key, self._replicas)]
         now_s = time.monotonic()
         return sorted((replica for replica in replicas if replica.serving), key=lambda it: it.full_until_s > now_s)
@@ -116,12 +123,13 @@ class Upstream:
             await asyncio.sleep(_RESOLVE_EVERY_S)
             self._renew(await resolve(self._target))
 
-    def _renew(self, addresses: set[str]) -> None:
+    def _renew(self, found: dict[str, set[str] | None]) -> None:
+        """Add new replicas and close those that are gone. A name that cannot be resolved keeps its replicas."""
+        self._addresses |= {part: addresses for part, addresses in found.items() if addresses is not None}
+        addresses = set[str]().union(*self._addresses.values())
         for address in addresses - self._replicas.keys():
             channel = open_channel(address, self.name.replace("_", "-"), self._settings)
             self._replicas[address] = Replica(address, self._service, self._make_stub, channel)
-        if not addresses:
-            return  # a name that cannot be resolved at the moment says nothing about the replicas known so far
         for address in self._replicas.keys() - addresses:
             leaving = asyncio.create_task(self._replicas.pop(address).close(self.limit_s))
             self._closing.add(leaving)
@@ -130,7 +138,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class UpstreamPool:
-    """The three stages of a turn."""
+    """The three upstream services of a turn."""
 
     reasoner: Upstream
     speech_gen: Upstream
@@ -138,7 +146,7 @@ class UpstreamPool:
 
     @classmethod
     def of(cls, settings: GatewaySettings) -> UpstreamPool:
-        """The stages that the settings name."""
+        """The upstreams that the settings name."""
         return cls(
             Upstream("reasoner", "chroma.v1.ReasonerService", settings.reasoner, ReasonerServiceStub, settings),
             Upstream("speech_gen", "chroma.v1.SpeechGenService", settings.speech_gen, SpeechGenServiceStub, settings),
@@ -146,24 +154,24 @@ class UpstreamPool:
         )
 
     async def start(self) -> None:
-        """Start all."""
-        for stage in (self.reasoner, self.speech_gen, self.codec):
-            await stage.start()
-            show_replicas(stage.name, stage.count, stage.count_serving)
+        """Start all three."""
+        for upstream in (self.reasoner, self.speech_gen, self.codec):
+            await upstream.start()
+            show_replicas(upstream.name, upstream.count, upstream.count_serving)
 
     async def close(self) -> None:
-        """Close all."""
-        for stage in (self.reasoner, self.speech_gen, self.codec):
-            await stage.close()
+        """Close all three."""
+        for upstream in (self.reasoner, self.speech_gen, self.codec):
+            await upstream.close()
 
     @property
     def serving(self) -> bool:
-        """Whether a turn could go through now."""
+        """Whether each upstream has a replica that serves."""
         return self.reasoner.serving and self.speech_gen.serving and self.codec.serving
 
 
 def rank(key: str, addresses: Iterable[str]) -> list[str]:
-    """The addresses in the order in which `key` prefers them, by rendezvous hashing."""
+    """The addresses in the order of `key`, by rendezvous hashing."""
 
     def weight(address: str) -> bytes:
         return hashlib.blake2b(f"{key} {address}".encode(), digest_size=8).digest()

@@ -64,7 +64,7 @@ class ServiceSettings(BaseSettings):
     max_connection_age_s: float = Field(default=0.0, ge=0)
     """Age at which the server asks a connection to end, so that callers behind a load balancer spread anew. 0: there is
     no such age."""
-    max_connection_age_grace_s: float = Field(default=330.0, ge=0)
+    max_connection_age_grace_s: float = Field(default=480.0, ge=0)
     """Time that running calls have to finish on such a connection: longer than the longest turn."""
     max_message_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
     """Largest gRPC message that is accepted. It bounds an uploaded voice recording and the history of a turn."""

@@ -133,6 +133,7 @@ def test_a_pod_has_time_to_finish_the_longest_turn(manifests: Any) -> None:
         settings = assert_settings_are_real(environment(container, built), settings_type)
         pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert settings.drain_s > turn_limit_s
+        assert settings.max_connection_age_grace_s > turn_limit_s
         assert pod["terminationGracePeriodSeconds"] >= pause_s + settings.drain_s + 10
 
 
@@ -201,6 +202,7 @@ def test_compose_starts_every_process_with_settings_it_has(files: tuple[str, ...
         assert split_address(settings.listen)[1] == PORTS["grpc"]
         assert split_address(settings.metrics_listen)[1] == PORTS["metrics"]
         assert settings.drain_s > turn_limit_s
+        assert settings.max_connection_age_grace_s > turn_limit_s
         assert float(services[name]["stop_grace_period"].removesuffix("s")) >= settings.drain_s + 10
         assert services[name]["read_only"]
         assert services[name]["cap_drop"] == ["ALL"]

@@ -17,8 +17,8 @@ from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event
 from gateway.conversation.options import ConversationOptions
-from gateway.pipeline.calls import join
 from gateway.store.sessions import Session
+from gateway.tasks import join
 from services.common.errors import InvalidArgument, Unavailable
 from services.common.rpc import context as call_context
 from services.common.rpc.requests import kind_of, read_open, unexpected

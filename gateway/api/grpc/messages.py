@@ -10,17 +10,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AudioEncoding, AudioFormat, Pcm
 from gateway.conversation.events import (
-    AudioDelta,
     Event,
     Opened,
     Outcome,
     SpeechStarted,
     SpeechStopped,
-    TextDelta,
     TurnDone,
     TurnStarted,
     UserTranscript,
 )
+from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.store.sessions import Session
 from gateway.store.voices import Voice
 from services.common.errors import ChromaError, ResourceExhausted

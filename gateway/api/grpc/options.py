@@ -5,33 +5,14 @@ from __future__ import annotations
 import math
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
-from chroma.v1.dialogue_pb2 import ConverseOpen, SessionConfig
+from chroma.v1.dialogue_pb2 import ConverseOpen
 from chroma.v1.dialogue_pb2 import TurnDetection as TurnDetectionMessage
-from chroma.v1.speech_gen_pb2 import Sampling
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.vad import TurnDetection
-from gateway.store.voices import check_voice_id
 from services.common.errors import InvalidArgument
 from services.common.wire.pcm import check_encoding
 
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 48_000
-
-
-def check_new(config: SessionConfig) -> None:
-    """Raises InvalidArgument unless a session can be made with `config`."""
-    if not config.voice_id:
-        raise InvalidArgument("expected a `voice_id`, got none")
-    check_change(config)
-
-
-def check_change(config: SessionConfig) -> None:
-    """Raises InvalidArgument unless the fields set in `config` are good."""
-    if config.voice_id:
-        check_voice_id(config.voice_id)
-    if config.HasField("max_reply_s") and not 0 < config.max_reply_s < math.inf:
-        raise InvalidArgument(f"expected max_reply_s above 0, got {config.max_reply_s:g}")
-    if config.HasField("sampling"):
-        _check_sampling(config.sampling)
 
 
 def terms_of(opened: ConverseOpen) -> ConversationOptions:
@@ -75,12 +56,3 @@ def _check_input(audio_format: AudioFormat) -> None:
         raise InvalidArgument(
             f"expected a sample rate from {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz, got {audio_format.sample_rate_hz} Hz"
         )
-
-
-def _check_sampling(sampling: Sampling) -> None:
-    if sampling.HasField("temperature") and not 0 < sampling.temperature < math.inf:
-        raise InvalidArgument(f"expected a temperature above 0, got {sampling.temperature:g}")
-    if sampling.HasField("top_k") and sampling.top_k < 1:
-        raise InvalidArgument("expected top_k of 1 or more, got 0")
-    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
-        raise InvalidArgument(f"expected top_p above 0 and at most 1, got {sampling.top_p:g}")

@@ -25,7 +25,8 @@ class VoiceServicer(dialogue_pb2_grpc.VoiceServiceServicer):
 
     async def CreateVoice(self, request: pb.CreateVoiceRequest, context: Any) -> pb.CreateVoiceResponse:  # noqa: N802
         voice = await add_voice(
-            self._backend,
+            self._voices,
+            self._backend.upstreams,
             tenant(),
             voice_id=request.voice_id,
             display_name=request.display_name,

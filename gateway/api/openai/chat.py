@@ -33,9 +33,10 @@ from gateway.audio.read import read_recording
 from gateway.audio.write import SoundFileWriter, whole_file
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import AudioDelta, Event, Outcome, TextDelta, TurnDone
+from gateway.conversation.events import Event, Outcome, TurnDone
 from gateway.conversation.one_shot import one_turn
 from gateway.conversation.options import ConversationOptions
+from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.pipeline.enrolment import passing_voice
 from gateway.store.replies import Replies
 from services.common.errors import ChromaError
@@ -57,7 +58,7 @@ async def create_chat_completion(request: Request) -> Response:
     voice = None
     if wanted.prompt_audio is not None and wanted.spoken:
         file = decode_recording(wanted.prompt_audio, "prompt_audio")
-        voice = await passing_voice(backend, file, wanted.prompt_text or "")
+        voice = await passing_voice(backend.upstreams, file, wanted.prompt_text or "")
 
     async def talk(conversation: Conversation) -> None:
         for role, part in inputs:

@@ -19,9 +19,10 @@ from gateway.api.errors import BadParameter, error_body
 from gateway.api.openai.streaming import server_sent_event, streaming_response
 from gateway.audio.write import CONTENT_TYPES, FileFormat, SoundFileWriter
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import AudioDelta, Event, TurnDone
+from gateway.conversation.events import Event, TurnDone
 from gateway.conversation.one_shot import one_turn
 from gateway.conversation.options import ConversationOptions
+from gateway.pipeline.deltas import AudioDelta
 from services.common.errors import ChromaError
 
 

@@ -47,7 +47,8 @@ async def create_voice(request: Request) -> JSONResponse:
     if len(recording) > MAX_FILE_BYTES:
         raise TooLarge("file", f"expected a recording of at most {MAX_FILE_BYTES} bytes, got {len(recording)}")
     voice = await add_voice(
-        backend,
+        backend.voices,
+        backend.upstreams,
         tenant,
         voice_id=texts["voice_id"],
         display_name=texts["name"],

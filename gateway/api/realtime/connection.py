@@ -28,18 +28,17 @@ from gateway.api.realtime.wire import EventFactory, decode_audio, error_detail
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import (
-    AudioDelta,
     Event,
     Opened,
     SpeechStarted,
     SpeechStopped,
-    TextDelta,
     TurnDone,
     TurnStarted,
     UserTranscript,
 )
-from gateway.pipeline.calls import join
+from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.store.sessions import Session
+from gateway.tasks import join
 from services.common.errors import ChromaError
 from services.common.wire.audio import FRAME_S
 

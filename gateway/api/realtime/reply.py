@@ -11,7 +11,8 @@ from chroma.v1.reasoner_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
 from gateway.api.realtime.items import Item, Items, new_item_id
 from gateway.api.realtime.session import RealtimeSession, format_dict
 from gateway.api.realtime.wire import EventFactory, ReplyAudioEncoder, error_detail
-from gateway.conversation.events import AudioDelta, Outcome, TextDelta, TurnDone
+from gateway.conversation.events import Outcome, TurnDone
+from gateway.pipeline.deltas import AudioDelta, TextDelta
 from services.common.errors import ChromaError
 from services.common.wire.audio import FRAME_RATE_HZ, HEARING_RATE_HZ, MEL_HOP_SAMPLES, tokens_of_mel_frames
 

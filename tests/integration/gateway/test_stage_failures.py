@@ -93,12 +93,13 @@ async def test_a_stage_that_hangs_runs_out_of_patience(start_gateway: StartGatew
 async def test_a_turn_beyond_its_time_limit_fails_with_deadline_exceeded(
     start_gateway: StartGateway, fakes: Fakes
 ) -> None:
-    fakes.codec.script.hold_at = 3
-    async with start_gateway(turn_limit_s=0.5) as client:
+    fakes.codec.script.hold_at = 1
+    async with start_gateway(turn_limit_s=0.5, max_input_s=0.25, max_reply_s=0.25) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             failed = await talk.ask("question")
     assert failed.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert "CHROMA_TURN_LIMIT_S is 0.5 s" in failed.error.message
     await fakes.all_freed()
 
 

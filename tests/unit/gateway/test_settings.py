@@ -43,3 +43,18 @@ def test_api_keys_are_a_json_object_and_the_gateways_own_replace_the_shared_ones
 def test_connections_outlive_the_longest_conversation_by_default() -> None:
     settings = read_settings(GatewaySettings)
     assert settings.max_connection_age_grace_s > settings.conversation_limit_s
+
+
+def test_by_default_the_longest_input_and_the_longest_paced_reply_fit_into_a_turn() -> None:
+    settings = read_settings(GatewaySettings)
+    assert settings.turn_limit_s >= settings.max_input_s + settings.max_reply_s
+
+
+@pytest.mark.parametrize("change", ["TURN_LIMIT_S=400", "MAX_INPUT_S=200", "MAX_REPLY_S=400"])
+def test_a_turn_limit_too_short_for_the_longest_reply_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    monkeypatch.setenv(*f"CHROMA_{change}".split("="))
+    with pytest.raises(SystemExit):
+        read_settings(GatewaySettings)
+    assert "expected CHROMA_TURN_LIMIT_S of at least CHROMA_MAX_INPUT_S" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Coroutines that end together, and calls that are fed by hand."""
+"""Calls whose requests a feeder task writes, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from grpc import StatusCode, aio
 
-from gateway.pipeline.calls import cancel, fed_call, join, stage_error
+from gateway.pipeline.calls import fed_call, upstream_error
 from services.common.errors import InvalidArgument, ResourceExhausted, Unavailable
 
 
 class FakeCall:
-    """A call that answers nothing until it is cancelled, and keeps what it is fed."""
+    """A call without responses. It keeps its requests and ends when it is cancelled."""
 
     def __init__(self) -> None:
         self.fed: list[Any] = []
@@ -39,51 +39,6 @@ class FakeCall:
 
 async def _forever() -> None:
     await asyncio.Event().wait()
-
-
-async def _fail() -> None:
-    raise InvalidArgument("bad")
-
-
-async def test_join_ends_with_its_last_stage() -> None:
-    ended = []
-
-    async def first() -> None:
-        try:
-            await _forever()
-        finally:
-            ended.append("first")
-
-    await join(first(), asyncio.sleep(0))
-    assert ended == ["first"]
-
-
-async def test_join_waits_for_the_last_stage_when_others_end_before() -> None:
-    ready = asyncio.Event()
-
-    async def last() -> None:
-        await ready.wait()
-
-    async def first() -> None:
-        ready.set()
-
-    await join(first(), last())
-
-
-async def test_the_first_failure_ends_all_stages_and_is_raised() -> None:
-    tasks = asyncio.all_tasks()
-    with pytest.raises(InvalidArgument, match="bad"):
-        await join(_forever(), _fail(), _forever())
-    assert asyncio.all_tasks() == tasks
-
-
-async def test_cancelling_join_ends_all_stages() -> None:
-    tasks = asyncio.all_tasks()
-    joined = asyncio.create_task(join(_forever(), _forever()))
-    await asyncio.sleep(0)
-    await cancel(joined)
-    assert joined.cancelled()
-    assert asyncio.all_tasks() == tasks
 
 
 def _open(call: FakeCall, requests: AsyncGenerator[Any, None], *, read_timeout_s: float = 60) -> Any:
@@ -119,8 +74,8 @@ async def test_an_error_of_the_requests_is_raised_from_the_call() -> None:
         raise InvalidArgument("silence")
 
     with pytest.raises(InvalidArgument, match="silence"):
-        async with _open(call, requests()) as answers:
-            await anext(answers)
+        async with _open(call, requests()) as responses:
+            await anext(responses)
     assert call.cancelled.is_set()
 
 
@@ -134,32 +89,32 @@ async def test_the_end_of_the_requests_closes_the_sending_side() -> None:
         await call.closed.wait()
 
 
-async def test_a_stage_that_owes_an_answer_runs_out_of_patience() -> None:
+async def test_after_expect_a_response_that_takes_too_long_is_unavailable() -> None:
     async def requests() -> AsyncGenerator[str, None]:
         yield "one"
 
-    async with _open(FakeCall(), requests(), read_timeout_s=0.01) as answers:
-        asyncio.get_running_loop().call_soon(answers.owe)
+    async with _open(FakeCall(), requests(), read_timeout_s=0.01) as responses:
+        asyncio.get_running_loop().call_soon(responses.expect)
         with pytest.raises(Unavailable, match="codec hangs"):
-            await anext(answers)
+            await anext(responses)
 
 
 def _status(code: StatusCode, details: str, *trailers: tuple[str, str]) -> aio.AioRpcError:
     return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(*trailers), details=details)
 
 
-def test_a_peer_that_went_away_is_unavailable_and_named() -> None:
+def test_an_upstream_that_went_away_is_unavailable_and_named() -> None:
     for code, details in (
         (StatusCode.UNAVAILABLE, "Socket closed"),
         (StatusCode.CANCELLED, "shutting down"),
         (StatusCode.INTERNAL, "Internal error from Core"),
     ):
-        error = stage_error("reasoner", _status(code, details))
+        error = upstream_error("reasoner", _status(code, details))
         assert isinstance(error, Unavailable)
         assert error.message == f"reasoner went away: {details}"
 
 
-def test_other_statuses_keep_their_meaning_and_name_the_stage() -> None:
-    error = stage_error("codec", _status(StatusCode.RESOURCE_EXHAUSTED, "full", ("retry-after-ms", "2500")))
+def test_other_statuses_keep_their_meaning_and_name_the_upstream() -> None:
+    error = upstream_error("codec", _status(StatusCode.RESOURCE_EXHAUSTED, "full", ("retry-after-ms", "2500")))
     assert isinstance(error, ResourceExhausted)
     assert (error.message, error.retry_after_s) == ("codec: full", 2.5)

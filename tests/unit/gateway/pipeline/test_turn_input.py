@@ -1,17 +1,130 @@
+"""What goes into a turn, what the Think call gets of it, and what makes the turn fail."""
+
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
+import pytest
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
-from gateway.pipeline.turn_input import UserInput
+from chroma.v1.reasoner_pb2 import ThinkRequest
+from gateway.pipeline.turn_input import ForcedReply, TurnInput, UserInput
+from services.common.errors import InvalidArgument, OutOfRange
 
 FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
+LOUD = np.full(1_600, 0.5, dtype=np.float32)
+SILENCE = np.zeros(1_600, dtype=np.float32)
+
+
+def _user_input(*, max_audio_s: float = 10, max_chars: int = 100) -> UserInput:
+    return UserInput(FORMAT, max_audio_s=max_audio_s, max_chars=max_chars)
+
+
+async def _requests(source: TurnInput) -> list[ThinkRequest]:
+    return [request async for request in source.requests()]
+
+
+def _kinds(requests: list[ThinkRequest]) -> list[str]:
+    return ["end_of_part" if request.audio.end_of_part else str(request.WhichOneof("request")) for request in requests]
+
+
+async def test_parts_come_in_order_and_two_recordings_in_a_row_are_parted() -> None:
+    source = _user_input()
+    source.add_text("look:")
+    source.add_samples(LOUD)
+    source.end_audio()
+    source.add_samples(LOUD)
+    source.commit()
+    requests = await _requests(source)
+    assert _kinds(requests) == ["text", "audio", "end_of_part", "audio", "commit"]
+    assert _kinds(await _requests(source)) == _kinds(requests), "the requests can be made again from the beginning"
+
+
+async def test_requests_follow_the_input_as_it_comes() -> None:
+    source = _user_input()
+    requests = source.requests()
+    first = asyncio.ensure_future(anext(requests))
+    await asyncio.sleep(0)
+    source.add_samples(LOUD)
+    assert len((await first).audio.data) == 3_200
+    source.commit()
+    assert (await anext(requests)).HasField("commit")
+    await requests.aclose()
 
 
 def test_no_samples_after_the_last_word_make_no_empty_recording() -> None:
-    source = UserInput(FORMAT, max_audio_s=10, max_chars=100)
-    source.take(np.ones(1_600, dtype=np.float32))
+    source = _user_input()
+    source.add_samples(LOUD)
     source.end_audio()
-    source.take(np.zeros(0, dtype=np.float32))  # what turn detection has left when it has found the end already
+    source.add_samples(LOUD[:0])  # what turn detection has left when it has found the end already
     source.commit()
     assert [len(part) for part in source.parts] == [3_200]
+
+
+async def test_dropped_audio_leaves_nothing_behind() -> None:
+    source = _user_input()
+    source.add_samples(SILENCE)
+    source.drop_audio()
+    source.add_text("typed instead")
+    source.commit()
+    assert source.audio_s == 0
+    assert _kinds(await _requests(source)) == ["text", "commit"], "the dropped silence does not make the turn silent"
+
+
+async def test_an_empty_turn_fails() -> None:
+    source = _user_input()
+    source.commit()
+    with pytest.raises(InvalidArgument, match="empty turn"):
+        await _requests(source)
+
+
+async def test_a_silent_turn_fails() -> None:
+    source = _user_input()
+    source.add_samples(SILENCE)
+    source.commit()
+    with pytest.raises(InvalidArgument, match="silence"):
+        await _requests(source)
+
+
+async def test_too_much_speech_fails() -> None:
+    source = _user_input(max_audio_s=0.15)
+    source.add_samples(LOUD)
+    source.add_samples(LOUD)
+    with pytest.raises(OutOfRange, match=r"0\.15 s of speech"):
+        await _requests(source)
+
+
+async def test_too_much_text_fails() -> None:
+    source = _user_input(max_chars=5)
+    source.add_text("123456")
+    with pytest.raises(OutOfRange):
+        await _requests(source)
+
+
+async def test_a_broken_sample_fails_and_the_first_error_stays() -> None:
+    source = _user_input()
+    source.add_audio(b"\0")
+    source.fail(OutOfRange("later"))
+    with pytest.raises(InvalidArgument):
+        await _requests(source)
+
+
+async def test_a_forced_reply_is_committed_at_once_and_complete_with_its_last_piece() -> None:
+    source = ForcedReply(max_chars=100)
+    assert source.committed.is_set()
+    source.add_text("Good ", end=False)
+    assert not source.complete.is_set()
+    source.add_text("morning", end=True)
+    assert source.complete.is_set()
+    requests = await _requests(source)
+    assert _kinds(requests) == ["commit", "given_text", "given_text"]
+    assert "".join(request.given_text for request in requests) == "Good morning"
+
+
+@pytest.mark.parametrize(("text", "error"), [("", InvalidArgument), ("123456", OutOfRange)])
+async def test_a_forced_reply_of_no_or_too_much_text_fails(text: str, error: type[Exception]) -> None:
+    source = ForcedReply(max_chars=5)
+    source.add_text(text, end=True)
+    with pytest.raises(error):
+        await _requests(source)

@@ -1,0 +1,45 @@
+"""The pieces of a reply that a turn emits, and when they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """A piece of the reply's text. Its speech starts `audio_offset_ms` after the start of the reply's speech."""
+
+    turn_id: str
+    text: str
+    audio_offset_ms: int
+
+
+@dataclass(frozen=True)
+class AudioDelta:
+    """A piece of the reply's speech: 24000 Hz mono, in the encoding that the client asked for."""
+
+    turn_id: str
+    first_sample: int
+    samples: int
+    data: bytes
+
+
+@dataclass
+class Timings:
+    """When things happened in a turn, in seconds since its commit. None: it did not happen."""
+
+    heard_s: float | None = None
+    """The reasoner had prefilled the whole prompt."""
+    first_thought_s: float | None = None
+    first_frame_s: float | None = None
+    first_audio_s: float | None = None
+    last_thought_s: float | None = None
+    last_frame_s: float | None = None
+    last_audio_s: float | None = None
+
+    def mark(self, what: Literal["thought", "frame", "audio"], at_s: float) -> None:
+        """Note that a thought, a frame or a piece of audio came at `at_s`."""
+        if getattr(self, f"first_{what}_s") is None:
+            setattr(self, f"first_{what}_s", at_s)
+        setattr(self, f"last_{what}_s", at_s)

@@ -1,0 +1,91 @@
+"""Upstreams whose calls a test answers by hand, without gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from grpc import aio
+
+from services.common.errors import ChromaError
+
+
+class FakeCall:
+    """One streaming call: `requests` is what was written, `responses` is what will be read. EOF ends it."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.requests: asyncio.Queue[Any] = asyncio.Queue()
+        self.responses: asyncio.Queue[Any] = asyncio.Queue()
+        self.cancelled = False
+
+    def answer(self, *responses: Any) -> None:
+        """Let the reader read these next."""
+        for response in responses:
+            self.responses.put_nowait(response)
+
+    def end(self) -> None:
+        """End the responses."""
+        self.responses.put_nowait(aio.EOF)
+
+    async def write(self, request: Any) -> None:
+        self.requests.put_nowait(request)
+
+    async def done_writing(self) -> None:
+        self.requests.put_nowait(aio.EOF)
+
+    async def read(self) -> Any:
+        response = await self.responses.get()
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeUpstream:
+    """An upstream with one replica, whose stub opens a `FakeCall` for any method."""
+
+    read_timeout_s = 60.0
+    limit_s = 60.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls: asyncio.Queue[FakeCall] = asyncio.Queue()
+        self.keys: list[str] = []
+
+    async def call_with_failover(
+        self, key: str, attempt: Callable[[Any], Awaitable[Any]], *, begun: Callable[[], bool] = lambda: False
+    ) -> Any:
+        """Attempt again, as another replica would, while an error comes before the call has begun."""
+        self.keys.append(key)
+        while True:
+            try:
+                return await attempt(self)
+            except ChromaError as error:
+                if begun() or error.status not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
+                    raise
+
+    def _open(self, *, timeout: float, metadata: Any = None) -> FakeCall:  # as a stub's method
+        call = FakeCall(timeout)
+        self.calls.put_nowait(call)
+        return call
+
+    Think = Speak = Decode = Encode = _open
+
+
+@dataclass
+class FakeUpstreamPool:
+    """The three upstreams of a turn."""
+
+    reasoner: FakeUpstream = field(default_factory=lambda: FakeUpstream("reasoner"))
+    speech_gen: FakeUpstream = field(default_factory=lambda: FakeUpstream("speech_gen"))
+    codec: FakeUpstream = field(default_factory=lambda: FakeUpstream("codec"))
+
+    @property
+    def serving(self) -> bool:
+        """They always serve."""
+        return True

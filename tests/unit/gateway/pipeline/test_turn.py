@@ -1,0 +1,220 @@
+"""One turn over fake calls: what is asked of each upstream, in which order, and how the turn ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import grpc
+import pytest
+from grpc import aio
+
+from chroma.v1 import codec_pb2, reasoner_pb2, speech_gen_pb2
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, CodeFrames, Pcm
+from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.pipeline.deltas import AudioDelta, TextDelta
+from gateway.pipeline.requests import TurnPlan
+from gateway.pipeline.turn import Turn
+from gateway.pipeline.turn_input import UserInput
+from gateway.pipeline.upstreams import UpstreamPool
+from gateway.store.records import TurnRecord
+from gateway.store.voices import SpokenVoice
+from gateway.tasks import cancel
+from services.common.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from services.common.wire.audio import FRAME_SAMPLES
+from tests.support.fake_calls import FakeCall, FakeUpstreamPool
+
+_LIMIT_S = 300.0
+_VOICE = SpokenVoice("ada", "ada-fingerprint", speech_gen_pb2.VoicePrompt())
+
+
+def _plan(*, voice: SpokenVoice | None = _VOICE, history: tuple[TurnRecord, ...] = ()) -> TurnPlan:
+    return TurnPlan(
+        session_id="session",
+        config=SessionConfig(),
+        system_prompt=None,
+        history=history,
+        voice=voice,
+        sampling=None,
+        max_frames=100,
+        max_lead_s=None,
+        output_encoding=AUDIO_ENCODING_PCM_S16LE,
+    )
+
+
+class RunningTurn:
+    """A turn whose user said `hello`, and what it emitted."""
+
+    def __init__(self, plan: TurnPlan, *, limit_s: float = _LIMIT_S, began_before_s: float = 0.0) -> None:
+        self.upstreams = FakeUpstreamPool()
+        self.source = UserInput(None, max_audio_s=10, max_chars=100)
+        self.source.began_s -= began_before_s
+        self.source.add_text("hello")
+        self.emitted: list[TextDelta | AudioDelta] = []
+        self.turn = Turn("turn", self.source, cast(UpstreamPool, self.upstreams), self._emit, limit_s=limit_s)
+        self.task = asyncio.create_task(self._run(plan))
+
+    async def _emit(self, delta: TextDelta | AudioDelta) -> None:
+        self.emitted.append(delta)
+
+    async def _run(self, plan: TurnPlan) -> None:
+        async with self.turn.time_limit():
+            await self.turn.run(plan)
+
+
+def _thought(index: int, text: str, *, last: bool = False) -> reasoner_pb2.ThinkResponse:
+    thought = reasoner_pb2.Thought(index=index, token_id=10 + index, text=text, last=last)
+    if not index:
+        thought.heard.prompt_tokens = 30
+    return reasoner_pb2.ThinkResponse(thought=thought)
+
+
+def _think_done() -> reasoner_pb2.ThinkResponse:
+    return reasoner_pb2.ThinkResponse(done=reasoner_pb2.ThinkDone(reason=reasoner_pb2.END_REASON_EOS))
+
+
+def _opened() -> speech_gen_pb2.SpeakResponse:
+    return speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened(voice_fingerprint="ada-fingerprint"))
+
+
+def _pcm(samples: int) -> codec_pb2.DecodeResponse:
+    return codec_pb2.DecodeResponse(pcm=Pcm(data=bytes(2 * samples)))
+
+
+def _status(code: grpc.StatusCode) -> aio.AioRpcError:
+    return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details="refused")
+
+
+async def test_the_reasoner_is_called_at_once_and_the_other_two_from_the_commit_on() -> None:
+    running = RunningTurn(_plan())
+    think = await running.upstreams.reasoner.calls.get()
+    assert (await think.requests.get()).open.session_id == "session"
+    assert (await think.requests.get()).text == "hello"
+    assert running.upstreams.speech_gen.calls.empty()
+    assert running.upstreams.codec.calls.empty()
+    running.source.commit()
+    speak, decode = await running.upstreams.speech_gen.calls.get(), await running.upstreams.codec.calls.get()
+    assert (await speak.requests.get()).open.voice_fingerprint == "ada-fingerprint"
+    assert (await decode.requests.get()).open.encoding == AUDIO_ENCODING_PCM_S16LE
+    await cancel(running.task)
+    assert think.cancelled
+    assert speak.cancelled
+    assert decode.cancelled
+
+
+async def test_thoughts_become_frames_and_frames_become_speech() -> None:
+    running = RunningTurn(_plan())
+    running.source.commit()
+    think, speak, decode = [await upstream.calls.get() for upstream in vars(running.upstreams).values()]
+    think.answer(_thought(0, "Hi"), _thought(1, "", last=True), _think_done())
+    think.end()
+    speak.answer(_opened())
+    assert (await _message(speak, "thought")).thought.token_id == 10
+    frames = CodeFrames(first_frame=0, codes=[1] * 8)
+    speak.answer(
+        speech_gen_pb2.SpeakResponse(frames=frames),
+        speech_gen_pb2.SpeakResponse(done=speech_gen_pb2.SpeakDone(reason=reasoner_pb2.END_REASON_EOS, frames=1)),
+    )
+    assert (await _message(decode, "frames")).frames == frames
+    decode.answer(_pcm(FRAME_SAMPLES))
+    decode.end()
+    await running.task
+    assert running.emitted == [
+        TextDelta("turn", "Hi", 0),
+        AudioDelta("turn", 0, FRAME_SAMPLES, bytes(2 * FRAME_SAMPLES)),
+    ]
+    turn = running.turn
+    assert [thought.text for thought in turn.thoughts] == ["Hi", ""]
+    assert (turn.prompt.prompt_tokens, turn.samples) == (30, FRAME_SAMPLES)
+    assert (turn.text_end, turn.speech.reason) == (reasoner_pb2.END_REASON_EOS, reasoner_pb2.END_REASON_EOS)
+
+
+async def test_a_turn_that_is_not_spoken_calls_the_reasoner_alone() -> None:
+    running = RunningTurn(_plan(voice=None))
+    running.source.commit()
+    think = await running.upstreams.reasoner.calls.get()
+    think.answer(_thought(0, "Hi"), _think_done())
+    think.end()
+    await running.task
+    assert running.upstreams.speech_gen.calls.empty()
+    assert running.upstreams.codec.calls.empty()
+
+
+async def test_a_call_refused_before_its_first_response_is_made_again() -> None:
+    running = RunningTurn(_plan(voice=None))
+    running.source.commit()
+    (await running.upstreams.reasoner.calls.get()).answer(_status(grpc.StatusCode.UNAVAILABLE))
+    again = await running.upstreams.reasoner.calls.get()
+    again.answer(_thought(0, "Hi"))
+    again.end()
+    await running.task
+    assert (await _message(again, "text")).text == "hello"
+
+
+async def test_a_call_that_fails_after_its_first_thought_fails_the_turn_and_names_the_upstream() -> None:
+    running = RunningTurn(_plan(voice=None))
+    running.source.commit()
+    (await running.upstreams.reasoner.calls.get()).answer(_thought(0, "Hi"), _status(grpc.StatusCode.UNAVAILABLE))
+    with pytest.raises(Unavailable, match="reasoner went away"):
+        await running.task
+
+
+async def test_a_replica_without_the_voice_gets_the_whole_prompt() -> None:
+    running = RunningTurn(_plan())
+    running.source.commit()
+    first = await running.upstreams.speech_gen.calls.get()
+    assert (await _message(first, "open")).open.WhichOneof("voice") == "voice_fingerprint"
+    first.answer(_status(grpc.StatusCode.NOT_FOUND))
+    second = await running.upstreams.speech_gen.calls.get()
+    assert (await _message(second, "open")).open.WhichOneof("voice") == "voice_prompt"
+    await cancel(running.task)
+
+
+async def test_history_without_room_is_halved_and_counted() -> None:
+    history = tuple(TurnRecord(f"turn-{index}", user=(f"question {index}",)) for index in range(3))
+    running = RunningTurn(_plan(voice=None, history=history))
+    running.source.commit()
+    whole = await running.upstreams.reasoner.calls.get()
+    assert len((await _message(whole, "open")).open.history) == 3
+    whole.answer(_status(grpc.StatusCode.OUT_OF_RANGE))
+    shorter = await running.upstreams.reasoner.calls.get()
+    assert [message.parts[0].text for message in (await _message(shorter, "open")).open.history] == ["question 2"]
+    assert running.turn.dropped_turns == 2
+    await cancel(running.task)
+
+
+async def test_the_time_limit_counts_from_the_first_input_and_the_error_names_it() -> None:
+    running = RunningTurn(_plan(), began_before_s=_LIMIT_S - 0.05)
+    running.source.commit()
+    think = await running.upstreams.reasoner.calls.get()
+    with pytest.raises(DeadlineExceeded, match="CHROMA_TURN_LIMIT_S is 300 s"):
+        await running.task
+    assert think.cancelled
+
+
+async def test_all_calls_of_a_turn_share_its_deadline() -> None:
+    running = RunningTurn(_plan(), began_before_s=200.0)
+    running.source.commit()
+    calls = [await upstream.calls.get() for upstream in vars(running.upstreams).values()]
+    for call in calls:
+        assert 90 < call.timeout_s <= 101, "what is left of the turn's 300 s, and a second for the turn's own error"
+    await cancel(running.task)
+
+
+async def test_a_full_upstream_fails_the_turn_once_it_has_begun() -> None:
+    running = RunningTurn(_plan(voice=None))
+    running.source.commit()
+    think = await running.upstreams.reasoner.calls.get()
+    think.answer(_thought(0, "Hi"), _status(grpc.StatusCode.RESOURCE_EXHAUSTED))
+    with pytest.raises(ResourceExhausted) as full:
+        await running.task
+    assert full.value.message == "reasoner: refused"
+
+
+async def _message(call: FakeCall, kind: str) -> Any:
+    """The next request of this kind."""
+    while True:
+        request = await call.requests.get()
+        assert request is not aio.EOF, f"the requests ended without {kind}"
+        if request.WhichOneof("request") == kind:
+            return request

@@ -1,0 +1,165 @@
+"""Which replica a call goes to, and which replicas an upstream has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from gateway.pipeline import upstreams
+from gateway.pipeline.upstreams import Upstream, rank
+from gateway.settings import GatewaySettings
+from services.common.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
+
+_SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
+
+
+class FakeReplica:
+    """A replica that always serves. Its stub is its address."""
+
+    def __init__(self, address: str, service: str, make_stub: Any, channel: Any) -> None:
+        self.address = self.stub = address
+        self.serving = True
+        self.full_until_s = 0.0
+        self.closed = False
+
+    async def close(self, grace_s: float) -> None:
+        self.closed = True
+
+
+class FakeNames:
+    """What each part of the target resolves to; None: it cannot be resolved."""
+
+    def __init__(self, found: Mapping[str, set[str] | None]) -> None:
+        self.found = found
+
+    async def resolve(self, target: str) -> dict[str, set[str] | None]:
+        return dict(self.found)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> FakeNames:
+    """The name service: one name with the replicas a and b, and the plain address c."""
+    names = FakeNames({"dns:///ab:1": {"a:1", "b:1"}, "c:1": {"c:1"}})
+    monkeypatch.setattr(upstreams, "resolve", names.resolve)
+    monkeypatch.setattr(upstreams, "Replica", FakeReplica)
+    monkeypatch.setattr(upstreams, "open_channel", lambda *_: None)
+    monkeypatch.setattr(upstreams, "_RESOLVE_EVERY_S", 0.0)
+    return names
+
+
+@pytest.fixture
+async def upstream(names: FakeNames) -> AsyncIterator[Upstream]:
+    """An upstream with the replicas a, b and c."""
+    upstream = Upstream("codec", "chroma.v1.CodecService", "dns:///ab:1,c:1", lambda channel: None, _SETTINGS)
+    await upstream.start()
+    yield upstream
+    await upstream.close()
+
+
+async def _addresses(upstream: Upstream) -> set[str]:
+    """The replicas after the names were resolved again."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return {replica.address for replica in upstream._replicas.values()}
+
+
+async def test_new_addresses_become_replicas_and_old_ones_leave(upstream: Upstream, names: FakeNames) -> None:
+    assert await _addresses(upstream) == {"a:1", "b:1", "c:1"}
+    names.found = {"dns:///ab:1": {"b:1", "d:1"}, "c:1": {"c:1"}}
+    assert await _addresses(upstream) == {"b:1", "c:1", "d:1"}
+
+
+async def test_a_name_that_cannot_be_resolved_keeps_its_replicas_whatever_other_names_say(
+    upstream: Upstream, names: FakeNames
+) -> None:
+    names.found = {"dns:///ab:1": None, "c:1": {"c:1", "d:1"}}
+    assert await _addresses(upstream) == {"a:1", "b:1", "c:1", "d:1"}
+
+
+async def test_calls_with_one_key_go_to_one_replica(upstream: Upstream) -> None:
+    async def attempt(stub: str) -> str:
+        return stub
+
+    chosen = {await upstream.call_with_failover("session-1", attempt) for _ in range(5)}
+    assert chosen == {rank("session-1", ["a:1", "b:1", "c:1"])[0]}
+
+
+async def test_a_full_or_absent_replica_hands_the_call_to_the_next_one(upstream: Upstream) -> None:
+    order = rank("session-1", ["a:1", "b:1", "c:1"])
+    tried = []
+
+    async def attempt(stub: str) -> str:
+        tried.append(stub)
+        if stub == order[0]:
+            raise ResourceExhausted("full", retry_after_s=5)
+        if stub == order[1]:
+            raise Unavailable("gone")
+        return stub
+
+    assert await upstream.call_with_failover("session-1", attempt) == order[2]
+    assert tried == order
+    tried.clear()
+    assert await upstream.call_with_failover("session-1", attempt) == order[2]
+    assert tried == order[1:], "a replica that said when it has room again is asked last until then"
+
+
+async def test_a_call_that_has_begun_is_not_made_again(upstream: Upstream) -> None:
+    tried = []
+
+    async def attempt(stub: str) -> None:
+        tried.append(stub)
+        raise Unavailable("gone")
+
+    with pytest.raises(Unavailable):
+        await upstream.call_with_failover("session-1", attempt, begun=lambda: True)
+    assert len(tried) == 1
+
+
+async def test_when_all_are_full_the_shortest_wait_is_told(upstream: Upstream) -> None:
+    waits = iter([3.0, 1.0, 2.0])
+
+    async def attempt(stub: str) -> None:
+        raise ResourceExhausted("full", retry_after_s=next(waits))
+
+    with pytest.raises(ResourceExhausted) as full:
+        await upstream.call_with_failover("session-1", attempt)
+    assert full.value.retry_after_s == 1.0
+
+
+async def test_when_none_serves_the_call_is_unavailable_and_names_the_upstream(upstream: Upstream) -> None:
+    for replica in upstream._replicas.values():
+        replica.serving = False
+    assert (upstream.count(), upstream.count_serving(), upstream.serving) == (3, 0, False)
+
+    async def attempt(stub: str) -> None:
+        raise AssertionError("no replica is asked")
+
+    with pytest.raises(Unavailable, match="codec"):
+        await upstream.call_with_failover("session-1", attempt)
+
+
+@pytest.mark.parametrize("error", [NotFound("voice"), InvalidArgument("bad")])
+async def test_other_errors_are_raised_at_once(upstream: Upstream, error: Exception) -> None:
+    tried = []
+
+    async def attempt(stub: str) -> None:
+        tried.append(stub)
+        raise error
+
+    with pytest.raises(type(error)):
+        await upstream.call_with_failover("session-1", attempt)
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("gone", ["a:1", "b:1", "c:1"])
+def test_only_the_keys_of_a_replica_that_is_gone_move(gone: str) -> None:
+    replicas = ["a:1", "b:1", "c:1"]
+    left = [address for address in replicas if address != gone]
+    keys = [f"session-{number}" for number in range(300)]
+    for key in keys:
+        home = rank(key, replicas)[0]
+        assert rank(key, left)[0] == (home if home != gone else rank(key, replicas)[1])
+    assert 60 < sum(rank(key, replicas)[0] == gone for key in keys) < 140

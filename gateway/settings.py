@@ -80,10 +80,7 @@ class GatewaySettings(ServiceSettings):
     slow_client_s: float = Field(default=10.0, gt=0)
     """How long a client may take no message before it is cut off."""
     max_conversations: int = Field(default=1_000, ge=1)
-<<<<<<< HEAD
     """Conversations served at once. A further one is refused with RESOURCE_EXHAUSTED."""
-=======
-    """Conversations served at once; a further one is refused with RESOURCE_EXHAUSTED."""
 
     @field_validator("max_reply_s")
     @classmethod
@@ -93,4 +90,3 @@ class GatewaySettings(ServiceSettings):
             needed = f"CHROMA_MAX_INPUT_S ({max_input_s:g}) + CHROMA_MAX_REPLY_S ({value:g})"
             raise ValueError(f"expected CHROMA_TURN_LIMIT_S of at least {needed}, got {limit_s:g}")
         return value
->>>>>>> 7370024 (Gateway pipeline: layers, one deadline for a turn, replicas of a failing name stay; the field's words)

@@ -15,7 +15,7 @@ from services.codec.runner import Decode
 from services.common.errors import ResourceExhausted
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S, FRAME_SAMPLES, HEARING_RATE_HZ
-from services.reasoner.messages import Audio, Commit, Thought, TurnOpen
+from services.reasoner.messages import Audio, Commit, Conversation, Thought, TurnOpen
 from services.runtime.engine.engine import Engine
 from services.speech_gen.messages import Frame, SpeechRequest
 from services.speech_gen.model.generator import Thought as SpokenThought
@@ -55,9 +55,10 @@ async def converse(
 ) -> Heard:
     """A question [S] at 16 kHz, spoken over `speaks_s` seconds, and its reply of `frames` frames in real time."""
     heard = Heard()
-    asked = TurnOpen(FixedPrompt(history), max_thoughts=(frames + 1) // 2, keeps_rows=True)
+    asked = TurnOpen(max_thoughts=(frames + 1) // 2, keep_prefix=True)
     try:
         async with engine.open(asked) as thinking:
+            await thinking.feed(Conversation(FixedPrompt(history)))
             pieces = question.split(PIECE_SAMPLES)
             began_s = time.perf_counter()
             for number, piece in enumerate(pieces, start=1):

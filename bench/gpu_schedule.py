@@ -30,7 +30,8 @@ from services.speech_gen.model.generator import Thought
 
 COSTS_MS = {
     "prefill": (14.0, 0.0),
-    "hear": (15.0, 0.0),
+    "intake": (0.0, 0.0),
+    "encode": (15.0, 0.0),
     "think": (2.7, 0.011),
     "frame": (2.9, 0.0145),
     "decode": (1.2, 0.038),

@@ -26,13 +26,12 @@ from bench.hearing_plot import plot_hearing
 from bench.workload import CACHE, cached_checkpoint
 from checkpoints.presets import Preset
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
-from services.reasoner.messages import Audio, Commit, Done, Thought, TurnOpen
+from services.reasoner.messages import Audio, Commit, Conversation, Done, Thought, TurnOpen
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.weights import load_thinker
-from services.reasoner.request import Turn
+from services.reasoner.request import Request, ThinkStream
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.servicer import ThinkEngine
-from services.reasoner.work import ThinkStream
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.kvcache.paged_kv import PagedKV
 
@@ -87,7 +86,8 @@ class Ears:
     async def hear(self, clip: torch.Tensor, *, while_spoken: bool) -> Heard:
         """One turn, cold: nothing of it is kept for the next."""
         piece_samples = int(FRAME_S * HEARING_RATE_HZ)
-        async with self.engine.open(TurnOpen(ChatPrompt(self.template, None, []))) as stream:
+        async with self.engine.open(TurnOpen()) as stream:
+            await stream.feed(Conversation(ChatPrompt(self.template, None, [])))
             if while_spoken:
                 for piece in clip.split(piece_samples):
                     await stream.feed(Audio(piece))
@@ -102,16 +102,16 @@ class Ears:
             done = await anext(stream)
         assert isinstance(thought, Thought), "a turn begins with a thought"
         assert isinstance(done, Done), "a turn of one thought ends with its account"
-        return Heard(first_thought_s, cpu_s, done.redone_chunks, done.prompt_tokens)
+        return Heard(first_thought_s, cpu_s, done.recomputed_chunks, done.usage.prompt_tokens)
 
     async def _worked_off(self, stream: ThinkStream) -> None:
-        """Until all that was fed is heard and prefilled."""
-        turn: Turn = stream.state
-        while stream.inbox or turn.has_backlog or self._rows_wait(turn):  # noqa: ASYNC110
+        """Wait until all that was fed is encoded and prefilled."""
+        request: Request = stream.state
+        while stream.inbox or request.pending or self._positions_wait(request):  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
 
-    def _rows_wait(self, turn: Turn) -> bool:
-        return not turn.rows.total == turn.rows.settled == self.runner.kv.lengths[turn.slot]
+    def _positions_wait(self, request: Request) -> bool:
+        return not request.prompt.length == request.prompt.final == self.runner.kv.lengths[request.slot]
 
 
 async def measure(preset: Preset, repeats: int, lengths_s: tuple[float, ...]) -> dict[str, Any]:

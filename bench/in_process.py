@@ -17,7 +17,7 @@ from bench.workload import Clock, Session
 from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner, Decode
 from services.common.sampling import SamplingParams
-from services.reasoner.messages import Audio, Commit, Text, Thought, TurnOpen
+from services.reasoner.messages import Audio, Commit, Conversation, Text, Thought, TurnOpen
 from services.reasoner.model.prompt import Piece
 from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
@@ -139,11 +139,12 @@ class InProcess:
         """One reply to `conversation` and a spoken `question` [S] at 16 kHz after it; greedy, until `max_frames`."""
         turn, started_s = EngineTurn(), self._clock()
         thoughts = (max_frames + 1) // 2
-        asked = TurnOpen(FixedPrompt(conversation), max_thoughts=thoughts, keeps_rows=True)
+        asked = TurnOpen(max_thoughts=thoughts, keep_prefix=True)
         wanted = SpeechRequest(voice, SamplingParams(greedy=True), max_frames, max_lead_s)
         async with engine.open(asked) as thinking, engine.open(wanted) as speaking:
 
             async def hand_over() -> None:
+                await thinking.feed(Conversation(FixedPrompt(conversation)))
                 await thinking.feed(Text("as given") if question is None else Audio(question))
                 await thinking.feed(Commit())
                 thinking.finish()

@@ -14,8 +14,8 @@ from services.common.errors import InvalidArgument
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
-from services.reasoner.model.prompt_rows import PromptRows
-from services.reasoner.model.thinker import PREFILL_ROWS, Thinker
+from services.reasoner.model.prompt_embeddings import edits_of
+from services.reasoner.model.thinker import MAX_PREFILL, Thinker
 from services.runtime.kvcache.paged_kv import PagedKV
 
 
@@ -36,12 +36,12 @@ def think(thinker: Thinker, input_ids: Sequence[int], clips: Sequence[torch.Tens
     Raises InvalidArgument when placeholders and clips do not match.
     """
     prompt = thinker.new_prompt()
-    for piece in pieces_of(input_ids, clips, thinker.tokens.audio):
-        add_piece(prompt, piece)
-    for chunk in prompt.stale_chunks():
-        prompt.keep(chunk, thinker.tower([chunk.clip.features(chunk.index)])[0])
+    for edit in edits_of(pieces_of(input_ids, clips, thinker.tokens.audio)):
+        prompt.apply(edit)
+    for chunk in prompt.dirty_chunks():
+        prompt.store(chunk, thinker.tower([chunk.clip.features(chunk.index)])[0])
 
-    positions = prompt.total + max_thoughts
+    positions = prompt.length + max_thoughts
     page_size = 16
     kv = PagedKV(
         thinker.config,
@@ -54,9 +54,9 @@ def think(thinker: Thinker, input_ids: Sequence[int], clips: Sequence[torch.Tens
     )
     slot = kv.open()
     hidden = embed(thinker, [])
-    while kv.lengths[slot] < prompt.total:
-        rows = prompt.rows(int(kv.lengths[slot]), PREFILL_ROWS)
-        hidden = thinker.forward(rows, kv.plan([slot], [len(rows)]))[-1:]
+    while kv.lengths[slot] < prompt.length:
+        embeddings = prompt.embeddings(int(kv.lengths[slot]), MAX_PREFILL)
+        hidden = thinker.forward(embeddings, kv.plan([slot], [len(embeddings)]))[-1:]
 
     token_ids = thinker.choose(hidden)
     states = [hidden]
@@ -65,24 +65,14 @@ def think(thinker: Thinker, input_ids: Sequence[int], clips: Sequence[torch.Tens
         token_ids += thinker.choose(hidden)
         states.append(hidden)
 
-    heard = [chunk.rows for clip in prompt.clips for chunk in clip.chunks if chunk.rows is not None]
-    return Reply(token_ids, torch.cat(states), torch.cat(heard) if heard else embed(thinker, []))
+    audio = [chunk.embeddings for clip in prompt.clips for chunk in clip.chunks if chunk.embeddings is not None]
+    return Reply(token_ids, torch.cat(states), torch.cat(audio) if audio else embed(thinker, []))
 
 
 @torch.inference_mode()
 def embed(thinker: Thinker, ids: Sequence[int]) -> torch.Tensor:
     """The input embeddings of token ids: [R, D]."""
     return thinker.embedding[torch.tensor(ids, dtype=torch.long, device=thinker.embedding.device)]
-
-
-def add_piece(prompt: PromptRows, piece: Piece) -> None:
-    """Add ids, or a whole clip. Raises InvalidArgument for what cannot be a prompt."""
-    if isinstance(piece, AudioPart):
-        prompt.begin_clip()
-        prompt.hear(piece.pcm)
-        prompt.end_clip()
-    else:
-        prompt.add_ids(piece)
 
 
 def pieces_of(input_ids: Sequence[int], clips: Sequence[torch.Tensor], audio_id: int) -> list[Piece]:

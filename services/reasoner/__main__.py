@@ -18,6 +18,7 @@ from services.reasoner.runner import ThinkRunner
 from services.reasoner.servicer import ReasonerServicer, ThinkEngine
 from services.reasoner.settings import ReasonerSettings
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.dtypes import DTYPES
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -44,6 +45,8 @@ def load(settings: ReasonerSettings) -> tuple[ThinkEngine, ReasonerServicer]:
         torch.set_num_threads(settings.threads)
     checkpoint = Checkpoint.open(settings.model)
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
+    tokens = ChromaConfig.from_dict(checkpoint.config).tokens
+    template = ChatTemplate(tokenizer, audio_id=tokens.audio, im_end_id=tokens.im_end)  # may fail: before the weights
     thinker = load_thinker(checkpoint, dtype=DTYPES[settings.dtype], device=settings.device)
     max_positions = min(settings.max_positions, thinker.config.max_positions)
     pages_each = -(-max_positions // PAGE_SIZE)
@@ -61,10 +64,10 @@ def load(settings: ReasonerSettings) -> tuple[ThinkEngine, ReasonerServicer]:
     logging.getLogger(__name__).info("warm: %d slots on %s in %s", settings.slots, settings.device, settings.dtype)
     announce_checkpoint("reasoner", fingerprint=checkpoint.fingerprint, dtype=settings.dtype, device=settings.device)
     engine = ThinkEngine("reasoner", runner, observer=observe(runner))
-    template = ChatTemplate(tokenizer, audio_id=thinker.tokens.audio, im_end_id=thinker.tokens.im_end)
     servicer = ReasonerServicer(
         engine,
         template,
+        system_prompt=settings.system_prompt or None,
         vocab_size=thinker.embedding.shape[0],
         max_audio_s=settings.max_audio_s,
         checkpoint_fingerprint=checkpoint.fingerprint,
@@ -78,8 +81,8 @@ def observe(runner: ThinkRunner) -> EngineMetrics:
     metrics = EngineMetrics("reasoner")
     metrics.show_slots("think", Capacity(kv.slots, lambda: kv.free_slots))
     metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages), kept=lambda: runner.prefixes.pages)
-    metrics.show_prompt_rows(computed=lambda: counters.prompt_rows, cached=lambda: counters.shared_rows)
-    metrics.show_redone_chunks(lambda: counters.redone_chunks)
+    metrics.show_prompt_rows(computed=lambda: counters.computed_tokens, cached=lambda: counters.cached_tokens)
+    metrics.show_redone_chunks(lambda: counters.recomputed_chunks)
     return metrics
 
 

@@ -1,6 +1,7 @@
-"""What crosses the reasoner's engine: one typed message an arrow.
+"""The messages that enter and leave the reasoner's engine, in order.
 
-TurnOpen, then Audio | Text ..., Commit, then GivenText ... (given replies only)   -> Thought ..., Done
+TurnOpen -> Conversation, then Audio | Text ..., Commit, then ForcedText ... (forced replies only)
+Thought ..., Done ->
 """
 
 from __future__ import annotations
@@ -25,16 +26,22 @@ class Prompt(Protocol):
 
 @dataclass(frozen=True)
 class TurnOpen:
-    """One turn of a conversation.
+    """What a turn needs to be admitted.
 
-    `given`: the reply's text comes with `GivenText` after the commit. `max_thoughts`: None for the runner's limit.
-    `keeps_rows`: whether what the turn computed stays for later turns, as long as nobody needs the memory.
+    `forced`: the reply's text comes as `ForcedText` after the commit. `max_thoughts`: None for the runner's limit.
+    `keep_prefix`: whether the turn's keys and values stay for later turns while their memory is not needed.
     """
 
-    prompt: Prompt
-    given: bool = False
+    forced: bool = False
     max_thoughts: int | None = None
-    keeps_rows: bool = False
+    keep_prefix: bool = False
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The first input, once: the layout of the conversation so far. It is made after the admission."""
+
+    prompt: Prompt
 
 
 @dataclass(frozen=True)
@@ -54,25 +61,25 @@ class Text:
 
 @dataclass(frozen=True)
 class Commit:
-    """The user's turn is complete: think."""
+    """The user's turn is complete: thinking starts."""
 
 
 @dataclass(frozen=True)
-class GivenText:
-    """A piece of the given reply. The end of the stream's input ends the reply."""
+class ForcedText:
+    """A piece of the forced reply. The end of the stream's input ends the reply."""
 
     text: str
 
 
-TurnInput = Audio | Text | Commit | GivenText
+TurnInput = Conversation | Audio | Text | Commit | ForcedText
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What hearing the user's turn took.
+class PromptUsage:
+    """What the prompt took.
 
-    `prompt_tokens` are rows of the prompt, `cached_tokens` those of them that were held and needed no prefill.
-    `prefill_s` runs from the commit to the last prompt row.
+    `prompt_tokens` are its positions, `cached_tokens` those of them that were in the KV cache and needed no prefill.
+    `prefill_s` are the seconds from the commit to the hidden state of the last position.
     """
 
     prompt_tokens: int
@@ -82,9 +89,10 @@ class Heard:
 
 @dataclass(frozen=True)
 class Thought:
-    """One step of the thinker: `token_id` was chosen from `hidden` [D], on the CPU in the compute dtype.
+    """One step of the thinker: a token, and the hidden state [D] behind it, on the CPU in the compute dtype.
 
-    `text` is what became complete with this token. `last`: no thought follows. `heard` comes with the first thought.
+    The token was chosen from the hidden state, or is the next one of the forced text. `text` became complete with this
+    token. `last`: no thought follows. The first thought has the `usage`.
     """
 
     index: int
@@ -92,26 +100,24 @@ class Thought:
     text: str
     hidden: torch.Tensor
     last: bool
-    heard: Heard | None = None
+    usage: PromptUsage | None = None
 
 
-EndReason = Literal["eos", "limit", "positions", "given"]
+EndReason = Literal["eos", "limit", "positions", "forced"]
 
 
 @dataclass(frozen=True)
 class Done:
-    """What the turn took.
+    """What the whole turn took.
 
-    Prompt tokens, cached tokens and prefill time as in `Heard`. `audio_s` is this turn's audio; `redone_chunks` counts
-    2 s chunks encoded again because a later part was louder.
+    `audio_s` is the audio of this turn. `recomputed_chunks` counts 2 s chunks that were encoded again because a later
+    part was louder.
     """
 
     reason: EndReason
-    prompt_tokens: int
-    cached_tokens: int
-    prefill_s: float
+    usage: PromptUsage
     audio_s: float
-    redone_chunks: int
+    recomputed_chunks: int
 
 
 TurnOutput = Thought | Done

@@ -1,10 +1,9 @@
-"""One stream's turn inside the reasoner: from what the caller sends to prompt rows and the thoughts that follow."""
+"""One turn inside the reasoner's engine: what has come in, what is to be done next, what has been emitted."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -13,260 +12,314 @@ from services.common.wire.audio import HEARING_RATE_HZ
 from services.reasoner.messages import (
     Audio,
     Commit,
+    Conversation,
     Done,
     EndReason,
-    GivenText,
-    Heard,
+    ForcedText,
+    Prompt,
+    PromptUsage,
     Text,
     Thought,
     TurnInput,
     TurnOpen,
+    TurnOutput,
 )
-from services.reasoner.model.given import GivenReply
-from services.reasoner.model.prompt import AudioPart, Piece, identities_of
-from services.reasoner.model.prompt_rows import PromptRows
+from services.reasoner.model.forced_text import ForcedText as ForcedTextTokens
+from services.reasoner.model.prompt import Piece, keys_of
+from services.reasoner.model.prompt_embeddings import (
+    AddSamples,
+    BeginClip,
+    EndClip,
+    PromptEdit,
+    PromptEmbeddings,
+    edits_of,
+    samples_of,
+)
 from services.runtime.checkpoint.tokenizer import TextStream, Tokenizer
+from services.runtime.engine.stream import Stream
 
-SLICE_SAMPLES = 2 * HEARING_RATE_HZ
-"""Audio that one `advance` turns into mel frames."""
-
-GIVEN_AHEAD_IDS = 256
-"""Ids of a given reply held for thinking; beyond, its text waits in the inbox."""
+MAX_FORCED_IDS = 256
+"""Ids of forced text that a request holds. Further text waits in the inbox."""
 
 CHARACTERS_PER_POSITION = 16
 """Text longer than this for each position of the model is refused before it is tokenised."""
 
-THOUGHT_S = 0.16
-"""Speech that one thought is: two frames."""
+SPEECH_S_PER_THOUGHT = 0.16
+"""Two frames of speech."""
+
+ThinkStream = Stream[TurnOpen, TurnInput, TurnOutput]
 
 
-class Turn:
-    """What the runner keeps for one stream.
+class Request:
+    """The state of one stream.
 
-    Listening, until the commit: rows are added to `prompt` and prefilled as they settle. Thinking, once the last row
-    is prefilled: `emit` a thought for each hidden state. Ended, when `end_reason` is set.
+    It prefills until the last position of the committed prompt is computed, then decodes: it emits one thought for
+    each hidden state, until `end_reason` is set.
+
+    A preempted request has given up its KV pages. It keeps what came in, the tokens it emitted and the hidden state of
+    a forced reply that waits for text. `restart` makes the same positions again from these; a caller sees a pause.
     """
 
     def __init__(
         self,
-        request: TurnOpen,
-        rows: PromptRows,
+        opened: TurnOpen,
         tokenizer: Tokenizer,
         *,
         slot: int,
-        begin: Callable[[list[int]], int],
+        new_prompt: Callable[[int], PromptEmbeddings],
+        match_prefix: Callable[[list[int]], int],
         im_end_id: int,
         max_thoughts: int,
         max_positions: int,
         opened_s: float,
     ) -> None:
-        """`begin` starts `slot` of the KV memory with those of the given identities that are held, and counts them."""
+        """
+        Args:
+            new_prompt: makes empty prompt embeddings for the number of positions that the KV cache holds.
+            match_prefix: starts the slot with the longest cached prefix of some keys. Returns its positions.
+        """
         self.slot = slot
-        self.rows = rows
+        self.prompt = new_prompt(0)
+        self.keep_prefix = opened.keep_prefix
         self.opened_s = opened_s
         self.committed_s: float | None = None
-        self.heard: Heard | None = None
-        """Set with the hidden state of the last prompt row."""
+        self.input_complete = False
+        """Whether the end of the input was taken."""
+        self.usage: PromptUsage | None = None
+        """Set with the hidden state of the prompt's last position."""
         self.first_thought_s: float | None = None
         self.token_ids: list[int] = []
-        """The thoughts' tokens; all but the last are, or will be, rows after the prompt's."""
+        """The tokens of the thoughts. All but the last are, or will be, positions after the prompt's."""
         self.token_id: int | None = None
-        """The last thought's token, when its row is to be computed next."""
+        """The token of the last thought while its position is not computed yet."""
         self.waiting_hidden: torch.Tensor | None = None
-        """[D] of a given reply whose next token has not come yet."""
-        self.given_ids: deque[int] = deque()
+        """[D]: the hidden state of a forced reply whose next token has not come yet."""
+        self.forced_ids: deque[int] = deque()
         self.end_reason: EndReason | None = None
-        self.kept_rows = 0
-        """Leading rows already offered to later turns."""
-        self._begin = begin
-        self._begun = False
-        self._prompt = request.prompt
-        self._given = GivenReply(tokenizer, im_end_id) if request.given else None
-        self.input_complete = False
-        """Whether the end of the input was seen."""
+        self.kept_positions = 0
+        """Leading positions that were offered to later turns."""
+        self.pending: deque[PromptEdit] = deque()
+        """Edits that `prompt` has not applied yet."""
+        self.decoding = False
+        self.preempted = False
+        self.preempted_length = 0
+        """Positions that the KV memory held at the last preemption."""
+        self._new_prompt = new_prompt
+        self._match_prefix = match_prefix
+        self._tokenizer = tokenizer
+        self._layout: Prompt | None = None
+        self._received: list[Piece | PromptEdit] = []
+        """All that the prompt is made of, to make it again after a preemption."""
+        self._forced = ForcedTextTokens(tokenizer, im_end_id) if opened.forced else None
         self._text = TextStream(tokenizer)
         self._im_end_id = im_end_id
         self._max_thoughts = max_thoughts
         self._max_positions = max_positions
         self._in_audio = False
-        self._said_something = False
+        self._is_empty = True
         self._audio_samples = 0
         self._characters = 0
-        self._steps: deque[Callable[[], None]] = deque()
-        if not request.given:  # a given reply may follow the history at once, without a turn of the user
-            self._add(self._prompt.opening())
+        self._known_keys: list[int] = []
+        """`keys` at the last preemption."""
+        self._replayed = 0
+        """Thoughts whose tokens a restart appended to the prompt."""
+        self._recomputed_chunks = 0
+        """Of the prompts before the last restart."""
 
     @property
-    def thoughts(self) -> int:
-        """Thoughts so far."""
-        return len(self.token_ids)
-
-    @property
-    def is_given(self) -> bool:
-        """Whether the caller gives the reply's text."""
-        return self._given is not None
-
-    @property
-    def has_backlog(self) -> bool:
-        """Whether input was taken that has not become rows."""
-        return bool(self._steps)
+    def is_forced(self) -> bool:
+        """Whether the caller writes the reply."""
+        return self._forced is not None
 
     @property
     def wants_input(self) -> bool:
         """Whether the next input should be taken now."""
-        return not self._steps and len(self.given_ids) < GIVEN_AHEAD_IDS
+        return not self.preempted and not self.pending and len(self.forced_ids) < MAX_FORCED_IDS
 
     @property
     def committed(self) -> bool:
-        """Whether the user's turn is complete, and wholly in `rows`."""
-        return self.committed_s is not None and not self._steps
+        """Whether the user's turn is complete and wholly in `prompt`."""
+        return self.committed_s is not None and not self.pending
 
     @property
-    def can_think(self) -> bool:
-        """Whether the next thought needs nothing but a step."""
-        return self.token_id is not None or (self.waiting_hidden is not None and bool(self.given_ids))
+    def can_decode(self) -> bool:
+        """Whether a step can make the next thought."""
+        return self.decoding and (
+            self.token_id is not None or (self.waiting_hidden is not None and bool(self.forced_ids))
+        )
+
+    @property
+    def keys(self) -> list[int]:
+        """Cache keys of the prompt's positions so far and, once it decodes, of the thoughts' tokens after them."""
+        return [*self.prompt.keys, *(self.token_ids[self._replayed :] if self.decoding else [])]
+
+    @property
+    def recomputed_chunks(self) -> int:
+        """Chunks encoded again because a later part of their recording was louder."""
+        return self._recomputed_chunks + self.prompt.recomputed_chunks
 
     def urgency(self) -> tuple[bool, float]:
-        """Sorts turns that wait for their first thought: committed ones first, the longest waiting first."""
+        """Sorts requests that prefill: committed ones first, then those that wait longest."""
         return (self.committed_s is None, self.opened_s if self.committed_s is None else self.committed_s)
 
     def due_s(self) -> float:
         """When the listener needs the next thought, if speech began with the first one."""
-        return (self.first_thought_s or 0.0) + self.thoughts * THOUGHT_S
+        return (self.first_thought_s or 0.0) + len(self.token_ids) * SPEECH_S_PER_THOUGHT
 
     def take(self, item: TurnInput, now_s: float) -> None:
-        """Accept one input; its work waits in the backlog. Raises InvalidArgument when it is out of order."""
-        if self.committed_s is not None and not isinstance(item, GivenText):
+        """Accept one input and queue the edits it makes.
+
+        Raises:
+            InvalidArgument: an input out of order, or an empty turn.
+            OutOfRange: more text than the positions could hold.
+        """
+        if self.committed_s is not None and not isinstance(item, ForcedText):
             raise InvalidArgument(f"expected no {type(item).__name__.lower()} after the commit")
+        if isinstance(item, Conversation):
+            self._layout = item.prompt
+            if not self.is_forced:  # a forced reply may follow the history at once, without a turn of the user
+                self._begin(item.prompt.opening())
+            return
+        layout = self._layout
+        assert layout is not None, "the conversation is the first input"
         match item:
             case Audio():
-                self._take_audio(item)
+                self._take_audio(item, layout)
             case Text():
-                self._take_text(item.text)
+                self._take_text(item.text, layout)
             case Commit():
-                self._end_audio()
-                if not self._said_something and self._given is None:
+                self._end_audio(layout)
+                if self._is_empty and not self.is_forced:
                     raise InvalidArgument("the turn is empty: expected audio or text before the commit")
-                self._add(self._prompt.close())
+                self._begin(layout.close())
                 self.committed_s = now_s
-            case GivenText():
-                if self._given is None or self.committed_s is None:
+            case ForcedText():
+                if self._forced is None or self.committed_s is None:
                     raise InvalidArgument("given text must follow the commit of a turn opened with a given reply")
-                self.given_ids += self._given.push(item.text)
+                self.forced_ids += self._forced.push(item.text)
 
     def end_input(self) -> None:
         """No input will follow. Raises InvalidArgument when the turn was never committed."""
         if self.committed_s is None:
             raise InvalidArgument("the stream ended without a commit")
         self.input_complete = True
-        if self._given is not None:
-            self.given_ids += self._given.finish()
+        if self._forced is not None:
+            self.forced_ids += self._forced.finish()
 
-    def advance(self) -> int:
-        """Work off one piece of the backlog. Returns the samples of audio in it, at most `SLICE_SAMPLES`.
+    def apply_next(self) -> int:
+        """Apply one pending edit. Returns the samples of audio in it.
 
-        Raises InvalidArgument for audio that cannot be heard; OutOfRange when the prompt outgrows the positions.
+        Raises what `PromptEmbeddings.apply` raises, and OutOfRange when the prompt outgrows the positions.
         """
-        samples_before = self.rows.samples
-        self._steps.popleft()()
-        if self.rows.total > self._max_positions:
+        edit = self.pending.popleft()
+        self.prompt.apply(edit)
+        if self.prompt.length > self._max_positions:
             raise OutOfRange(
-                f"the conversation takes {self.rows.total} positions or more, the reasoner has {self._max_positions}: "
-                "drop the oldest turns"
+                f"the conversation takes {self.prompt.length} positions or more, the reasoner has "
+                f"{self._max_positions}: drop the oldest turns"
             )
-        return self.rows.samples - samples_before
+        return edit.pcm.shape[0] if isinstance(edit, AddSamples) else 0
+
+    def preempt(self, length: int) -> None:
+        """Note that the KV pages of all `length` computed positions were given up."""
+        self._known_keys = self.keys
+        self.preempted_length = length
+        self.preempted, self.decoding = True, False
+
+    def restart(self) -> None:
+        """Queue everything again after a preemption: what came in, then the tokens of the thoughts so far.
+
+        The prompt's last position is not taken from the cache before the first thought, which needs its hidden state.
+        """
+        computed = len(self.token_ids) - (self.token_id is not None)
+        keys = self._known_keys[: self.preempted_length]
+        self._recomputed_chunks += self.prompt.recomputed_chunks
+        self.prompt = self._new_prompt(self._match_prefix(keys if self.usage else keys[:-1]))
+        self.pending = deque(edits_of([*self._received, self.token_ids[:computed]], self.prompt.cached))
+        self._replayed = computed
+        self.kept_positions = 0
+        self.preempted = False
+
+    def conclude_prompt(self, now_s: float) -> None:
+        """Note that all positions of the prompt are computed, the last of them just now."""
+        self.decoding = True
+        if self.usage is None:
+            assert self.committed_s is not None, "the turn was committed"
+            self.usage = PromptUsage(self.prompt.length, self.prompt.cached, now_s - self.committed_s)
 
     def emit(self, token_id: int, hidden: torch.Tensor, now_s: float) -> Thought:
-        """The thought of `hidden` [D]. Sets `end_reason` when it is the last."""
-        heard = self._hear_out(now_s)
+        """The thought of a token and its hidden state [D]. Sets `end_reason` when it is the last."""
+        assert self.usage is not None, "the prompt is computed"
         if self.first_thought_s is None:
             self.first_thought_s = now_s
-        index = self.thoughts
+        index = len(self.token_ids)
         self.token_ids.append(token_id)
         if token_id == self._im_end_id:
-            self.end_reason = "given" if self.is_given else "eos"
-        elif self.thoughts == self._max_thoughts:
+            self.end_reason = "forced" if self.is_forced else "eos"
+        elif len(self.token_ids) == self._max_thoughts:
             self.end_reason = "limit"
-        elif self.rows.total + index == self._max_positions:
+        elif self.usage.prompt_tokens + index == self._max_positions:
             self.end_reason = "positions"
         last = self.end_reason is not None
         self.token_id = None if last else token_id
         self.waiting_hidden = None
         text = self._text.push(token_id)
         text = text + self._text.finish() if last else text
-        return Thought(index, token_id, text, hidden, last, heard if index == 0 else None)
+        return Thought(index, token_id, text, hidden, last, self.usage if index == 0 else None)
 
-    def wait_with(self, hidden: torch.Tensor, now_s: float) -> None:
-        """Keep hidden [D] until the given reply's next token comes."""
-        self._hear_out(now_s)
+    def wait_with(self, hidden: torch.Tensor) -> None:
+        """Keep hidden [D] until the next token of the forced text comes."""
         self.token_id = None
         self.waiting_hidden = hidden
 
     def done(self) -> Done:
         """What the ended turn took."""
         assert self.end_reason is not None, "the turn has ended"
-        assert self.heard is not None, "the turn has thoughts"
+        assert self.usage is not None, "the turn has thoughts"
         return Done(
             reason=self.end_reason,
-            prompt_tokens=self.heard.prompt_tokens,
-            cached_tokens=self.heard.cached_tokens,
-            prefill_s=self.heard.prefill_s,
+            usage=self.usage,
             audio_s=self._audio_samples / HEARING_RATE_HZ,
-            redone_chunks=self.rows.redone_chunks,
+            recomputed_chunks=self.recomputed_chunks,
         )
 
-    def _hear_out(self, now_s: float) -> Heard:
-        """What hearing took: all prompt rows are computed, the last of them just now if this is the first call."""
-        if self.heard is None:
-            assert self.committed_s is not None, "the turn was committed"
-            self.heard = Heard(self.rows.total, self.rows.held, now_s - self.committed_s)
-        return self.heard
-
-    def _take_audio(self, item: Audio) -> None:
+    def _take_audio(self, item: Audio, layout: Prompt) -> None:
         if not self._in_audio:
-            self._add(self._prompt.begin_audio())
-            self._steps.append(self.rows.begin_clip)
-            self._in_audio = self._said_something = True
+            self._begin(layout.begin_audio())
+            self._add([BeginClip()])
+            self._in_audio, self._is_empty = True, False
         self._audio_samples += item.pcm.shape[0]
-        self._hear(item.pcm)
+        self._add(list(samples_of(item.pcm)))
         if item.end_of_part:
-            self._end_audio()
+            self._end_audio(layout)
 
-    def _take_text(self, text: str) -> None:
+    def _take_text(self, text: str, layout: Prompt) -> None:
         self._characters += len(text)
         if self._characters > CHARACTERS_PER_POSITION * self._max_positions:
             raise OutOfRange(
                 f"the turn has {self._characters} characters of text or more, expected at most "
                 f"{CHARACTERS_PER_POSITION * self._max_positions}"
             )
-        self._end_audio()
-        self._said_something = self._said_something or bool(text)
-        self._add(self._prompt.text(text))
+        self._end_audio(layout)
+        self._is_empty = self._is_empty and not text
+        self._begin(layout.text(text))
 
-    def _end_audio(self) -> None:
+    def _end_audio(self, layout: Prompt) -> None:
         if self._in_audio:
             self._in_audio = False
-            self._steps.append(self.rows.end_clip)
-            self._add(self._prompt.end_audio())
+            self._add([EndClip(), *layout.end_audio()])
 
-    def _hear(self, pcm: torch.Tensor) -> None:
-        self._steps.extend(partial(self.rows.hear, part) for part in pcm.split(SLICE_SAMPLES))
+    def _begin(self, pieces: list[Piece]) -> None:
+        """Add pieces. The first ones are looked up in the KV cache, without the last position: it may be the prompt's
+        last, whose hidden state gives the first thought."""
+        if pieces and not self._received:
+            self.prompt = self._new_prompt(self._match_prefix(keys_of(pieces)[:-1]))
+            self.pending.extend(edits_of(pieces, self.prompt.cached))
+            self._received += pieces
+        else:
+            self._add(pieces)
 
-    def _add(self, pieces: list[Piece]) -> None:
-        """Lay out more of the prompt. Its last row is computed in any case: the first thought is read from it."""
-        held = 0
-        if pieces and not self._begun:
-            self._begun = True
-            held = self.rows.held = self._begin(identities_of(pieces)[:-1])
-        for piece in pieces:
-            if not isinstance(piece, AudioPart):
-                self._steps.append(partial(self.rows.add_ids, piece))
-                held -= len(piece)
-                continue
-            held -= len(piece.identities)
-            if held >= 0:
-                self._steps.append(partial(self.rows.add_held_clip, piece.identities))
-            else:
-                self._steps.append(self.rows.begin_clip)
-                self._hear(piece.pcm)
-                self._steps.append(self.rows.end_clip)
+    def _add(self, parts: Sequence[Piece | PromptEdit]) -> None:
+        """Queue more of the prompt."""
+        self.pending.extend(edits_of(parts))
+        self._received += parts

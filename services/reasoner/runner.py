@@ -1,25 +1,28 @@
-"""Many turns on one thinker: what the reasoner's engine runs.
+"""The runner of the reasoner: many turns on one thinker. It joins the scheduler, the model and the KV memory.
 
-Every step is one of three: one more thought for all that think, some prompt rows (of one or several streams), or
-some audio chunks through the tower. Which one comes next is the agenda's choice (agenda.py).
+`scheduler.py` says which requests do what in a step; `request.py` is the state of one of them.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from services.common.errors import InvalidArgument, ResourceExhausted
-from services.reasoner.model.thinker import PREFILL_ROWS, Thinker
+from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
+from services.common.wire.audio import HEARING_RATE_HZ
+from services.reasoner.messages import TurnOutput
+from services.reasoner.model.prompt_embeddings import DirtyChunk
+from services.reasoner.model.thinker import MAX_PREFILL, Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.model.tower_step import TowerStep
-from services.reasoner.request import Turn
-from services.reasoner.scheduler import Scheduler
-from services.reasoner.work import Counters, Outputs, ThinkStream, Work
+from services.reasoner.request import Request, ThinkStream
+from services.reasoner.scheduler import Batch, Scheduler, has_input
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
 from services.runtime.graphs.prompt_step import PromptStep
@@ -27,14 +30,36 @@ from services.runtime.kvcache.attention_padded import Plan
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.prefix_cache import PrefixCache
 
+log = logging.getLogger(__name__)
+
+INTAKE_SAMPLES = 16 * HEARING_RATE_HZ
+"""Audio worked off in one intake, so that uploaded files do not delay others for long. Samples are counted, not
+messages: those of a microphone are short and many."""
+
+Shares = list[tuple[ThinkStream, int]]
+Outputs = list[tuple[ThinkStream, TurnOutput | End]]
+
+
+@dataclass
+class Counters:
+    """What has happened since the start. The recomputed chunks are those of streams that have ended."""
+
+    computed_tokens: int = 0
+    """Positions of prompts that were prefilled."""
+    cached_tokens: int = 0
+    """Positions of prompts that were in the KV cache."""
+    recomputed_chunks: int = 0
+    preemptions: int = 0
+
 
 class ThinkRunner:
     """A `Runner` (services/runtime/engine/engine.py) for turns of a conversation.
 
     Args:
-        kv: memory of the thinker's stack; its slots bound the turns served at once, its positions a conversation.
+        kv: memory of the thinker's stack. Its slots bound the turns served at once. Its positions and its pages bound
+            a conversation with its reply.
         max_thoughts: most thoughts of a reply, whatever a request asks for.
-        prefill_rows: most prompt rows of one step.
+        max_prefill: most prompt positions of one step.
     """
 
     def __init__(
@@ -44,7 +69,7 @@ class ThinkRunner:
         kv: PagedKV,
         *,
         max_thoughts: int,
-        prefill_rows: int = PREFILL_ROWS,
+        max_prefill: int = MAX_PREFILL,
     ) -> None:
         self.thinker = thinker
         self.kv = kv
@@ -56,70 +81,73 @@ class ThinkRunner:
         self.tower_step = TowerStep(thinker.tower, graphs)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
-        self._agenda = Scheduler(kv, prefill_rows)
+        self._max_positions = min(kv.max_positions, kv.pages * kv.page_size)  # so a request always fits alone
+        self._scheduler = Scheduler(kv, max_prefill)
 
     def admit(self, stream: ThinkStream) -> None:
         """Give the stream a slot.
 
-        Raises ResourceExhausted when none is free; InvalidArgument for a limit no reply can keep.
+        Raises ResourceExhausted when no slot is free, or when an admitted request already waits for KV memory;
+        InvalidArgument for a limit below one thought.
         """
         wanted = stream.request.max_thoughts
         if wanted is not None and wanted < 1:
             raise InvalidArgument(f"max_thoughts: expected 1 or more, found {wanted}")
+        if self._scheduler.has_preempted:
+            raise ResourceExhausted("the KV memory is full", lacks="kv_pages")
         slot = self.kv.open()
-        stream.state = Turn(
+        stream.state = Request(
             stream.request,
-            self.thinker.new_prompt(),
             self._tokenizer,
             slot=slot,
-            begin=partial(self._begin, slot),
+            new_prompt=self.thinker.new_prompt,
+            match_prefix=partial(self._match_prefix, slot),
             im_end_id=self.thinker.tokens.im_end,
             max_thoughts=self._max_thoughts if wanted is None else min(wanted, self._max_thoughts),
-            max_positions=self.kv.max_positions,
+            max_positions=self._max_positions,
             opened_s=stream.opened_s,
         )
-        self._agenda.add(stream)
+        self._scheduler.add(stream)
 
     def release(self, stream: ThinkStream) -> None:
-        """Free the slot and its pages. Pages kept for later turns are free for any stream that needs them."""
-        self._agenda.remove(stream)
-        self._keep(stream, ends_here=True)
-        self.counters.redone_chunks += stream.state.rows.redone_chunks
-        self.kv.close(stream.state.slot)
+        """Free the slot and its pages. Pages kept for later turns are free for every stream that needs them."""
+        request: Request = stream.state
+        self._scheduler.remove(stream)
+        self._keep_prefix(request, ends_here=True)
+        self.counters.recomputed_chunks += request.recomputed_chunks
+        self.kv.close(request.slot)
 
     def idle_s(self, now_s: float) -> float | None:
-        """Only new input, or a reader who catches up, makes work."""
+        """None: only new input, or a reader who catches up, makes work."""
         return None
 
-    def streams_of(self, batch: Work) -> Iterable[ThinkStream]:
-        """Everybody with a part in the step."""
-        pairs = [*batch.prefill, *batch.hear, *batch.failed]
-        return {*batch.think, *(stream for stream, _ in pairs)}
+    def streams_of(self, batch: Batch) -> Iterable[ThinkStream]:
+        """All streams of the step."""
+        pairs = [*batch.prefill, *batch.encode]
+        return {*batch.think, *batch.intake, *(stream for stream, _ in pairs)}
 
-    def describe(self, batch: Work) -> tuple[str, int] | None:
-        """Thinking, prefilling, hearing, or only failures."""
+    def describe(self, batch: Batch) -> tuple[str, int]:
+        """The kind of the step, and the streams or chunks in it."""
         if batch.think:
             return "think", len(batch.think)
         if batch.prefill:
             return "prefill", len(batch.prefill)
-        return ("hear", len(batch.hear)) if batch.hear else None
+        return ("encode", len(batch.encode)) if batch.encode else ("intake", len(batch.intake))
 
-    def schedule(self, now_s: float) -> Work | None:
-        """Take in what came, then choose: thoughts, prompt rows or audio."""
-        return self._agenda.next_work(now_s)
+    def schedule(self, now_s: float) -> Batch | None:
+        """The next step: thoughts, prompt positions, audio chunks or input."""
+        return self._scheduler.schedule(now_s)
 
-    def step(self, batch: Work) -> Outputs:
-        """One forward pass, or none when there are only failures to tell."""
-        outputs: Outputs = [(stream, End(error)) for stream, error in batch.failed]
+    def step(self, batch: Batch) -> Outputs:
+        """Carry out one step. Input that is wrong or fails ends its own stream only."""
         if batch.think:
-            outputs += self._think(batch.think)
-        elif batch.prefill:
-            outputs += self._prefill(batch.prefill)
-        elif batch.hear:
-            encoded = self.tower_step([chunk.clip.features(chunk.index) for _, chunk in batch.hear])
-            for (stream, chunk), rows in zip(batch.hear, encoded, strict=True):
-                stream.state.rows.keep(chunk, rows)
-        return outputs
+            return self._think(batch.think)
+        if batch.prefill:
+            return self._prefill(batch.prefill)
+        if batch.encode:
+            self._encode(batch.encode)
+            return []
+        return self._take_in(batch.intake)
 
     def warm_up(self) -> None:
         """One pass of tower, stack and lm_head on the real device, and its graphs. Raises what they raise."""
@@ -127,46 +155,115 @@ class ThinkRunner:
         self.prompt_step.capture(self.thinker.forward)
         self.tower_step.capture()
         frames = torch.zeros(self.thinker.tower.chunk_frames, self.thinker.mel.bins)
-        rows = self.tower_step([frames])[0]
+        embeddings = self.tower_step([frames])[0]
         slot = self.kv.open()
         try:
-            self.thinker.choose(self.prompt_step(self.thinker.forward, [rows], self.kv.plan([slot], [len(rows)])))
+            plan = self.kv.plan([slot], [len(embeddings)])
+            self.thinker.choose(self.prompt_step(self.thinker.forward, [embeddings], plan))
         finally:
             self.kv.close(slot)
 
-    def _prefill(self, shares: list[tuple[ThinkStream, int]]) -> Outputs:
+    def _take_in(self, streams: list[ThinkStream]) -> Outputs:
+        """Turn input into prompt positions, stream by stream, within `INTAKE_SAMPLES`."""
+        failed: Outputs = []
+        budget = INTAKE_SAMPLES
+        for stream in streams:
+            self._scheduler.had_intake(stream)
+            try:
+                budget = self._take_in_one(stream, budget)
+            except ChromaError as error:
+                failed.append((stream, End(error)))
+            except Exception as error:  # part of the engine's step boundary: the other streams must not end with it
+                log.exception("the input of a stream failed; this stream ends, the others go on")
+                failed.append((stream, End(error)))
+            if budget <= 0:
+                break
+        return failed
+
+    def _take_in_one(self, stream: ThinkStream, budget: int) -> int:
+        """Returns what is left of the budget."""
+        request: Request = stream.state
+        if request.preempted:
+            request.restart()
+        while budget > 0 and has_input(stream):
+            if request.pending:
+                budget -= request.apply_next()
+            elif stream.inbox:
+                request.take(stream.take_input(), time.monotonic())
+            else:
+                request.end_input()
+        self._cut_back(stream)
+        return budget
+
+    def _cut_back(self, stream: ThinkStream) -> None:
+        """Drop computed positions that must be computed again.
+
+        These are positions that a louder part changed, and the last one when it was computed before the commit: the
+        first thought needs its hidden state. A restarted request that found everything in the cache goes on at once.
+        """
+        request: Request = stream.state
+        if self._scheduler.to_prefill(request) < 0:
+            self._truncate(stream, request.prompt.final)
+        if not request.committed or request.decoding or self.kv.lengths[request.slot] != request.prompt.length:
+            return
+        if request.usage is not None:
+            request.conclude_prompt(time.monotonic())
+            return
+        if not request.prompt.length:
+            raise InvalidArgument("the chat template renders nothing for this turn: expected at least one token")
+        self._truncate(stream, request.prompt.length - 1)
+
+    def _truncate(self, stream: ThinkStream, length: int) -> None:
+        """Cut the computed positions. A cut inside a shared page needs a page for its copy; others make room for it."""
+        while True:
+            try:
+                return self.kv.truncate(stream.state.slot, length)
+            except ResourceExhausted:
+                if not self.prefixes.evict(1):
+                    victim = self._scheduler.newest_with_pages()
+                    self._preempt(victim)
+                    if victim is stream:
+                        return
+
+    def _encode(self, chunks: list[tuple[ThinkStream, DirtyChunk]]) -> None:
+        encoded = self.tower_step([chunk.clip.features(chunk.index) for _, chunk in chunks])
+        for (stream, chunk), embeddings in zip(chunks, encoded, strict=True):
+            stream.state.prompt.store(chunk, embeddings)
+
+    def _prefill(self, shares: Shares) -> Outputs:
         starts = {stream: int(self.kv.lengths[stream.state.slot]) for stream, _ in shares}
-        shares, plan, outputs = self._plan(shares)
+        shares, plan = self._plan(shares)
         if plan is None:
-            return outputs
+            return []
         with self._undone_if_it_fails(shares):
-            rows = [stream.state.rows.rows(starts[stream], count) for stream, count in shares]
-            hidden = self.prompt_step(self.thinker.forward, rows, plan)
-        self.counters.prompt_rows += len(hidden)
+            embeddings = [stream.state.prompt.embeddings(starts[stream], count) for stream, count in shares]
+            hidden = self.prompt_step(self.thinker.forward, embeddings, plan)
+        self.counters.computed_tokens += len(hidden)
         ready: list[ThinkStream] = []
         last_rows: list[int] = []
         end = 0
         for stream, count in shares:
             end += count
-            turn: Turn = stream.state
-            self._keep(stream, ends_here=False)
-            if turn.committed and self.kv.lengths[turn.slot] == turn.rows.total:
-                ready.append(stream)
-                last_rows.append(end - 1)
+            request: Request = stream.state
+            self._keep_prefix(request, ends_here=False)
+            if request.committed and self.kv.lengths[request.slot] == request.prompt.length:
+                is_first = request.usage is None  # else it was preempted, and its last token is chosen already
+                request.conclude_prompt(time.monotonic())
+                if is_first:
+                    ready.append(stream)
+                    last_rows.append(end - 1)
         if not ready:
-            return outputs
+            return []
         hidden = hidden[torch.tensor(last_rows, device=hidden.device)]
-        return outputs + self._conclude(ready, self.thinker.choose(hidden), hidden.cpu())
+        return self._conclude(ready, self.thinker.choose(hidden), hidden.cpu())
 
     def _think(self, streams: list[ThinkStream]) -> Outputs:
         outputs: Outputs = []
         for stream in streams:
-            turn: Turn = stream.state
-            if turn.waiting_hidden is not None:  # the token of a given reply came after its hidden state
-                outputs += self._emit(stream, turn.given_ids.popleft(), turn.waiting_hidden)
-        goes_on = [(stream, 1) for stream in streams if stream.state.token_id is not None]
-        shares, plan, failed = self._plan(goes_on)
-        outputs += failed
+            request: Request = stream.state
+            if request.waiting_hidden is not None:  # the token of a forced reply came after its hidden state
+                outputs += self._emit(stream, request.forced_ids.popleft(), request.waiting_hidden)
+        shares, plan = self._plan([(stream, 1) for stream in streams if stream.state.token_id is not None])
         if plan is None:
             return outputs
         with self._undone_if_it_fails(shares):
@@ -174,8 +271,8 @@ class ThinkRunner:
         return outputs + self._conclude([stream for stream, _ in shares], chosen, hidden)
 
     @contextmanager
-    def _undone_if_it_fails(self, shares: list[tuple[ThinkStream, int]]) -> Iterator[None]:
-        """Rows that a failed step did not compute leave the memory again."""
+    def _undone_if_it_fails(self, shares: Shares) -> Iterator[None]:
+        """Take positions that a failed step did not compute out of the memory again."""
         try:
             yield
         except BaseException:
@@ -184,55 +281,64 @@ class ThinkRunner:
                 self.kv.truncate(slot, int(self.kv.lengths[slot]) - count)
             raise
 
-    def _begin(self, slot: int, identities: list[int]) -> int:
-        held = self.prefixes.begin(slot, identities)
-        self.counters.shared_rows += held
-        return held
+    def _match_prefix(self, slot: int, keys: list[int]) -> int:
+        cached = self.prefixes.begin(slot, keys)
+        self.counters.cached_tokens += cached
+        return cached
 
-    def _keep(self, stream: ThinkStream, *, ends_here: bool) -> None:
-        """Offer the turn's rows to later turns: those of complete clips, and those of thoughts that were fed."""
-        turn: Turn = stream.state
-        if not stream.request.keeps_rows:
+    def _keep_prefix(self, request: Request, *, ends_here: bool) -> None:
+        """Offer the request's positions to later turns: those of complete recordings and of computed thoughts."""
+        if not request.keep_prefix:
             return
-        identities = [*turn.rows.identities, *turn.token_ids][: int(self.kv.lengths[turn.slot])]
-        if ends_here or len(identities) >= turn.kept_rows + self.kv.page_size:
-            self.prefixes.keep(turn.slot, identities, ends_here=ends_here)
-            turn.kept_rows = len(identities)
+        keys = request.keys[: int(self.kv.lengths[request.slot])]
+        if ends_here or len(keys) >= request.kept_positions + self.kv.page_size:
+            self.prefixes.keep(request.slot, keys, ends_here=ends_here)
+            request.kept_positions = len(keys)
 
-    def _plan(
-        self, shares: list[tuple[ThinkStream, int]]
-    ) -> tuple[list[tuple[ThinkStream, int]], Plan | None, Outputs]:
-        """Pages for the step's rows: free ones, then those kept for later turns. When memory is full of rows in use,
-        the streams opened last end until the others fit."""
-        failed: Outputs = []
+    def _plan(self, shares: Shares) -> tuple[Shares, Plan | None]:
+        """Pages for the step's positions, and the shares that have them.
+
+        Free pages come first, then those kept for later turns. Then the newest requests are preempted until the pages
+        of the others suffice.
+        """
         while shares:
+            slots, counts = [stream.state.slot for stream, _ in shares], [count for _, count in shares]
             try:
-                plan = self.prefixes.plan([stream.state.slot for stream, _ in shares], [count for _, count in shares])
-            except ResourceExhausted as error:
-                newest = max(shares, key=lambda share: share[0].opened_s)
-                shares = [share for share in shares if share is not newest]
-                failed.append((newest[0], End(error)))
-            else:
-                return shares, plan, failed
-        return [], None, failed
+                return shares, self.prefixes.plan(slots, counts)
+            except ResourceExhausted:
+                victim = self._scheduler.newest_with_pages()
+                self._preempt(victim)
+                shares = [share for share in shares if share[0] is not victim]
+        return [], None
+
+    def _preempt(self, stream: ThinkStream) -> None:
+        """Give up the pages of a request. What it may leave for later turns may also serve itself again."""
+        request: Request = stream.state
+        length = int(self.kv.lengths[request.slot])
+        self._keep_prefix(request, ends_here=True)
+        self.kv.truncate(request.slot, 0)
+        request.preempt(length)
+        self.counters.preemptions += 1
 
     def _conclude(self, streams: list[ThinkStream], chosen: list[int], hidden: torch.Tensor) -> Outputs:
-        """Thoughts of the tokens chosen from hidden [B, D], on the host; a given reply without its next token keeps
-        its state for later."""
+        """Thoughts of the tokens chosen from hidden [B, D], on the host.
+
+        A forced reply takes the next token of its text. Without one it keeps its hidden state.
+        """
         outputs: Outputs = []
         for stream, token_id, state in zip(streams, chosen, hidden, strict=True):
-            turn: Turn = stream.state
-            if not turn.is_given:
+            request: Request = stream.state
+            if not request.is_forced:
                 outputs += self._emit(stream, token_id, state.clone())
-            elif turn.given_ids:
-                outputs += self._emit(stream, turn.given_ids.popleft(), state.clone())
+            elif request.forced_ids:
+                outputs += self._emit(stream, request.forced_ids.popleft(), state.clone())
             else:
-                turn.wait_with(state.clone(), time.monotonic())
+                request.wait_with(state.clone())
         return outputs
 
     def _emit(self, stream: ThinkStream, token_id: int, hidden: torch.Tensor) -> Outputs:
-        turn: Turn = stream.state
-        thought = turn.emit(token_id, hidden, time.monotonic())
+        request: Request = stream.state
+        thought = request.emit(token_id, hidden, time.monotonic())
         if thought.last:
-            return [(stream, thought), (stream, turn.done()), (stream, End())]
+            return [(stream, thought), (stream, request.done()), (stream, End())]
         return [(stream, thought)]

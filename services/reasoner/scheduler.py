@@ -1,136 +1,159 @@
-"""What the reasoner does next, among the turns it has.
+"""Which requests do what in the next step of the reasoner.
 
-Every step is one of three: one more thought for all that think, some prompt rows (of one or several streams), or
-some audio chunks through the tower. Turns that wait for their first thought come before turns still being spoken;
-when the earliest of their thoughts is nearly due, steps alternate: neither a long prompt nor a crowd of thinkers
-holds up the other.
+Every step is one of four kinds: input of several requests becomes prompt positions (intake), chunks of audio go through
+the tower (encode), prompt positions are prefilled, or every request that decodes makes one more thought (think).
+
+Between two steps of the other kinds there is at most one intake. Requests that wait for their first thought come before
+requests whose user still speaks. When the earliest thought is nearly due, thinking and the other kinds alternate. So
+neither a long prompt nor a crowd of thinkers delays the other.
+
+When the KV memory is full, the newest request is preempted: it gives up its pages and starts again, oldest first, when
+there is room for all its positions.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
-from services.common.errors import ChromaError, InvalidArgument
+import numpy as np
+
+from services.reasoner.model.prompt_embeddings import DirtyChunk
 from services.reasoner.model.tower_step import MAX_CHUNKS
-from services.reasoner.request import SLICE_SAMPLES, Turn
-from services.reasoner.work import ThinkStream, Work, has_input
+from services.reasoner.request import Request, ThinkStream
 from services.runtime.kvcache.paged_kv import PagedKV
 
 DUE_SOON_S = 1.0
-"""A thought needed within this time is not kept waiting behind prompts."""
+"""A thought needed within this time does not wait behind prompts."""
 
-INTAKE_SAMPLES = 8 * SLICE_SAMPLES
-"""Audio worked off between two steps, 16 s, so that uploaded files hold up nobody for long. Not counted in pieces: a
-microphone's are short and many."""
+
+@dataclass
+class Batch:
+    """One step: exactly one of the four lists has entries."""
+
+    think: list[ThinkStream] = field(default_factory=list)
+    prefill: list[tuple[ThinkStream, int]] = field(default_factory=list)
+    """Requests and the positions to compute of each, fewest first."""
+    encode: list[tuple[ThinkStream, DirtyChunk]] = field(default_factory=list)
+    intake: list[ThinkStream] = field(default_factory=list)
+    """Those whose last intake is longest ago come first."""
 
 
 class Scheduler:
-    """The admitted streams, each with its `Turn`, and the order of their work.
+    """The admitted streams and the order of their work. Pure bookkeeping.
 
     Args:
-        kv: memory of the thinker's stack, which says how many rows of a turn are computed.
-        prefill_rows: most prompt rows of one step.
+        kv: memory of the thinker's stack; it says how many positions of a request are computed.
+        max_prefill: most prompt positions of one step.
     """
 
-    def __init__(self, kv: PagedKV, prefill_rows: int) -> None:
+    def __init__(self, kv: PagedKV, max_prefill: int) -> None:
         self._kv = kv
-        self._prefill_rows = prefill_rows
-        self._streams: deque[ThinkStream] = deque()
+        self._max_prefill = max_prefill
+        self._streams: dict[ThinkStream, None] = {}
+        """In the order of their last intake."""
+        self._took_in_last = False
         self._thought_last = False
 
+    @property
+    def has_preempted(self) -> bool:
+        """Whether a request waits for KV memory."""
+        return any(stream.state.preempted for stream in self._streams)
+
     def add(self, stream: ThinkStream) -> None:
-        """A stream was admitted."""
-        self._streams.append(stream)
+        """Take an admitted stream, whose `state` is a `Request`."""
+        self._streams[stream] = None
 
     def remove(self, stream: ThinkStream) -> None:
-        """It has left."""
-        self._streams.remove(stream)
+        """Drop a stream that has left."""
+        del self._streams[stream]
 
-    def next_work(self, now_s: float) -> Work | None:
-        """Take in what came, then choose: thoughts, prompt rows or audio. None: there is nothing to do."""
-        while True:
-            work = Work(failed=self._take_inputs(now_s))
-            self._choose(work, now_s)
-            if work.think or work.prefill or work.hear or work.failed:
-                return work
-            if not any(has_input(stream) for stream in self._streams):
-                return None
+    def had_intake(self, stream: ThinkStream) -> None:
+        """Put the stream behind all others for the next intake."""
+        del self._streams[stream]
+        self._streams[stream] = None
 
-    def _take_inputs(self, now_s: float) -> list[tuple[ThinkStream, ChromaError]]:
-        """Turn some of what was fed into prompt rows, each stream in its turn. Returns streams with wrong input."""
-        failed: list[tuple[ThinkStream, ChromaError]] = []
-        budget = INTAKE_SAMPLES
-        for _ in range(len(self._streams)):
-            stream = self._streams[0]
-            self._streams.rotate(-1)
-            if not has_input(stream):
-                continue
-            turn: Turn = stream.state
-            try:
-                while budget > 0 and has_input(stream):
-                    if turn.has_backlog:
-                        budget -= turn.advance()
-                    elif stream.inbox:
-                        turn.take(stream.take_input(), now_s)
-                    else:
-                        turn.end_input()
-                self._cut_back(turn)
-            except ChromaError as error:
-                failed.append((stream, error))
-            if budget <= 0:
-                break
-        return failed
+    def schedule(self, now_s: float) -> Batch | None:
+        """The next step. None: there is nothing to do."""
+        resumed = self._resumed()
+        intake = [stream for stream in self._streams if stream is resumed or has_input(stream)]
+        batch = Batch(intake=intake)
+        if not intake or self._took_in_last:
+            batch = self._choose(now_s) or batch
+        if not (batch.intake or batch.think or batch.prefill or batch.encode):
+            return None
+        self._took_in_last = bool(batch.intake)
+        return batch
 
-    def _cut_back(self, turn: Turn) -> None:
-        """Forget computed rows that must be computed again: those that a louder part changed, and the last row of the
-        prompt when it was computed before the commit, which added none. The first thought is read from it."""
-        if self._rows_to_prefill(turn) < 0:
-            self._kv.truncate(turn.slot, turn.rows.settled)
-        if turn.committed and turn.heard is None and self._kv.lengths[turn.slot] == turn.rows.total:
-            if not turn.rows.total:
-                raise InvalidArgument("the chat template renders nothing for this turn: expected at least one token")
-            self._kv.truncate(turn.slot, turn.rows.total - 1)
+    def to_prefill(self, request: Request) -> int:
+        """Final prompt positions less those computed; negative when computed ones must be dropped."""
+        return 0 if request.decoding else request.prompt.final - int(self._kv.lengths[request.slot])
 
-    def _choose(self, work: Work, now_s: float) -> None:
-        failed = {stream for stream, _ in work.failed}
+    def newest_with_pages(self) -> ThinkStream:
+        """The request to preempt. The memory is full, so there is one."""
+        holders = [stream for stream in self._streams if self._kv.lengths[stream.state.slot]]
+        return max(holders, key=lambda stream: stream.state.opened_s)
+
+    def _resumed(self) -> ThinkStream | None:
+        """The oldest preempted request, if its positions fit beside a page of growth for each other request."""
+        waiting = [stream for stream in self._streams if stream.state.preempted]
+        if not waiting:
+            return None
+        oldest = min(waiting, key=lambda stream: stream.state.opened_s)
+        running: list[Request] = [stream.state for stream in self._streams if not stream.state.preempted]
+        pages_for, lengths = self._kv.pages_for, self._kv.lengths
+        used = int(np.count_nonzero(np.unique(self._kv.table)))
+        restarting = sum(
+            max(0, pages_for(request.preempted_length) - pages_for(int(lengths[request.slot]))) for request in running
+        )
+        growth = sum(bool(lengths[request.slot]) for request in running)
+        needed = min(pages_for(oldest.state.preempted_length + 1), self._kv.pages)
+        return oldest if used + restarting + growth + needed <= self._kv.pages else None
+
+    def _choose(self, now_s: float) -> Batch | None:
         thinkers: list[ThinkStream] = []
-        listeners: list[ThinkStream] = []
+        prompts: list[ThinkStream] = []
         for stream in self._streams:
-            if stream in failed:
-                continue
-            if stream.state.can_think:
+            if stream.state.can_decode:
                 if stream.has_room:
                     thinkers.append(stream)
             elif self._has_prompt_work(stream.state):
-                listeners.append(stream)
+                prompts.append(stream)
         due_soon = any(stream.state.due_s() < now_s + DUE_SOON_S for stream in thinkers)
-        listeners.sort(key=lambda stream: stream.state.urgency())
-        if thinkers and (not listeners or (due_soon and not self._thought_last)):
-            work.think = thinkers
-        elif listeners and self._rows_to_prefill(listeners[0].state):
-            work.prefill = self._share_out(listeners)
-        elif listeners:
-            stale = ((stream, chunk) for stream in listeners for chunk in stream.state.rows.stale_chunks())
-            work.hear = list(islice(stale, MAX_CHUNKS))
-        self._thought_last = bool(work.think)
+        prompts.sort(key=lambda stream: stream.state.urgency())
+        if thinkers and (not prompts or (due_soon and not self._thought_last)):
+            self._thought_last = True
+            return Batch(think=thinkers)
+        self._thought_last = False
+        if not prompts:
+            return None
+        if self.to_prefill(prompts[0].state):
+            return Batch(prefill=self._share_out(prompts))
+        dirty = ((stream, chunk) for stream in prompts for chunk in stream.state.prompt.dirty_chunks())
+        return Batch(encode=list(islice(dirty, MAX_CHUNKS)))
 
-    def _rows_to_prefill(self, turn: Turn) -> int:
-        """Settled prompt rows less those in memory; none once the turn thinks, when memory holds thoughts as well."""
-        return 0 if turn.thoughts else turn.rows.settled - int(self._kv.lengths[turn.slot])
+    def _has_prompt_work(self, request: Request) -> bool:
+        """Whether positions or chunks wait. Audio that still waits comes first: it may be louder."""
+        if request.preempted or request.pending or request.decoding:
+            return False
+        return self.to_prefill(request) > 0 or request.prompt.final < request.prompt.length
 
-    def _has_prompt_work(self, turn: Turn) -> bool:
-        """Whether rows or chunks wait. Audio still in the backlog is heard first: it may be louder."""
-        return not turn.has_backlog and (self._rows_to_prefill(turn) > 0 or turn.rows.settled < turn.rows.total)
-
-    def _share_out(self, listeners: Sequence[ThinkStream]) -> list[tuple[ThinkStream, int]]:
-        """Rows of the step for the most urgent, then for others while there is room."""
-        left = self._prefill_rows
+    def _share_out(self, prompts: Sequence[ThinkStream]) -> list[tuple[ThinkStream, int]]:
+        """Positions of the step: for the most urgent request, then for others while there is room."""
+        left = self._max_prefill
         shares: list[tuple[ThinkStream, int]] = []
-        for stream in listeners:
-            count = min(left, self._rows_to_prefill(stream.state))
+        for stream in prompts:
+            count = min(left, self.to_prefill(stream.state))
             if count > 0:
                 shares.append((stream, count))
                 left -= count
         return sorted(shares, key=lambda share: share[1])
+
+
+def has_input(stream: ThinkStream) -> bool:
+    """Whether a stream has input to work off, or the end of its input to note."""
+    request: Request = stream.state
+    if request.pending:
+        return not request.preempted
+    return request.wants_input and (bool(stream.inbox) or (stream.input_ended and not request.input_complete))

@@ -33,9 +33,10 @@ from services.common.wire.pcm import check_encoding, decode_pcm
 from services.reasoner.messages import (
     Audio,
     Commit,
+    Conversation,
     Done,
-    GivenText,
-    Heard,
+    ForcedText,
+    PromptUsage,
     Text,
     Thought,
     TurnInput,
@@ -43,17 +44,18 @@ from services.reasoner.messages import (
     TurnOutput,
 )
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Part, TextPart, TokenPart
-from services.reasoner.work import ThinkStream, Work
+from services.reasoner.request import ThinkStream
+from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.dtypes import to_raw
 from services.runtime.engine.engine import Engine
 
-ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Work]
+ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Batch]
 
 _REASONS = {
     "eos": END_REASON_EOS,
     "limit": END_REASON_LIMIT,
     "positions": END_REASON_POSITIONS,
-    "given": END_REASON_GIVEN,
+    "forced": END_REASON_GIVEN,
 }
 
 
@@ -61,7 +63,8 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
     """Think as `reasoner.proto` specifies it. Hanging up frees the slot and its pages within one step.
 
     Args:
-        vocab_size: bounds the token ids a history may carry.
+        system_prompt: for a turn without one. None: the default of the chat template.
+        vocab_size: bounds the token ids of a history.
         max_audio_s: longest recording of a turn.
     """
 
@@ -70,12 +73,14 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
         engine: ThinkEngine,
         template: ChatTemplate,
         *,
+        system_prompt: str | None = None,
         vocab_size: int,
         max_audio_s: float,
         checkpoint_fingerprint: str,
     ) -> None:
         self._engine = engine
         self._template = template
+        self._system_prompt = system_prompt
         self._vocab_size = vocab_size
         self._max_audio_samples = int(max_audio_s * HEARING_RATE_HZ)
         self._checkpoint_fingerprint = checkpoint_fingerprint
@@ -85,9 +90,8 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
     ) -> AsyncIterator[ThinkResponse]:
         """A user's turn to thoughts."""
         opened = (await read_open(request_iterator)).open
-        request = await asyncio.to_thread(self._read_open, opened)
         async with (
-            self._engine.open(request) as stream,
+            self._engine.open(_read_open(opened)) as stream,
             fed_by(stream, self._feed_turn(stream, request_iterator, opened)),
         ):
             yield ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint=self._checkpoint_fingerprint))
@@ -97,31 +101,19 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
                     yield ThinkResponse(thought=_thought(output))
                 else:
                     note(
-                        prompt_tokens=output.prompt_tokens,
-                        cached_tokens=output.cached_tokens,
-                        redone_chunks=output.redone_chunks,
+                        prompt_tokens=output.usage.prompt_tokens,
+                        cached_tokens=output.usage.cached_tokens,
+                        redone_chunks=output.recomputed_chunks,
                         audio_s=output.audio_s,
-                        prefill_s=output.prefill_s,
+                        prefill_s=output.usage.prefill_s,
                     )
                     yield ThinkResponse(done=_done(output))
 
-    def _read_open(self, opened: ThinkOpen) -> TurnOpen:
-        if opened.audio_encoding != AUDIO_ENCODING_UNSPECIFIED:
-            check_encoding(opened.audio_encoding)
-        max_thoughts = opened.max_thoughts if opened.HasField("max_thoughts") else None
-        if max_thoughts is not None and max_thoughts < 1:
-            raise InvalidArgument(f"max_thoughts: expected at least 1, got {max_thoughts}")
-        prompt = ChatPrompt(
-            self._template,
-            opened.system_prompt if opened.HasField("system_prompt") else None,
-            [self._message(index, message) for index, message in enumerate(opened.history)],
-        )
-        return TurnOpen(
-            prompt,
-            given=opened.reply_source == REPLY_SOURCE_GIVEN,
-            max_thoughts=max_thoughts,
-            keeps_rows=bool(opened.session_id),
-        )
+    def _lay_out(self, opened: ThinkOpen) -> Conversation:
+        """Decode, render, tokenise and hash the conversation so far: milliseconds for a long one."""
+        history = [self._message(index, message) for index, message in enumerate(opened.history)]
+        system_prompt = opened.system_prompt if opened.HasField("system_prompt") else self._system_prompt
+        return Conversation(ChatPrompt(self._template, system_prompt, history))
 
     def _message(self, index: int, message: reasoner_pb2.Message) -> Message:
         where = f"history message {index}"
@@ -155,15 +147,16 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
         return torch.from_numpy(samples.copy())
 
     async def _feed_turn(self, stream: ThinkStream, requests: AsyncIterator[ThinkRequest], opened: ThinkOpen) -> None:
-        heard_samples = 0
+        await stream.feed(await asyncio.to_thread(self._lay_out, opened))
+        samples = 0
         async for request in requests:
             match kind_of(request):
                 case "audio":
                     if opened.audio_encoding == AUDIO_ENCODING_UNSPECIFIED:
                         raise InvalidArgument("expected no audio: `open` gave no `audio_encoding`, got `audio`")
                     pcm = self._samples(request.audio.data, opened.audio_encoding, "the user's turn")
-                    heard_samples += len(pcm)
-                    if heard_samples > self._max_audio_samples:
+                    samples += len(pcm)
+                    if samples > self._max_audio_samples:
                         raise OutOfRange(
                             f"expected at most {self._max_audio_samples / HEARING_RATE_HZ:g} s of audio in a turn, "
                             "got more"
@@ -175,10 +168,24 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
                     mark("committed")
                     await stream.feed(Commit())
                 case "given_text":
-                    await stream.feed(GivenText(request.given_text))
+                    await stream.feed(ForcedText(request.given_text))
                 case kind:
                     raise unexpected(kind, "`audio`, `text`, `commit` or `given_text` after `open`")
         stream.finish()
+
+
+def _read_open(opened: ThinkOpen) -> TurnOpen:
+    """What the admission needs. The history is read after it, so that a full replica refuses at once."""
+    if opened.audio_encoding != AUDIO_ENCODING_UNSPECIFIED:
+        check_encoding(opened.audio_encoding)
+    max_thoughts = opened.max_thoughts if opened.HasField("max_thoughts") else None
+    if max_thoughts is not None and max_thoughts < 1:
+        raise InvalidArgument(f"max_thoughts: expected at least 1, got {max_thoughts}")
+    return TurnOpen(
+        forced=opened.reply_source == REPLY_SOURCE_GIVEN,
+        max_thoughts=max_thoughts,
+        keep_prefix=bool(opened.session_id),
+    )
 
 
 def _thought(thought: Thought) -> reasoner_pb2.Thought:
@@ -188,22 +195,22 @@ def _thought(thought: Thought) -> reasoner_pb2.Thought:
         text=thought.text,
         hidden=tensors.to_message(to_raw(thought.hidden)),
         last=thought.last,
-        heard=thought.heard and _heard(thought.heard),
+        heard=thought.usage and _heard(thought.usage),
     )
 
 
-def _heard(heard: Heard) -> reasoner_pb2.Heard:
+def _heard(usage: PromptUsage) -> reasoner_pb2.Heard:
     return reasoner_pb2.Heard(
-        prompt_tokens=heard.prompt_tokens, cached_tokens=heard.cached_tokens, prefill_s=heard.prefill_s
+        prompt_tokens=usage.prompt_tokens, cached_tokens=usage.cached_tokens, prefill_s=usage.prefill_s
     )
 
 
 def _done(done: Done) -> ThinkDone:
     return ThinkDone(
         reason=_REASONS[done.reason],
-        prompt_tokens=done.prompt_tokens,
-        cached_tokens=done.cached_tokens,
+        prompt_tokens=done.usage.prompt_tokens,
+        cached_tokens=done.usage.cached_tokens,
         audio_s=done.audio_s,
-        redone_chunks=done.redone_chunks,
-        prefill_s=done.prefill_s,
+        redone_chunks=done.recomputed_chunks,
+        prefill_s=done.usage.prefill_s,
     )

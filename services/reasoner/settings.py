@@ -20,9 +20,11 @@ class ReasonerSettings(ModelSettings):
     max_thoughts: int = Field(default=1024, ge=1)
     """Most thoughts of a reply, whatever a request asks for."""
     max_positions: int = Field(default=8192, ge=16)
-    """Most positions of a conversation with its reply. The limit of the checkpoint holds too."""
+    """Most positions of a conversation with its reply. The limit of the checkpoint and all `kv_pages` hold too."""
     kv_pages: int = Field(default=0, ge=0)
     """Pages of the KV cache, 16 positions each. 0: a quarter of what all slots at full length need, but enough for
-    one."""
+    one. When they run out, the newest turns wait."""
+    system_prompt: str = ""
+    """System prompt of a conversation that has none. Empty: the default of the checkpoint's chat template."""
     max_audio_s: float = Field(default=299.0, gt=0, le=299)
     """Longest audio of a user's turn. A longer one is refused with OUT_OF_RANGE. The model takes just under 300 s."""

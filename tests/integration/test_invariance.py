@@ -32,7 +32,7 @@ from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.scheduler import Batch
 from tests.support import golden_cases, golden_speech
-from tests.support.thinking import ThinkEngine, new_runner, raw_inputs, raw_turn
+from tests.support.thinking import ThinkEngine, new_runner, opened, raw_inputs, raw_turn
 
 SESSIONS = 16
 TURNS = 2
@@ -125,7 +125,7 @@ class Stack:
     async def _take_turn(self, name: str, heard: Heard) -> None:
         row = speech_rows()[name]
         async with AsyncExitStack() as streams:
-            think = await streams.enter_async_context(self.thinkers.open(raw_turn(thinker_rows()[name])))
+            think = await streams.enter_async_context(opened(self.thinkers, raw_turn(thinker_rows()[name])))
             speak = await streams.enter_async_context(self.speakers.open(row.request(self.generator)))
             decode = await streams.enter_async_context(self.decoders.open(Decode()))
 

@@ -38,9 +38,9 @@ from services.reasoner.__main__ import load
 from services.reasoner.model.prompt import ChatTemplate
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
-from services.reasoner.runner import ThinkRunner
+from services.reasoner.runner import Outputs, ThinkRunner
+from services.reasoner.scheduler import Batch
 from services.reasoner.settings import ReasonerSettings
-from services.reasoner.work import Outputs, Work
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.paths import PUBLIC_GOLDEN
@@ -73,7 +73,7 @@ class Recorder(ThinkRunner):
         self.__dict__.update(of.__dict__)
         self.hidden: list[torch.Tensor] = []
 
-    def step(self, batch: Work) -> Outputs:
+    def step(self, batch: Batch) -> Outputs:
         outputs = super().step(batch)
         self.hidden += [output.hidden for _, output in outputs if isinstance(output, messages.Thought)]
         return outputs

@@ -7,15 +7,28 @@ import random
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from services.reasoner.messages import Audio, Commit, Done, Text, Thought, TurnInput, TurnOpen, TurnOutput
+from services.reasoner.messages import (
+    Audio,
+    Commit,
+    Conversation,
+    Done,
+    Prompt,
+    Text,
+    Thought,
+    TurnInput,
+    TurnOpen,
+    TurnOutput,
+)
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece
 from services.reasoner.model.thinker import Thinker
-from services.reasoner.runner import ThinkRunner
-from services.reasoner.work import Outputs, ThinkStream, Work
+from services.reasoner.request import ThinkStream
+from services.reasoner.runner import Outputs, ThinkRunner
+from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -24,7 +37,7 @@ from tests.support.golden_cases import Row
 PAGES = 300
 
 
-ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Work]
+ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Batch]
 
 
 class RawPrompt:
@@ -56,8 +69,16 @@ class RawPrompt:
         return [self.runs.pop(0)]
 
 
-def raw_turn(row: Row) -> TurnOpen:
-    return TurnOpen(RawPrompt(row, audio_id=600), max_thoughts=len(row.token_ids))
+@dataclass(frozen=True)
+class Turn:
+    """What opens a stream, and the conversation that is its first input."""
+
+    open: TurnOpen
+    prompt: Prompt
+
+
+def raw_turn(row: Row) -> Turn:
+    return Turn(TurnOpen(max_thoughts=len(row.token_ids)), RawPrompt(row, audio_id=600))
 
 
 def raw_inputs(row: Row, rng: random.Random) -> list[TurnInput]:
@@ -86,16 +107,19 @@ async def running(runner: ThinkRunner, outbox_items: int = 256) -> AsyncIterator
 
 
 class WatchedRunner(ThinkRunner):
-    """Says when some stream holds 100 rows."""
+    """Says when some stream has 100 positions in the KV memory, and when one was preempted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reached = threading.Event()
+        self.preempted = threading.Event()
 
-    def step(self, batch: Work) -> Outputs:
+    def step(self, batch: Batch) -> Outputs:
         outputs = super().step(batch)
         if self.kv.lengths.max() >= 100:
             self.reached.set()
+        if self.counters.preemptions:
+            self.preempted.set()
         return outputs
 
 
@@ -113,7 +137,7 @@ def new_runner(thinker: Thinker, tokenizer: Tokenizer, **limits: int) -> Watched
         tokenizer,
         kv,
         max_thoughts=limits.get("max_thoughts", 64),
-        prefill_rows=limits.get("prefill_rows", 32),
+        max_prefill=limits.get("max_prefill", 32),
     )
 
 
@@ -125,8 +149,16 @@ async def feed_all(stream: ThinkStream, items: Sequence[TurnInput], *, pause: bo
     stream.finish()
 
 
-async def take_turn(engine: ThinkEngine, turn: TurnOpen, items: Sequence[TurnInput]) -> tuple[list[Thought], Done]:
-    async with engine.open(turn) as stream:
+@asynccontextmanager
+async def opened(engine: ThinkEngine, turn: Turn) -> AsyncIterator[ThinkStream]:
+    """A stream of the turn, with its conversation."""
+    async with engine.open(turn.open) as stream:
+        await stream.feed(Conversation(turn.prompt))
+        yield stream
+
+
+async def take_turn(engine: ThinkEngine, turn: Turn, items: Sequence[TurnInput]) -> tuple[list[Thought], Done]:
+    async with opened(engine, turn) as stream:
         feeder = asyncio.create_task(feed_all(stream, items, pause=True))
         outputs = [output async for output in stream]
         await feeder
@@ -141,17 +173,19 @@ def turn(
     history: Sequence[Message] = (),
     *,
     system_prompt: str | None = None,
-    given: bool = False,
+    forced: bool = False,
+    keep_prefix: bool = False,
     max_thoughts: int | None = 8,
-) -> TurnOpen:
-    return TurnOpen(ChatPrompt(template, system_prompt, history), given=given, max_thoughts=max_thoughts)
+) -> Turn:
+    opening = TurnOpen(forced=forced, max_thoughts=max_thoughts, keep_prefix=keep_prefix)
+    return Turn(opening, ChatPrompt(template, system_prompt, history))
 
 
 def ids_of(pieces: list[Piece]) -> list[int]:
     """A prompt's ids, with as many AUDIO placeholders for a clip as it has rows."""
     ids: list[int] = []
     for piece in pieces:
-        ids += [600] * len(piece.identities) if isinstance(piece, AudioPart) else piece
+        ids += [600] * len(piece.keys) if isinstance(piece, AudioPart) else piece
     return ids
 
 

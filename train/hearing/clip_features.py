@@ -1,4 +1,4 @@
-"""A whole clip as the tower sees it: what `services.reasoner.model.hearing` makes of the clip piece by piece."""
+"""A whole clip as the tower sees it: what `services.reasoner.model.clip` makes of the clip piece by piece."""
 
 from __future__ import annotations
 

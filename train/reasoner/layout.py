@@ -86,7 +86,7 @@ class Layout:
         ends: list[int] = []
         for piece in pieces:
             if isinstance(piece, AudioPart):
-                ids += [self._tokens.audio] * len(piece.identities)
+                ids += [self._tokens.audio] * len(piece.keys)
                 continue
             ids += piece
             if len(ends) < len(replies) and piece == replies[len(ends)][:-1]:

@@ -1,11 +1,11 @@
-"""A conversation laid out by the checkpoint's own chat template, as pieces: token ids and clips of audio.
+"""A conversation laid out by the checkpoint's own chat template, as pieces: token ids and recordings.
 
-The template is rendered with a marker in the place of every part, so that what people say is data: it is tokenised
-as plain text, and `<|im_end|>` typed by a user is ten characters of text, not a control token. Past replies are
-inserted as the ids the thinker gave, never tokenised again. (docs/model.md, section 7)
+The template is rendered with a marker in the place of every part. So what people say is data: it is tokenised as
+plain text, and `<|im_end|>` typed by a user is ten characters of text, not a control token. Past replies are inserted
+as the ids that the thinker chose. They are never tokenised again. (docs/model.md, section 7)
 
-A prompt is built as the turn is heard. Everything up to the user's first word is known at once, and everything up
-to a recording before the recording is complete, so it can be prefilled while the user speaks.
+A prompt is built while the turn arrives. Everything before the user's first word is known at once, and everything
+before a recording is known before the recording ends. So it can be prefilled while the user speaks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from services.common.errors import CheckpointError, InvalidArgument
-from services.reasoner.model.audio_tower import audio_rows
-from services.reasoner.model.identity import ClipDigest
-from services.reasoner.model.mel import valid_frames
+from services.reasoner.model.clip import clip_keys
 from services.runtime.checkpoint.tokenizer import Tokenizer
 
 
@@ -35,7 +33,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class TokenPart:
-    """Ids of the checkpoint's vocabulary: a past reply."""
+    """Token ids of the checkpoint's vocabulary: a past reply."""
 
     ids: tuple[int, ...]
 
@@ -45,14 +43,11 @@ class AudioPart:
     """A recording of the user: float32 [S] at 16 kHz."""
 
     pcm: torch.Tensor
-    identities: list[int] = field(init=False, repr=False)
-    """Of its rows."""
+    keys: list[int] = field(init=False, repr=False)
+    """Cache keys of its positions."""
 
     def __post_init__(self) -> None:
-        digest = ClipDigest()
-        digest.add(self.pcm)
-        rows = audio_rows(valid_frames(self.pcm.shape[0]))
-        object.__setattr__(self, "identities", digest.identities(rows))
+        object.__setattr__(self, "keys", clip_keys(self.pcm))
 
 
 Part = TextPart | TokenPart | AudioPart
@@ -73,20 +68,28 @@ _MARKER = re.compile("\ue000(\\d+)\ue001")
 _AUDIO: dict[str, str] = {"type": "audio", "audio": ""}
 
 
-def identities_of(pieces: Sequence[Piece]) -> list[int]:
-    """Of the rows that the pieces become."""
-    return [row for piece in pieces for row in (piece.identities if isinstance(piece, AudioPart) else piece)]
+def keys_of(pieces: Sequence[Piece]) -> list[int]:
+    """Cache keys of the positions that the pieces become. A token's key is its id."""
+    return [key for piece in pieces for key in (piece.keys if isinstance(piece, AudioPart) else piece)]
 
 
 def _marker(number: int) -> dict[str, str]:
     return {"type": "text", "text": f"\ue000{number}\ue001"}
 
 
+class _Refused(Exception):
+    """The template called `raise_exception`: it does not lay out this conversation."""
+
+
 class ChatTemplate:
-    """The template of one checkpoint. Read-only, so any thread may use it."""
+    """The chat template of one checkpoint. Read-only, so any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer, *, audio_id: int, im_end_id: int) -> None:
-        """Raises `CheckpointError` when the template cannot be read or knows no audio."""
+        """Compile the template and lay out one conversation of each kind that a request may have.
+
+        Raises CheckpointError, in one line, when the template is missing, cannot be read, knows no audio, drops or
+        repeats a part, or fails in any other way. It may refuse a kind of conversation by `raise_exception`.
+        """
         spelt = [text for text, token_id in tokenizer.special_ids.items() if token_id == audio_id]
         if not spelt:
             raise CheckpointError(f"the tokenizer has no control token for audio_token_index {audio_id}")
@@ -100,20 +103,40 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(tokenizer.chat_template)
         except jinja2.TemplateError as error:
-            raise CheckpointError(f"the chat template cannot be read: {error}") from error
-        if self.audio_text not in self.render([{"role": "user", "content": [_AUDIO]}]):
-            raise CheckpointError(f"the chat template renders no {self.audio_text} for a part of type 'audio'")
+            raise CheckpointError(f"the chat template cannot be read: {_one_line(error)}") from error
+        self._check()
 
     def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = False) -> str:
-        """The conversation as text. Raises InvalidArgument when the template refuses it."""
+        """The conversation as text.
+
+        Raises InvalidArgument when the template refuses the conversation, CheckpointError when the template fails.
+        """
         try:
             return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt)
-        except jinja2.TemplateError as error:
-            raise InvalidArgument(f"the checkpoint's chat template refuses this conversation: {error}") from error
+        except _Refused as error:
+            raise InvalidArgument(
+                f"the checkpoint's chat template refuses this conversation: {_one_line(error)}"
+            ) from error
+        except Exception as error:  # a template is a program of the checkpoint's author: it can raise anything
+            raise CheckpointError(
+                f"the chat template fails on a conversation: {type(error).__name__}: {_one_line(error)}"
+            ) from error
+
+    def _check(self) -> None:
+        if self.audio_text not in self.render([{"role": "user", "content": [_AUDIO]}]):
+            raise CheckpointError(f"the chat template renders no {self.audio_text} for a part of type 'audio'")
+        past = [Message("user", (TextPart("a"), AudioPart(torch.zeros(0)))), Message("assistant", (TokenPart((0,)),))]
+        for system_prompt in (None, "a"):
+            for history in ([], past, past[1:]):
+                try:
+                    ChatPrompt(self, system_prompt, history).begin_audio()
+                    ChatPrompt(self, system_prompt, history).close()
+                except InvalidArgument:  # the template refuses this kind of conversation: a caller learns it too
+                    continue
 
 
 class ChatPrompt:
-    """The prompt of one turn, given out piece by piece in order. Every method returns the pieces that became known.
+    """The prompt of one turn, piece by piece in order. Every method returns the pieces that became known.
 
     Args:
         system_prompt: None for the template's default.
@@ -121,6 +144,7 @@ class ChatPrompt:
 
     Raises:
         InvalidArgument: audio in a past reply, a message without parts, or the template refuses the conversation.
+        CheckpointError: the template fails on the conversation.
     """
 
     def __init__(self, template: ChatTemplate, system_prompt: str | None, history: Sequence[Message]) -> None:
@@ -143,7 +167,7 @@ class ChatPrompt:
         self._opening = self._text.take()
 
     def opening(self) -> list[Piece]:
-        """Everything before the user's turn. Once; later calls give nothing."""
+        """Everything before the user's turn. Later calls return nothing."""
         opening, self._opening = self._opening, []
         self._begun = True
         return opening
@@ -155,21 +179,21 @@ class ChatPrompt:
         return pieces + self._text.take()
 
     def begin_audio(self) -> list[Piece]:
-        """What stands before a recording of the user's turn."""
+        """The template's text before a recording of the user's turn."""
         pieces = self.opening()
         self._text.add_template(self._before_audio)
         self._text.end_run()
         return pieces + self._text.take()
 
     def end_audio(self) -> list[Piece]:
-        """What stands after it."""
+        """The template's text after the recording."""
         self._text.add_template(self._after_audio)
         return self._text.take()
 
     def close(self) -> list[Piece]:
         """The end of the user's turn, and the start of the reply.
 
-        When nothing was said and `opening` was not asked for, the reply follows the history at once: a greeting.
+        If no other method was called before, the reply follows the history at once: a greeting.
         """
         if self._begun:
             self._text.add_template(self._after)
@@ -193,8 +217,11 @@ class ChatPrompt:
         return _AUDIO if isinstance(part, AudioPart) else _marker(len(self._parts) - 1)
 
     def _add(self, rendered: str) -> None:
-        """Rendered text with its markers replaced by the parts, and its audio placeholders by the clips, in order."""
-        clips = iter([part for part in self._parts if isinstance(part, AudioPart)])
+        """Add rendered text: parts replace its markers, and recordings replace its audio placeholders, in order."""
+        recordings = [part for part in self._parts if isinstance(part, AudioPart)]
+        if rendered.count(self._template.audio_text) != len(recordings):
+            raise CheckpointError(f"the chat template drops or repeats a part of the conversation: {rendered!r}")
+        clips = iter(recordings)
         for number, chunk in enumerate(_MARKER.split(rendered)):
             if number % 2:
                 self._add_part(self._parts[int(chunk)])
@@ -214,12 +241,14 @@ class ChatPrompt:
 
 
 class _Text:
-    """Template text and plain text joined into runs. A run is tokenised as a whole, when something that is no text
-    ends it: so tokens span the seam between the two exactly as in the rendered prompt."""
+    """Template text and plain text joined into runs.
+
+    A run is tokenised as a whole when a control token or a part that is not text ends it. So tokens span the seam
+    between template text and plain text exactly as in the rendered prompt.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._special = re.compile("|".join(map(re.escape, sorted(tokenizer.special_ids, key=len, reverse=True))))
         self._run = ""
         self._pieces: list[Piece] = []
 
@@ -227,12 +256,11 @@ class _Text:
         self._run += text
 
     def add_template(self, text: str) -> None:
-        start = 0
-        for match in self._special.finditer(text):
-            self._run += text[start : match.start()]
-            self.insert([self._tokenizer.special_ids[match.group()]])
-            start = match.end()
-        self._run += text[start:]
+        for part in self._tokenizer.split_special(text):
+            if isinstance(part, str):
+                self._run += part
+            else:
+                self.insert([part])
 
     def insert(self, piece: Piece) -> None:
         self.end_run()
@@ -260,4 +288,8 @@ def _split_once(rendered: str, separator: str) -> tuple[str, str]:
 
 
 def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
+    raise _Refused(message)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

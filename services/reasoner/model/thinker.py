@@ -1,9 +1,9 @@
 """The thinker: the weights of the reasoner and their passes. Read this first (docs/model.md, sections 3 and 7).
 
-    prompt   ids | AUDIO x n | ids            prompt.py lays it out, hearing.py fills the AUDIO rows
-    prefill  rows [R, D] -> hidden [R, D]     in pieces of any size, while the user still speaks
-    thought  (t0 = argmax lm_head(h0), h0)    h0: the last prompt row's hidden state after the final norm
-    step     E(t0) -> h1, t1, ...             until im_end, whose thought is the last
+    prompt   ids | AUDIO x n | ids                prompt.py lays it out, clip.py encodes the audio
+    prefill  embeddings [R, D] -> hidden [R, D]   in pieces of any size, while the user still speaks
+    thought  (t0 = argmax lm_head(h0), h0)        h0: the last position's hidden state after the final norm
+    step     E(t0) -> h1, t1, ...                 until im_end, whose thought is the last
 
 The choice is greedy. Nothing of the speech feeds back, so the text may run ahead of it.
 services/reasoner/runner.py runs these parts for many requests at once; reference/thinker.py is the plain loop.
@@ -17,13 +17,13 @@ import torch
 
 from services.reasoner.model.audio_tower import AudioTower
 from services.reasoner.model.mel import MelFilters
-from services.reasoner.model.prompt_rows import PromptRows
+from services.reasoner.model.prompt_embeddings import PromptEmbeddings
 from services.runtime.checkpoint.config import StackConfig, TokenIds
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import Memory, Stack
 
-PREFILL_ROWS = 256
-"""Rows of a prompt that one step prefills; longer prompts take several, so that thinkers are not held up."""
+MAX_PREFILL = 256
+"""Positions that one step prefills. A longer prompt takes several steps, so that it does not delay thoughts."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Thinker:
         """Dimensions of the text stack."""
         return self.stack.config
 
-    def new_prompt(self) -> PromptRows:
-        """An empty prompt."""
-        return PromptRows(self.embedding, self.mel, self.tower.chunk_frames)
+    def new_prompt(self, cached: int = 0) -> PromptEmbeddings:
+        """An empty prompt, of whose positions the first `cached` are in the KV cache."""
+        return PromptEmbeddings(self.embedding, self.mel, self.tower.chunk_frames, cached=cached)
 
     @torch.inference_mode()
-    def forward(self, rows: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """rows [R, D] -> hidden [R, D] after the final norm; their keys and values are kept where `memory` says."""
-        return self.stack(rows, memory)
+    def forward(self, embeddings: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Embeddings [R, D] -> hidden [R, D] after the final norm. `memory` says where keys and values go."""
+        return self.stack(embeddings, memory)
 
     @torch.inference_mode()
     def choose(self, hidden: torch.Tensor) -> list[int]:

@@ -1,7 +1,8 @@
 """Text to token ids and back, for the byte-level BPE vocabularies of Qwen.
 
-What a user says is data: `encode` never produces a control token, whatever the text spells. Only `encode_prompt`, for
-text rendered from the chat template, turns `<|im_start|>` and its kin into their ids. (docs/model.md, section 7)
+What a user says is data: `encode` never produces a control token, whatever the text spells. Only `split_special`, for
+text of the chat template, turns the spelling of a control token such as `<|im_start|>` into its id.
+(docs/model.md, section 7)
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -83,44 +85,37 @@ class Tokenizer:
         """The Jinja text that lays out a conversation. Raises `CheckpointError` when the checkpoint has none."""
         if self._chat_template is None:
             raise CheckpointError(
-                f"{self._source}: no chat template beside it (chat_template.jinja, chat_template.json or "
-                "tokenizer_config.json)"
+                f"{self._source}: no chat template beside it (chat_template.jinja, tokenizer_config.json or "
+                "chat_template.json)"
             )
         return self._chat_template
 
-    def special_id(self, text: str) -> int:
-        """Id of the control token spelt `text`. Raises `CheckpointError` when the vocabulary has none."""
-        if text not in self.special_ids:
-            raise CheckpointError(f"{self._source}: the control token {text} is missing")
-        return self.special_ids[text]
-
     def encode(self, text: str) -> list[int]:
-        """Ids of `text` as plain text: nothing added before or after, control tokens spelt out like any word."""
+        """Ids of `text` as plain text. Nothing is added; a control token's spelling is tokenised like any word."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def encode_prompt(self, text: str) -> list[int]:
-        """Ids of trusted, rendered text, where a control token's text becomes its id."""
-        ids: list[int] = []
+    def split_special(self, text: str) -> Iterator[str | int]:
+        """Text of the chat template as its runs of plain text and, between them, the ids of its control tokens."""
         start = 0
         for match in self._specials.finditer(text):
-            ids += self.encode(text[start : match.start()])
-            ids.append(self.special_ids[match.group()])
+            yield text[start : match.start()]
+            yield self.special_ids[match.group()]
             start = match.end()
-        return ids + self.encode(text[start:])
+        yield text[start:]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """UTF-8 bytes one token stands for; none for control tokens and for ids without a token."""
+        """The UTF-8 bytes of one token: none for a control token or an id without a token."""
         return self._bytes_of_id.get(token_id, b"")
 
     def decode(self, ids: list[int]) -> str:
-        """Text of `ids` without control tokens; bytes that are not UTF-8 become U+FFFD."""
+        """Text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
 
 class TextStream:
-    """Text of one stream of tokens, as it grows: the pieces put together equal `Tokenizer.decode` of all ids.
+    """The text of one stream of tokens. The joined pieces equal `Tokenizer.decode` of all ids.
 
-    A character is given out when its last byte has come, so no piece ends inside one.
+    A character is returned when its last byte has come, so no piece ends inside a character.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -133,20 +128,37 @@ class TextStream:
         return bool(self._decoder.getstate()[0])
 
     def push(self, token_id: int) -> str:
-        """The characters that `token_id` completes, often none in scripts of several bytes a character."""
+        """The characters that `token_id` completes: often none in scripts with several bytes a character."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:
-        """What an unfinished last character leaves: U+FFFD, or nothing."""
+        """U+FFFD when the last character is unfinished, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 def _read_chat_template(path: Path) -> str | None:
+    """The template that transformers gives this tokenizer, or else the processor's (chat_template.json).
+
+    A file chat_template.jinja wins over tokenizer_config.json. Of named templates, `default` is taken.
+    """
     if (path / "chat_template.jinja").exists():
         return (path / "chat_template.jinja").read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
+    for name in ("tokenizer_config.json", "chat_template.json"):
         if (path / name).exists():
             template = json.loads((path / name).read_text(encoding="utf-8")).get("chat_template")
-            if isinstance(template, str):
-                return template
+            if template is not None:
+                return _default_template(template, path / name)
     return None
+
+
+def _default_template(template: Any, source: Path) -> str:
+    if isinstance(template, str):
+        return template
+    try:
+        named = template if isinstance(template, dict) else {entry["name"]: entry["template"] for entry in template}
+        default = named.get("default")
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{source}: chat_template is neither text nor a list of named templates") from error
+    if not isinstance(default, str):
+        raise CheckpointError(f"{source}: chat_template has no template named `default`, only {sorted(named)}")
+    return default

@@ -27,7 +27,7 @@ from chroma.v1.reasoner_pb2 import (
 from reference.thinker import Reply, think
 from services.common.errors import ResourceExhausted
 from services.common.rpc.rpc_errors import domain_error
-from services.reasoner.model.prompt import AudioPart, ChatPrompt, Piece, TextPart, TokenPart, identities_of
+from services.reasoner.model.prompt import AudioPart, ChatPrompt, Piece, TextPart, TokenPart, keys_of
 from services.reasoner.model.prompt import Message as PastMessage
 from tests.support.think_service import (
     AUDIO,
@@ -66,7 +66,7 @@ def in_process(service: Service, pieces: list[Piece], thoughts: int = 8) -> Repl
     ids: list[int] = []
     clips = [piece.pcm for piece in pieces if isinstance(piece, AudioPart)]
     for piece in pieces:
-        ids += [AUDIO] * len(piece.identities) if isinstance(piece, AudioPart) else piece
+        ids += [AUDIO] * len(piece.keys) if isinstance(piece, AudioPart) else piece
     return think(service.thinker, ids, clips, thoughts)
 
 
@@ -78,7 +78,7 @@ async def assert_equal_in_process(service: Service, requests: list[ThinkRequest]
     assert token_ids(thoughts) == expected.token_ids
     assert torch.equal(hidden(thoughts), torch.stack(service.runner.hidden[made:]))
     torch.testing.assert_close(hidden(thoughts), expected.hidden, atol=1e-5, rtol=0)
-    assert done.prompt_tokens == len(identities_of(pieces))
+    assert done.prompt_tokens == len(keys_of(pieces))
 
 
 async def test_text_turn_equals_in_process_thinking(service: Service) -> None:

@@ -9,16 +9,18 @@ import torch
 
 from reference.thinker import think
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
-from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen
+from services.reasoner.messages import Audio, Commit, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece, TextPart, TokenPart
 from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.thinking import (
+    Turn,
     assert_nothing_held,
     assert_same_thoughts,
     feed_all,
     ids_of,
     new_runner,
+    opened,
     running,
     take_turn,
     tone,
@@ -37,14 +39,14 @@ async def test_louder_end_of_a_recording_redoes_rows_already_prefilled(
     async with running(runner) as engine:
         whole, first = await take_turn(engine, turn(template), [Audio(clip), Commit()])
         runner.reached.clear()
-        async with engine.open(turn(template)) as stream:
+        async with opened(engine, turn(template)) as stream:
             await stream.feed(Audio(quiet))
             await asyncio.to_thread(runner.reached.wait)
             await feed_all(stream, [Audio(clip[70_000:]), Commit()])
             *pieces, second = [output async for output in stream]
     assert isinstance(second, Done)
-    assert first.redone_chunks == 0
-    assert second.redone_chunks == 2
+    assert first.recomputed_chunks == 0
+    assert second.recomputed_chunks == 2
     assert_same_thoughts(whole, [thought for thought in pieces if isinstance(thought, Thought)])
 
 
@@ -67,7 +69,7 @@ async def test_conversation_equals_one_prefill_of_the_whole(
     whole = think(golden_thinker, ids, [question, more], 8)
     assert [thought.token_id for thought in second] == whole.token_ids
     torch.testing.assert_close(torch.stack([t.hidden for t in second]), whole.hidden, atol=1e-4, rtol=0)
-    assert done.prompt_tokens == len(ids)
+    assert done.usage.prompt_tokens == len(ids)
     assert done.audio_s == 1.0
 
 
@@ -78,7 +80,7 @@ async def test_last_chunk_too_short_for_a_row_is_left_out(
     clip = tone(3.0)[:samples]
     prompt = ChatPrompt(template, None, [])
     pieces = [*prompt.begin_audio(), AudioPart(clip), *prompt.end_audio(), *prompt.text("What?"), *prompt.close()]
-    async with running(new_runner(golden_thinker, tokenizer, prefill_rows=256)) as engine:
+    async with running(new_runner(golden_thinker, tokenizer, max_prefill=256)) as engine:
         thoughts, _ = await take_turn(engine, turn(template), [Audio(clip), Text("What?"), Commit()])
     whole = think(golden_thinker, ids_of(pieces), [clip], 8)
     assert ids_of(pieces).count(600) == (50 if samples < 32_321 else 51)
@@ -91,11 +93,11 @@ async def test_given_reply_of_the_generated_text_gives_the_same_thoughts(
     text = "Good morning! How are you today?"
     async with running(new_runner(golden_thinker, tokenizer)) as engine:
         pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
-        inputs = [Text("What?"), Commit(), *(GivenText(piece) for piece in pieces)]
-        given, done = await take_turn(engine, turn(template, given=True, max_thoughts=None), inputs)
+        inputs = [Text("What?"), Commit(), *(ForcedText(piece) for piece in pieces)]
+        given, done = await take_turn(engine, turn(template, forced=True, max_thoughts=None), inputs)
     assert [thought.token_id for thought in given] == [*tokenizer.encode(text), 608]
     assert "".join(thought.text for thought in given) == text
-    assert done.reason == "given"
+    assert done.reason == "forced"
     prompt = ChatPrompt(template, None, [])
     ids = ids_of([*prompt.text("What?"), *prompt.close()])
     for count in (0, 3):  # the hidden state of a given thought is the one that would have chosen it
@@ -119,8 +121,8 @@ async def test_generated_reply_given_back_as_ids_keeps_its_hidden_states(
         generated, _ = await take_turn(engine, turn(template), [Audio(tone(1.0)), Commit()])
     text = " ".join(str(thought.token_id) for thought in generated)
     async with running(new_runner(golden_thinker, Replay())) as engine:
-        inputs = [Audio(tone(1.0)), Commit(), GivenText(text)]
-        given, _ = await take_turn(engine, turn(template, given=True, max_thoughts=8), inputs)
+        inputs = [Audio(tone(1.0)), Commit(), ForcedText(text)]
+        given, _ = await take_turn(engine, turn(template, forced=True, max_thoughts=8), inputs)
     assert_same_thoughts(generated, given)
 
 
@@ -129,10 +131,10 @@ async def test_greeting_needs_no_turn_of_the_user(
 ) -> None:
     async with running(new_runner(golden_thinker, tokenizer)) as engine:
         thoughts, done = await take_turn(
-            engine, turn(template, given=True, max_thoughts=None), [Commit(), GivenText("Hi.")]
+            engine, turn(template, forced=True, max_thoughts=None), [Commit(), ForcedText("Hi.")]
         )
     assert "".join(thought.text for thought in thoughts) == "Hi."
-    assert done.prompt_tokens == len(ids_of(ChatPrompt(template, None, []).close()))
+    assert done.usage.prompt_tokens == len(ids_of(ChatPrompt(template, None, []).close()))
 
 
 async def test_reply_ends_at_the_last_position(
@@ -170,17 +172,17 @@ class Bare:
         return []
 
 
-@pytest.mark.parametrize("keeps_rows", [False, True])
+@pytest.mark.parametrize("keep_prefix", [False, True])
 async def test_a_commit_that_adds_no_row_is_answered_from_the_last_row_there_is(
-    keeps_rows: bool, golden_thinker: Thinker, tokenizer: Tokenizer
+    keep_prefix: bool, golden_thinker: Thinker, tokenizer: Tokenizer
 ) -> None:
     ids, clip = [5, 6, 7, 8], tone(2.0)
     runner = new_runner(golden_thinker, tokenizer)
     whole = think(golden_thinker, [*ids, *[600] * 50], [clip], 4)
     async with running(runner) as engine:
         for _ in range(2):
-            request = TurnOpen(Bare(ids), max_thoughts=4, keeps_rows=keeps_rows)
-            async with engine.open(request) as stream:
+            bare = Turn(TurnOpen(max_thoughts=4, keep_prefix=keep_prefix), Bare(ids))
+            async with opened(engine, bare) as stream:
                 await stream.feed(Audio(clip, end_of_part=True))
                 slot = stream.state.slot
                 while runner.kv.lengths[slot] < 54:  # noqa: ASYNC110  # the engine's thread sets no event of ours
@@ -196,7 +198,7 @@ async def test_a_commit_that_adds_no_row_is_answered_from_the_last_row_there_is(
 async def test_a_prompt_without_any_row_is_refused(golden_thinker: Thinker, tokenizer: Tokenizer) -> None:
     async with running(new_runner(golden_thinker, tokenizer)) as engine:
         with pytest.raises(InvalidArgument, match="renders nothing for this turn"):
-            await take_turn(engine, TurnOpen(Bare([]), max_thoughts=4), [Text("What?"), Commit()])
+            await take_turn(engine, Turn(TurnOpen(max_thoughts=4), Bare([])), [Text("What?"), Commit()])
 
 
 BAD_TURNS: list[tuple[list[TurnInput], type[ChromaError], str]] = [
@@ -209,7 +211,7 @@ BAD_TURNS: list[tuple[list[TurnInput], type[ChromaError], str]] = [
     ([Audio(torch.tensor([torch.inf])), Commit()], InvalidArgument, "NaN or infinity"),
     ([Text("What?"), Commit(), Commit()], InvalidArgument, "no commit after the commit"),
     ([Text("What?"), Commit(), Text("you")], InvalidArgument, "no text after the commit"),
-    ([Text("What?"), Commit(), GivenText("you")], InvalidArgument, "given text must follow"),
+    ([Text("What?"), Commit(), ForcedText("you")], InvalidArgument, "given text must follow"),
     ([Text("What?")], InvalidArgument, "ended without a commit"),
     ([Text("Hello " * 1_000), Commit()], OutOfRange, "the reasoner has 512: drop the oldest turns"),
     (
@@ -231,7 +233,7 @@ async def test_bad_input_ends_its_turn_with_a_clear_error(
     template: ChatTemplate,
 ) -> None:
     runner = new_runner(golden_thinker, tokenizer)
-    async with running(runner) as engine, engine.open(turn(template, max_thoughts=None)) as bystander:
+    async with running(runner) as engine, opened(engine, turn(template, max_thoughts=None)) as bystander:
         await bystander.feed(Text("What?"))
         with pytest.raises(error, match=message):
             await take_turn(engine, turn(template, max_thoughts=None), inputs)
@@ -242,11 +244,11 @@ async def test_bad_input_ends_its_turn_with_a_clear_error(
 
 @pytest.mark.parametrize("max_thoughts", [0, -1])
 async def test_limit_no_reply_can_keep_is_refused(
-    max_thoughts: int, golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+    max_thoughts: int, golden_thinker: Thinker, tokenizer: Tokenizer
 ) -> None:
     async with running(new_runner(golden_thinker, tokenizer)) as engine:
         with pytest.raises(InvalidArgument, match="max_thoughts: expected 1 or more"):
-            async with engine.open(turn(template, max_thoughts=max_thoughts)):
+            async with engine.open(TurnOpen(max_thoughts=max_thoughts)):
                 pass
 
 

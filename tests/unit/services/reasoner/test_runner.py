@@ -10,24 +10,26 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from services.common.errors import ResourceExhausted
-from services.reasoner.messages import Audio, Commit, Text, Thought, TurnInput, TurnOpen
-from services.reasoner.model.prompt import ChatTemplate
+from services.common.errors import OutOfRange, ResourceExhausted
+from services.reasoner.messages import Audio, Commit, Conversation, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
+from services.reasoner.request import ThinkStream
 from services.reasoner.runner import ThinkRunner
-from services.reasoner.work import ThinkStream
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from services.runtime.engine.stream import Stream
+from services.runtime.engine.stream import End, Stream
 from services.runtime.kvcache.paged_kv import PagedKV
 from tests.support.golden_cases import CASES, CHECKPOINT, Row, golden_rows
 from tests.support.thinking import (
+    Turn,
     assert_equal_to,
     assert_nothing_held,
     assert_same_thoughts,
     feed_all,
     new_runner,
+    opened,
     raw_inputs,
     raw_turn,
     running,
@@ -46,17 +48,17 @@ async def test_thoughts_equal_the_reference(row: Row, golden_thinker: Thinker, t
         thoughts, done = await take_turn(engine, raw_turn(row), raw_inputs(row, random.Random(0)))
     assert_equal_to(row, thoughts)
     assert done.reason == ("eos" if row.token_ids[-1] == 608 else "limit")
-    assert done.prompt_tokens == len(row.input_ids)
+    assert done.usage.prompt_tokens == len(row.input_ids)
     assert done.audio_s == sum(clip.shape[0] for clip in row.clips) / 16_000
     assert_nothing_held(runner)
 
 
-@pytest.mark.parametrize("prefill_rows", [1, 7, 256])
+@pytest.mark.parametrize("max_prefill", [1, 7, 256])
 async def test_prompt_prefilled_in_any_pieces_gives_the_same_thoughts(
-    prefill_rows: int, golden_thinker: Thinker, tokenizer: Tokenizer
+    max_prefill: int, golden_thinker: Thinker, tokenizer: Tokenizer
 ) -> None:
     (row,) = golden_rows("two_audios")
-    async with running(new_runner(golden_thinker, tokenizer, prefill_rows=prefill_rows)) as engine:
+    async with running(new_runner(golden_thinker, tokenizer, max_prefill=max_prefill)) as engine:
         thoughts, _ = await take_turn(engine, raw_turn(row), raw_inputs(row, random.Random(1)))
     assert_equal_to(row, thoughts)
 
@@ -77,7 +79,7 @@ async def test_thoughts_equal_the_reference_in_any_company(
         finished.append(row.name)
 
     async def broken_turn(row: Row) -> None:
-        async with engine.open(raw_turn(row)) as stream:
+        async with opened(engine, raw_turn(row)) as stream:
             items = raw_inputs(row, rng)
             await feed_all(stream, items[: rng.randrange(len(items) + 1)], pause=True)
             for _ in range(rng.randrange(3)):
@@ -95,7 +97,7 @@ async def test_slow_reader_is_left_out_and_others_go_on(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     runner = new_runner(golden_thinker, tokenizer)
-    async with running(runner, outbox_items=2) as engine, engine.open(turn(template, max_thoughts=6)) as slow:
+    async with running(runner, outbox_items=2) as engine, opened(engine, turn(template, max_thoughts=6)) as slow:
         await feed_all(slow, [Text("What?"), Commit()])
         thoughts, _ = await take_turn(engine, turn(template, max_thoughts=6), [Text("What?"), Commit()])
         assert slow.unread == 2
@@ -104,26 +106,30 @@ async def test_slow_reader_is_left_out_and_others_go_on(
 
 
 def step_once(runner: ThinkRunner, now_s: float) -> str:
-    """One step as the engine takes it, at a time of our choosing. Returns what kind it was."""
-    work = runner.schedule(now_s)
-    assert work is not None
-    runner.step(work)
-    return "think" if work.think else "prefill" if work.prefill else "hear"
+    """The next step that is no intake, at a time of our choosing. Returns its kind."""
+    kind = "intake"
+    while kind == "intake":
+        batch = runner.schedule(now_s)
+        assert batch is not None
+        runner.step(batch)
+        kind, _ = runner.describe(batch)
+    return kind
 
 
-def admitted(runner: ThinkRunner, request: TurnOpen, items: Sequence[TurnInput]) -> ThinkStream:
-    stream: ThinkStream = Stream(request, inbox_items=64, outbox_items=256)
+def admitted(runner: ThinkRunner, turn: Turn, items: Sequence[TurnInput]) -> ThinkStream:
+    stream: ThinkStream = Stream(turn.open, inbox_items=64, outbox_items=256)
+    stream._wake_engine = lambda: None
     runner.admit(stream)
-    stream.inbox.extend(items)
+    stream.inbox.extend([Conversation(turn.prompt), *items])
     return stream
 
 
 async def test_steps_alternate_while_a_thought_is_due_and_a_prompt_is_long(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
-    runner = new_runner(golden_thinker, tokenizer, prefill_rows=4)
+    runner = new_runner(golden_thinker, tokenizer, max_prefill=4)
     talker = admitted(runner, turn(template, max_thoughts=64), [Text("What?"), Commit()])
-    while not talker.state.thoughts:
+    while not talker.state.token_ids:
         step_once(runner, 0.0)
     admitted(runner, turn(template), [Text("What? " * 40), Commit()])
     late_s = time.monotonic() + 100.0
@@ -133,14 +139,14 @@ async def test_steps_alternate_while_a_thought_is_due_and_a_prompt_is_long(
 async def test_first_thought_comes_before_text_that_is_far_ahead(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
-    runner = new_runner(golden_thinker, tokenizer, prefill_rows=4)
+    runner = new_runner(golden_thinker, tokenizer, max_prefill=4)
     talker = admitted(runner, turn(template, max_thoughts=64), [Text("What?"), Commit()])
-    while talker.state.thoughts < 20:  # 3.2 s of speech
+    while len(talker.state.token_ids) < 20:  # 3.2 s of speech
         step_once(runner, 0.0)
     listener = admitted(runner, turn(template), [Text("What? " * 40), Commit()])
     now_s = talker.state.first_thought_s
     kinds: list[str] = []
-    while not listener.state.thoughts:
+    while not listener.state.token_ids:
         kinds.append(step_once(runner, now_s))
     assert set(kinds) == {"prefill"}
     assert step_once(runner, now_s) == "think"
@@ -149,10 +155,10 @@ async def test_first_thought_comes_before_text_that_is_far_ahead(
 async def test_committed_turn_is_prefilled_before_those_still_speaking(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
-    runner = new_runner(golden_thinker, tokenizer, prefill_rows=8)
+    runner = new_runner(golden_thinker, tokenizer, max_prefill=8)
     speaking = admitted(runner, turn(template), [Text("What? " * 40), Audio(tone(0.5))])
     committed = admitted(runner, turn(template), [Text("What? " * 40), Commit()])
-    while not committed.state.thoughts:
+    while not committed.state.token_ids:
         step_once(runner, 0.0)
     assert runner.kv.lengths[speaking.state.slot] <= 8
 
@@ -164,12 +170,12 @@ async def test_everybodys_microphone_is_taken_in_between_two_steps(
     runner = new_runner(golden_thinker, tokenizer)
     streams: list[ThinkStream] = []
     for _ in range(24):
-        stream: ThinkStream = Stream(turn(template), inbox_items=64, outbox_items=256)
-        stream._wake_engine = lambda: None
-        runner.admit(stream)
-        stream.inbox.extend(Audio(piece) for piece in tone(0.48).split(1_280))
-        streams.append(stream)
-    assert runner.schedule(time.monotonic()) is not None
+        pieces = [Audio(piece) for piece in tone(0.48).split(1_280)]
+        streams.append(admitted(runner, turn(template), pieces))
+    batch = runner.schedule(time.monotonic())
+    assert batch is not None
+    assert runner.describe(batch) == ("intake", 24)
+    runner.step(batch)
     assert [len(stream.inbox) for stream in streams] == [0] * 24
     for stream in streams:
         runner.release(stream)
@@ -191,7 +197,7 @@ async def test_hung_up_caller_frees_slot_and_pages(
     runner = new_runner(golden_thinker, tokenizer, slots=1)
     async with running(runner) as engine:
         for _ in range(3):
-            async with engine.open(turn(template, max_thoughts=None)) as stream:
+            async with opened(engine, turn(template, max_thoughts=None)) as stream:
                 await feed_all(stream, [Audio(tone(5.0)), Commit()])
                 await anext(stream)
             assert_nothing_held(runner)
@@ -202,32 +208,147 @@ async def test_full_runner_refuses_and_serves_again(
 ) -> None:
     runner = new_runner(golden_thinker, tokenizer, slots=1)
     async with running(runner) as engine:
-        async with engine.open(turn(template)):
+        async with engine.open(TurnOpen()):
             with pytest.raises(ResourceExhausted):
-                async with engine.open(turn(template)):
+                async with engine.open(TurnOpen()):
                     pass
         await take_turn(engine, turn(template), [Text("What?"), Commit()])
 
 
-async def test_full_memory_ends_the_newest_turn_only(
+async def alone(
+    thinker: Thinker, tokenizer: Tokenizer, turn: Turn, items: Sequence[TurnInput]
+) -> tuple[list[Thought], Done]:
+    async with running(new_runner(thinker, tokenizer)) as engine:
+        return await take_turn(engine, turn, items)
+
+
+async def test_full_memory_makes_the_newest_turn_wait_while_its_user_still_speaks(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     runner = new_runner(golden_thinker, tokenizer, pages=25)
-    alone = await alone_thoughts(golden_thinker, tokenizer, template)
-    async with running(runner) as engine, engine.open(turn(template)) as old:
-        await old.feed(Audio(tone(4.5)))
+    old_audio, new_audio = Audio(tone(4.5)), Audio(tone(4.0, 330.0))
+    expected_old, _ = await alone(golden_thinker, tokenizer, turn(template), [old_audio, Commit()])
+    expected_new, done = await alone(golden_thinker, tokenizer, turn(template), [new_audio, Commit()])
+    async with running(runner) as engine, opened(engine, turn(template)) as old:
+        await old.feed(old_audio)
         await asyncio.to_thread(runner.reached.wait)
-        with pytest.raises(ResourceExhausted, match="KV pages"):
-            await take_turn(engine, turn(template), [Audio(tone(4.0)), Commit()])
-        await feed_all(old, [Commit()])
-        assert_same_thoughts([output async for output in old if isinstance(output, Thought)], alone)
+        async with opened(engine, turn(template)) as new:
+            await new.feed(new_audio)
+            await asyncio.to_thread(runner.preempted.wait)
+            with pytest.raises(ResourceExhausted, match="KV memory is full") as caught:
+                async with engine.open(TurnOpen()):
+                    pass
+            assert caught.value.lacks == "kv_pages"
+            await feed_all(new, [Commit()])
+            await feed_all(old, [Commit()])
+            assert_same_thoughts([output async for output in old if isinstance(output, Thought)], expected_old)
+            *thoughts, new_done = [output async for output in new]
+    assert_same_thoughts([thought for thought in thoughts if isinstance(thought, Thought)], expected_new)
+    assert isinstance(new_done, Done)
+    assert (new_done.usage.prompt_tokens, new_done.audio_s) == (done.usage.prompt_tokens, done.audio_s)
     assert_nothing_held(runner)
 
 
-async def alone_thoughts(thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate) -> list[Thought]:
-    async with running(new_runner(thinker, tokenizer)) as engine:
-        thoughts, _ = await take_turn(engine, turn(template), [Audio(tone(4.5)), Commit()])
-    return thoughts
+@pytest.mark.parametrize("keep_prefix", [False, True])
+async def test_turn_preempted_in_mid_reply_goes_on_where_it_stood(
+    keep_prefix: bool, golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    questions = ["What?", "A lighthouse", "Good morning"]
+    turns = [turn(template, max_thoughts=60, keep_prefix=keep_prefix) for _ in questions]
+    expected = [
+        await alone(golden_thinker, tokenizer, turn(template, max_thoughts=60), [Text(question), Commit()])
+        for question in questions
+    ]
+    runner = new_runner(golden_thinker, tokenizer, pages=25)
+    async with running(runner) as engine:
+        inputs = [[Text(question), Commit()] for question in questions]
+        replies = await asyncio.gather(*map(take_turn, [engine] * 3, turns, inputs))
+    for (thoughts, done), (expected_thoughts, expected_done) in zip(replies, expected, strict=True):
+        assert [thought.index for thought in thoughts] == list(range(60))
+        assert_same_thoughts(thoughts, expected_thoughts)
+        assert [thought.usage is not None for thought in thoughts] == [True] + [False] * 59
+        assert (done.reason, done.usage.prompt_tokens) == ("limit", expected_done.usage.prompt_tokens)
+    assert runner.counters.preemptions > 0
+    runner.prefixes.evict(runner.kv.pages)
+    assert_nothing_held(runner)
+
+
+async def test_forced_reply_preempted_while_it_waits_for_text_goes_on(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    forced = [Text("What? " * 12), Commit(), ForcedText("Good morning to you. "), ForcedText("How are you?")]
+    expected, _ = await alone(golden_thinker, tokenizer, turn(template, forced=True, max_thoughts=None), forced)
+    runner = new_runner(golden_thinker, tokenizer, pages=25)
+    async with (
+        running(runner) as engine,
+        opened(engine, turn(template)) as old,
+        opened(engine, turn(template, forced=True, max_thoughts=None)) as new,
+    ):
+        for item in forced[:3]:
+            await new.feed(item)
+        thoughts = [await anext(new) for _ in range(4)]
+        await old.feed(Audio(tone(5.0)))
+        await asyncio.to_thread(runner.preempted.wait)
+        await feed_all(new, forced[3:])
+        await feed_all(old, [Commit()])
+        assert [output async for output in old]
+        thoughts += [output async for output in new]
+    assert_same_thoughts([thought for thought in thoughts if isinstance(thought, Thought)], expected)
+    assert_nothing_held(runner)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_thoughts_equal_the_reference_when_memory_is_short(
+    seed: int, golden_thinker: Thinker, tokenizer: Tokenizer
+) -> None:
+    rng = random.Random(seed)
+    runner = new_runner(golden_thinker, tokenizer, pages=24)
+
+    async def whole_turn(row: Row) -> None:
+        while True:
+            try:
+                thoughts, _ = await take_turn(engine, raw_turn(row), raw_inputs(row, rng))
+            except ResourceExhausted:
+                await asyncio.sleep(0.001)
+            else:
+                return assert_equal_to(row, thoughts)
+
+    async with running(runner) as engine:
+        await asyncio.gather(*(whole_turn(row) for row in ROWS for _ in range(2)))
+    assert runner.counters.preemptions > 0
+    assert_nothing_held(runner)
+
+
+async def test_reply_ends_where_the_memory_for_one_turn_ends(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    async with running(new_runner(golden_thinker, tokenizer, pages=7)) as engine:
+        thoughts, done = await take_turn(engine, turn(template, max_thoughts=None), [Text("What?"), Commit()])
+        assert (done.reason, done.usage.prompt_tokens + len(thoughts) - 1) == ("positions", 56)
+        with pytest.raises(OutOfRange, match="the reasoner has 56: drop the oldest turns"):
+            await take_turn(engine, turn(template), [Text("What? " * 40), Commit()])
+
+
+async def test_failing_input_ends_its_own_stream_only(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(ChatPrompt):
+        def text(self, text: str) -> list[Piece]:
+            raise RuntimeError("the device stumbled")
+
+    broken = Turn(TurnOpen(), Broken(template, None, []))
+    runner = new_runner(golden_thinker, tokenizer)
+    streams = [admitted(runner, one, [Text("What?"), Commit()]) for one in (turn(template), broken)]
+    batch = runner.schedule(0.0)
+    assert batch is not None
+    assert runner.describe(batch) == ("intake", 2)
+    ((stream, end),) = runner.step(batch)
+    assert stream is streams[1]
+    assert isinstance(end, End)
+    assert isinstance(end.error, RuntimeError)
+    assert "the input of a stream failed" in caplog.text
+    runner.release(stream)
+    assert step_once(runner, 0.0) == "prefill"
 
 
 def test_warm_up_leaves_nothing_behind(golden_thinker: Thinker, tokenizer: Tokenizer) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from tests.support.rendered import encode_rendered
 from train.corpus.domain import load_domain
 from train.corpus.vocabulary import (
     WORD_ROWS,
@@ -43,7 +44,7 @@ def test_the_words_of_the_chat_template_are_known() -> None:
     tokenizer = nano_tokenizer()
     assert len(tokenizer.encode("You are a helpful assistant.")) == 6
     for role in ("system", "user", "assistant"):
-        assert len(tokenizer.encode_prompt(f"<|im_start|>{role}\n")) == 3
+        assert len(encode_rendered(tokenizer, f"<|im_start|>{role}\n")) == 3
 
 
 def test_the_files_beside_the_weights_are_the_same_tokenizer(tmp_path: Path) -> None:

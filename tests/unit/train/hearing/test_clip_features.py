@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.reasoner.model.hearing import HearingState
+from services.reasoner.model.clip import Clip
 from services.reasoner.model.mel import MelFilters
 from train.hearing.clip_features import clip_features
 
@@ -16,7 +16,7 @@ MEL = MelFilters(128)
 def test_features_are_those_the_service_hears(samples: int) -> None:
     clip = torch.randn(samples, generator=torch.Generator().manual_seed(samples)) * 0.1
     clip[samples // 2 :] *= 1e-3  # quiet enough to lie under the floor
-    state = HearingState(MEL, 200)
+    state = Clip(MEL, 200)
     for piece in clip.split(7_000):
         state.append(piece)
     state.finish()

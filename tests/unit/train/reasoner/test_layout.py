@@ -8,6 +8,7 @@ import torch
 from services.reasoner.model.audio_tower import audio_rows
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatTemplate
+from tests.support.rendered import encode_rendered
 from tests.support.tiny_reasoner import TinyReasoner, sound
 from train.hearing.auxiliary_tasks import spell
 from train.reasoner.layout import Recording, Said
@@ -30,7 +31,7 @@ def rendered(tiny: TinyReasoner, turns: list[tuple[Said, str]], system: str | No
         messages += [{"role": "user", "content": [typed]}, {"role": "assistant", "content": reply}]
         rows += [] if isinstance(said, str) else [audio_rows(valid_frames(len(said.pcm)))]
     ids: list[int] = []
-    for token in tiny.tokenizer.encode_prompt(template.render(messages)):
+    for token in encode_rendered(tiny.tokenizer, template.render(messages)):
         ids += [token] * (rows.pop(0) if token == tokens.audio else 1)
     assert ids[-2:] == [tokens.im_end, *tiny.tokenizer.encode("\n")]
     return ids[:-2]

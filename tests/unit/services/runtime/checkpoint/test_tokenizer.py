@@ -18,6 +18,7 @@ from checkpoints.tokenizer_files import QWEN_RANKS, vocabulary_for, write_tokeni
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import TextStream, Tokenizer
+from tests.support.rendered import encode_rendered
 
 SPECIALS = special_tokens("tiny")
 MIXED = "Hello, how are you today? Grüße, 日本語, 😀\n\n  12 tacos, it's fine."
@@ -74,7 +75,7 @@ def test_rendered_prompt_equals_what_transformers_makes_of_it(folder: Path, toke
     ]
     rendered = Environment().from_string(tokenizer.chat_template).render(messages=messages, add_generation_prompt=True)
     assert rendered == reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert tokenizer.encode_prompt(rendered) == reference(rendered)["input_ids"]
+    assert encode_rendered(tokenizer, rendered) == reference(rendered)["input_ids"]
     assert tokenizer.encode(MIXED) == reference(MIXED)["input_ids"]
     assert rendered == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -109,9 +110,6 @@ def test_stream_cut_inside_a_character_ends_like_decode(tokenizer: Tokenizer) ->
 
 def test_control_tokens_and_unknown_ids_have_no_text(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode([*tokenizer.encode("hi"), SPECIALS["<|im_end|>"], 639]) == "hi"
-    assert tokenizer.special_id("<|im_end|>") == 608
-    with pytest.raises(CheckpointError, match=r"<\|nothing\|> is missing"):
-        tokenizer.special_id("<|nothing|>")
 
 
 def test_vocab_and_merges_alone_are_enough(folder: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -146,7 +144,7 @@ def test_published_ids_stand_without_the_published_vocabulary(tmp_path: Path) ->
     assert len(vocabulary.tokens) < QWEN_RANKS
     write_tokenizer_files(tmp_path, vocabulary, specials, mel_bins=128)
     tokenizer = Tokenizer((tmp_path / "tokenizer.json").read_text())
-    assert tokenizer.encode_prompt("<|im_start|><|text_end|>") == [151644, 151666]
+    assert encode_rendered(tokenizer, "<|im_start|><|text_end|>") == [151644, 151666]
     assert tokenizer.decode(tokenizer.encode(MIXED)) == MIXED
 
 

@@ -1,4 +1,4 @@
-"""Mel frames and tower rows, heard piece by piece and whole, against the reference's golden data."""
+"""Mel frames and tower rows, whole_clip piece by piece and whole, against the reference's golden data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.common.wire.audio import HEARING_RATE_HZ
 from services.reasoner.model.audio_tower import AudioTower, audio_rows
-from services.reasoner.model.hearing import HearingState
+from services.reasoner.model.clip import Clip
 from services.reasoner.model.mel import MelFilters, scaled
 from services.runtime.checkpoint.config import AudioTowerConfig
 from tests.support.golden_cases import AUDIO_CASES, clips_of, load_case
@@ -20,24 +20,29 @@ MEL = MelFilters(128)
 CHUNK_FRAMES = 200
 
 
-def hear(clip: torch.Tensor, tower: AudioTower, cuts: list[int] | None = None) -> HearingState:
-    """Hear a clip cut at the given samples, encoding every chunk as soon as it is announced."""
-    state = HearingState(MEL, CHUNK_FRAMES)
+def encoded(clip: torch.Tensor, tower: AudioTower, cuts: list[int] | None = None) -> Clip:
+    """A clip cut at the given samples. Every chunk is encoded as soon as it is dirty."""
+    state = Clip(MEL, CHUNK_FRAMES)
     edges = [0, *sorted(cuts or []), clip.shape[0]]
     for start, stop in pairwise(edges):
-        for index in state.append(clip[start:stop]):
-            state.keep(index, tower([state.features(index)])[0])
-    for index in state.finish():
-        state.keep(index, tower([state.features(index)])[0])
+        state.append(clip[start:stop])
+        encode(state, tower)
+    state.finish()
+    encode(state, tower)
     return state
 
 
-def features_of(state: HearingState) -> torch.Tensor:
+def encode(state: Clip, tower: AudioTower) -> None:
+    for index in state.dirty():
+        state.store(index, tower([state.features(index)])[0])
+
+
+def features_of(state: Clip) -> torch.Tensor:
     return torch.cat([state.features(index) for index in range(len(state.chunks))])
 
 
-def rows_of(state: HearingState) -> torch.Tensor:
-    return torch.cat([chunk.rows for chunk in state.chunks if chunk.rows is not None])
+def embeddings_of(state: Clip) -> torch.Tensor:
+    return torch.cat([chunk.embeddings for chunk in state.chunks if chunk.embeddings is not None])
 
 
 def whole_clip_features(clip: torch.Tensor) -> torch.Tensor:
@@ -70,14 +75,14 @@ def test_features_equal_the_reference(case: str, golden_tower: AudioTower) -> No
     for n, clip in enumerate(clips_of(golden)):
         frames = int(golden["in.thinker_feature_attention_mask"][n].sum())
         expected = golden["in.thinker_input_features"][n, :, :frames].T
-        torch.testing.assert_close(features_of(hear(clip, golden_tower)), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(features_of(encoded(clip, golden_tower)), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("case", AUDIO_CASES)
 def test_tower_rows_equal_the_reference(case: str, golden_tower: AudioTower) -> None:
     golden = load_case(case)
-    states = [hear(clip, golden_tower, cuts=[1, 777, 8_000]) for clip in clips_of(golden)]
-    rows = torch.cat([rows_of(state) for state in states])
+    states = [encoded(clip, golden_tower, cuts=[1, 777, 8_000]) for clip in clips_of(golden)]
+    rows = torch.cat([embeddings_of(state) for state in states])
     torch.testing.assert_close(rows, golden["out.audio_tower_features"], atol=1e-4, rtol=0)
 
 
@@ -92,49 +97,49 @@ def test_pieces_give_what_the_whole_clip_gives(
     seed: int, decibels: list[float], tail_samples: int, cuts: list[int], tower: AudioTower
 ) -> None:
     clip = clip_with_loudness(seed, decibels, tail_samples)
-    heard = hear(clip, tower, [cut for cut in cuts if cut < clip.shape[0]])
+    clip_state = encoded(clip, tower, [cut for cut in cuts if cut < clip.shape[0]])
     whole = whole_clip_features(clip)
-    torch.testing.assert_close(features_of(heard), whole, atol=2e-5, rtol=0)
+    torch.testing.assert_close(features_of(clip_state), whole, atol=2e-5, rtol=0)
     pieces = [piece for piece in whole.split(CHUNK_FRAMES) if audio_rows(piece.shape[0])]
-    torch.testing.assert_close(rows_of(heard), torch.cat(tower(pieces)), atol=2e-4, rtol=0)
-    assert rows_of(heard).shape[0] == audio_rows(whole.shape[0])
-    assert heard.stale() == []
+    torch.testing.assert_close(embeddings_of(clip_state), torch.cat(tower(pieces)), atol=2e-4, rtol=0)
+    assert embeddings_of(clip_state).shape[0] == audio_rows(whole.shape[0])
+    assert clip_state.dirty() == []
 
 
 @pytest.mark.parametrize("samples", [321, 480, 31_999, 32_000, 32_001, 32_039, 32_040, 32_041, 32_160, 64_000, 64_321])
 def test_every_length_around_a_chunk_edge_is_whole(samples: int, tower: AudioTower) -> None:
     clip = clip_with_loudness(3, [-10.0] * 6, 2_000)[:samples]
-    heard = hear(clip, tower)
-    torch.testing.assert_close(features_of(heard), whole_clip_features(clip), atol=2e-5, rtol=0)
-    assert rows_of(heard).shape[0] == audio_rows(-(-samples // 160))
+    clip_state = encoded(clip, tower)
+    torch.testing.assert_close(features_of(clip_state), whole_clip_features(clip), atol=2e-5, rtol=0)
+    assert embeddings_of(clip_state).shape[0] == audio_rows(-(-samples // 160))
 
 
 @pytest.mark.parametrize("samples", [1, 100, 200, 201, 320])
 def test_clip_too_short_for_a_row_gives_none(samples: int, tower: AudioTower) -> None:
-    state = HearingState(MEL, CHUNK_FRAMES)
+    state = Clip(MEL, CHUNK_FRAMES)
     state.append(torch.full((samples,), 0.1))
     state.finish()
-    assert state.stale() == []
-    assert sum(chunk.row_count for chunk in state.chunks) == 0
+    assert state.dirty() == []
+    assert sum(chunk.length for chunk in state.chunks) == 0
     assert len(features_of(state)) == -(-samples // 160)
 
 
 def test_chunk_is_encoded_once_when_no_louder_part_comes(tower: AudioTower) -> None:
     clip = clip_with_loudness(1, [0.0, -20.0, -20.0, -20.0, -20.0, -20.0, -20.0, -20.0, -20.0], 0)
-    assert hear(clip, tower, cuts=list(range(0, clip.shape[0], 1_600))).redone_chunks == 0
+    assert encoded(clip, tower, cuts=list(range(0, clip.shape[0], 1_600))).recomputed_chunks == 0
 
 
 def test_louder_later_part_redoes_only_chunks_with_bins_under_the_new_floor(tower: AudioTower) -> None:
-    state = HearingState(MEL, CHUNK_FRAMES)
+    state = Clip(MEL, CHUNK_FRAMES)
     generator = torch.Generator().manual_seed(5)
     quiet = torch.randn(32_300, generator=generator) * 0.3
     loud = torch.randn(40_000, generator=generator)
-    for index in state.append(torch.cat([torch.zeros(32_000), quiet])):
-        state.keep(index, tower([state.features(index)])[0])
-    assert state.append(loud) == [0, 2]  # the silent chunk's bins rise; the quiet one has none that low
-    for index in state.stale():
-        state.keep(index, tower([state.features(index)])[0])
-    assert state.redone_chunks == 1
+    state.append(torch.cat([torch.zeros(32_000), quiet]))
+    encode(state, tower)
+    state.append(loud)
+    assert state.dirty() == [0, 2]  # the silent chunk's bins rise; the quiet one has none that low
+    encode(state, tower)
+    assert state.recomputed_chunks == 1
 
 
 def test_chunks_of_different_length_batch_as_they_encode_alone(tower: AudioTower) -> None:

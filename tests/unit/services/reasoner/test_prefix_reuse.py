@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from reference.thinker import think
-from services.reasoner.messages import Audio, Commit, Done, GivenText, Text, Thought, TurnInput, TurnOpen
+from services.reasoner.messages import Audio, Commit, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
 from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece, TextPart, TokenPart
 from services.reasoner.model.thinker import Thinker
-from services.reasoner.runner import ThinkRunner
-from services.reasoner.work import Outputs, Work
+from services.reasoner.runner import Outputs, ThinkRunner
+from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.layers.transformer import Memory
-from tests.support.thinking import feed_all, ids_of, new_runner, running, take_turn, tone
+from tests.support.thinking import Turn, feed_all, ids_of, new_runner, opened, running, take_turn, tone
 
 THOUGHTS = 8
 IM_END = 608
@@ -27,17 +27,16 @@ IM_END = 608
 class CountingRunner(ThinkRunner):
     """Counts the chunks that the tower encodes."""
 
-    heard_chunks = 0
+    encoded_chunks = 0
 
-    def step(self, batch: Work) -> Outputs:
-        if not batch.think and not batch.prefill:
-            self.heard_chunks += len(batch.hear)
+    def step(self, batch: Batch) -> Outputs:
+        self.encoded_chunks += len(batch.encode)
         return super().step(batch)
 
 
 def runner_of(thinker: Thinker, tokenizer: Tokenizer, **limits: int) -> CountingRunner:
     plain = new_runner(thinker, tokenizer, **limits)
-    return CountingRunner(thinker, tokenizer, plain.kv, max_thoughts=64, prefill_rows=limits.get("prefill_rows", 32))
+    return CountingRunner(thinker, tokenizer, plain.kv, max_thoughts=64, max_prefill=limits.get("max_prefill", 32))
 
 
 @dataclass
@@ -48,9 +47,9 @@ class Conversation:
     system_prompt: str | None = None
     history: list[Message] = field(default_factory=list)
 
-    def open(self, *, keeps_rows: bool = True, given: bool = False) -> TurnOpen:
+    def open(self, *, keep_prefix: bool = True, forced: bool = False) -> Turn:
         prompt = ChatPrompt(self.template, self.system_prompt, self.history)
-        return TurnOpen(prompt, given=given, max_thoughts=THOUGHTS, keeps_rows=keeps_rows)
+        return Turn(TurnOpen(forced=forced, max_thoughts=THOUGHTS, keep_prefix=keep_prefix), prompt)
 
     def pieces(self, said: str | torch.Tensor) -> list[Piece]:
         prompt = ChatPrompt(self.template, self.system_prompt, self.history)
@@ -96,16 +95,16 @@ async def test_next_turn_prefills_only_what_is_new_and_hears_no_old_recording(
         for number in range(4):
             said = tone(2.5, 200.0 + 40 * number) * torch.linspace(1.0, 0.5, 40_000)  # no louder later: nothing redone
             pieces = talk.pieces(said)
-            computed = runner.counters.prompt_rows
+            computed = runner.counters.computed_tokens
             thoughts, done = await take_turn(engine, talk.open(), inputs(said))
             assert_as_cold(golden_thinker, pieces, thoughts)
-            assert (done.prompt_tokens, done.cached_tokens) == (len(ids_of(pieces)), held)
-            assert runner.counters.prompt_rows - computed == done.prompt_tokens - held
-            assert runner.heard_chunks == 2 * (number + 1)
+            assert (done.usage.prompt_tokens, done.usage.cached_tokens) == (len(ids_of(pieces)), held)
+            assert runner.counters.computed_tokens - computed == done.usage.prompt_tokens - held
+            assert runner.encoded_chunks == 2 * (number + 1)
             talk.add(said, ids(thoughts))
             held = rows_held_after(pieces, thoughts)
     assert runner.prefixes.counters.hits == 3
-    assert runner.counters.shared_rows > 0
+    assert runner.counters.cached_tokens > 0
 
 
 @pytest.mark.parametrize("heard", [0, 1, 3])
@@ -116,14 +115,14 @@ async def test_barge_in_rolls_back_to_what_was_heard(
     async with running(runner_of(golden_thinker, tokenizer)) as engine:
         said = tone(1.5)
         pieces = talk.pieces(said)
-        async with engine.open(talk.open()) as stream:
+        async with opened(engine, talk.open()) as stream:
             await feed_all(stream, inputs(said))
             reply = [thought async for thought in stream if isinstance(thought, Thought) and thought.index < 5][:heard]
         talk.add(said, ids(reply) or tokenizer.encode("hm"))
         again = talk.pieces("No, wait!")
         thoughts, done = await take_turn(engine, talk.open(), inputs("No, wait!"))
     assert_as_cold(golden_thinker, again, thoughts)
-    assert done.cached_tokens == len(ids_of(pieces)) + heard
+    assert done.usage.cached_tokens == len(ids_of(pieces)) + heard
 
 
 async def test_sessions_share_the_pages_of_their_system_prompt_while_they_run(
@@ -135,10 +134,11 @@ async def test_sessions_share_the_pages_of_their_system_prompt_while_they_run(
     async with running(runner) as engine:
         await take_turn(engine, talks[0].open(), inputs("First?"))
         pages = runner.kv.free_pages
-        streams = [engine.open(talk.open()) for talk in talks]
+        streams = [opened(engine, talk.open()) for talk in talks]
         for stream in streams:
             await stream.__aenter__()
-        assert runner.counters.shared_rows == len(talks) * shared_rows
+        while runner.counters.cached_tokens < len(talks) * shared_rows:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         assert pages - runner.kv.free_pages <= len(talks)
         for stream in streams:
             await stream.__aexit__(None, None, None)
@@ -146,7 +146,7 @@ async def test_sessions_share_the_pages_of_their_system_prompt_while_they_run(
             said = f"And {number}?"
             thoughts, done = await take_turn(engine, talk.open(), inputs(said))
             assert_as_cold(golden_thinker, talk.pieces(said), thoughts)
-            assert done.cached_tokens >= shared_rows
+            assert done.usage.cached_tokens >= shared_rows
 
 
 async def test_turn_outside_a_session_keeps_nothing_and_takes_what_there_is(
@@ -155,13 +155,13 @@ async def test_turn_outside_a_session_keeps_nothing_and_takes_what_there_is(
     runner = runner_of(golden_thinker, tokenizer)
     talk = Conversation(template, "You keep a lighthouse.")
     async with running(runner) as engine:
-        _, first = await take_turn(engine, talk.open(keeps_rows=False), inputs("What?"))
-        assert (first.cached_tokens, runner.prefixes.pages) == (0, 0)
+        _, first = await take_turn(engine, talk.open(keep_prefix=False), inputs("What?"))
+        assert (first.usage.cached_tokens, runner.prefixes.pages) == (0, 0)
         await take_turn(engine, talk.open(), inputs("What?"))
         kept = runner.prefixes.pages
-        thoughts, third = await take_turn(engine, talk.open(keeps_rows=False), inputs("What now?"))
+        thoughts, third = await take_turn(engine, talk.open(keep_prefix=False), inputs("What now?"))
     assert_as_cold(golden_thinker, talk.pieces("What now?"), thoughts)
-    assert third.cached_tokens > 0
+    assert third.usage.cached_tokens > 0
     assert runner.prefixes.pages == kept
     assert runner.kv.free_pages == runner.kv.pages - kept
 
@@ -178,11 +178,11 @@ async def test_of_a_recording_held_in_part_only_the_missing_chunks_are_encoded(
         start = ids_of(talk.pieces("And?")).index(600)
         keep_rows = start + 130
         runner.prefixes.evict(runner.prefixes.pages - keep_rows // runner.kv.page_size)
-        runner.heard_chunks = 0
+        runner.encoded_chunks = 0
         thoughts, done = await take_turn(engine, talk.open(), inputs("And?"))
     assert_as_cold(golden_thinker, talk.pieces("And?"), thoughts)
-    assert done.cached_tokens == keep_rows // runner.kv.page_size * runner.kv.page_size
-    assert runner.heard_chunks == 3
+    assert done.usage.cached_tokens == keep_rows // runner.kv.page_size * runner.kv.page_size
+    assert runner.encoded_chunks == 3
 
 
 async def test_louder_recording_after_a_held_prefix_is_redone_and_the_prefix_stays(
@@ -197,27 +197,27 @@ async def test_louder_recording_after_a_held_prefix_is_redone_and_the_prefix_sta
     async with running(runner) as engine:
         thoughts, _ = await take_turn(engine, talk.open(), inputs("Listen."))
         talk.add("Listen.", ids(thoughts))
-        async with engine.open(talk.open()) as stream:
+        async with opened(engine, talk.open()) as stream:
             await stream.feed(Audio(quiet))
-            while runner.heard_chunks < 2:  # noqa: ASYNC110
+            while runner.encoded_chunks < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             await feed_all(stream, [Audio(clip[70_000:]), Commit()])
             *thoughts, done = [output async for output in stream]
     assert isinstance(done, Done)
-    assert done.redone_chunks == 2
-    assert done.cached_tokens > 0
+    assert done.recomputed_chunks == 2
+    assert done.usage.cached_tokens > 0
     assert_as_cold(golden_thinker, talk.pieces(clip), [thought for thought in thoughts if isinstance(thought, Thought)])
 
 
-async def test_greeting_given_twice_is_prefilled_once(
+async def test_greeting_forced_twice_is_prefilled_once(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     talk = Conversation(template, "You keep a lighthouse.")
-    greeting = [Commit(), GivenText("Ahoy there!")]
+    greeting = [Commit(), ForcedText("Ahoy there!")]
     async with running(runner_of(golden_thinker, tokenizer)) as engine:
-        first, cold = await take_turn(engine, talk.open(given=True), greeting)
-        second, warm = await take_turn(engine, talk.open(given=True), greeting)
-    assert (cold.cached_tokens, warm.cached_tokens) == (0, warm.prompt_tokens - 1)
+        first, cold = await take_turn(engine, talk.open(forced=True), greeting)
+        second, warm = await take_turn(engine, talk.open(forced=True), greeting)
+    assert (cold.usage.cached_tokens, warm.usage.cached_tokens) == (0, warm.usage.prompt_tokens - 1)
     assert ids(first) == ids(second)
     torch.testing.assert_close(
         torch.stack([t.hidden for t in first]), torch.stack([t.hidden for t in second]), atol=1e-5, rtol=0
@@ -227,25 +227,25 @@ async def test_greeting_given_twice_is_prefilled_once(
 class StumblingThinker(Thinker):
     """Fails its second call."""
 
-    def forward(self, rows: torch.Tensor, memory: Memory) -> torch.Tensor:
+    def forward(self, embeddings: torch.Tensor, memory: Memory) -> torch.Tensor:
         calls = self.__dict__.setdefault("calls", [])
-        calls.append(rows.shape[0])
+        calls.append(embeddings.shape[0])
         if len(calls) == 2:
             raise RuntimeError("the device stumbled")
-        return super().forward(rows, memory)
+        return super().forward(embeddings, memory)
 
 
 async def test_rows_that_a_failed_step_did_not_compute_are_held_by_nobody(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
-    runner = runner_of(StumblingThinker(**vars(golden_thinker)), tokenizer, prefill_rows=16)
+    runner = runner_of(StumblingThinker(**vars(golden_thinker)), tokenizer, max_prefill=16)
     talk = Conversation(template, "You keep a lighthouse. " * 3)
     async with running(runner) as engine:
         with pytest.raises(RuntimeError, match="stumbled"):
             await take_turn(engine, talk.open(), inputs("Which one?"))
         thoughts, done = await take_turn(engine, talk.open(), inputs("Which one?"))
     assert_as_cold(golden_thinker, talk.pieces("Which one?"), thoughts)
-    assert done.cached_tokens == 16
+    assert done.usage.cached_tokens == 16
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -254,7 +254,7 @@ async def test_interleaved_conversations_with_barge_ins_and_evictions_think_as_c
 ) -> None:
     rng = random.Random(seed)
     pages = 90 if seed % 2 else 300
-    runner = runner_of(golden_thinker, tokenizer, pages=pages, slots=3, prefill_rows=rng.choice([16, 64]))
+    runner = runner_of(golden_thinker, tokenizer, pages=pages, slots=3, max_prefill=rng.choice([16, 64]))
     cached: list[int] = []
 
     async def converse(number: int) -> None:
@@ -264,13 +264,13 @@ async def test_interleaved_conversations_with_barge_ins_and_evictions_think_as_c
             if rng.random() < 0.6:
                 said = tone(rng.uniform(0.3, 2.6), 150.0 + 37 * number + 11 * turn)
             pieces = talk.pieces(said)
-            async with slots, engine.open(talk.open(keeps_rows=rng.random() < 0.9)) as stream:
+            async with slots, opened(engine, talk.open(keep_prefix=rng.random() < 0.9)) as stream:
                 feeder = asyncio.create_task(feed_all(stream, inputs(said), pause=True))
                 thoughts: list[Thought] = []
                 breaks_at = rng.choice([1, 3, THOUGHTS + 1, THOUGHTS + 1])
                 async for output in stream:
                     if isinstance(output, Done):
-                        cached.append(output.cached_tokens)
+                        cached.append(output.usage.cached_tokens)
                     else:
                         thoughts.append(output)
                         if len(thoughts) == breaks_at:

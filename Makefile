@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 # make demo: MODEL empty is models/chroma-nano; VOICE is the id of a sample voice
 MODEL ?=
 DEVICE ?= cpu
-DTYPE ?= float32
+DTYPE ?= auto
 STATE ?= state
 OUT ?= out
 VOICE ?= $(firstword $(sort $(basename $(notdir $(wildcard samples/voices/*.wav)))))

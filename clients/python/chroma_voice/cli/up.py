@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,18 +18,39 @@ from rich.console import Console
 from chroma_voice.cli.gateway_address import DEFAULT_STATE, State
 from chroma_voice.cli.screen import Screen
 from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPrecondition, Unavailable
-from chroma_voice.local import checkpoint, repository, sample_voices
+from chroma_voice.local import checkpoint, memory, repository, sample_voices
 from chroma_voice.local.certificate import certificate
 from chroma_voice.local.stack import Stack
 from chroma_voice.local.state import Endpoints, StateFolder
+from chroma_voice.local.weights import DType, Weights, choose_dtype, count_parameters
 
 RANDOM_WEIGHTS = (
     "This checkpoint has random weights: replies are meaningless tokens and their sound is noise. "
-    "It shows the system at work, not the model. Trained weights: no --model, or --model FlashLabs/Chroma-4B."
+    "It shows the system at work, not the model. For trained weights leave out --model, or give "
+    "--model FlashLabs/Chroma-4B."
 )
 
 _POLL_S = 0.1
 _STOP_TIMEOUT_S = 40.0
+
+
+_SLOTS_HELP = "Streams served at once: "
+
+Slots = Annotated[int | None, typer.Option(envvar="CHROMA_SLOTS", min=1, help=f"{_SLOTS_HELP}of every service.")]
+ReasonerSlots = Annotated[
+    int | None,
+    typer.Option(envvar="CHROMA_REASONER_SLOTS", min=1, help=f"{_SLOTS_HELP}of the reasoner. Default: --slots."),
+]
+SpeechGenSlots = Annotated[
+    int | None,
+    typer.Option(
+        envvar="CHROMA_SPEECH_GEN_SLOTS", min=1, help=f"{_SLOTS_HELP}of the speech generator. Default: --slots."
+    ),
+]
+CodecSlots = Annotated[
+    int | None,
+    typer.Option(envvar="CHROMA_CODEC_SLOTS", min=1, help=f"{_SLOTS_HELP}of the codec's decoder. Default: --slots."),
+]
 
 
 def up(
@@ -42,7 +65,17 @@ def up(
     device: Annotated[
         str, typer.Option(envvar="CHROMA_DEVICE", help="torch device of the models, such as cpu or cuda:0.")
     ] = "cpu",
-    dtype: Annotated[str, typer.Option(envvar="CHROMA_DTYPE", help="float32 or bfloat16.")] = "float32",
+    dtype: Annotated[
+        DType,
+        typer.Option(
+            envvar="CHROMA_DTYPE",
+            help="Compute dtype. auto: float32 for a small checkpoint, bfloat16 for one over 4 GB in float32.",
+        ),
+    ] = DType.AUTO,
+    slots: Slots = None,
+    reasoner_slots: ReasonerSlots = None,
+    speech_gen_slots: SpeechGenSlots = None,
+    codec_slots: CodecSlots = None,
     http: Annotated[
         str,
         typer.Option(
@@ -51,25 +84,39 @@ def up(
         ),
     ] = "",
     tls: Annotated[
-        bool, typer.Option("--tls", help="Serve the page by HTTPS with a self-made certificate, for other machines.")
+        bool,
+        typer.Option("--tls", help="Serve the page by HTTPS with a self-signed certificate, for other machines."),
     ] = False,
     with_voices: Annotated[
         bool | None,
         typer.Option(
             "--sample-voices/--no-sample-voices",
-            help="Enrol the sample voices that are not there. Default: with chroma-nano, if there is no voice at all.",
+            help="Enrol the sample voices that are missing. Default: with chroma-nano, if there is no voice at all.",
         ),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once all is ready; stop with `down`.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready; stop with `down`.")] = False,
 ) -> None:
-    """Run everything on this machine: store, codec, speech generator, reasoner, gateway. Ctrl-C stops all of it."""
+    """Run everything on this machine: store, codec, speech generator, reasoner, gateway. Ctrl-C stops all of it.
+
+    Other settings come from CHROMA_* environment variables: docs/settings.md lists them.
+    """
     folder = StateFolder(state)
+    options = {
+        "CHROMA_DEVICE": device,
+        "CHROMA_DTYPE": dtype.value,
+        "CHROMA_SLOTS": slots,
+        "CHROMA_REASONER_SLOTS": reasoner_slots,
+        "CHROMA_SPEECH_GEN_SLOTS": speech_gen_slots,
+        "CHROMA_CODEC_SLOTS": codec_slots,
+    }
+    environment = {**os.environ, **{name: str(value) for name, value in options.items() if value is not None}}
     if detach:
-        _detach(folder, model, device, dtype, http, tls, with_voices)
+        environment |= {"CHROMA_MODEL": model, "CHROMA_HTTP_LISTEN": http}
+        _detach(folder, environment, tls, with_voices)
         return
     with folder.own():
         chosen = checkpoint.choose(model, folder.path)
-        environment = {**os.environ, "CHROMA_DEVICE": device, "CHROMA_DTYPE": dtype}
+        environment["CHROMA_DTYPE"] = _check_memory(chosen.folder, dtype, environment)
         shown = certificate(folder.path / "tls") if tls else None
         stack = Stack(
             folder,
@@ -127,7 +174,7 @@ def down(state: State = DEFAULT_STATE) -> None:
 
 
 async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, *, only_if_none: bool) -> None:
-    """Without them everything works all the same: a failure is told and ends nothing."""
+    """Enrol the sample voices. A failure is reported and ends nothing: everything works without them."""
     try:
         ids = await sample_voices.enrol(repository.sample_voices(), endpoints.gateway, only_if_none=only_if_none)
     except (ChromaError, OSError) as error:
@@ -137,24 +184,41 @@ async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, *, only_if_
         screen.say(f"enrolled the sample voices {', '.join(ids)}")
 
 
-def _detach(
-    folder: StateFolder, model: str, device: str, dtype: str, http: str, tls: bool, with_voices: bool | None
-) -> None:
+def _check_memory(folder: Path, asked: DType, environment: Mapping[str, str]) -> DType:
+    """Choose the compute dtype, and print the memory that the weights need. Raises when they cannot fit."""
+    parameters = count_parameters(folder)
+    dtype = choose_dtype(asked, parameters)
+    needed, devices = {}, {}
+    for service, count in parameters.items():
+        own = f"CHROMA_{service}".upper()
+        own_dtype = "float32" if service == "codec" else environment.get(f"{own}_DTYPE")
+        # The service itself refuses a dtype that is none.
+        needed[service] = Weights(count, own_dtype if own_dtype in ("float32", "bfloat16") else dtype.value)
+        devices[service] = environment.get(f"{own}_DEVICE") or environment["CHROMA_DEVICE"]
+    console = Console(highlight=False, soft_wrap=True)
+    for line in memory.describe(needed, devices) if needed else ():
+        console.print(line, markup=False)
+    return dtype
+
+
+def _detach(folder: StateFolder, environment: Mapping[str, str], tls: bool, with_voices: bool | None) -> None:
     """Start another launcher in the background and follow its output until everything is ready."""
     if (pid := folder.owner()) is not None:
         raise FailedPrecondition(f"chroma-voice already runs in {folder.path} (process {pid})")
     folder.logs.mkdir(parents=True, exist_ok=True)
     log_file = folder.logs / "up.log"
     command = [sys.executable, "-m", "chroma_voice.cli", "up", "--state", str(folder.path)]
-    command += ["--model", model] if model else []
-    command += ["--device", device, "--dtype", dtype]
-    command += ["--http", http] if http else []
     command += ["--tls"] if tls else []
     if with_voices is not None:
         command += ["--sample-voices" if with_voices else "--no-sample-voices"]
     with log_file.open("wb") as log:
         launcher = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         with log_file.open(errors="replace") as output:

@@ -1,4 +1,4 @@
-"""All processes of one machine: which they are, how they find each other, and the order in which they stop."""
+"""The processes of one machine: which they are, how they find each other, and the order in which they stop."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ MODULES = {
 }
 """Every server process and the Python module that runs it."""
 
+SERVICES = ("codec", "speech_gen", "reasoner")
+"""The server processes with a model."""
+
 STORE = "valkey"
 _DRAIN_S = 5.0
 _STOP_GRACE_S = _DRAIN_S + 5.0
@@ -39,10 +42,12 @@ class Child:
 
 
 class Stack:
-    """The processes of one machine, on loopback ports chosen at construction.
+    """The processes of one machine.
 
-    `environment` is what the children inherit; with CHROMA_REDIS_URL in it no store is started. `http_listen`
-    (host:port) is where the page and the HTTP API are, by TLS with `certificate`; empty: a free loopback port.
+    `environment` is what the children inherit. With CHROMA_REDIS_URL in it no store is started. A process listens on
+    CHROMA_<PROCESS>_LISTEN and shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN where these are set, otherwise on
+    free loopback ports that are chosen at construction. `http_listen` (host:port) is where the page and the HTTP API
+    are, by TLS with `certificate`; empty: a free loopback port.
     """
 
     def __init__(
@@ -57,8 +62,12 @@ class Stack:
     ) -> None:
         self._folder = folder
         store_port, http_port, *ports = free_ports(2 + 2 * len(MODULES))
-        addresses = dict(zip(MODULES, (f"{LOOPBACK}:{port}" for port in ports), strict=False))
-        metrics = dict(zip(MODULES, (f"{LOOPBACK}:{port}" for port in ports[len(MODULES) :]), strict=True))
+        http_listen = http_listen or f"{LOOPBACK}:{http_port}"
+        listen, metrics_listen = (
+            {name: environment.get(_own(name, setting)) or f"{LOOPBACK}:{ports.pop()}" for name in MODULES}
+            for setting in ("listen", "metrics_listen")
+        )
+        addresses = {name: _seen_from_here(address) for name, address in listen.items()}
         self._store: Child | None = None
         redis_url = environment.get("CHROMA_REDIS_URL", "")
         if not redis_url:
@@ -66,50 +75,36 @@ class Stack:
             redis_url = store.url(store_port, password)
             process = Process(STORE, store.command(config), environment, folder.logs / f"{STORE}.log")
             self._store = Child(process, lambda: store.is_ready(store_port, password))
-        shared = {
-            "PYTHONUNBUFFERED": "1",
-            "CHROMA_MODEL": model,
-            "CHROMA_REASONER": addresses["reasoner"],
-            "CHROMA_SPEECH_GEN": addresses["speech_gen"],
-            "CHROMA_CODEC": addresses["codec"],
-            "CHROMA_REDIS_URL": redis_url,
+        of_gateway = {
+            **{name: addresses[name] for name in SERVICES},
+            "redis_url": redis_url,
+            "http_listen": http_listen,
         }
-        http_listen = http_listen or f"{LOOPBACK}:{http_port}"
-        of_gateway = {"CHROMA_HTTP_LISTEN": http_listen}
         if certificate:
-            of_gateway |= {
-                "CHROMA_HTTP_TLS_CERT": str(certificate.chain),
-                "CHROMA_HTTP_TLS_KEY": str(certificate.key),
-            }
+            of_gateway |= {"http_tls_cert": str(certificate.chain), "http_tls_key": str(certificate.key)}
         defaults = {
+            "PYTHONUNBUFFERED": "1",
             "CHROMA_DRAIN_S": str(_DRAIN_S),
             "CHROMA_THREADS": str(_threads()),
             "THP_MEM_ALLOC_ENABLE": "1",  # large pages for tensors: steps on a CPU are 5 to 9 % faster
         }
-        self._servers = {
-            name: Child(
-                Process(
-                    name,
-                    [sys.executable, "-m", module],
-                    {
-                        **defaults,
-                        **environment,
-                        **shared,
-                        **(of_gateway if name == "gateway" else {}),
-                        "CHROMA_LISTEN": addresses[name],
-                        "CHROMA_METRICS_LISTEN": metrics[name],
-                    },
-                    folder.logs / f"{name}.log",
-                ),
-                partial(is_serving, addresses[name]),
+        self._servers: dict[str, Child] = {}
+        for name, module in MODULES.items():
+            settings = {"listen": listen[name], "metrics_listen": metrics_listen[name]}
+            settings |= of_gateway if name == "gateway" else {"model": model}
+            variables = {_own(name, setting): value for setting, value in settings.items()}
+            process = Process(
+                name,
+                [sys.executable, "-m", module],
+                {**defaults, **environment, **variables},
+                folder.logs / f"{name}.log",
             )
-            for name, module in MODULES.items()
-        }
+            self._servers[name] = Child(process, partial(is_serving, addresses[name]))
         self._endpoints = Endpoints(
             **addresses,
-            page=f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen)}/",
+            page=f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen, 'localhost')}/",
             redis_url=redis_url,
-            metrics=metrics,
+            metrics={name: _seen_from_here(address) for name, address in metrics_listen.items()},
             model=model,
             random_weights=random_weights,
             pids={},
@@ -177,7 +172,7 @@ class Stack:
             raise failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
 
     async def _stop(self, hurry: asyncio.Event) -> None:
-        """The gateway first, so that running turns can finish; the store last, so that they are recorded."""
+        """Stop the gateway first, so that running turns can finish, and the store last, so that they are recorded."""
         services = [child.process for name, child in self._servers.items() if name != "gateway"]
         await self._servers["gateway"].process.stop(_STOP_GRACE_S, hurry)
         await asyncio.gather(*(process.stop(_STOP_GRACE_S, hurry) for process in services))
@@ -190,12 +185,17 @@ class Stack:
         return Endpoints(**{**vars(self._endpoints), "pids": {name: pid for name, pid in pids.items() if pid}})
 
 
+def _own(name: str, setting: str) -> str:
+    """The variable of a setting that process `name` alone reads; it beats the one that all processes share."""
+    return f"CHROMA_{name}_{setting}".upper()
+
+
 def _threads() -> int:
-    """Threads of each service: three of them compute at the same time on one machine."""
+    """Threads of each service. The three services compute at the same time on one machine."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 
-def _seen_from_here(listen: str) -> str:
-    """The host:port to dial for a listening address."""
+def _seen_from_here(listen: str, loopback: str = LOOPBACK) -> str:
+    """The host:port to dial for a listening address, with `loopback` as the name of this machine."""
     host, _, port = listen.rpartition(":")
-    return f"localhost:{port}" if host in ("", "0.0.0.0", "[::]", LOOPBACK) else listen
+    return f"{loopback}:{port}" if host in ("", "0.0.0.0", "[::]", LOOPBACK) else listen

@@ -1,0 +1,88 @@
+"""How many weights of a checkpoint each service loads, and in which dtype; read without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+_PREFIXES = {
+    "reasoner": ("thinker.audio_tower.", "thinker.model.", "thinker.lm_head."),
+    "speech_gen": ("backbone.", "decoder.", "thinker.model.embed_tokens."),
+    "codec": ("codec_model.",),
+}
+"""Names of the tensors that each service loads. (docs/model.md, section 8)"""
+
+_AUDIO_TABLES = ("backbone.audio_embedding.", "decoder.audio_embedding.")
+"""One table, which a checkpoint may hold under either name or both. It is loaded once."""
+
+_BYTES = {"float32": 4, "bfloat16": 2}
+_MAX_FLOAT32_BYTES = 4 * 10**9
+"""Up to this size in float32 a checkpoint is small, and `auto` means float32."""
+
+
+class DType(StrEnum):
+    """Compute dtypes to choose from."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What one service loads, and the dtype in which it holds that."""
+
+    parameters: int
+    dtype: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights in memory."""
+        return self.parameters * _BYTES[self.dtype]
+
+
+def count_parameters(folder: Path) -> dict[str, int]:
+    """The number of weights in the checkpoint `folder` that each service loads; empty when no header can be read.
+
+    A checkpoint that is damaged or incomplete is reported by the services, which read all of it.
+    """
+    try:
+        sizes = dict(_tensor_sizes(folder))
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return {}
+    if any(name.startswith(_AUDIO_TABLES[0]) for name in sizes):
+        sizes = {name: size for name, size in sizes.items() if not name.startswith(_AUDIO_TABLES[1])}
+    if not sizes:
+        return {}
+    return {
+        service: sum(size for name, size in sizes.items() if name.startswith(prefixes))
+        for service, prefixes in _PREFIXES.items()
+    }
+
+
+def choose_dtype(asked: DType, parameters: Mapping[str, int]) -> DType:
+    """The dtype asked for; for `auto` float32, or bfloat16 when the weights take more than 4 GB in float32."""
+    if asked is not DType.AUTO:
+        return asked
+    is_small = sum(parameters.values()) * _BYTES["float32"] <= _MAX_FLOAT32_BYTES
+    return DType.FLOAT32 if is_small else DType.BFLOAT16
+
+
+def _tensor_sizes(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and number of values of every tensor, from the headers of the safetensors files."""
+    for shard in sorted(folder.glob("*.safetensors")):
+        with shard.open("rb") as file:
+            (header_bytes,) = struct.unpack("<Q", file.read(8))
+            if header_bytes > shard.stat().st_size:
+                raise ValueError(f"{shard} is no safetensors file")
+            header = json.loads(file.read(header_bytes))
+            if not isinstance(header, dict):
+                raise ValueError(f"{shard} is no safetensors file")
+        for name, entry in header.items():
+            if name != "__metadata__":
+                yield name, math.prod(entry["shape"])

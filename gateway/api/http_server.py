@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from gateway.settings import GatewaySettings
+from services.common.errors import FailedPrecondition
 from services.common.settings import split_address
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -47,7 +48,7 @@ class HttpServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen, and return the bound port. Raises RuntimeError when the address is taken."""
+        """Listen, and return the bound port. Raises FailedPrecondition when the address is taken."""
         host, port = split_address(self._settings.http_listen)
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -57,7 +58,7 @@ class HttpServer:
             listener.bind((host, port))
         except OSError as error:
             listener.close()
-            raise RuntimeError(f"cannot listen on {self._settings.http_listen}: {error}") from None
+            raise FailedPrecondition(f"cannot listen on {self._settings.http_listen}: {error}") from None
         listener.listen(1_024)
         bound: int = listener.getsockname()[1]
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))

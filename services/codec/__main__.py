@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from functools import partial
 
 import torch
 
@@ -12,41 +11,20 @@ from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner
 from services.codec.servicer import CodecEngine, CodecServicer
 from services.codec.settings import CodecSettings
-from services.common.process import run_process
-from services.common.rpc.server import Server
+from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
-from services.common.telemetry.process_metrics import announce_checkpoint
 from services.runtime.checkpoint.checkpoint import Checkpoint
 
 
-async def serve(settings: CodecSettings) -> None:
-    """Listen, load, warm up, serve until a signal, drain."""
-    server = Server(settings)
-    name = codec_pb2.DESCRIPTOR.services_by_name["CodecService"].full_name
-    server.register(name)
-    runner = await asyncio.to_thread(load, settings)
-    engine = CodecEngine("codec", runner, observer=observe(runner, settings))
-    codec_pb2_grpc.add_CodecServiceServicer_to_server(
-        CodecServicer(engine, max_encode_s=settings.max_encode_s), server.grpc
-    )
-    await server.start()
-    engine.start()
-    await server.set_serving()
-    await server.run_until_signal()
-    engine.stop()
-
-
-def load(settings: CodecSettings) -> CodecRunner:
-    """The model on its device, after a forward pass there."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+def load(settings: CodecSettings) -> LoadedModel[CodecEngine, CodecServicer]:
+    """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
     mimi = Mimi.load(checkpoint, device=settings.device)
     runner = CodecRunner(mimi, decode_slots=settings.slots, encode_slots=settings.encode_slots)
     runner.warm_up()
-    logging.getLogger(__name__).info("warm: %d decode slots on %s", settings.slots, settings.device)
-    announce_checkpoint("codec", fingerprint=checkpoint.fingerprint, dtype="float32", device=settings.device)
-    return runner
+    engine = CodecEngine("codec", runner, observer=observe(runner, settings))
+    servicer = CodecServicer(engine, max_encode_s=settings.max_encode_s)
+    return LoadedModel(engine, servicer, checkpoint.fingerprint, dtype="float32")
 
 
 def observe(runner: CodecRunner, settings: CodecSettings) -> EngineMetrics:
@@ -59,4 +37,13 @@ def observe(runner: CodecRunner, settings: CodecSettings) -> EngineMetrics:
 
 
 if __name__ == "__main__":
-    run_process(CodecSettings, serve)
+    run_process(
+        CodecSettings,
+        partial(
+            serve_model,
+            load=load,
+            service=codec_pb2.DESCRIPTOR.services_by_name["CodecService"],
+            add_to_server=codec_pb2_grpc.add_CodecServiceServicer_to_server,
+            set_threads=torch.set_num_threads,
+        ),
+    )

@@ -116,6 +116,10 @@ class ModelSettings(ServiceSettings):
     """The compute dtype. The codec computes in float32 whatever this says."""
     threads: int = Field(default=0, ge=0)
     """Threads of a forward pass on the CPU. 0: torch chooses."""
+    engine_stall_s: float = Field(default=120.0, gt=0)
+    """When one phase of the engine's loop takes longer than this, health answers NOT_SERVING until the phase ends. The
+    default fits the longest step on a slow CPU: 256 rows of a prompt through the published reasoner take 1.6 TFLOP,
+    two minutes at 13 GFLOP/s. On a GPU, where a step takes less than 1 s, 10 is enough."""
 
 
 def split_address(address: Address) -> tuple[str, int]:

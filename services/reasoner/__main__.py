@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from functools import partial
 
 import torch
 
 from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
-from services.common.process import run_process
-from services.common.rpc.server import Server
+from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
-from services.common.telemetry.process_metrics import announce_checkpoint
 from services.reasoner.model.prompt import ChatTemplate
 from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
@@ -26,23 +23,8 @@ from services.runtime.kvcache.paged_kv import PagedKV
 PAGE_SIZE = 16
 
 
-async def serve(settings: ReasonerSettings) -> None:
-    """Load, warm up, listen, serve until a signal, drain."""
-    engine, servicer = await asyncio.to_thread(load, settings)
-    server = Server(settings)
-    reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server(servicer, server.grpc)
-    server.register(reasoner_pb2.DESCRIPTOR.services_by_name["ReasonerService"].full_name)
-    await server.start()
-    engine.start()
-    await server.set_serving()
-    await server.run_until_signal()
-    engine.stop()
-
-
-def load(settings: ReasonerSettings) -> tuple[ThinkEngine, ReasonerServicer]:
-    """The model on its device, after a forward pass there, and the servicer over it."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerServicer]:
+    """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
     tokens = ChromaConfig.from_dict(checkpoint.config).tokens
@@ -61,8 +43,6 @@ def load(settings: ReasonerSettings) -> tuple[ThinkEngine, ReasonerServicer]:
     )
     runner = ThinkRunner(thinker, tokenizer, kv, max_thoughts=settings.max_thoughts)
     runner.warm_up()
-    logging.getLogger(__name__).info("warm: %d slots on %s in %s", settings.slots, settings.device, settings.dtype)
-    announce_checkpoint("reasoner", fingerprint=checkpoint.fingerprint, dtype=settings.dtype, device=settings.device)
     engine = ThinkEngine("reasoner", runner, observer=observe(runner))
     servicer = ReasonerServicer(
         engine,
@@ -72,7 +52,7 @@ def load(settings: ReasonerSettings) -> tuple[ThinkEngine, ReasonerServicer]:
         max_audio_s=settings.max_audio_s,
         checkpoint_fingerprint=checkpoint.fingerprint,
     )
-    return engine, servicer
+    return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype)
 
 
 def observe(runner: ThinkRunner) -> EngineMetrics:
@@ -87,4 +67,13 @@ def observe(runner: ThinkRunner) -> EngineMetrics:
 
 
 if __name__ == "__main__":
-    run_process(ReasonerSettings, serve)
+    run_process(
+        ReasonerSettings,
+        partial(
+            serve_model,
+            load=load,
+            service=reasoner_pb2.DESCRIPTOR.services_by_name["ReasonerService"],
+            add_to_server=reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server,
+            set_threads=torch.set_num_threads,
+        ),
+    )

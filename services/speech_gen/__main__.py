@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from functools import partial
 
 import torch
 
 from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
-from services.common.process import run_process
-from services.common.rpc.server import Server
+from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
-from services.common.telemetry.process_metrics import announce_checkpoint
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
 from services.runtime.checkpoint.dtypes import DTYPES
@@ -23,23 +20,8 @@ from services.speech_gen.servicer import SpeechEngine, SpeechGenServicer
 from services.speech_gen.settings import SpeechGenSettings
 
 
-async def serve(settings: SpeechGenSettings) -> None:
-    """Load, warm up, listen, serve until a signal, drain."""
-    engine, servicer = await asyncio.to_thread(load, settings)
-    server = Server(settings)
-    speech_gen_pb2_grpc.add_SpeechGenServiceServicer_to_server(servicer, server.grpc)
-    server.register(speech_gen_pb2.DESCRIPTOR.services_by_name["SpeechGenService"].full_name)
-    await server.start()
-    engine.start()
-    await server.set_serving()
-    await server.run_until_signal()
-    engine.stop()
-
-
-def load(settings: SpeechGenSettings) -> tuple[SpeechEngine, SpeechGenServicer]:
-    """The model on its device, after a forward pass there, and the servicer over it."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServicer]:
+    """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
     generator = load_generator(
         checkpoint,
@@ -51,9 +33,7 @@ def load(settings: SpeechGenSettings) -> tuple[SpeechEngine, SpeechGenServicer]:
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
     runner = SpeechRunner(generator, tokenizer, max_load=settings.load_limit)
     runner.warm_up()
-    logging.getLogger(__name__).info("warm: %d slots on %s in %s", settings.slots, settings.device, settings.dtype)
     defaults = settings.sampling_defaults(read_generation_config(checkpoint.generation_config))
-    announce_checkpoint("speech_gen", fingerprint=checkpoint.fingerprint, dtype=settings.dtype, device=settings.device)
     engine = SpeechEngine("speech-gen", runner, observer=observe(runner))
     servicer = SpeechGenServicer(
         engine,
@@ -66,7 +46,7 @@ def load(settings: SpeechGenSettings) -> tuple[SpeechEngine, SpeechGenServicer]:
         max_lead_s=settings.max_lead_s,
         max_reply_s=settings.max_reply_s,
     )
-    return engine, servicer
+    return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype)
 
 
 def observe(runner: SpeechRunner) -> EngineMetrics:
@@ -81,4 +61,13 @@ def observe(runner: SpeechRunner) -> EngineMetrics:
 
 
 if __name__ == "__main__":
-    run_process(SpeechGenSettings, serve)
+    run_process(
+        SpeechGenSettings,
+        partial(
+            serve_model,
+            load=load,
+            service=speech_gen_pb2.DESCRIPTOR.services_by_name["SpeechGenService"],
+            add_to_server=speech_gen_pb2_grpc.add_SpeechGenServiceServicer_to_server,
+            set_threads=torch.set_num_threads,
+        ),
+    )

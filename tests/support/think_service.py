@@ -114,13 +114,14 @@ async def serving(model: Path, *, slots: int = 4) -> AsyncIterator[Service]:
     settings = ReasonerSettings(
         model=str(model), slots=slots, max_positions=MAX_POSITIONS, kv_pages=slots * 32, max_audio_s=MAX_AUDIO_S
     )
-    engine, servicer = load(settings)
+    loaded = load(settings)
+    engine = loaded.engine
     assert isinstance(engine.runner, ThinkRunner)
     engine.runner = Recorder(engine.runner)
     checkpoint = Checkpoint.open(model)
     template = ChatTemplate(Tokenizer.from_checkpoint(checkpoint), audio_id=AUDIO, im_end_id=IM_END)
     server = Server(settings)
-    reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server(servicer, server.grpc)
+    reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server(loaded.servicer, server.grpc)
     port = await server.start()
     engine.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:

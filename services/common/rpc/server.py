@@ -11,10 +11,11 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common.errors import FailedPrecondition
 from services.common.rpc.calls import CallInterceptor
 from services.common.rpc.rpc_errors import ErrorInterceptor
 from services.common.rpc.tls import server_credentials
-from services.common.settings import ServiceSettings, split_address
+from services.common.settings import Address, ServiceSettings, split_address
 from services.common.telemetry import process_metrics
 from services.common.telemetry.metrics import serve_metrics
 
@@ -33,14 +34,15 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 LIVENESS = "liveness"
-"""Health name that answers SERVING as long as the event loop turns, while the others say whether a turn would work."""
+"""Health name that says whether the process should go on: SERVING from `start` on, also while it is not ready or
+drains, except while it is stalled. The other names say whether a turn would work."""
 
 
 class Server:
     """One gRPC server. Add servicers to `grpc`, `register` their full names, then `start`.
 
-    Health answers NOT_SERVING for every registered name until `set_serving`: call that only after a real forward
-    pass, so that readiness means that a turn would work.
+    Health answers SERVING for a registered name when all of this holds: `set_serving` was called (call it only after a
+    real forward pass), the process is not stalled, and it does not drain.
     """
 
     def __init__(self, settings: ServiceSettings, interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
@@ -59,9 +61,12 @@ class Server:
         self._plain_health: aio.Server | None = None
         self._close_metrics: Callable[[], None] | None = None
         self._names: list[str] = []
+        self._ready = False
+        self._stalled = False
         self._stopping = asyncio.Event()
+        self._grace_s = settings.drain_s
         self.beside: list[Callable[[float], Awaitable[None]]] = []
-        """What else drains when this server does, given the same grace in seconds; 0 after that: at once."""
+        """What else drains with this server. Each is called with the grace in seconds, and with 0 to end at once."""
         self.draining = asyncio.Event()
         """Set when a drain begins: calls without an end of their own should end soon."""
 
@@ -70,34 +75,38 @@ class Server:
         self._names.append(full_name)
 
     async def start(self) -> int:
-        """Listen. Returns the bound port. Raises RuntimeError when the address is taken."""
+        """Listen. Returns the bound port. Raises FailedPrecondition when an address is taken."""
         process_metrics.announce_build(self._settings.service)
         process_metrics.watch_tasks(self._settings.service)
-        await self._announce(_Status.NOT_SERVING)
-        await self._health.set(LIVENESS, _Status.SERVING)
+        await self._announce()
         reflection.enable_server_reflection([*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self.grpc)
         port = self._bind()
         await self.grpc.start()
         await self._start_plain_health()
         if self._settings.metrics_listen:
-            self._close_metrics = serve_metrics(self._settings.metrics_listen)
+            try:
+                self._close_metrics = serve_metrics(self._settings.metrics_listen)
+            except OSError as error:
+                raise _cannot_listen(self._settings.metrics_listen) from error
         host, _ = split_address(self._settings.listen)
         log.info("listening on %s:%d", host, port)
         return port
 
     async def set_serving(self) -> None:
-        """Health answers SERVING from now on."""
-        await self._announce(_Status.SERVING)
+        """Say that the process is ready."""
+        self._ready = True
+        await self._announce()
         log.info("serving")
 
-    async def set_not_serving(self) -> None:
-        """Health answers NOT_SERVING from now on; calls are still taken."""
-        await self._announce(_Status.NOT_SERVING)
+    async def set_stalled(self, stalled: bool) -> None:
+        """Say whether the process makes no progress. While it is stalled, every health name answers NOT_SERVING."""
+        self._stalled = stalled
+        await self._announce()
 
     async def drain(self, grace_s: float) -> None:
         """NOT_SERVING at once, new calls refused, running calls finish within `grace_s` seconds, then stop."""
         self.draining.set()
-        await self._announce(_Status.NOT_SERVING)
+        await self._announce()
         log.info("draining for at most %.0f s", grace_s)
         await self._stop(grace_s)
         if self._plain_health is not None:
@@ -107,13 +116,13 @@ class Server:
         log.info("stopped")
 
     async def run_until_signal(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. A second signal ends running calls at once."""
+        """Serve until SIGTERM, SIGINT or `stop_soon`, then drain. A second signal ends running calls at once."""
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._stopping.set)
         await self._stopping.wait()
         self._stopping.clear()
-        drain = asyncio.ensure_future(self.drain(self._settings.drain_s))
+        drain = asyncio.ensure_future(self.drain(self._grace_s))
         impatient = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((drain, impatient), return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
@@ -121,19 +130,20 @@ class Server:
         impatient.cancel()
         await drain
 
+    def stop_soon(self, grace_s: float) -> None:
+        """Make `run_until_signal` drain for at most `grace_s` seconds and return."""
+        self._grace_s = grace_s
+        self._stopping.set()
+
     async def _stop(self, grace_s: float) -> None:
         await asyncio.gather(self.grpc.stop(grace_s), *(drain(grace_s) for drain in self.beside))
 
     def _bind(self) -> int:
         settings = self._settings
         if settings.tls_cert is None or settings.tls_key is None:
-            port = self.grpc.add_insecure_port(settings.listen)
-        else:
-            credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca)
-            port = self.grpc.add_secure_port(settings.listen, credentials)
-        if port == 0:
-            raise RuntimeError(f"cannot listen on {settings.listen}")
-        return port
+            return _bound(settings.listen, self.grpc.add_insecure_port)
+        credentials = server_credentials(settings.tls_cert, settings.tls_key, settings.tls_ca)
+        return _bound(settings.listen, lambda address: self.grpc.add_secure_port(address, credentials))
 
     async def _start_plain_health(self) -> None:
         """Health on a port of its own, up to the end of a drain."""
@@ -141,14 +151,29 @@ class Server:
             return
         self._plain_health = aio.server()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._plain_health)
-        if self._plain_health.add_insecure_port(self._settings.health_listen) == 0:
-            raise RuntimeError(f"cannot listen on {self._settings.health_listen}")
+        _bound(self._settings.health_listen, self._plain_health.add_insecure_port)
         await self._plain_health.start()
 
-    async def _announce(self, status: _Status.ValueType) -> None:
-        process_metrics.SERVING.labels(self._settings.service).set(status == _Status.SERVING)
+    async def _announce(self) -> None:
+        serving = self._ready and not self._stalled and not self.draining.is_set()
+        process_metrics.SERVING.labels(self._settings.service).set(serving)
         for name in ("", *self._names):
-            await self._health.set(name, status)
+            await self._health.set(name, _Status.SERVING if serving else _Status.NOT_SERVING)
+        await self._health.set(LIVENESS, _Status.NOT_SERVING if self._stalled else _Status.SERVING)
+
+
+def _bound(address: Address, bind: Callable[[str], int]) -> int:
+    try:
+        port = bind(address)
+    except RuntimeError as error:
+        raise _cannot_listen(address) from error
+    if port == 0:
+        raise _cannot_listen(address)
+    return port
+
+
+def _cannot_listen(address: Address) -> FailedPrecondition:
+    return FailedPrecondition(f"cannot listen on {address}: the port is taken, or the host is not of this machine")
 
 
 def _age_options(settings: ServiceSettings) -> list[tuple[str, int]]:

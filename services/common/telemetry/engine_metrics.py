@@ -40,6 +40,17 @@ WIDTH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 STEP_SECONDS = histogram("step_seconds", "Seconds of one engine step.", ["service", "kind"], buckets=STEP_BUCKETS_S)
 STEP_WIDTH = histogram("step_width", "Streams that shared one engine step.", ["service", "kind"], buckets=WIDTH_BUCKETS)
 STEP_ERRORS = counter("step_errors_total", "Engine steps that failed, and with them their streams.", ["service"])
+PHASE_ERRORS = counter(
+    "engine_phase_errors_total",
+    "Failures of the engine's loop, by `phase`: release, admit, schedule, idle_s, step, deliver.",
+    ["service", "phase"],
+)
+PHASE_AGE_SECONDS = gauge(
+    "engine_phase_age_seconds",
+    "Seconds since the engine's current phase began; 0 while it waits for work. Above CHROMA_ENGINE_STALL_S the "
+    "service is not serving.",
+    ["service"],
+)
 QUEUE_WAIT_SECONDS = histogram(
     "queue_wait_seconds",
     "Seconds between a stream's arrival at the engine and its admission.",
@@ -76,6 +87,11 @@ class Capacity:
     free: Callable[[], int]
 
 
+def show_phase_age(service: str, age_s: Callable[[], float]) -> None:
+    """Show the engine's heartbeat from now on: `age_s` gives the seconds since its current phase began."""
+    PHASE_AGE_SECONDS.labels(service).set_function(age_s)
+
+
 class EngineMetrics:
     """Takes what an engine tells its observer (services/runtime/engine/observer.py)."""
 
@@ -105,9 +121,11 @@ class EngineMetrics:
         step[0].observe(seconds)
         step[1].observe(width)
 
-    def step_failed(self) -> None:
-        """A step raised."""
-        self._step_errors.inc()
+    def phase_failed(self, phase: str) -> None:
+        """A phase of the engine's loop raised an error."""
+        PHASE_ERRORS.labels(self._service, phase).inc()
+        if phase == "step":
+            self._step_errors.inc()
 
     def show_slots(self, kind: str, slots: Capacity) -> None:
         """Show slots of this kind from now on."""

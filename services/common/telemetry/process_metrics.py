@@ -17,7 +17,9 @@ CHECKPOINT_INFO = gauge(
     "1, with the fingerprint of the checkpoint that is served, its compute dtype and its device as labels.",
     ["service", "fingerprint", "dtype", "device"],
 )
-SERVING = gauge("serving", "1 while health checks get SERVING; 0 while the process starts or drains.", ["service"])
+SERVING = gauge(
+    "serving", "1 while health checks get SERVING; 0 while the process starts, stalls or drains.", ["service"]
+)
 TASKS = gauge(
     "tasks", "asyncio tasks of the process. An idle process has as many as when it had just started.", ["service"]
 )

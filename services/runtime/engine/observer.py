@@ -1,4 +1,4 @@
-"""What an engine tells about itself, as plain numbers. Called on the engine thread; must return at once."""
+"""What an engine reports about itself, as plain numbers. Called on the engine thread; a call must return at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class EngineObserver(Protocol):
-    """Takes an engine's measurements."""
+    """Takes an engine's measurements. An error that a method raises is logged and ends no stream."""
 
     def admitted(self, waited_s: float) -> None:
         """A stream was admitted, `waited_s` seconds after it arrived."""
@@ -17,21 +17,21 @@ class EngineObserver(Protocol):
     def stepped(self, kind: str, width: int, seconds: float) -> None:
         """A step of `width` streams took `seconds`; `kind` as `Runner.describe` names it."""
 
-    def step_failed(self) -> None:
-        """A step raised, and its streams ended."""
+    def phase_failed(self, phase: str) -> None:
+        """A phase of the engine's loop raised an error; `phase` is one of `services.runtime.engine.engine.PHASES`."""
 
 
 class NullObserver:
-    """An observer that looks away."""
+    """An observer that ignores every measurement."""
 
     def admitted(self, waited_s: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def refused(self, error: BaseException) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def stepped(self, kind: str, width: int, seconds: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
-    def step_failed(self) -> None:
-        """Nothing."""
+    def phase_failed(self, phase: str) -> None:
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""One caller's place in an engine: two bounded queues between an event loop and the engine thread."""
+"""One caller's stream through an engine: two bounded queues between an event loop and the engine thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class End:
 
 
 class Stream(Generic[RequestT, InputT, OutputT]):
-    """One caller's place in an engine.
+    """One caller's stream through an engine.
 
     The caller's side is `feed`, `finish`, `fail` and iteration, on the event loop that opened it. The runner's side
     is `request`, `inbox`, `input_ended`, `state` and `has_room`, on the engine thread.
@@ -56,13 +56,8 @@ class Stream(Generic[RequestT, InputT, OutputT]):
 
     @property
     def has_room(self) -> bool:
-        """Whether the caller keeps up: false leaves this stream out of the next batch."""
+        """Whether the caller keeps up. The runner leaves a stream without room out of its batches."""
         return len(self._outbox) < self._outbox_items
-
-    @property
-    def unread(self) -> int:
-        """Outputs delivered and not yet taken by the caller."""
-        return len(self._outbox)
 
     async def feed(self, item: InputT) -> None:
         """Hand one input to the model; waits while the inbox is full.
@@ -82,7 +77,7 @@ class Stream(Generic[RequestT, InputT, OutputT]):
         self._wake_engine()
 
     def fail(self, error: BaseException) -> None:
-        """End the iteration with the caller's own error, such as a bad input; the slot stays until the context ends."""
+        """End the iteration with the caller's own error, such as a bad input. The slot is kept until `open` is left."""
         self._failure = self._failure or error
         self._readable.set()
 
@@ -106,7 +101,7 @@ class Stream(Generic[RequestT, InputT, OutputT]):
         return item
 
     def take_input(self) -> InputT:
-        """Runner: the oldest input. Raises IndexError when there is none."""
+        """The oldest input, for the runner. Raises IndexError when there is none."""
         item = self.inbox.popleft()
         if len(self.inbox) == self._inbox_items - 1:
             self._call_soon(self._writable.set)
@@ -115,7 +110,7 @@ class Stream(Generic[RequestT, InputT, OutputT]):
     def _call_soon(self, callback: Any, *args: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:  # the caller's event loop is closed; nobody is left to tell
+        except RuntimeError:  # the caller's event loop is closed
             self._abandoned = True
 
     def _end_on_loop(self, error: BaseException | None) -> None:
@@ -130,3 +125,32 @@ class Stream(Generic[RequestT, InputT, OutputT]):
                 self._admitted.set_exception(error)
         if not self._released.done():
             self._released.set_result(None)
+
+
+MIN_RETRY_AFTER_S = 1.0
+MAX_RETRY_AFTER_S = 10.0
+DEFAULT_RETRY_AFTER_S = 2.0
+"""The estimate before any stream has left."""
+
+NEWEST_STAY_WEIGHT = 0.1
+"""Share of the newest stay in the mean: the mean follows a change within some tens of streams."""
+
+
+class RetryAfterEstimator:
+    """Estimates when a full engine has room again, from a running mean of how long streams stayed."""
+
+    def __init__(self) -> None:
+        self._mean_stay_s: float | None = None
+
+    def left(self, stayed_s: float) -> None:
+        """Record that a stream left, `stayed_s` seconds after its admission."""
+        if self._mean_stay_s is None:
+            self._mean_stay_s = stayed_s
+        else:
+            self._mean_stay_s += NEWEST_STAY_WEIGHT * (stayed_s - self._mean_stay_s)
+
+    def wait_s(self, live: int) -> float:
+        """Expected seconds until one of `live` streams leaves, in MIN_RETRY_AFTER_S..MAX_RETRY_AFTER_S."""
+        if self._mean_stay_s is None:
+            return DEFAULT_RETRY_AFTER_S
+        return min(max(self._mean_stay_s / max(live, 1), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)

@@ -14,7 +14,6 @@ import pytest
 from checkpoints.writer import write_checkpoint
 from chroma.v1 import codec_pb2_grpc, reasoner_pb2_grpc, speech_gen_pb2_grpc
 from services.codec import __main__ as codec
-from services.codec.servicer import CodecEngine, CodecServicer
 from services.codec.settings import CodecSettings
 from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
@@ -38,7 +37,6 @@ class Engines:
     """The three real engines behind their servers."""
 
     addresses: dict[str, str]
-    engines: tuple[Any, Any, Any]
     think: ThinkRunner
     speak: SpeechRunner
     decode: codec.CodecRunner
@@ -47,7 +45,6 @@ class Engines:
         """What streams hold: slots, and KV pages that are not kept for later turns."""
         think, speak = self.think.kv, self.speak.generator.kv
         return {
-            "streams": sum(engine.live_streams for engine in self.engines),
             "think slots": think.slots - think.free_slots,
             "speak slots": speak.slots - speak.free_slots,
             "decode slots": SLOTS - self.decode.free_decode_slots,
@@ -61,27 +58,29 @@ async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
     """Services as their processes wire them, on weights whose replies never end by themselves."""
     model = tmp_path / "tiny"
     write_checkpoint("tiny", model, endless=True)
-    thinking, thinker = reasoner.load(ReasonerSettings(model=str(model), slots=SLOTS, threads=1))
-    speaking, speaker = speech_gen.load(SpeechGenSettings(model=str(model), slots=SLOTS, threads=1))
+    thinker = reasoner.load(ReasonerSettings(model=str(model), slots=SLOTS, threads=1))
+    speaker = speech_gen.load(SpeechGenSettings(model=str(model), slots=SLOTS, threads=1))
     decoder = codec.load(CodecSettings(model=str(model), slots=SLOTS, encode_slots=1, threads=1))
-    decoding = CodecEngine("codec", decoder)
-    assert isinstance(thinking.runner, ThinkRunner)
-    assert isinstance(speaking.runner, SpeechRunner)
+    assert isinstance(thinker.engine.runner, ThinkRunner)
+    assert isinstance(speaker.engine.runner, SpeechRunner)
+    assert isinstance(decoder.engine.runner, codec.CodecRunner)
     add_thinker = reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server
     add_speaker = speech_gen_pb2_grpc.add_SpeechGenServiceServicer_to_server
     add_codec = codec_pb2_grpc.add_CodecServiceServicer_to_server
     async with AsyncExitStack() as stack:
         addresses = {
-            "reasoner": await stack.enter_async_context(serving("chroma.v1.ReasonerService", add_thinker, thinker)),
-            "speech_gen": await stack.enter_async_context(serving("chroma.v1.SpeechGenService", add_speaker, speaker)),
-            "codec": await stack.enter_async_context(
-                serving("chroma.v1.CodecService", add_codec, CodecServicer(decoding, max_encode_s=60.0))
+            "reasoner": await stack.enter_async_context(
+                serving("chroma.v1.ReasonerService", add_thinker, thinker.servicer)
             ),
+            "speech_gen": await stack.enter_async_context(
+                serving("chroma.v1.SpeechGenService", add_speaker, speaker.servicer)
+            ),
+            "codec": await stack.enter_async_context(serving("chroma.v1.CodecService", add_codec, decoder.servicer)),
         }
-        running = thinking, speaking, decoding
+        running = thinker.engine, speaker.engine, decoder.engine
         for engine in running:
             engine.start()
-        yield Engines(addresses, running, thinking.runner, speaking.runner, decoder)
+        yield Engines(addresses, thinker.engine.runner, speaker.engine.runner, decoder.engine.runner)
     for engine in running:
         await asyncio.to_thread(engine.stop)
 

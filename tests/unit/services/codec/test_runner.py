@@ -144,7 +144,6 @@ async def test_a_cancelled_stream_frees_its_slot_and_the_next_one_hears_nothing_
             await asyncio.wait_for(started.wait(), 30)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            assert engine.live_streams == 0
         assert (runner.free_decode_slots, runner.free_encode_slots) == (1, 1)
         found = await answer(engine, Decode(), [codes], no_pause)
     assert np.abs(found - mimi.decode(codes)).max() < 1e-5
@@ -186,7 +185,7 @@ async def test_a_slow_reader_is_left_out_and_others_go_on(mimi: Mimi) -> None:
             slow.finish()
             found = await answer(engine, Decode(), [codes], no_pause)
             assert len(found) == len(codes) * FRAME_SAMPLES
-            assert slow.unread <= 2
+            assert not slow.has_room
             late = np.concatenate([output async for output in slow])
     assert np.abs(late - found).max() < 1e-5
 

@@ -17,6 +17,7 @@ from services.reasoner.model.thinker import Thinker
 from services.reasoner.runner import Outputs, ThinkRunner
 from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.engine import PhaseFailed
 from services.runtime.layers.transformer import Memory
 from tests.support.thinking import Turn, feed_all, ids_of, new_runner, opened, running, take_turn, tone
 
@@ -241,7 +242,7 @@ async def test_rows_that_a_failed_step_did_not_compute_are_held_by_nobody(
     runner = runner_of(StumblingThinker(**vars(golden_thinker)), tokenizer, max_prefill=16)
     talk = Conversation(template, "You keep a lighthouse. " * 3)
     async with running(runner) as engine:
-        with pytest.raises(RuntimeError, match="stumbled"):
+        with pytest.raises(PhaseFailed, match="step"):
             await take_turn(engine, talk.open(), inputs("Which one?"))
         thoughts, done = await take_turn(engine, talk.open(), inputs("Which one?"))
     assert_as_cold(golden_thinker, talk.pieces("Which one?"), thoughts)

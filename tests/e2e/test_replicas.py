@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from chroma_voice import AudioDelta, Conversation, ResourceExhausted, Sampling, TurnDone, Unavailable
-from services.runtime.engine.turnover import MAX_S
+from services.runtime.engine.stream import MAX_RETRY_AFTER_S
 from tests.support.local_stack import LONG_SPEECH, QUESTION, ask, reply
 from tests.support.replicated_stack import SERVICES, SPEECH_SLOTS, Replica, ReplicatedStack, replicated
 
@@ -110,7 +110,7 @@ async def test_a_full_replica_spills_and_a_full_system_says_when_to_come_again(s
     assert isinstance(refused[0], ResourceExhausted)
     assert (refused[0].retry_after_s or 0) > 0
     assert SPEECH_SLOTS < admitted <= 2 * SPEECH_SLOTS
-    await asyncio.sleep(MAX_S)  # until then gateways may prefer another replica to a voice's home
+    await asyncio.sleep(MAX_RETRY_AFTER_S)  # until then gateways may prefer another replica to a voice's home
 
 
 @pytest.mark.parametrize("service", ["speech_gen", "codec"])

@@ -9,14 +9,16 @@ Constants of the compilation are in capitals, as is usual there.
 """
 
 # ruff: noqa: N803, N806
+# Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportMissingImports=false
 
 from __future__ import annotations
 
 import functools
 
 import torch
-import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 POSITIONS_PER_TURN = 64
@@ -148,7 +150,7 @@ def rotate_and_store(
     assert qkv.is_contiguous(), "qkv must be dense"
     assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be dense"
     q = torch.empty(rows, heads, head_dim, dtype=qkv.dtype, device=qkv.device)
-    _rotate[(rows, triton.cdiv(all_heads, HEADS_PER_PROGRAM))](  # pyright: ignore[reportIndexIssue]
+    _rotate[(rows, triton.cdiv(all_heads, HEADS_PER_PROGRAM))](
         qkv, cos, sin, positions, places, q, keys, values,
         HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim,
         LINES=HEADS_PER_PROGRAM, DIM=triton.next_power_of_2(head_dim),
@@ -185,7 +187,7 @@ def attend_blocks(
         lines = (count * kv_heads, parts, block_rows * share)
         partial = torch.empty(*lines, head_dim, dtype=torch.float32, device=q.device)
         highest, total = (torch.empty(lines, dtype=torch.float32, device=q.device) for _ in range(2))
-    _walk[(count, kv_heads, parts)](  # pyright: ignore[reportIndexIssue]
+    _walk[(count, kv_heads, parts)](
         q, keys, values, tables, blocks, partial, highest, total,
         head_dim**-0.5, keys.stride(0), tables.stride(0),
         SHARE=share, HEAD_DIM=head_dim, PAGE=page_size, PARTS=parts, ROWS=block_rows,
@@ -193,7 +195,7 @@ def attend_blocks(
         TURN=POSITIONS_PER_TURN if q.dtype.itemsize == 2 else POSITIONS_PER_TURN // 2,
     )  # fmt: skip
     if parts > 1:
-        _join[(count, kv_heads, block_rows * share)](  # pyright: ignore[reportIndexIssue]
+        _join[(count, kv_heads, block_rows * share)](
             partial, highest, total, blocks, q,
             SHARE=share, HEAD_DIM=head_dim, PARTS=parts, ROWS=block_rows, DIM=dim,
         )  # fmt: skip

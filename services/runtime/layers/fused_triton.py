@@ -1,12 +1,14 @@
 """The elementwise work between a layer's products as CUDA kernels. See fused.py for what they compute."""
 
 # ruff: noqa: N803
+# Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportMissingImports=false
 
 from __future__ import annotations
 
 import torch
-import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 WIDTH_PER_PROGRAM = 1024
@@ -44,7 +46,7 @@ def add_norm(added: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     assert all(x.is_contiguous() for x in (added, residual)), "rows must be dense"
     normed = torch.empty_like(added)
     block = triton.next_power_of_2(width)
-    _add_norm[(rows,)](  # pyright: ignore[reportIndexIssue]
+    _add_norm[(rows,)](
         added, residual, weight, added, normed, eps, WIDTH=width, BLOCK=block, num_warps=min(8, max(1, block // 256))
     )
     return added, normed
@@ -56,7 +58,5 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     assert gate_up.is_contiguous(), "rows must be dense"
     out = torch.empty(rows, width, dtype=gate_up.dtype, device=gate_up.device)
     block = min(WIDTH_PER_PROGRAM, triton.next_power_of_2(width))
-    _silu_mul[(rows, triton.cdiv(width, block))](  # pyright: ignore[reportIndexIssue]
-        gate_up, out, WIDTH=width, BLOCK=block
-    )
+    _silu_mul[(rows, triton.cdiv(width, block))](gate_up, out, WIDTH=width, BLOCK=block)
     return out

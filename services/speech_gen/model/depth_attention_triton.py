@@ -5,12 +5,14 @@ the layer's product and the earlier ones' from memory, at most eight in all, so 
 """
 
 # ruff: noqa: N803, N806
+# Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportMissingImports=false
 
 from __future__ import annotations
 
 import torch
-import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 
@@ -85,7 +87,7 @@ def attend_places(
     assert qkv.is_contiguous(), "qkv must be dense"
     assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be dense"
     out = torch.empty(rows, heads * head_dim, dtype=qkv.dtype, device=qkv.device)
-    _attend[(rows // count, kv_heads)](  # pyright: ignore[reportIndexIssue]
+    _attend[(rows // count, kv_heads)](
         qkv, keys, values, cos, sin, out,
         head_dim**-0.5, first, rows // count, keys.stride(0),
         COUNT=count, SHARE=share, KV_HEADS=kv_heads, HEAD_DIM=head_dim,

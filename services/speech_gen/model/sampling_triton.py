@@ -7,12 +7,14 @@ cumulative sum's, so a draw within rounding of a bound may fall to the neighbour
 """
 
 # ruff: noqa: N803
+# Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportMissingImports=false
 
 from __future__ import annotations
 
 import torch
-import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 
@@ -74,7 +76,7 @@ def choose_codes(
     streams, vocab = logits.shape
     assert all(x.is_contiguous() for x in (logits, uniforms)), "logits and uniforms must be dense"
     codes = torch.empty(streams, dtype=torch.int64, device=logits.device)
-    _choose[(streams,)](  # pyright: ignore[reportIndexIssue]
+    _choose[(streams,)](
         logits, greedy.view(torch.uint8), temperature, top_k, top_p, uniforms, codes, codebook,
         CODEBOOKS=uniforms.shape[1], VOCAB=vocab, BLOCK=triton.next_power_of_2(vocab),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A step rounded up to a fixed shape gives what the step of the exact shape gives, and never changes its operations."""
+"""A padded step gives the codes of the exact step, and steps of one shape are the same operations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from services.common.sampling import SamplingParams
+from services.runtime.kvcache import attention_padded as paged_attention
+from services.runtime.kvcache import attention_ragged as flat_attention
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.layers import fused
+from services.speech_gen.model import depth_decoder, sampling
 from services.speech_gen.model.generator import Generator, Thought
 from tests.support.golden_speech import all_rows
+from tests.support.kernels import DEVICE, why_not
 
 SLOTS = 6
 
@@ -28,7 +33,7 @@ def fresh(loaded: Generator, *, padded: bool) -> Generator:
 
 
 class Company:
-    """Streams that come, speak at their own pace and go, the same way for the same seed."""
+    """Streams that open, take part in some steps and close, in an order that the seed decides."""
 
     def __init__(self, generator: Generator, seed: int) -> None:
         self.generator = generator
@@ -96,7 +101,7 @@ def test_padding_touches_no_page_but_page_0(loaded_generator: Generator) -> None
 
 
 class Operations(TorchDispatchMode):
-    """What a step does, with the shapes it does it to."""
+    """Records the operations of a step and the shapes of their arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +138,7 @@ def test_steps_of_one_shape_are_the_same_operations_and_read_nothing_back(loaded
 
 
 def test_a_step_asks_the_device_nothing(loaded_generator: Generator) -> None:
-    """With tensors that have no values, whoever reads one on the host fails."""
+    """Fake tensors have no values: reading one on the host raises."""
     generator = fresh(loaded_generator, padded=True)
     row = all_rows()[0]
     slots = [generator.open(SamplingParams(seed=seed)) for seed in range(2)]
@@ -147,3 +152,32 @@ def test_a_step_asks_the_device_nothing(loaded_generator: Generator) -> None:
 
     generator.graphs.run = without_values
     generator.frame(slots[:1], slots[1:], row.thoughts[:1])
+
+
+SAMPLINGS = (
+    SamplingParams(greedy=True),
+    SamplingParams(seed=5, top_k=300, temperature=1.2),
+    SamplingParams(seed=9, top_p=0.8),
+)
+
+
+def codes(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:
+    """Three streams' frames: all with a thought, then one with and two without."""
+    generator = fresh(loaded, padded=padded)
+    rows = all_rows()[:3]
+    slots = [generator.open(sampling) for sampling in SAMPLINGS]
+    generator.prefill(slots, [row.request(generator).voice.rows[:10] for row in rows])
+    frames = [
+        generator.frame([], slots, [row.thoughts[0] for row in rows]),
+        generator.frame(slots[:2], slots[2:], rows[2].thoughts[1:2]),
+    ]
+    return [frame.tolist() for frame in frames]
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+@pytest.mark.skipif(DEVICE != "cpu", reason="tests/gpu has these tests for a device")
+def test_kernels_give_the_same_codes(loaded_generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = codes(loaded_generator, padded=False)
+    for module in (fused, flat_attention, paged_attention, depth_decoder, sampling):
+        monkeypatch.setattr(module, "uses_kernels", lambda x: True)
+    assert codes(loaded_generator, padded=True) == expected

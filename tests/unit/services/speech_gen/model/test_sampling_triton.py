@@ -13,7 +13,7 @@ from tests.support.kernels import DEVICE, NEEDS_KERNELS, noise
 
 pytestmark = NEEDS_KERNELS
 
-STREAMS, CODEBOOKS = 24, 8
+STREAMS, CODEBOOKS = 16, 8
 
 
 def choices(seed: int, vocab: int) -> Choices:
@@ -34,7 +34,10 @@ def choices(seed: int, vocab: int) -> Choices:
 
 
 def chosen_in_order(logits: Tensor, how: Choices, codebook: int) -> list[set[int]]:
-    """The codes that may come out, in float64: equal logits are ordered by code, uniforms within 1e-5 are not told."""
+    """The codes that may come out for each stream, computed in float64.
+
+    Equal logits are ordered by code. Uniforms may differ by 1e-5, shares by 1e-6.
+    """
     found: list[set[int]] = []
     for row in range(len(logits)):
         values, codes = logits[row].double().cpu().sort(descending=True, stable=True)
@@ -60,7 +63,7 @@ def chosen_in_order(logits: Tensor, how: Choices, codebook: int) -> list[set[int
 def test_codes_are_those_of_the_ordered_distribution(vocab: int, ties: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "uses_kernels", lambda x: True)
     sampled = exact = 0
-    for seed in range(4):
+    for seed in range(2):
         logits = 3 * noise(seed, STREAMS, vocab)
         if ties:
             logits = (2 * logits).round() / 2  # many equals, zeros of either sign among them
@@ -83,7 +86,7 @@ def test_kernel_and_operations_choose_the_same_codes(monkeypatch: pytest.MonkeyP
 
 
 def test_broken_logits_still_give_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What padding brings must not lead outside the tables."""
+    """Codes of padding rows must exist in the tables."""
     monkeypatch.setattr(sampling, "uses_kernels", lambda x: True)
     how = choices(1, 300)
     for value in (float("nan"), float("inf"), -float("inf")):

@@ -1,11 +1,10 @@
-"""The kernels of the stack equal PyTorch's operations, on a CUDA device or in Triton's interpreter."""
+"""The attention kernels equal PyTorch's operations, on a CUDA device or in Triton's interpreter."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime.kvcache import attention_padded as paged_attention
@@ -22,7 +21,7 @@ from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, fl
 pytestmark = NEEDS_KERNELS
 
 FRAME = [1, 1, 1, 3, 3]
-PROMPTS = [1, 9, 40, 3, 70]
+PROMPTS = [1, 6, 20, 3, 33]
 
 
 def qkv_of(rows: int, dtype: torch.dtype) -> Tensor:
@@ -54,8 +53,8 @@ def test_rotating_and_storing_equals_rotate_and_index_copy(dtype: torch.dtype, t
     assert kv.v[0].equal(stored[1])
 
 
-@pytest.mark.parametrize("parts", [1, 8])
-@pytest.mark.parametrize(("counts", "block_rows"), [(FRAME, 3), (PROMPTS, 5), (PROMPTS, 21)])
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize(("counts", "block_rows"), [(FRAME, 3), (PROMPTS, 5), (PROMPTS, 11)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
 def test_attention_in_blocks_equals_gathered_attention(
     counts: list[int], block_rows: int, parts: int, dtype: torch.dtype, tolerance: float
@@ -79,7 +78,7 @@ def kernels_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("kernels_everywhere")
-@pytest.mark.parametrize("counts", [FRAME, PROMPTS, [70], [1]])
+@pytest.mark.parametrize("counts", [FRAME, PROMPTS, [40], [1]])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
 def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tolerance: float) -> None:
     kv, slots = filled_kv(dtype, seed=6, device=DEVICE)
@@ -97,7 +96,7 @@ def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tole
         (FRAME, FlatShape.of_steps(8, 20)),
         ([1] * 5, FlatShape.of_steps(8, 8)),
         ([1] * 5, FlatShape.of_steps(5, 5)),
-        (PROMPTS, FlatShape.of_prompts(7, 128, block_rows=5)),
+        (PROMPTS, FlatShape.of_prompts(7, 70, block_rows=5)),
     ],
 )
 def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[int], shape: FlatShape) -> None:
@@ -113,33 +112,8 @@ def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[
     assert kv.k[:, 1:].equal(before)
 
 
-@pytest.mark.parametrize("width", [48, 1000, 1024])
-@pytest.mark.parametrize("dtype", [torch.float32, HALF])
-def test_add_norm_equals_adding_and_normalising(width: int, dtype: torch.dtype) -> None:
-    from services.runtime.layers.fused_triton import add_norm
-
-    added, residual = noise(1, 5, width).to(dtype), noise(2, 5, width).to(dtype)
-    weight = noise(3, width).to(dtype)
-    total = added + residual
-    expected = F.rms_norm(total.float(), (width,), weight.float(), 1e-5).to(dtype)
-    found_total, found = add_norm(added, residual, weight, 1e-5)
-    assert found_total.equal(total)
-    torch.testing.assert_close(found, expected, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-6)
-
-
-@pytest.mark.parametrize("width", [80, 1024, 1664])
-@pytest.mark.parametrize("dtype", [torch.float32, HALF])
-def test_silu_mul_equals_silu_and_mul(width: int, dtype: torch.dtype) -> None:
-    from services.runtime.layers.fused_triton import silu_mul
-
-    gate_up = 4 * noise(1, 3, 2 * width).to(dtype)
-    gate, up = gate_up.chunk(2, dim=-1)
-    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(silu_mul(gate_up), F.silu(gate) * up, rtol=tolerance, atol=tolerance)
-
-
 def test_a_stack_of_kernels_equals_one_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    kv, slots = filled_kv(torch.float32, seed=8, layers=3, device=DEVICE)
+    kv, slots = filled_kv(torch.float32, seed=8, layers=2, device=DEVICE)
     torch.manual_seed(0)
     stack = Stack(kv.config, StackParameters(kv.config).to(DEVICE))
     stored = [x.clone() for x in (kv.k, kv.v)]

@@ -83,6 +83,7 @@ UNITS = {
     "positions": "positions",
     "pages": "pages",
     "cache": "voice prompts",
+    "prompts": "voice prompts",
     "load": "share of real time",
     "k": "codes",
     "p": "share",

@@ -41,7 +41,9 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
         device=settings.device,
         max_positions=max_positions,
     )
-    runner = ThinkRunner(thinker, tokenizer, kv, max_thoughts=settings.max_thoughts)
+    runner = ThinkRunner(
+        thinker, tokenizer, kv, max_thoughts=settings.max_thoughts, max_prefill=settings.prefill_positions
+    )
     runner.warm_up()
     engine = ThinkEngine("reasoner", runner, observer=observe(runner))
     servicer = ReasonerServicer(

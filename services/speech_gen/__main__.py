@@ -31,7 +31,13 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
         device=settings.device,
     )
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
-    runner = SpeechRunner(generator, tokenizer, max_load=settings.load_limit)
+    runner = SpeechRunner(
+        generator,
+        tokenizer,
+        chunk_positions=settings.prefill_positions,
+        shared_prompts=settings.shared_prompts,
+        max_load=settings.load_limit,
+    )
     runner.warm_up()
     defaults = settings.sampling_defaults(read_generation_config(checkpoint.generation_config))
     engine = SpeechEngine("speech-gen", runner, observer=observe(runner))

@@ -34,6 +34,12 @@ class SpeechGenSettings(ModelSettings):
     names 0.9, which the reference ignores."""
     kv_pages: int = Field(default=0, ge=0)
     """Pages of the KV cache, 16 positions of the backbone each. 0: enough for all slots at full length."""
+    prefill_positions: int = Field(default=256, ge=16)
+    """Most positions of voice prompts in one step. More bring a prompt to its end sooner; fewer delay the other replies
+    less."""
+    shared_prompts: int = Field(default=64, ge=0)
+    """Most voice prompts whose pages of the KV cache are kept for later replies. The least recently used one leaves
+    first, also when a reply needs its pages."""
     voice_cache: int = Field(default=256, ge=1)
     """Voice prompts kept on the device. The least recently used one leaves first."""
 

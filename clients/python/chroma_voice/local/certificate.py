@@ -1,4 +1,4 @@
-"""A self-made certificate: browsers give no microphone to plain HTTP beyond this machine."""
+"""A self-signed certificate for the page. Browsers give no microphone to a page from another machine by plain HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RENEW_DAYS = 30
 
 @dataclass(frozen=True)
 class Certificate:
-    """PEM files."""
+    """PEM files of a certificate and its private key."""
 
     chain: Path
     key: Path
@@ -35,7 +35,7 @@ class Certificate:
 
 
 def certificate(folder: Path) -> Certificate:
-    """The certificate kept in `folder`, made when there is none for this machine's names or it soon ends."""
+    """The certificate kept in `folder`. A new one is made when there is none for this machine's names, or it expires soon."""
     found = Certificate(folder / "certificate.pem", folder / "key.pem")
     names = _names()
     if found.key.exists() and found.chain.exists() and _still_good(found.chain, names):
@@ -74,7 +74,7 @@ def _still_good(chain: Path, names: list[x509.GeneralName]) -> bool:
 
 
 def _names() -> list[x509.GeneralName]:
-    """What this machine is called, here and by its neighbours."""
+    """The names and addresses of this machine, as this machine and its neighbours use them."""
     name = socket.gethostname()
     hosts = dict.fromkeys(host for host in ("localhost", name, f"{name}.local") if host.isascii())
     addresses = {"127.0.0.1", "::1"}

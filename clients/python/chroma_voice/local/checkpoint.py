@@ -1,4 +1,4 @@
-"""Which checkpoint to run: the one asked for, or the one that comes with the repository."""
+"""The choice of the checkpoint to run: the one asked for, or the one of the repository."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _tiny(state: Path) -> Path:
 
 
 def _resolve(model: str) -> Path:
-    """Fetching a hub id here, once, keeps the services from each doing it behind their logs."""
+    """The folder of a checkpoint. A hub id is fetched here once, so that the services do not each fetch it."""
     path = Path(model)
     if path.is_dir():
         return path.absolute()

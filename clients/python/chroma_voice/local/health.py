@@ -1,4 +1,4 @@
-"""Asking a gRPC server whether it serves."""
+"""The health check of a gRPC server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _CHECK_TIMEOUT_S = 2.0
 async def is_serving(address: str) -> bool:
     """Whether the server at `address` answers SERVING for itself as a whole; False also when none answers.
 
-    Each question dials anew: a kept channel would wait longer and longer before it finds a server that just came up.
+    Each check opens a new channel. A kept channel would wait longer and longer before it finds a server that has
+    just started.
     """
     async with grpc.aio.insecure_channel(address) as channel:
         try:

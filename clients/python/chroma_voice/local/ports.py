@@ -8,8 +8,8 @@ import socket
 LOOPBACK = "127.0.0.1"
 
 _FIRST, _LAST = 20_000, 32_000
-"""Below the range from which Linux takes the local ports of outgoing connections: a child that restarts must find its
-port free, and a client that redials it must not connect to itself."""
+"""The range lies below the one from which Linux takes the local ports of outgoing connections. A child that restarts
+must find its port free, and a client that dials it again must not connect to itself."""
 
 
 def free_ports(count: int) -> list[int]:

@@ -18,8 +18,8 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit("the launcher is gone")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Runs in the child in front of its command. A `preexec_fn` would do without it, but that forks, and a process that
-uses gRPC must not fork: its threads' locks and pollers come along half-way."""
+"""A script that the child runs before it becomes its command. A `preexec_fn` would fork this process, and a process
+that uses gRPC must not fork: the child would inherit locks of threads that it does not have."""
 
 
 _TAIL_BYTES = 16_384

@@ -1,4 +1,4 @@
-"""What comes with the repository: the small trained checkpoint and the sample voices.
+"""The small trained checkpoint and the sample voices of the repository.
 
 Both lie beside the code in a checkout. An installed package has neither: 32 MB of weights are no package data.
 """

@@ -1,4 +1,4 @@
-"""The sample voices in a running gateway."""
+"""Enrolment of the sample voices in a running gateway."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from chroma_voice.local.repository import SampleVoice
 
 
 async def enrol(voices: Sequence[SampleVoice], gateway: str, *, only_if_none: bool) -> list[str]:
-    """Enrol those of `voices` that the gateway at `gateway` (host:port) has not; the ids of these.
+    """Enrol the voices that the gateway at `gateway` (host:port) does not have yet; return their ids.
 
-    `only_if_none`: enrol nothing when it has any voice at all. Raises the `ChromaError` of a call that fails.
+    With `only_if_none` a gateway that has any voice gets none. Raises the `ChromaError` of a call that fails.
     """
     async with Client(gateway) as client:
         known = {voice.voice_id async for voice in client.list_voices()}

@@ -1,4 +1,4 @@
-"""The state folder: who runs in it, and where its endpoints are."""
+"""The state folder of a launcher: the lock of the launcher that runs in it, and the endpoints of its processes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Endpoints:
 class StateFolder:
     """A launcher's folder: `lock`, `endpoints.json`, `logs/`, `valkey/`, `checkpoints/`, `tls/`.
 
-    The launcher holds a file lock on `lock` as long as it lives. The system drops the lock however the launcher
-    ends, so endpoints beside a free lock are stale.
+    The launcher holds a file lock on `lock` as long as it lives. The system releases the lock when the launcher ends,
+    even by kill -9, so endpoints beside a free lock are stale.
     """
 
     def __init__(self, path: Path) -> None:

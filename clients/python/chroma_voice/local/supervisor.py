@@ -1,4 +1,4 @@
-"""Keeping one child alive: started, health-waited, restarted with backoff when it dies."""
+"""Supervision of one child: start it, wait until it is healthy, start it again with a backoff when it dies."""
 
 from __future__ import annotations
 

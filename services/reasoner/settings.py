@@ -27,6 +27,7 @@ class ReasonerSettings(ModelSettings):
     system_prompt: str = ""
     """System prompt of a conversation that has none. Empty: the default of the checkpoint's chat template."""
     prefill_positions: int = Field(default=256, ge=16)
-    """Most positions of prompts in one step. More bring a prompt to its end sooner; fewer delay the other turns less."""
+    """Most positions of prompts in one step. More bring a prompt to its end sooner; fewer delay the other turns
+    less."""
     max_audio_s: float = Field(default=299.0, gt=0, le=299)
     """Longest audio of a user's turn. A longer one is refused with OUT_OF_RANGE. The model takes just under 300 s."""

@@ -35,7 +35,7 @@ class Certificate:
 
 
 def certificate(folder: Path) -> Certificate:
-    """The certificate kept in `folder`. A new one is made when there is none for this machine's names, or it expires soon."""
+    """The certificate kept in `folder`. A new one is made when none fits this machine or it expires soon."""
     found = Certificate(folder / "certificate.pem", folder / "key.pem")
     names = _names()
     if found.key.exists() and found.chain.exists() and _still_good(found.chain, names):

@@ -31,6 +31,7 @@ from services.reasoner.runner import Outputs, ThinkRunner
 from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
+from services.runtime.engine.stream import Stream
 from services.runtime.kvcache.paged_kv import PagedKV
 from tests.support.golden_cases import Row
 
@@ -210,3 +211,22 @@ def assert_same_thoughts(left: list[Thought], right: list[Thought]) -> None:
 def assert_nothing_held(runner: ThinkRunner) -> None:
     assert runner.kv.free_slots == len(runner.kv.lengths)
     assert runner.kv.free_pages == runner.kv.k.shape[1] - 1
+
+
+def step_once(runner: ThinkRunner, now_s: float) -> str:
+    """The next step that is no intake, at a time of our choosing. Returns its kind."""
+    kind = "intake"
+    while kind == "intake":
+        batch = runner.schedule(now_s)
+        assert batch is not None
+        runner.step(batch)
+        kind, _ = runner.describe(batch)
+    return kind
+
+
+def admitted(runner: ThinkRunner, turn: Turn, items: Sequence[TurnInput]) -> ThinkStream:
+    stream: ThinkStream = Stream(turn.open, inbox_items=64, outbox_items=256)
+    stream._wake_engine = lambda: None
+    runner.admit(stream)
+    stream.inbox.extend([Conversation(turn.prompt), *items])
+    return stream

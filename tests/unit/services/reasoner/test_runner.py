@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Sequence
 
 import pytest
 import torch
 
 from services.common.errors import OutOfRange, ResourceExhausted
-from services.reasoner.messages import Audio, Commit, Conversation, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
+from services.reasoner.messages import Audio, Commit, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
-from services.reasoner.request import ThinkStream
 from services.reasoner.runner import ThinkRunner
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from services.runtime.engine.stream import End, Stream
+from services.runtime.engine.stream import End
 from services.runtime.kvcache.paged_kv import PagedKV
 from tests.support.golden_cases import CASES, CHECKPOINT, Row, golden_rows
 from tests.support.thinking import (
     Turn,
+    admitted,
     assert_equal_to,
     assert_nothing_held,
     assert_same_thoughts,
@@ -33,6 +32,7 @@ from tests.support.thinking import (
     raw_inputs,
     raw_turn,
     running,
+    step_once,
     take_turn,
     tone,
     turn,
@@ -103,82 +103,6 @@ async def test_slow_reader_is_left_out_and_others_go_on(
         assert not slow.has_room
         late = [output async for output in slow if isinstance(output, Thought)]
     assert_same_thoughts(thoughts, late)
-
-
-def step_once(runner: ThinkRunner, now_s: float) -> str:
-    """The next step that is no intake, at a time of our choosing. Returns its kind."""
-    kind = "intake"
-    while kind == "intake":
-        batch = runner.schedule(now_s)
-        assert batch is not None
-        runner.step(batch)
-        kind, _ = runner.describe(batch)
-    return kind
-
-
-def admitted(runner: ThinkRunner, turn: Turn, items: Sequence[TurnInput]) -> ThinkStream:
-    stream: ThinkStream = Stream(turn.open, inbox_items=64, outbox_items=256)
-    stream._wake_engine = lambda: None
-    runner.admit(stream)
-    stream.inbox.extend([Conversation(turn.prompt), *items])
-    return stream
-
-
-async def test_steps_alternate_while_a_thought_is_due_and_a_prompt_is_long(
-    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
-) -> None:
-    runner = new_runner(golden_thinker, tokenizer, max_prefill=4)
-    talker = admitted(runner, turn(template, max_thoughts=64), [Text("What?"), Commit()])
-    while not talker.state.token_ids:
-        step_once(runner, 0.0)
-    admitted(runner, turn(template), [Text("What? " * 40), Commit()])
-    late_s = time.monotonic() + 100.0
-    assert [step_once(runner, late_s) for _ in range(20)] == ["think", "prefill"] * 10
-
-
-async def test_first_thought_comes_before_text_that_is_far_ahead(
-    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
-) -> None:
-    runner = new_runner(golden_thinker, tokenizer, max_prefill=4)
-    talker = admitted(runner, turn(template, max_thoughts=64), [Text("What?"), Commit()])
-    while len(talker.state.token_ids) < 20:  # 3.2 s of speech
-        step_once(runner, 0.0)
-    listener = admitted(runner, turn(template), [Text("What? " * 40), Commit()])
-    now_s = talker.state.first_thought_s
-    kinds: list[str] = []
-    while not listener.state.token_ids:
-        kinds.append(step_once(runner, now_s))
-    assert set(kinds) == {"prefill"}
-    assert step_once(runner, now_s) == "think"
-
-
-async def test_committed_turn_is_prefilled_before_those_still_speaking(
-    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
-) -> None:
-    runner = new_runner(golden_thinker, tokenizer, max_prefill=8)
-    speaking = admitted(runner, turn(template), [Text("What? " * 40), Audio(tone(0.5))])
-    committed = admitted(runner, turn(template), [Text("What? " * 40), Commit()])
-    while not committed.state.token_ids:
-        step_once(runner, 0.0)
-    assert runner.kv.lengths[speaking.state.slot] <= 8
-
-
-async def test_everybodys_microphone_is_taken_in_between_two_steps(
-    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
-) -> None:
-    """Pieces of 80 ms are many and cheap: none waits for a later step because others came first."""
-    runner = new_runner(golden_thinker, tokenizer)
-    streams: list[ThinkStream] = []
-    for _ in range(24):
-        pieces = [Audio(piece) for piece in tone(0.48).split(1_280)]
-        streams.append(admitted(runner, turn(template), pieces))
-    batch = runner.schedule(time.monotonic())
-    assert batch is not None
-    assert runner.describe(batch) == ("intake", 24)
-    runner.step(batch)
-    assert [len(stream.inbox) for stream in streams] == [0] * 24
-    for stream in streams:
-        runner.release(stream)
 
 
 async def test_bfloat16_thinks_and_says_so_in_its_dtype(tokenizer: Tokenizer) -> None:

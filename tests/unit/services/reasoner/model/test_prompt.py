@@ -142,6 +142,10 @@ def test_message_without_parts_is_refused(template: ChatTemplate) -> None:
     [
         ("{% for", "cannot be read"),
         ("{{ messages[0]['role'] }}", r"renders no <\|AUDIO\|>"),
+        ("{{ 'you: ' + messages[0]['content'] }}", r"fails on a conversation: TypeError: can only concatenate"),
+        ("{{ messages[0].content.audio.text }}", "fails on a conversation: UndefinedError"),
+        ("{% for a in range(1000000) %}{% endfor %}", "OverflowError: Range too big"),
+        (CHAT_TEMPLATE.replace("messages", "messages[-1:]"), "drops or repeats a part of the conversation"),
     ],
 )
 def test_template_that_cannot_serve_is_a_checkpoint_error(
@@ -150,13 +154,16 @@ def test_template_that_cannot_serve_is_a_checkpoint_error(
     class Other(Tokenizer):
         def __init__(self) -> None:
             self.special_ids = tokenizer.special_ids
+            self.encode = tokenizer.encode
+            self.split_special = tokenizer.split_special
 
         @property
         def chat_template(self) -> str:
             return chat_template
 
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         ChatTemplate(Other(), audio_id=AUDIO, im_end_id=IM_END)
+    assert "\n" not in caught.value.message.replace("\\n", "")
 
 
 def test_conversation_the_template_refuses_is_invalid(tokenizer: Tokenizer) -> None:

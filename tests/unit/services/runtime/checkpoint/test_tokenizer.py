@@ -128,6 +128,65 @@ def test_vocab_and_merges_alone_are_enough(folder: Path, tokenizer: Tokenizer, t
         without_json.chat_template  # noqa: B018
 
 
+def with_templates(folder: Path, **templates: object) -> Path:
+    """The tokenizer files of `folder` with other chat templates: jinja, config or processor, by name."""
+    write_files(folder)
+    (folder / "chat_template.jinja").unlink()
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    if "config" in templates:
+        config["chat_template"] = templates["config"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if "processor" in templates:
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": templates["processor"]}))
+    if "jinja" in templates:
+        (folder / "chat_template.jinja").write_text(str(templates["jinja"]))
+    return folder
+
+
+NAMED = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "named"}]
+
+
+@pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        ({"config": "of the config", "processor": "of the processor"}, "of the config"),
+        ({"jinja": "of the file", "config": "of the config", "processor": "of the processor"}, "of the file"),
+        ({"config": NAMED}, "named"),
+    ],
+)
+def test_chat_template_is_the_one_that_transformers_takes(
+    templates: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    folder = with_templates(tmp_path, **templates)
+    assert Tokenizer.from_checkpoint(Checkpoint(folder, {}, {}, {})).chat_template == expected
+    assert AutoTokenizer.from_pretrained(folder).get_chat_template() == expected
+
+
+def test_template_of_the_processor_serves_where_there_is_no_other(tmp_path: Path) -> None:
+    folder = with_templates(tmp_path, processor="of the processor")
+    assert Tokenizer.from_checkpoint(Checkpoint(folder, {}, {}, {})).chat_template == "of the processor"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (NAMED[:1], r"no template named `default`, only \['tool_use'\]"),
+        ([1], "neither text nor a list"),
+        (3, "neither"),
+    ],
+)
+def test_named_templates_without_a_default_are_refused(template: object, message: str, tmp_path: Path) -> None:
+    folder = with_templates(tmp_path, config=template)
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer.from_checkpoint(Checkpoint(folder, {}, {}, {}))
+
+
+def test_spelling_of_a_control_token_is_split_from_template_text(tokenizer: Tokenizer) -> None:
+    parts = list(tokenizer.split_special("<|im_start|>user\nHi<|im_end|>"))
+    assert parts == ["", SPECIALS["<|im_start|>"], "user\nHi", SPECIALS["<|im_end|>"], ""]
+
+
 def test_missing_and_unusable_tokenizers_are_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected tokenizer\.json"):
         Tokenizer.from_checkpoint(Checkpoint(tmp_path, {}, {}, {}))

@@ -65,6 +65,7 @@ def observe(runner: ThinkRunner) -> EngineMetrics:
     metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages), kept=lambda: runner.prefixes.pages)
     metrics.show_prompt_rows(computed=lambda: counters.computed_tokens, cached=lambda: counters.cached_tokens)
     metrics.show_redone_chunks(lambda: counters.recomputed_chunks)
+    metrics.show_preemptions(lambda: counters.preemptions)
     return metrics
 
 

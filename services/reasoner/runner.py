@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,8 +28,6 @@ from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.kvcache.attention_padded import Plan
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.prefix_cache import PrefixCache
-
-log = logging.getLogger(__name__)
 
 INTAKE_SAMPLES = 16 * HEARING_RATE_HZ
 """Audio worked off in one intake, so that uploaded files do not delay others for long. Samples are counted, not
@@ -122,7 +119,9 @@ class ThinkRunner:
         return None
 
     def streams_of(self, batch: Batch) -> Iterable[ThinkStream]:
-        """All streams of the step."""
+        """The streams that a failure of the step concerns. Of an intake it is one: the others take no harm."""
+        if batch.taking is not None:
+            return [batch.taking]
         pairs = [*batch.prefill, *batch.encode]
         return {*batch.think, *batch.intake, *(stream for stream, _ in pairs)}
 
@@ -139,7 +138,7 @@ class ThinkRunner:
         return self._scheduler.schedule(now_s)
 
     def step(self, batch: Batch) -> Outputs:
-        """Carry out one step. Input that is wrong or fails ends its own stream only."""
+        """Carry out one step. Wrong input ends its own stream only."""
         if batch.think:
             return self._think(batch.think)
         if batch.prefill:
@@ -147,7 +146,7 @@ class ThinkRunner:
         if batch.encode:
             self._encode(batch.encode)
             return []
-        return self._take_in(batch.intake)
+        return self._take_in(batch)
 
     def warm_up(self) -> None:
         """One pass of tower, stack and lm_head on the real device, and its graphs. Raises what they raise."""
@@ -163,22 +162,19 @@ class ThinkRunner:
         finally:
             self.kv.close(slot)
 
-    def _take_in(self, streams: list[ThinkStream]) -> Outputs:
-        """Turn input into prompt positions, stream by stream, within `INTAKE_SAMPLES`."""
-        failed: Outputs = []
+    def _take_in(self, batch: Batch) -> Outputs:
+        """Turn input into prompt positions, stream by stream, within `INTAKE_SAMPLES` or until one fails."""
         budget = INTAKE_SAMPLES
-        for stream in streams:
+        for stream in batch.intake:
+            batch.taking = stream
             self._scheduler.had_intake(stream)
             try:
                 budget = self._take_in_one(stream, budget)
             except ChromaError as error:
-                failed.append((stream, End(error)))
-            except Exception as error:  # part of the engine's step boundary: the other streams must not end with it
-                log.exception("the input of a stream failed; this stream ends, the others go on")
-                failed.append((stream, End(error)))
+                return [(stream, End(error))]
             if budget <= 0:
                 break
-        return failed
+        return []
 
     def _take_in_one(self, stream: ThinkStream, budget: int) -> int:
         """Returns what is left of the budget."""

@@ -38,6 +38,8 @@ class Batch:
     encode: list[tuple[ThinkStream, DirtyChunk]] = field(default_factory=list)
     intake: list[ThinkStream] = field(default_factory=list)
     """Those whose last intake is longest ago come first."""
+    taking: ThinkStream | None = None
+    """The stream whose input is being taken in. A failure of the intake concerns it alone."""
 
 
 class Scheduler:

@@ -76,6 +76,11 @@ REDONE_CHUNKS = scraped_counter(
     "Chunks of 2 s of speech that were heard again because a louder part followed.",
     ["service"],
 )
+PREEMPTIONS = scraped_counter(
+    "preemptions_total",
+    "Streams that gave up their pages of keys and values because the memory was full. They go on later.",
+    ["service"],
+)
 FRAMES = scraped_counter("frames_total", "Code frames of 80 ms made (speech_gen) or decoded (codec).", ["service"])
 
 
@@ -146,6 +151,10 @@ class EngineMetrics:
     def show_redone_chunks(self, read: Callable[[], int]) -> None:
         """Show chunks heard again from now on."""
         REDONE_CHUNKS.read_from(read, self._service)
+
+    def show_preemptions(self, read: Callable[[], int]) -> None:
+        """Show preemptions from now on."""
+        PREEMPTIONS.read_from(read, self._service)
 
     def show_frames(self, read: Callable[[], int]) -> None:
         """Show frames from now on."""

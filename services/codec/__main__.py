@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
 from chroma.v1 import codec_pb2, codec_pb2_grpc
 from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner
@@ -14,6 +12,7 @@ from services.codec.settings import CodecSettings
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.device import prepare_device
 
 
 def load(settings: CodecSettings) -> LoadedModel[CodecEngine, CodecServicer]:
@@ -44,6 +43,6 @@ if __name__ == "__main__":
             load=load,
             service=codec_pb2.DESCRIPTOR.services_by_name["CodecService"],
             add_to_server=codec_pb2_grpc.add_CodecServiceServicer_to_server,
-            set_threads=torch.set_num_threads,
+            prepare_device=prepare_device,
         ),
     )

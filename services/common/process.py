@@ -94,7 +94,7 @@ async def serve_model(
     load: Callable[[ModelSettingsT], LoadedModel[Any, Any]],
     service: ServiceDescriptor,
     add_to_server: Callable[[Any, Any], None],
-    set_threads: Callable[[int], None],
+    prepare_device: Callable[[str, int], None],
 ) -> None:
     """Load, listen, serve until a signal or the engine's failure, drain.
 
@@ -102,14 +102,14 @@ async def serve_model(
         load: makes the model, its engine (not started) and its servicer. Runs on a thread of its own.
         service: the descriptor of the gRPC service.
         add_to_server: the generated function that adds the servicer to a server.
-        set_threads: sets the threads of a CPU forward pass.
+        prepare_device: takes the device and the threads of a CPU forward pass; raises a domain error for a device that
+            cannot be used.
 
     Raises Unavailable when the engine failed, so that the process ends and is started again.
     """
 
     def prepare() -> LoadedModel[Any, Any]:
-        if settings.threads:
-            set_threads(settings.threads)
+        prepare_device(settings.device, settings.threads)
         return load(settings)
 
     model = await asyncio.to_thread(prepare)

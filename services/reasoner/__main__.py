@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
 from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
@@ -18,6 +16,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.dtypes import DTYPES
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.device import prepare_device
 from services.runtime.kvcache.paged_kv import PagedKV
 
 PAGE_SIZE = 16
@@ -77,6 +76,6 @@ if __name__ == "__main__":
             load=load,
             service=reasoner_pb2.DESCRIPTOR.services_by_name["ReasonerService"],
             add_to_server=reasoner_pb2_grpc.add_ReasonerServiceServicer_to_server,
-            set_threads=torch.set_num_threads,
+            prepare_device=prepare_device,
         ),
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
 from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
@@ -13,6 +11,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
 from services.runtime.checkpoint.dtypes import DTYPES
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.device import prepare_device
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
@@ -74,6 +73,6 @@ if __name__ == "__main__":
             load=load,
             service=speech_gen_pb2.DESCRIPTOR.services_by_name["SpeechGenService"],
             add_to_server=speech_gen_pb2_grpc.add_SpeechGenServiceServicer_to_server,
-            set_threads=torch.set_num_threads,
+            prepare_device=prepare_device,
         ),
     )

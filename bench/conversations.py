@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.in_process import FixedPrompt, InProcess
-from services.codec.runner import Decode
+from services.codec.messages import Decode
 from services.common.errors import ResourceExhausted
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S, FRAME_SAMPLES, HEARING_RATE_HZ

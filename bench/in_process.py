@@ -14,8 +14,9 @@ import torch
 
 from bench.one_device import OneDevice
 from bench.workload import Clock, Session
+from services.codec.messages import Decode
 from services.codec.model.mimi import Mimi
-from services.codec.runner import CodecRunner, Decode
+from services.codec.runner import CodecRunner
 from services.common.sampling import SamplingParams
 from services.reasoner.messages import Audio, Commit, Conversation, Text, Thought, TurnOpen
 from services.reasoner.model.prompt import Piece

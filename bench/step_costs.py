@@ -122,7 +122,7 @@ def stream_bytes(ours: InProcess, context: int) -> dict[str, int]:
 
 
 def _state_bytes(state: StreamState) -> int:
-    return sum(t.numel() * t.element_size() for t in (state.tails, state.window.keys_values))
+    return sum(t.numel() * t.element_size() for t in (state.conv_rows, state.window.keys_values))
 
 
 def _floor_ms(weights: int, kv: PagedKV, rows: int, rate: float) -> float:

@@ -1,4 +1,4 @@
-"""CodecService over the codec's engine: messages in, checks, messages out."""
+"""CodecService over the codec's engine: gRPC messages to arrays and back."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 
 from chroma.v1 import codec_pb2, codec_pb2_grpc
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AUDIO_ENCODING_UNSPECIFIED, Pcm
-from services.codec.runner import CodecStream, Decode, Encode, Work
+from services.codec.messages import MAX_FRAMES_PER_MESSAGE, Decode, Encode
+from services.codec.request import CodecStream
+from services.codec.scheduler import Batch
 from services.common.errors import InvalidArgument, OutOfRange
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
 from services.common.wire import code_frames
-from services.common.wire.audio import SAMPLE_RATE_HZ
+from services.common.wire.audio import CODEBOOKS, SAMPLE_RATE_HZ
 from services.common.wire.pcm import check_encoding, decode_pcm, encode_pcm
 from services.runtime.engine.engine import Engine
 
-CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, Work]
+CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, Batch]
 
 
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
@@ -83,6 +85,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         async for request in requests:
             if kind_of(request) != "frames":
                 raise unexpected(kind_of(request), "`frames` after `open`")
+            if len(request.frames.codes) > MAX_FRAMES_PER_MESSAGE * CODEBOOKS:
+                raise InvalidArgument(
+                    f"expected at most {MAX_FRAMES_PER_MESSAGE} frames in a message, "
+                    f"got {len(request.frames.codes) // CODEBOOKS}"
+                )
             codes = code_frames.from_message(request.frames, next_frame=next_frame)
             next_frame += len(codes)
             await stream.feed(codes)

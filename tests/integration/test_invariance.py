@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 import torch
 
+from services.codec.messages import Decode, Encode
 from services.codec.model.mimi import Mimi
-from services.codec.runner import CodecRunner, Decode, Encode, Work
+from services.codec.runner import CodecRunner
+from services.codec.scheduler import Batch as CodecBatch
 from services.reasoner import messages
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -42,7 +44,7 @@ MIN_MARGIN = 1e-4
 PCM_TOLERANCE = 1e-4
 
 SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
-CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, Work]
+CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, CodecBatch]
 
 
 @dataclass

@@ -2,9 +2,8 @@
 
 Activations are [B, L, D], channels last. A convolution then is a product of windows [B * L, kernel * D] with a matrix,
 and a transposed one with kernel = 2 * stride is a product of [previous row, row] whose output, read as more rows,
-needs no overlap-add. Written so, one frame of the full-size decoder takes an eighth of the time of torch's own
-conv1d and conv_transpose1d on a CPU, and what a stream must remember is the same everywhere: the last rows of
-a layer's input.
+needs no overlap-add. One frame of the full-size decoder takes an eighth of the time that torch's conv1d and
+conv_transpose1d take on a CPU. The state of a stream is the same for every layer: the last rows of its input.
 """
 
 from __future__ import annotations
@@ -15,18 +14,21 @@ from torch.nn import functional as F
 from services.runtime.checkpoint.weights import Weights
 
 
-class Carry:
-    """The rows each layer keeps from one step to the next, of the B streams of a step.
+class ConvState:
+    """The convolutions' state of the B streams of one step: the last input rows of each layer.
 
-    Layers take theirs in the order in which they run, so no layer knows where its rows lie.
+    Each layer calls `extend` once, and layers run in a fixed order, so no layer needs to know where its rows lie.
+
+    Args:
+        rows: [B, state width of all layers], from the steps before.
+        fresh: [B] bool, true for a stream that has run no step.
     """
 
-    def __init__(self, tails: torch.Tensor, fresh: torch.Tensor) -> None:
-        self._tails = tails  # [B, carried of all layers]
+    def __init__(self, rows: torch.Tensor, fresh: torch.Tensor) -> None:
+        self._rows = rows
         self._offset = 0
         self._kept: list[torch.Tensor] = []
-        self.fresh = fresh
-        """[B] bool: streams of which nothing has run yet."""
+        self._fresh = fresh
 
     def extend(self, x: torch.Tensor, rows: int, *, replicate: bool = False) -> torch.Tensor:
         """[B, L, D] -> [B, rows + L, D]: x behind the last `rows` input rows of earlier steps.
@@ -36,16 +38,16 @@ class Carry:
         if rows == 0:
             return x
         batch, _, width = x.shape
-        tail = self._tails[:, self._offset : self._offset + rows * width].view(batch, rows, width)
+        earlier = self._rows[:, self._offset : self._offset + rows * width].view(batch, rows, width)
         if replicate:
-            tail = torch.where(self.fresh[:, None, None], x[:, :1], tail)
+            earlier = torch.where(self._fresh[:, None, None], x[:, :1], earlier)
         self._offset += rows * width
-        extended = torch.cat((tail, x), dim=1)
+        extended = torch.cat((earlier, x), dim=1)
         self._kept.append(extended[:, -rows:].flatten(1))
         return extended
 
-    def tails(self) -> torch.Tensor:
-        """What to remember for the next step: [B, carried of all layers]."""
+    def next_rows(self) -> torch.Tensor:
+        """The rows for the next step: [B, state width of all layers]. Call it after every layer has run."""
         return torch.cat(self._kept, dim=1)
 
 
@@ -70,10 +72,10 @@ class CausalConv:
         self._kernel, self._stride, self._dilation = kernel, stride, dilation
         self._rows = (kernel - 1) * dilation + 1 - stride
         self._replicate = replicate
-        self.carried = self._rows * width_in
+        self.state_width = self._rows * width_in
         """Floats a stream keeps for this layer."""
 
-    def __call__(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, conv: ConvState) -> torch.Tensor:
         """[B, L, width_in] -> [B, ceil(L / stride), width_out].
 
         L is a multiple of the stride except at a stream's end, where the missing rows are zeros or, with
@@ -84,7 +86,7 @@ class CausalConv:
             last = x[:, -1:].expand(-1, missing, -1)
             x = torch.cat((x, last if self._replicate else torch.zeros_like(last)), dim=1)
         length = x.shape[1] // self._stride
-        x = carry.extend(x, self._rows, replicate=self._replicate)
+        x = conv.extend(x, self._rows, replicate=self._replicate)
         rows = F.linear(_windows(x, length, self._kernel, self._stride, self._dilation), self._matrix, self._bias)
         return rows.view(x.shape[0], length, -1)
 
@@ -102,13 +104,13 @@ class UpsamplingConv:
         self._bias = weights.read("conv.bias", width_out).repeat(stride) if bias else None
         self._stride = stride
         self._width_out = width_out
-        self.carried = width_in
+        self.state_width = width_in
         """Floats a stream keeps for this layer."""
 
-    def __call__(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, conv: ConvState) -> torch.Tensor:
         """[B, L, width_in] -> [B, L * stride, width_out]."""
         batch, length, _ = x.shape
-        windows = _windows(carry.extend(x, 1), length, kernel=2, stride=1, dilation=1)
+        windows = _windows(conv.extend(x, 1), length, kernel=2, stride=1, dilation=1)
         rows = F.linear(windows, self._matrix, self._bias)  # [B * L, stride * width_out]
         return rows.view(batch, length * self._stride, self._width_out)
 
@@ -119,12 +121,12 @@ class ResidualBlock:
     def __init__(self, weights: Weights, width: int, *, hidden: int, kernel: int, dilation: int) -> None:
         self._first = CausalConv(weights.below("block.1"), width, hidden, kernel, dilation=dilation)
         self._second = CausalConv(weights.below("block.3"), hidden, width, 1)
-        self.carried = self._first.carried
+        self.state_width = self._first.state_width
         """Floats a stream keeps for this layer."""
 
-    def __call__(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, conv: ConvState) -> torch.Tensor:
         """[B, L, width] -> [B, L, width]."""
-        return self._second(F.elu_(self._first(F.elu(x), carry)), carry).add_(x)
+        return self._second(F.elu_(self._first(F.elu(x), conv)), conv).add_(x)
 
 
 def _windows(x: torch.Tensor, length: int, kernel: int, stride: int, dilation: int) -> torch.Tensor:

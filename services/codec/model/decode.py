@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from services.codec.model.convolution import Carry, UpsamplingConv
+from services.codec.model.convolution import ConvState, UpsamplingConv
 from services.codec.model.quantizer import Quantizer
 from services.codec.model.seanet import WaveformDecoder
 from services.codec.model.streams import POSITIONS_PER_FRAME, StreamState
@@ -17,7 +17,7 @@ from services.runtime.checkpoint.weights import Weights
 
 
 class Decoder:
-    """Weights are shared and read-only; all memory of streams is in a `StreamState`."""
+    """The decoder. Weights are shared and read-only; the state of all streams is in a `StreamState`."""
 
     def __init__(self, weights: Weights, quantizer: Quantizer, config: CodecConfig) -> None:
         self.codebook_size = config.codebook_size
@@ -32,7 +32,7 @@ class Decoder:
         )
         self._transformer = WindowedTransformer(weights.below("decoder_transformer"), config)
         self._waveform = WaveformDecoder(weights.below("decoder"), config)
-        self._carried = self._upsample.carried + self._waveform.carried
+        self._state_width = self._upsample.state_width + self._waveform.state_width
 
     def check_codes(self, codes: np.ndarray) -> np.ndarray:
         """Frames as `step` takes them: any integer array [T, K] -> int64 [T, K].
@@ -53,8 +53,8 @@ class Decoder:
         return codes.astype(np.int64)
 
     def new_state(self, slots: int, step_frames: int) -> StreamState:
-        """Memory for `slots` streams, stepped by at most `step_frames` frames at a time."""
-        return StreamState.new(self._transformer, self._carried, slots, step_frames)
+        """State for `slots` streams, for steps of at most `step_frames` frames."""
+        return StreamState.new(self._transformer, self._state_width, slots, step_frames)
 
     @torch.inference_mode()
     def step(self, codes: torch.Tensor, slots: torch.Tensor, state: StreamState) -> torch.Tensor:
@@ -68,10 +68,10 @@ class Decoder:
         assert slots.shape == (batch,), f"expected {batch} slots, found {slots.shape}"
         assert frames <= state.step_frames, f"{frames} frames in a step of at most {state.step_frames}"
         fresh = state.window.positions.index_select(0, slots) == 0
-        carry = Carry(state.tails.index_select(0, slots), fresh)
-        x = self._upsample(self._quantizer.decode(codes), carry)  # [B, 2T, width]
+        conv = ConvState(state.conv_rows.index_select(0, slots), fresh)
+        x = self._upsample(self._quantizer.decode(codes), conv)  # [B, 2T, width]
         x = self._transformer(x, slots, state.window)
-        pcm = self._waveform(x, carry)
-        state.tails.index_copy_(0, slots, carry.tails())
+        pcm = self._waveform(x, conv)
+        state.conv_rows.index_copy_(0, slots, conv.next_rows())
         assert pcm.shape == (batch, frames * FRAME_SAMPLES), f"{frames} frames gave PCM {pcm.shape}"
         return pcm

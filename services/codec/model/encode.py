@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from services.codec.model.convolution import Carry, CausalConv
+from services.codec.model.convolution import CausalConv, ConvState
 from services.codec.model.quantizer import Quantizer
 from services.codec.model.seanet import WaveformEncoder
 from services.codec.model.streams import POSITIONS_PER_FRAME, StreamState
@@ -19,7 +19,7 @@ from services.runtime.checkpoint.weights import Weights
 
 
 class Encoder:
-    """Weights are shared and read-only; all memory of streams is in a `StreamState`."""
+    """The encoder. Weights are shared and read-only; the state of all streams is in a `StreamState`."""
 
     def __init__(self, weights: Weights, quantizer: Quantizer, config: CodecConfig) -> None:
         self._waveform = WaveformEncoder(weights.below("encoder"), config)
@@ -34,29 +34,29 @@ class Encoder:
             replicate=True,
         )
         self._quantizer = quantizer
-        self._carried = self._waveform.carried + self._downsample.carried
+        self._state_width = self._waveform.state_width + self._downsample.state_width
 
     def new_state(self, slots: int, step_frames: int) -> StreamState:
-        """Memory for `slots` streams, stepped by at most `step_frames` frames at a time."""
-        return StreamState.new(self._transformer, self._carried, slots, step_frames)
+        """State for `slots` streams, for steps of at most `step_frames` frames."""
+        return StreamState.new(self._transformer, self._state_width, slots, step_frames)
 
     @torch.inference_mode()
     def step(self, pcm: torch.Tensor, slots: torch.Tensor, state: StreamState) -> torch.Tensor:
         """The next S samples of B streams: PCM [B, S] -> codes [B, ceil(S / 1920), K] int64.
 
-        S is a multiple of 1920 except at the end of the streams: there each convolution pads its own input up to its
-        stride. (Zeros behind the waveform would give another last frame.) No step may follow such a one.
+        S is a multiple of 1920 except in the last step of the streams: there each convolution pads its own input up to
+        its stride, since zeros behind the waveform would give another last frame. No step may follow it.
         """
         batch, samples = pcm.shape
         frames = -(-samples // FRAME_SAMPLES)
         assert slots.shape == (batch,), f"expected {batch} slots, found {slots.shape}"
         assert 0 < frames <= state.step_frames, f"{samples} samples in a step of at most {state.step_frames} frames"
         fresh = state.window.positions.index_select(0, slots) == 0
-        carry = Carry(state.tails.index_select(0, slots), fresh)
-        x = self._waveform(pcm, carry)  # [B, ceil(S / 960), width]
+        conv = ConvState(state.conv_rows.index_select(0, slots), fresh)
+        x = self._waveform(pcm, conv)  # [B, ceil(S / 960), width]
         x = self._transformer(x, slots, state.window)
-        codes = self._quantizer.encode(self._downsample(x, carry))
-        state.tails.index_copy_(0, slots, carry.tails())
+        codes = self._quantizer.encode(self._downsample(x, conv))
+        state.conv_rows.index_copy_(0, slots, conv.next_rows())
         assert codes.shape == (batch, frames, CODEBOOKS), f"{samples} samples gave codes {codes.shape}"
         return codes
 
@@ -70,11 +70,11 @@ class EncodeStream:
     def __init__(self, encoder: Encoder, step_frames: int) -> None:
         self._encoder = encoder
         self._state = encoder.new_state(1, step_frames)
-        self._slots = torch.zeros(1, dtype=torch.int64, device=self._state.tails.device)
+        self._slots = torch.zeros(1, dtype=torch.int64, device=self._state.conv_rows.device)
         self._chunks: deque[np.ndarray] = deque()
         self._samples = 0
         self.ended = False
-        """Set when no more chunks will come: the rest, a partial frame included, may then be encoded."""
+        """Whether all chunks are there. The caller sets it; a partial last frame is then encoded too."""
 
     @property
     def stored_samples(self) -> int:
@@ -83,7 +83,7 @@ class EncodeStream:
 
     @property
     def ready_samples(self) -> int:
-        """Samples that a step would encode now: whole frames, or the rest once ended; 0 when it must wait."""
+        """Samples that a step would encode now: whole frames, or all once ended; 0 when it must wait."""
         most = self._state.step_frames * FRAME_SAMPLES
         whole = self._samples if self.ended else self._samples - self._samples % FRAME_SAMPLES
         return min(whole, most)

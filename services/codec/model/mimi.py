@@ -72,7 +72,8 @@ class Mimi:
 
 
 def _check_geometry(config: CodecConfig) -> None:
-    """The services speak of 24 kHz, 1920 samples, 8 codebooks of 2048 codes at most; one kind of Mimi is here."""
+    """Raise `CheckpointError` unless the checkpoint's Mimi has the geometry that the services use: 24 kHz, 1920 samples
+    a frame, 8 codebooks of at most 2048 codes, and the layers that this code has."""
     samples = 2
     for ratio in config.ratios:
         samples *= ratio

@@ -1,7 +1,7 @@
 """The split residual quantizer: one semantic codebook, then acoustic ones (docs/model.md, section 6).
 
-The semantic and the acoustic half each see the whole input; inside a half, each codebook sees what the ones before it
-left over. A codebook vector is embed_sum / max(cluster_usage, 1e-5).
+The semantic and the acoustic half each quantize the whole input. Inside a half, each codebook quantizes the residual
+of the codebooks before it. A codebook vector is embed_sum / max(cluster_usage, 1e-5).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MIN_USAGE = 1e-5
 
 
 class Quantizer:
-    """Codes to rows of the codec's width and back, for the first 8 codebooks."""
+    """Codes [B, T, K] to vectors [B, T, width] and back, for the first 8 codebooks."""
 
     def __init__(self, weights: Weights, config: CodecConfig) -> None:
         semantic = config.semantic_codebooks

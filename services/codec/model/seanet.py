@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from services.codec.model.convolution import Carry, CausalConv, ResidualBlock, UpsamplingConv
+from services.codec.model.convolution import CausalConv, ConvState, ResidualBlock, UpsamplingConv
 from services.runtime.checkpoint.config import CodecConfig
 from services.runtime.checkpoint.weights import Weights
 
@@ -25,20 +25,20 @@ class WaveformDecoder:
             self._stages.append((up, blocks))
             index += len(blocks) + 2
         self._last = CausalConv(weights.below(f"layers.{index}"), width, 1, config.last_kernel_size)
-        self.carried = (
-            self._first.carried
-            + sum(up.carried + sum(block.carried for block in blocks) for up, blocks in self._stages)
-            + self._last.carried
+        self.state_width = (
+            self._first.state_width
+            + sum(up.state_width + sum(block.state_width for block in blocks) for up, blocks in self._stages)
+            + self._last.state_width
         )
 
-    def __call__(self, x: torch.Tensor, carry: Carry) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, conv: ConvState) -> torch.Tensor:
         """[B, L, width] -> [B, L * product of ratios] samples."""
-        x = self._first(x, carry)
+        x = self._first(x, conv)
         for up, blocks in self._stages:
-            x = up(F.elu_(x), carry)
+            x = up(F.elu_(x), conv)
             for block in blocks:
-                x = block(x, carry)
-        return self._last(F.elu_(x), carry).squeeze(2)
+                x = block(x, conv)
+        return self._last(F.elu_(x), conv).squeeze(2)
 
 
 class WaveformEncoder:
@@ -57,20 +57,20 @@ class WaveformEncoder:
             width *= 2
             index += 1
         self._last = CausalConv(weights.below(f"layers.{index + 1}"), width, config.width, config.last_kernel_size)
-        self.carried = (
-            self._first.carried
-            + sum(sum(block.carried for block in blocks) + down.carried for blocks, down in self._stages)
-            + self._last.carried
+        self.state_width = (
+            self._first.state_width
+            + sum(sum(block.state_width for block in blocks) + down.state_width for blocks, down in self._stages)
+            + self._last.state_width
         )
 
-    def __call__(self, samples: torch.Tensor, carry: Carry) -> torch.Tensor:
+    def __call__(self, samples: torch.Tensor, conv: ConvState) -> torch.Tensor:
         """[B, S] samples -> [B, ceil(S / product of ratios), width]."""
-        x = self._first(samples.unsqueeze(2), carry)
+        x = self._first(samples.unsqueeze(2), conv)
         for blocks, down in self._stages:
             for block in blocks:
-                x = block(x, carry)
-            x = down(F.elu_(x), carry)
-        return self._last(F.elu_(x), carry)
+                x = block(x, conv)
+            x = down(F.elu_(x), conv)
+        return self._last(F.elu_(x), conv)
 
 
 def _residual_blocks(weights: Weights, index: int, width: int, config: CodecConfig) -> list[ResidualBlock]:

@@ -1,4 +1,4 @@
-"""What streams remember between steps: convolution inputs and attention windows (docs/model.md, section 6)."""
+"""The state of streams between steps: convolution inputs and attention windows (docs/model.md, section 6)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ POSITIONS_PER_FRAME = 2
 
 @dataclass
 class StreamState:
-    """The memory of W streams of one direction, allocated once. Steps change it in place."""
+    """The state of W streams of one direction, allocated once. Steps change it in place."""
 
-    tails: torch.Tensor
-    """[W, carried] fp32: the last inputs of every convolution, in the order in which they run."""
+    conv_rows: torch.Tensor
+    """[W, state width] fp32: the last input rows of every convolution, in the order in which they run."""
     window: WindowMemory
     step_frames: int
     """The most frames one step may bring a stream."""
 
     @classmethod
-    def new(cls, transformer: WindowedTransformer, carried: int, slots: int, step_frames: int) -> StreamState:
-        """Memory for `slots` streams whose convolutions carry `carried` floats each."""
+    def new(cls, transformer: WindowedTransformer, state_width: int, slots: int, step_frames: int) -> StreamState:
+        """State for `slots` streams. `state_width`: the floats that the convolutions keep for each."""
         window = transformer.new_memory(slots, POSITIONS_PER_FRAME * step_frames)
-        return cls(torch.zeros(slots, carried, device=window.positions.device), window, step_frames)
+        return cls(torch.zeros(slots, state_width, device=window.positions.device), window, step_frames)
 
     @property
     def slots(self) -> int:
-        """Streams there is room for, W."""
-        return self.tails.shape[0]
+        """The number of streams, W."""
+        return self.conv_rows.shape[0]
 
     def reset(self, slot: int) -> None:
-        """Make `slot` ready for a new stream. Its ring is not cleared: rows of positions not yet run are masked."""
-        self.tails[slot].zero_()
+        """Make `slot` ready for a new stream. Its attention ring is not cleared: rows of positions that have not run are masked."""
+        self.conv_rows[slot].zero_()
         self.window.positions[slot].zero_()

@@ -19,7 +19,7 @@ _ROW_MULTIPLE = 8  # fused attention on CUDA wants masks whose rows are a multip
 
 @dataclass
 class WindowMemory:
-    """The attention memory of W streams. Changed in place by each step."""
+    """The keys and values of W streams. Each step changes them in place."""
 
     keys_values: torch.Tensor
     """[layers, W, capacity, 2 * kv heads, head_dim]: keys (rotated), then values, of one position a row."""
@@ -144,8 +144,8 @@ class _Layer:
 def _attention(query: torch.Tensor, rings: torch.Tensor, slots: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """query [B, heads, L, head_dim] over the rings [W, capacity, 2 * kv heads, head_dim] of its streams.
 
-    On a CPU each stream is attended where its ring lies, since copying rings costs more than attending to them. On a
-    GPU launches cost more than copies, and a captured step may not ask which slots it serves: there they are gathered.
+    On a CPU each stream is attended in place, since copying a ring costs more than attending to it. On a GPU the rings
+    are gathered: launches cost more than copies there, and a captured step may not read the slots on the host.
     """
     if query.device.type == "cpu":
         return torch.cat(

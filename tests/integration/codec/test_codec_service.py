@@ -123,6 +123,10 @@ ZERO_FRAME = DecodeRequest(frames=CodeFrames(codes=[0] * 8))
             [OPEN_DECODE, DecodeRequest(frames=CodeFrames(codes=[2048] + [0] * 7))],
             "expected codes in 0..2047",
         ),
+        (
+            [OPEN_DECODE, DecodeRequest(frames=CodeFrames(codes=[0] * 8 * 1025))],
+            "at most 1024 frames in a message, got 1025",
+        ),
     ],
 )
 async def test_a_bad_decode_stream_is_refused_and_the_next_one_served(

@@ -3,14 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from services.codec.messages import Decode, Encode
 from services.codec.model.mimi import Mimi
-from services.codec.runner import CodecRunner, Decode, Decoding, Encode, choose
+from services.codec.runner import CodecRunner
 from services.common.errors import CheckpointError, InvalidArgument, ResourceExhausted
 from services.common.wire.audio import FRAME_SAMPLES
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -214,28 +214,18 @@ def test_encoding_never_holds_up_decoders_for_more_than_one_piece(mimi: Mimi) ->
     assert kinds.startswith("edededed")
 
 
-def decoding(opened_s: float, waiting: int, delivered: int = 0, first_sound_s: float = 0.0) -> Any:
-    state = Decoding(0, opened_s, np.zeros((waiting, 8), dtype=np.int64), delivered, first_sound_s)
-    return SimpleNamespace(state=state)
+def test_an_admission_that_fails_takes_no_slot(mimi: Mimi, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = CodecRunner(mimi, decode_slots=1, encode_slots=1)
 
+    def fail(*arguments: object) -> None:
+        raise MemoryError("no memory for a stream's state")
 
-def test_first_frames_go_first_then_the_nearest_playback_deadline() -> None:
-    late, soon = decoding(0.0, 1, delivered=50, first_sound_s=1.0), decoding(0.0, 1, delivered=10, first_sound_s=1.0)
-    new, newer = decoding(9.0, 1), decoding(9.5, 1)
-    chosen, frames = choose([late, newer, soon, new], 3, 8)
-    assert chosen == [new, newer, soon]
-    assert frames == 1
-
-
-def test_a_lone_stream_with_frames_waiting_ramps_up() -> None:
-    ramp: list[int] = []
-    stream = decoding(0.0, 40)
-    while len(stream.state.waiting):
-        ramp.append(choose([stream], 16, 8)[1])
-        stream.state.waiting = stream.state.waiting[ramp[-1] :]
-        stream.state.delivered_frames += ramp[-1]
-    assert ramp == [1, 2, 4, 8, 8, 8, 8, 1]
-    assert choose([decoding(0.0, 40, delivered=20), decoding(0.0, 40, delivered=20)], 4, 8)[1] == 2
+    monkeypatch.setattr(mimi.encoder, "new_state", fail)
+    monkeypatch.setattr(runner.decode_step.state, "reset", fail)
+    for request in (Decode(), Encode()):
+        with pytest.raises(MemoryError):
+            runner.admit(Unattended(request, []))  # type: ignore[arg-type]
+    assert (runner.free_decode_slots, runner.free_encode_slots) == (1, 1)
 
 
 def test_warm_up_finds_weights_that_give_no_sound(mimi: Mimi, tmp_path: Any) -> None:

@@ -128,12 +128,12 @@ def test_streams_in_any_company_equal_being_alone(mimi: Mimi, seed: int) -> None
 
 def test_a_step_writes_into_the_memory_it_was_given_and_only_to_its_slots(mimi: Mimi) -> None:
     state = mimi.decoder.new_state(3, 2)
-    tensors = [state.tails, state.window.keys_values, state.window.positions]
+    tensors = [state.conv_rows, state.window.keys_values, state.window.positions]
     addresses = [tensor.data_ptr() for tensor in tensors]
     mimi.decoder.step(torch.from_numpy(random_codes(4, seed=6)).view(2, 2, 8), torch.tensor([2, 0]), state)
-    assert [t.data_ptr() for t in (state.tails, state.window.keys_values, state.window.positions)] == addresses
+    assert [t.data_ptr() for t in (state.conv_rows, state.window.keys_values, state.window.positions)] == addresses
     assert state.window.positions.tolist() == [4, 0, 4]
-    assert [bool(state.tails[slot].any()) for slot in range(3)] == [True, False, True]
+    assert [bool(state.conv_rows[slot].any()) for slot in range(3)] == [True, False, True]
     assert [bool(state.window.keys_values[:, slot].any()) for slot in range(3)] == [True, False, True]
 
 

@@ -53,4 +53,4 @@ def test_weights_stored_in_bf16_are_run_in_fp32(tmp_path: Path) -> None:
     codec = Mimi.load(Checkpoint.open(tmp_path))
     state = codec.decoder.new_state(1, 1)
     pcm = codec.decoder.step(torch.zeros(1, 1, 8, dtype=torch.int64), torch.tensor([0]), state)
-    assert pcm.dtype == state.tails.dtype == state.window.keys_values.dtype == torch.float32
+    assert pcm.dtype == state.conv_rows.dtype == state.window.keys_values.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""What enters the codec's engine. What leaves it are numpy arrays: PCM of a decode stream, codes of an encode stream."""
+"""What enters the codec's engine. What leaves it are numpy arrays: PCM of a decode stream, codes of an encode one."""
 
 from __future__ import annotations
 

@@ -34,6 +34,9 @@ class StreamState:
         return self.conv_rows.shape[0]
 
     def reset(self, slot: int) -> None:
-        """Make `slot` ready for a new stream. Its attention ring is not cleared: rows of positions that have not run are masked."""
+        """Make `slot` ready for a new stream.
+
+        Its attention ring is not cleared: rows of positions that have not run are masked.
+        """
         self.conv_rows[slot].zero_()
         self.window.positions[slot].zero_()

@@ -1,4 +1,4 @@
-"""G.711: the telephone's 8-bit mu-law and A-law, and 16-bit PCM (ITU-T G.711)."""
+"""Converts between 16-bit PCM and the 8-bit mu-law and A-law of telephones (ITU-T G.711)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Law = Literal["mu", "a"]
 RATE_HZ = 8_000
 
 _MU_BIAS, _MU_CLIP = 33, 8_158
-"""Of 14-bit samples."""
+"""In units of 14-bit samples."""
 
 
 def decode_g711(data: bytes, law: Law) -> bytes:
-    """16-bit little-endian PCM of G.711 bytes: two bytes for one."""
+    """Return 16-bit little-endian PCM: two bytes for each byte of `data`."""
     return _DECODED[law][np.frombuffer(data, dtype=np.uint8)].tobytes()
 
 
 def encode_g711(pcm: bytes, law: Law) -> bytes:
-    """G.711 bytes of 16-bit little-endian PCM: one byte for two."""
+    """Return G.711 bytes: one for each 16-bit little-endian sample."""
     samples = np.frombuffer(pcm, dtype="<i2").astype(np.int32)
     return (_encode_mu(samples) if law == "mu" else _encode_a(samples)).astype(np.uint8).tobytes()
 
@@ -34,7 +34,7 @@ def _encode_mu(samples: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _encode_a(samples: NDArray[np.int32]) -> NDArray[np.int32]:
-    # 12 bits without the sign; negative values are one's complements, so that -1 lies in the step below zero.
+    # 12 bits without the sign. Negative values are taken as one's complements, so that -1 lies in the step below zero.
     magnitude = np.where(samples < 0, ~samples, samples) >> 4
     segment = np.maximum(np.log2(np.maximum(magnitude, 1)).astype(np.int32) - 3, 0)
     mantissa = (magnitude >> np.maximum(segment - 1, 0)) & 0x0F
@@ -55,4 +55,4 @@ def _decode_a_table() -> NDArray[np.int16]:
 
 
 _DECODED: dict[Law, NDArray[np.int16]] = {"mu": _decode_mu_table(), "a": _decode_a_table()}
-"""The sample of each byte."""
+"""The sample of each of the 256 bytes, for both laws."""

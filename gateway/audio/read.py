@@ -1,4 +1,4 @@
-"""Uploaded recordings: any common audio file becomes what a voice is made from."""
+"""Reads an uploaded recording, in any common audio format, into mono samples."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 import soundfile
 import soxr
 
-from gateway.audio.resample import SILENCE_RMS, is_silent
+from gateway.audio.resample import SILENCE_RMS, check_rate, energy_of, is_silent
 from services.common.errors import InvalidArgument
 from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.common.wire.pcm import Samples
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MIN_S, MAX_S = 1.0, 30.0
-MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
+"""Length of a recording that makes a voice."""
 
 
 async def read_recording(
     file: bytes, *, rate_hz: int = SAMPLE_RATE_HZ, min_s: float = MIN_S, max_s: float = MAX_S
 ) -> Samples:
-    """The recording [S] of a WAV, FLAC, OGG or MP3 file, mono at `rate_hz`; decoded in a thread.
+    """Return the recording [S] in a WAV, FLAC, OGG or MP3 file, mono at `rate_hz`. A thread decodes it.
 
-    Raises InvalidArgument for anything else, for silence, for NaN or infinite samples, and for a recording that is not
-    `min_s` to `max_s` long.
+    Raises InvalidArgument for another kind of file, for silence, for NaN or infinite samples, and for a recording that
+    is shorter than `min_s` or longer than `max_s`.
     """
     return await asyncio.to_thread(_decode, file, rate_hz, min_s, max_s)
 
@@ -36,11 +36,10 @@ def _decode(file: bytes, to_hz: int, min_s: float, max_s: float) -> Samples:
     try:
         with soundfile.SoundFile(io.BytesIO(file)) as sound:
             rate_hz = sound.samplerate
-            if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                raise InvalidArgument(f"expected audio at {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {rate_hz} Hz")
+            check_rate(rate_hz)
             if sound.channels > 2:
                 raise InvalidArgument(f"expected mono or stereo audio, got {sound.channels} channels")
-            # One sample more than allowed, whatever the header claims.
+            # One sample more than allowed shows that the recording is too long. The header may lie about its length.
             channels = sound.read(int(max_s * rate_hz) + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         raise InvalidArgument(f"expected a WAV, FLAC, OGG or MP3 file, got something else: {error}") from None
@@ -52,6 +51,6 @@ def _decode(file: bytes, to_hz: int, min_s: float, max_s: float) -> Samples:
     if not np.isfinite(channels).all():
         raise InvalidArgument("expected finite samples, got NaN or infinite ones in the file")
     samples = channels.mean(axis=1, dtype=np.float32)
-    if is_silent(samples):
+    if is_silent(energy_of(samples), len(samples)):
         raise InvalidArgument(f"expected a voice, got silence: the level is below {SILENCE_RMS:g} of full scale")
     return samples if rate_hz == to_hz else soxr.resample(samples, rate_hz, to_hz)

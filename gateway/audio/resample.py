@@ -1,32 +1,40 @@
-"""Sound as the gateway handles it: streams resampled piece by piece, and what counts as silence."""
+"""Audio samples in the gateway: the accepted rates, silence, and streams that are resampled piece by piece."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import soxr
 
-from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE, AudioEncoding
+from services.common.errors import InvalidArgument
 from services.common.wire.pcm import Samples
 
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
+"""Sample rates of clients: of their streams and of their files."""
+
 SILENCE_RMS = 1e-4
-"""Sound below this root mean square (-80 dBFS) is silence: a microphone that is muted or not there."""
+"""Audio with a smaller root mean square (-80 dBFS) is silence: a microphone that is muted or missing."""
 
 
-_SAMPLE_BYTES = {AUDIO_ENCODING_PCM_S16LE: 2, AUDIO_ENCODING_PCM_F32LE: 4}
+def check_rate(rate_hz: int) -> None:
+    """Raise InvalidArgument unless the gateway accepts this sample rate."""
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InvalidArgument(f"expected a sample rate from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {rate_hz} Hz")
 
 
-def sample_count(data: bytes, encoding: AudioEncoding.ValueType) -> int:
-    """How many samples `data` holds."""
-    return len(data) // _SAMPLE_BYTES[encoding]
+def energy_of(samples: Samples) -> float:
+    """Return the sum of the squares of samples [S]."""
+    return float(np.sum(np.square(samples, dtype=np.float64)))
 
 
-def is_silent(samples: Samples) -> bool:
-    """Whether samples [S], at least one, hold no sound."""
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) < SILENCE_RMS
+def is_silent(energy: float, count: int) -> bool:
+    """Tell whether `count` samples, at least one, with this sum of squares are silence."""
+    return math.sqrt(energy / count) < SILENCE_RMS
 
 
 class Resampler:
-    """One causal stream of samples taken from one rate to another; any chunking gives the same samples.
+    """Resamples one stream, piece by piece, without looking ahead. Any chunking gives the same samples.
 
     A chunk of 20 ms takes about 15 microseconds, little enough for the event loop.
     """
@@ -35,10 +43,10 @@ class Resampler:
         self._stream = None if from_hz == to_hz else soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
 
     def push(self, samples: Samples) -> Samples:
-        """The samples that became known with `samples` [S]; may be none yet."""
+        """Take samples [S]; return the output samples that they complete, possibly none."""
         return samples if self._stream is None else self._stream.resample_chunk(samples)
 
     def finish(self) -> Samples:
-        """The rest, at the end of the sound."""
+        """End the stream; return the last output samples."""
         nothing = np.zeros(0, dtype=np.float32)
         return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)

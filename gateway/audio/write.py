@@ -1,4 +1,4 @@
-"""Replies as audio files, made while the sound comes."""
+"""Writes a reply as an audio file, piece by piece while the audio is made, or as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.common.wire.audio import SAMPLE_RATE_HZ
 
 FileFormat = Literal["wav", "pcm", "pcm16", "flac", "mp3", "opus"]
 FORMATS = get_args(FileFormat)
-"""`pcm` and `pcm16` are the bare samples: 16-bit little-endian, 24000 Hz, mono, as in all others."""
+"""`pcm` and `pcm16` are bare samples without a header. All formats hold 16-bit mono audio at 24000 Hz."""
 
 CONTENT_TYPES: dict[FileFormat, str] = {
     "wav": "audio/wav",
@@ -26,53 +26,55 @@ CONTENT_TYPES: dict[FileFormat, str] = {
 
 _CONTAINERS: dict[str, dict[str, Any]] = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
-    # A constant rate, about 80 kbit/s: players of a stream read the length off it.
+    # A constant bit rate of about 80 kbit/s: players compute the length of a stream from it.
     "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.5},
     "opus": {"format": "OGG", "subtype": "OPUS"},
 }
 _UNKNOWN_LENGTH = 0xFFFF_FFFF
+"""Length in the header of a WAV stream."""
 
 
 class SoundFileWriter:
-    """One file. 80 ms of sound take at most 1.5 ms to encode, whatever the format.
+    """Writes one file piece by piece. 80 ms of audio take at most 1.5 ms to encode in any format.
 
-    FLAC comes as a whole at the end: its header tells its length, and many readers refuse one that does not.
+    A FLAC file is returned as a whole by `finish`: its header states its length, and many readers refuse a file whose
+    header does not.
     """
 
     def __init__(self, file_format: FileFormat) -> None:
         self._bytes = io.BytesIO()
-        self._given = 0
+        self._returned_bytes = 0
         self._encoder: soundfile.SoundFile | None = None
         if file_format == "wav":
             self._bytes.write(_wav_header(_UNKNOWN_LENGTH))
         elif file_format in _CONTAINERS:
             self._encoder = _open(self._bytes, file_format)
-        self._at_once = file_format == "flac"
+        self._only_at_end = file_format == "flac"
 
     def push(self, pcm: bytes) -> bytes:
-        """What the file grows by with these samples: 16-bit little-endian. May be nothing yet."""
+        """Take 16-bit little-endian samples; return the next bytes of the file, possibly none."""
         if self._encoder is None:
             self._bytes.seek(0, io.SEEK_END)
             self._bytes.write(pcm)
         else:
             self._encoder.write(np.frombuffer(pcm, dtype="<i2"))
-        return b"" if self._at_once else self._grown()
+        return b"" if self._only_at_end else self._new_bytes()
 
     def finish(self) -> bytes:
-        """The end of the file. The length in a WAV header stays unknown, as in any stream."""
+        """End the file; return its last bytes. The length in a WAV header stays unknown."""
         if self._encoder is not None:
             self._encoder.close()
-        return self._grown()
+        return self._new_bytes()
 
-    def _grown(self) -> bytes:
+    def _new_bytes(self) -> bytes:
         whole = self._bytes.getbuffer()
-        grown = bytes(whole[self._given :])
-        self._given = len(whole)
-        return grown
+        new = bytes(whole[self._returned_bytes :])
+        self._returned_bytes = len(whole)
+        return new
 
 
 def whole_file(file_format: FileFormat, pcm: bytes) -> bytes:
-    """A file of all the sound, its length in its header."""
+    """Return a file of all the samples, with its length in its header."""
     if file_format == "wav":
         return _wav_header(len(pcm)) + pcm
     if file_format not in _CONTAINERS:

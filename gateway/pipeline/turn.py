@@ -22,7 +22,6 @@ from typing import Any
 from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.reasoner_pb2 import END_REASON_UNSPECIFIED, EndReason, Heard, Thought
 from chroma.v1.speech_gen_pb2 import SpeakDone, VoicePrompt
-from gateway.audio.resample import sample_count
 from gateway.pipeline.calls import ResponseStream, fed_call
 from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings
 from gateway.pipeline.requests import TurnPlan, decode_requests, speak_requests, think_requests
@@ -34,6 +33,7 @@ from gateway.tasks import join
 from services.common.errors import DeadlineExceeded, NotFound, OutOfRange
 from services.common.telemetry.tracing import mark, trace
 from services.common.wire.audio import FRAME_S
+from services.common.wire.pcm import sample_count
 
 _THOUGHTS_AHEAD = 256
 _FRAMES_AHEAD = 64

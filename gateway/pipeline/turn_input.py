@@ -7,16 +7,13 @@ the beginning, and the turn can be recorded. Stated limits bound it.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 
-import numpy as np
-
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding, AudioFormat
 from chroma.v1.reasoner_pb2 import Commit, ThinkRequest, UserAudio
-from gateway.audio.resample import SILENCE_RMS, Resampler
+from gateway.audio.resample import Resampler, energy_of, is_silent
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.common.wire.audio import HEARING_RATE_HZ
 from services.common.wire.pcm import Samples, decode_pcm, encode_pcm
@@ -105,7 +102,7 @@ class UserInput(TurnInput):
             self.fail(OutOfRange(f"expected at most {self._max_audio_s:g} s of speech in a turn, got more"))
             return
         self._samples += len(samples)
-        self._energy += float(np.dot(samples, samples))
+        self._energy += energy_of(samples)
         self._extend_part(self._resampler.push(samples))
 
     def add_text(self, text: str) -> None:
@@ -123,7 +120,7 @@ class UserInput(TurnInput):
         self.end_audio()
         if not any(self.parts):
             self.fail(InvalidArgument("expected audio or text before the commit, got an empty turn"))
-        elif self._samples and math.sqrt(self._energy / self._samples) < SILENCE_RMS:
+        elif self._samples and is_silent(self._energy, self._samples):
             self.fail(InvalidArgument(f"expected speech, got {self.audio_s:.2f} s of silence"))
         self.committed.set()
         self.complete.set()

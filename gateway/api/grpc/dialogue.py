@@ -1,4 +1,4 @@
-"""DialogueService: sessions, and `Converse` message by message onto a `Conversation`."""
+"""DialogueService: the rpcs on sessions, and `Converse`, whose messages become inputs of a `Conversation`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1 import dialogue_pb2_grpc
 from gateway.api.auth import call_tenant as tenant
 from gateway.api.grpc.messages import converse_response, session_message
-from gateway.api.grpc.options import terms_of, turn_detection_of
+from gateway.api.grpc.options import conversation_options, turn_detection
 from gateway.api.grpc.reader import RequestReader
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
@@ -25,7 +25,7 @@ from services.common.rpc.requests import kind_of, read_open, unexpected
 
 
 class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
-    """The service as dialogue.proto specifies it. When `draining` is set, conversations end after the running turn."""
+    """The service that dialogue.proto specifies. When `draining` is set, conversations end after the running turn."""
 
     def __init__(self, backend: Backend, draining: asyncio.Event) -> None:
         self._backend = backend
@@ -50,7 +50,7 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
         await self._backend.sessions.delete(tenant(), request.session_id)
         return pb.DeleteSessionResponse()
 
-    # A coroutine that writes to `context`, so that the conversation can tell when the client takes nothing.
+    # A coroutine that writes to `context`, not a generator: so the conversation notices a client that does not read.
     async def Converse(  # noqa: N802  # pyright: ignore[reportIncompatibleMethodOverride]
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
     ) -> None:
@@ -59,24 +59,24 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
 
     async def _converse(self, requests: AsyncIterator[pb.ConverseRequest], context: Any) -> None:
         opened = (await read_open(requests)).open
-        terms = terms_of(opened)
-        if terms.transcribe and not self._backend.settings.transcribe:
+        options = conversation_options(opened)
+        if options.transcribe and not self._backend.settings.transcribe:
             raise InvalidArgument("expected no `transcribe`: this server does not transcribe")
         session = await self._session(opened)
         call_context.session_id.set(session.session_id)
 
         async def deliver(event: Event) -> None:
-            await context.write(converse_response(event, terms.output_encoding))
+            await context.write(converse_response(event, options.output_encoding))
 
-        conversation = Conversation(session, terms, self._backend, deliver)
-        incoming = RequestReader(requests, self._taker(conversation, terms))
+        conversation = Conversation(session, options, self._backend, deliver)
+        reader = RequestReader(requests, self._handler(conversation, options))
         try:
-            await join(self._listen(conversation, incoming), conversation.run())
+            await join(self._read(conversation, reader), conversation.run())
             if self._draining.is_set():
-                await incoming.quiet()
+                await reader.quiet()
                 raise Unavailable(f"the gateway is draining: reconnect with session {session.session_id}")
         finally:
-            await incoming.close()
+            await reader.close()
 
     async def _session(self, opened: pb.ConverseOpen) -> Session:
         match opened.WhichOneof("session"):
@@ -87,26 +87,26 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
             case _:
                 raise InvalidArgument("expected `session_id` or `new_session` in `open`, got neither")
 
-    async def _listen(self, conversation: Conversation, incoming: RequestReader) -> None:
-        """Let the conversation go on until the client closes its side or the gateway drains."""
+    async def _read(self, conversation: Conversation, reader: RequestReader) -> None:
+        """Read messages until the client closes its side or the gateway drains; then finish the conversation."""
         drained = asyncio.ensure_future(self._draining.wait())
         try:
-            await asyncio.wait((incoming.reading, drained), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reader.reading, drained), return_when=asyncio.FIRST_COMPLETED)
         finally:
             drained.cancel()
             await asyncio.wait([drained])
-        if incoming.reading.done():
-            incoming.reading.result()
-        await incoming.drop()
+        if reader.reading.done():
+            reader.reading.result()
+        await reader.drop()
         await conversation.finish()
 
-    def _taker(
-        self, conversation: Conversation, terms: ConversationOptions
+    def _handler(
+        self, conversation: Conversation, options: ConversationOptions
     ) -> Callable[[pb.ConverseRequest], Awaitable[None]]:
-        """What a message of the client does to the conversation."""
+        """Return the function that handles one message of the client."""
 
-        async def take(request: pb.ConverseRequest) -> None:
-            nonlocal terms
+        async def handle(request: pb.ConverseRequest) -> None:
+            nonlocal options
             match kind_of(request):
                 case "audio":
                     await conversation.audio(request.audio)
@@ -124,9 +124,9 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
                     await self._backend.check_change(tenant(), request.update)
                     await conversation.update(request.update)
                 case "turn_detection":
-                    terms = replace(terms, turn_detection=turn_detection_of(request.turn_detection))
-                    conversation.listen(terms)
+                    options = replace(options, turn_detection=turn_detection(request.turn_detection))
+                    conversation.listen(options)
                 case kind:
                     raise unexpected(kind, "a turn's message")
 
-        return take
+        return handle

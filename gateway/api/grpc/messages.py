@@ -1,4 +1,4 @@
-"""Sessions, voices and events as the public protos spell them."""
+"""Converts sessions, voices and events to messages of the public protos."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OUTCOMES = {
 
 
 def session_message(session: Session) -> pb.Session:
-    """A session with its turns."""
+    """Return the message of a session, with its turns."""
     return pb.Session(
         session_id=session.session_id,
         config=session.config,
@@ -45,7 +45,7 @@ def session_message(session: Session) -> pb.Session:
 
 
 def voice_message(voice: Voice) -> pb.Voice:
-    """A voice."""
+    """Return the message of a voice."""
     return pb.Voice(
         voice_id=voice.voice_id,
         display_name=voice.display_name,
@@ -57,7 +57,7 @@ def voice_message(voice: Voice) -> pb.Voice:
 
 
 def converse_response(event: Event, output_encoding: AudioEncoding.ValueType) -> pb.ConverseResponse:
-    """An event of a conversation whose sound is in `output_encoding`."""
+    """Return the message of an event. `output_encoding` is the encoding of the reply's audio."""
     match event:
         case Opened():
             output_format = AudioFormat(encoding=output_encoding, sample_rate_hz=SAMPLE_RATE_HZ)

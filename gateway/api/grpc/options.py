@@ -1,4 +1,4 @@
-"""What a client may ask of a session and of a conversation, checked before anything is done."""
+"""The options of a conversation, read from the messages of a Converse call."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import math
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from chroma.v1.dialogue_pb2 import ConverseOpen
 from chroma.v1.dialogue_pb2 import TurnDetection as TurnDetectionMessage
+from gateway.audio.resample import check_rate
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.vad import TurnDetection
 from services.common.errors import InvalidArgument
 from services.common.wire.pcm import check_encoding
 
-_MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 48_000
 
-
-def terms_of(opened: ConverseOpen) -> ConversationOptions:
-    """How the client wants to talk. Raises InvalidArgument for formats and leads that do not exist."""
+def conversation_options(opened: ConverseOpen) -> ConversationOptions:
+    """Return the options in `open`. Raises InvalidArgument for a bad format, lead or turn detection."""
     if opened.HasField("input_format"):
         _check_input(opened.input_format)
     output_encoding = opened.output_encoding or AUDIO_ENCODING_PCM_S16LE
@@ -28,23 +27,23 @@ def terms_of(opened: ConverseOpen) -> ConversationOptions:
         input_format=opened.input_format if opened.HasField("input_format") else None,
         output_encoding=output_encoding,
         max_lead_s=max_lead_s,
-        turn_detection=turn_detection_of(opened.turn_detection) if opened.HasField("turn_detection") else None,
+        turn_detection=turn_detection(opened.turn_detection) if opened.HasField("turn_detection") else None,
         transcribe=opened.transcribe,
         text_only=opened.text_only,
     )
 
 
-def turn_detection_of(message: TurnDetectionMessage) -> TurnDetection | None:
-    """The turn detection asked for; None when it is to be off. Raises InvalidArgument for values out of range."""
+def turn_detection(message: TurnDetectionMessage) -> TurnDetection | None:
+    """Return the turn detection in a message; None if it is off. Raises InvalidArgument for values out of range."""
     if message.off:
         return None
-    usual = TurnDetection()
+    defaults = TurnDetection()
     detection = TurnDetection(
-        threshold=message.threshold if message.HasField("threshold") else usual.threshold,
-        silence_ms=message.silence_duration_ms if message.HasField("silence_duration_ms") else usual.silence_ms,
-        prefix_ms=message.prefix_padding_ms if message.HasField("prefix_padding_ms") else usual.prefix_ms,
-        respond=message.create_response if message.HasField("create_response") else usual.respond,
-        interrupt=message.interrupt_response if message.HasField("interrupt_response") else usual.interrupt,
+        threshold=message.threshold if message.HasField("threshold") else defaults.threshold,
+        silence_ms=message.silence_duration_ms if message.HasField("silence_duration_ms") else defaults.silence_ms,
+        prefix_ms=message.prefix_padding_ms if message.HasField("prefix_padding_ms") else defaults.prefix_ms,
+        respond=message.create_response if message.HasField("create_response") else defaults.respond,
+        interrupt=message.interrupt_response if message.HasField("interrupt_response") else defaults.interrupt,
     )
     detection.check()
     return detection
@@ -52,7 +51,4 @@ def turn_detection_of(message: TurnDetectionMessage) -> TurnDetection | None:
 
 def _check_input(audio_format: AudioFormat) -> None:
     check_encoding(audio_format.encoding)
-    if not _MIN_RATE_HZ <= audio_format.sample_rate_hz <= _MAX_RATE_HZ:
-        raise InvalidArgument(
-            f"expected a sample rate from {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz, got {audio_format.sample_rate_hz} Hz"
-        )
+    check_rate(audio_format.sample_rate_hz)

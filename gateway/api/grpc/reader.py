@@ -1,4 +1,4 @@
-"""What a client sends on a Converse call, dealt with one message at a time."""
+"""Reads the messages that a client sends on a Converse call, one at a time."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from chroma.v1 import dialogue_pb2 as pb
 
 QUIET_S = 0.25
-"""A client that has sent nothing for this long, longer than most round trips, waits for what comes next."""
+"""A client that sends nothing for this long is taken to wait for the server. Most round trips are shorter."""
 
 MAX_QUIET_S = 1.0
-"""The longest that the end of a call waits for a client who goes on sending."""
+"""The longest time that the end of a call waits for a client that goes on sending."""
 
 
 class RequestReader:
-    """Reads `requests` and hands each to `take`, until the client closes its side or `take` raises.
+    """Reads `requests` and passes each to `handle`, until the client closes its side or `handle` raises.
 
-    Cancelling a read of grpc's request iterator ends the iterator. So a gateway that wants no more of a client goes on
-    reading and drops what comes: a client whose write meets the end of its call would not see the status
+    A gateway that wants no more messages goes on reading and drops them, for two reasons. Cancelling a read of grpc's
+    request iterator ends the iterator. And a client that writes when its call has ended does not see the status
     (grpc/grpc#36066).
     """
 
     def __init__(
-        self, requests: AsyncIterator[pb.ConverseRequest], take: Callable[[pb.ConverseRequest], Awaitable[None]]
+        self, requests: AsyncIterator[pb.ConverseRequest], handle: Callable[[pb.ConverseRequest], Awaitable[None]]
     ) -> None:
         self._requests = requests
-        self._take = take
-        self._taking = asyncio.Lock()
+        self._handle = handle
+        self._handling = asyncio.Lock()
         self._dropping = False
-        self._latest_s = 0.0
+        self._last_request_s = 0.0
         self.reading = asyncio.create_task(self._read())
-        """Ends with the client's side, or with the error of `take`."""
+        """Ends when the client closes its side, or with the error of `handle`."""
 
     async def drop(self) -> None:
-        """Take no further message. One that is being taken is taken wholly: a turn half begun would never end."""
-        async with self._taking:
+        """Drop all further messages, once the current one is handled: a half-started turn would never end."""
+        async with self._handling:
             self._dropping = True
 
     async def quiet(self) -> None:
-        """Wait until the client waits too: it has sent nothing for `QUIET_S`. At most `MAX_QUIET_S`."""
+        """Wait until the client has sent nothing for `QUIET_S`, but at most for `MAX_QUIET_S`."""
         now_s = asyncio.get_running_loop().time
         ends_s = now_s() + MAX_QUIET_S
-        self._latest_s = now_s()
-        while not self.reading.done() and (wait_s := min(self._latest_s + QUIET_S, ends_s) - now_s()) > 0:
+        self._last_request_s = now_s()
+        while not self.reading.done() and (wait_s := min(self._last_request_s + QUIET_S, ends_s) - now_s()) > 0:
             await asyncio.wait([self.reading], timeout=wait_s)
 
     async def close(self) -> None:
-        """End the reading."""
+        """Stop reading."""
         self.reading.cancel()
         await asyncio.wait([self.reading])
         if not self.reading.cancelled():
-            self.reading.exception()  # told where it was awaited, or not wanted any more
+            self.reading.exception()  # mark it as seen: `Converse` has raised it, or the call ends with another error
 
     async def _read(self) -> None:
         now_s = asyncio.get_running_loop().time
         async for request in self._requests:
-            self._latest_s = now_s()
-            async with self._taking:
+            self._last_request_s = now_s()
+            async with self._handling:
                 if not self._dropping:
-                    await self._take(request)
+                    await self._handle(request)

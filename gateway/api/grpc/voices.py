@@ -1,4 +1,4 @@
-"""VoiceService: voices enrolled, read, listed, forgotten."""
+"""VoiceService: enrols, reads, lists and deletes voices."""
 
 from __future__ import annotations
 

@@ -27,6 +27,11 @@ def check_encoding(encoding: AudioEncoding.ValueType) -> None:
         raise InvalidArgument(f"expected audio encoding {known}, got {_name(encoding)}")
 
 
+def sample_count(data: bytes, encoding: AudioEncoding.ValueType) -> int:
+    """Return the number of samples in `data`."""
+    return len(data) // _SAMPLE_BYTES[encoding]
+
+
 def decode_pcm(data: bytes, encoding: AudioEncoding.ValueType) -> Samples:
     """Samples [S] of `data`.
 

@@ -1,4 +1,4 @@
-"""Uploaded recordings become mono samples at 24 kHz."""
+"""Reads uploaded recordings into mono samples at 24 kHz."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gateway.audio.read import read_recording
-from gateway.audio.resample import Resampler, is_silent
+from gateway.audio.read import MAX_FILE_BYTES, read_recording
 from services.common.errors import InvalidArgument
 from services.common.wire.pcm import Samples
 
@@ -37,10 +36,10 @@ async def test_stereo_is_the_mean_of_its_channels() -> None:
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])
 async def test_other_rates_become_24_khz(rate_hz: int) -> None:
-    heard = await read_recording(_file(_tone(1.5, rate_hz), rate_hz))
-    assert len(heard) == 36_000
+    read = await read_recording(_file(_tone(1.5, rate_hz), rate_hz))
+    assert len(read) == 36_000
     middle = slice(2_000, 34_000)
-    assert np.abs(heard[middle] - _tone(1.5, 24_000)[middle]).max() < 1e-2
+    assert np.abs(read[middle] - _tone(1.5, 24_000)[middle]).max() < 1e-2
 
 
 @pytest.mark.parametrize("length_s", [1.0, 30.0])
@@ -56,15 +55,23 @@ async def test_a_header_that_promises_more_than_the_file_holds_is_no_harm() -> N
     assert len(await read_recording(bytes(file))) < 3 * 24_000
 
 
-def test_a_stream_resampled_in_pieces_equals_the_whole() -> None:
-    samples = _tone(0.5, 44_100)
-    whole, pieces = Resampler(44_100, 16_000), Resampler(44_100, 16_000)
-    expected = np.concatenate([whole.push(samples), whole.finish()])
-    parts = [pieces.push(samples[start : start + 441]) for start in range(0, len(samples), 441)]
-    assert np.array_equal(np.concatenate([*parts, pieces.finish()]), expected)
-    assert len(expected) == 8_000
+@pytest.mark.parametrize(
+    ("samples", "rate_hz", "expected"),
+    [
+        (np.zeros(24_000, dtype=np.float32), 24_000, "got silence"),
+        (_tone(0.9, 24_000), 24_000, "1 to 30 s"),
+        (_tone(31.0, 8_000), 8_000, "1 to 30 s"),
+        (_tone(1.5, 4_000), 4_000, "8000 to 48000 Hz"),
+        (np.full(24_000, np.nan, dtype=np.float32), 24_000, "finite"),
+        (np.zeros((24_000, 3), dtype=np.float32), 24_000, "mono or stereo"),
+    ],
+)
+async def test_a_recording_that_makes_no_voice_is_refused(samples: Samples, rate_hz: int, expected: str) -> None:
+    with pytest.raises(InvalidArgument, match=expected):
+        await read_recording(_file(samples, rate_hz))
 
 
-def test_silence_is_below_minus_80_dbfs() -> None:
-    assert is_silent(np.full(1_000, 0.9e-4, dtype=np.float32))
-    assert not is_silent(np.full(1_000, 1.1e-4, dtype=np.float32))
+async def test_what_is_no_audio_file_is_refused() -> None:
+    for file in (b"", b"/etc/passwd", bytes(MAX_FILE_BYTES + 1)):
+        with pytest.raises(InvalidArgument):
+            await read_recording(file)

@@ -1,4 +1,4 @@
-"""Replies as audio files."""
+"""Writes replies as audio files."""
 
 from __future__ import annotations
 

@@ -65,15 +65,15 @@ class CheckpointError(FailedPrecondition):
 
 
 class ResourceExhausted(ChromaError):
-    """No room now; `retry_after_s` says when it is worth asking again, `lacks` what there is none of, for the metrics:
-    one of a few words."""
+    """No room now. `retry_after_s` says when a retry is worth it. `resource` names what is used up, for the metrics:
+    one of a few fixed words."""
 
     status = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, lacks: str = "slots") -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, resource: str = "slots") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        self.lacks = lacks
+        self.resource = resource
 
 
 class DeadlineExceeded(ChromaError):

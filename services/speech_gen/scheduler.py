@@ -84,7 +84,7 @@ class Scheduler:
             raise ResourceExhausted(
                 f"expected a frame of all streams to take {self._max_load * FRAME_S * 1e3:.0f} ms or less, with "
                 f"{streams} it would take {frame_s * 1e3:.0f} ms",
-                lacks="step_time",
+                resource="step_time",
             )
 
     def make_room(self, pages: int) -> None:
@@ -94,7 +94,7 @@ class Scheduler:
                 raise ResourceExhausted(
                     f"expected {pages} KV pages free for this speech, {self._promised_pages} of {self._kv_pages} are "
                     "promised to others",
-                    lacks="kv_pages",
+                    resource="kv_pages",
                 )
 
     def add(self, stream: SpeechStream, request: Request) -> None:

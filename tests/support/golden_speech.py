@@ -1,7 +1,4 @@
-"""The reference's recorded speech, one entry a row, as it must come out alone and in any company.
-
-(docs/model.md, section 10)
-"""
+"""The reference's recorded speeches: inputs and expected frames. (docs/model.md, section 10)"""
 
 from __future__ import annotations
 
@@ -41,7 +38,10 @@ SINGLE_CASES = [
 
 @dataclass(frozen=True)
 class Row:
-    """One speech: `codes` [T, K] and `token_ids` of the voice prompt, thoughts, and `frames` [T, K] to come out."""
+    """One row of a recorded batch: a speech.
+
+    `codes` [T, K] and `token_ids` are the voice prompt's; `frames` [T, K] is the expected output.
+    """
 
     name: str
     codes: np.ndarray
@@ -50,10 +50,10 @@ class Row:
     max_frames: int
     frames: list[tuple[int, ...]]
     margin: float
-    """Smallest distance between the two likeliest codes anywhere in this speech."""
+    """Smallest difference between the logits of the two likeliest codes in this speech."""
 
     def request(self, generator: Generator, *, max_lead_s: float | None = None) -> SpeechRequest:
-        """Greedy, as the reference spoke."""
+        """The request that opens this speech: greedy, as the reference was."""
         voice = enroll(generator.backbone, golden_config().tokens, self.codes, self.token_ids)
         return SpeechRequest(voice, SamplingParams(greedy=True), self.max_frames, max_lead_s)
 
@@ -65,7 +65,7 @@ def golden_config() -> ChromaConfig:
 
 @cache
 def small_tokenizer() -> Tokenizer:
-    """A tokenizer whose ids the golden model has; it comes without one of its own."""
+    """A tokenizer whose ids the golden model knows. The golden checkpoint has no tokenizer."""
     specials = special_tokens("tiny")
     with tempfile.TemporaryDirectory() as folder:
         write_tokenizer_files(Path(folder), vocabulary_for(specials, qwen_file=None), specials, mel_bins=128)
@@ -74,19 +74,19 @@ def small_tokenizer() -> Tokenizer:
 
 @cache
 def tensors(case: str) -> dict[str, torch.Tensor]:
-    """Every tensor of a case by name."""
+    """All tensors of a case, by name."""
     return load_file(GOLDEN / f"{case}.safetensors")
 
 
 @cache
 def single_rows() -> dict[str, Row]:
-    """The cases of batch 1."""
+    """The cases with one row, by name."""
     return {case: _row(case, 0, tensors(case)["out.prompt_audio_codes"][0].T.numpy()) for case in SINGLE_CASES}
 
 
 @cache
 def all_rows() -> list[Row]:
-    """The cases of batch 1, and the two rows of batch2 as they come out alone."""
+    """The cases with one row, and both rows of the case with two, each as it is when it runs alone."""
     mimi = Mimi.load(Checkpoint.open(CHECKPOINT))
     batch = tensors("batch2_leftpad")
     lengths = batch["in.input_values_cutoffs"].tolist()

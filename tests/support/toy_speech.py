@@ -1,4 +1,4 @@
-"""Sound that is cheap to make and has something to learn: gliding harmonic tones with pauses."""
+"""Synthetic sound for tests of training: gliding harmonic tones with pauses."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class EngineMetrics:
     def refused(self, error: BaseException) -> None:
         """A stream got none. Only a lack of room counts; a bad request is in the calls' statuses."""
         if isinstance(error, ResourceExhausted):
-            REFUSED.labels(self._service, error.lacks).inc()
+            REFUSED.labels(self._service, error.resource).inc()
 
     def stepped(self, kind: str, width: int, seconds: float) -> None:
         """One step of `width` streams is over."""

@@ -149,7 +149,7 @@ class PagedKV:
         emptied = self.table[slot, kept : self._held[slot]].copy()
         copies = rows % self.page_size > 0 and self._references[self.table[slot, kept - 1]] > 1
         if copies and not self._free_pages and (self._references[emptied] > 1).all():
-            raise ResourceExhausted("1 KV page needed, 0 are free", lacks="kv_pages")
+            raise ResourceExhausted("1 KV page needed, 0 are free", resource="kv_pages")
         self._release(emptied)
         self.table[slot, kept : self._held[slot]] = 0
         self._held[slot] = kept
@@ -188,7 +188,7 @@ class PagedKV:
         needed = -(-ends // self.page_size) - self._held[slot_array]
         if needed.sum() > self.free_pages:
             raise ResourceExhausted(
-                f"{int(needed.sum())} KV pages needed, {self.free_pages} are free", lacks="kv_pages"
+                f"{int(needed.sum())} KV pages needed, {self.free_pages} are free", resource="kv_pages"
             )
         for index in np.flatnonzero(needed > 0):
             slot, count = slot_array[index], int(needed[index])
@@ -213,7 +213,7 @@ class PagedKV:
 
     def _take(self, count: int) -> list[int]:
         if count > len(self._free_pages):
-            raise ResourceExhausted(f"{count} KV pages needed, {len(self._free_pages)} are free", lacks="kv_pages")
+            raise ResourceExhausted(f"{count} KV pages needed, {len(self._free_pages)} are free", resource="kv_pages")
         taken = [self._free_pages.pop() for _ in range(count)]
         self._references[taken] = 1
         return taken

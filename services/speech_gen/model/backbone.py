@@ -1,4 +1,4 @@
-"""The backbone: what a frame's rows are made of, the stack over them, and codebook 0 out of it.
+"""The backbone: embeddings of text and codes, the transformer over them, and the logits of codebook 0.
 
 (docs/model.md, sections 1, 2 and 4)
 """
@@ -13,7 +13,10 @@ from services.runtime.layers.transformer import Memory, Stack
 
 
 class Backbone:
-    """Stack, tables and head. `text_table` E [vocab, D]; `audio_table` [K * code_vocab, D]; `head` D -> codes."""
+    """Transformer, embedding tables and head.
+
+    `text_table` E [vocab, D]; `audio_table` [K * code_vocab, D]; `head` [D] -> [codebook size].
+    """
 
     def __init__(self, stack: Stack, text_table: Tensor, audio_table: Tensor, head: Linear, codebooks: int) -> None:
         self.stack = stack
@@ -26,20 +29,20 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """D, the width of a row."""
+        """D, the width of an embedding."""
         return self.stack.config.width
 
     @property
     def codebook_size(self) -> int:
-        """The codes of one codebook: what the codec can decode, less than the table has rows for."""
+        """The number of codes in a codebook that the codec can decode. The audio table has a few rows more."""
         return self.head.out_features
 
     def text_rows(self, token_ids: Tensor) -> Tensor:
-        """E of int64 token ids [N] -> [N, D]."""
+        """Embeddings E of int64 token ids [N] -> [N, D]."""
         return self.text_table.index_select(0, token_ids)
 
     def audio_rows(self, codes: Tensor) -> Tensor:
-        """A of frames: int64 codes [N, K] -> [N, D], the sum over the codebooks' rows."""
+        """Embeddings A of frames: int64 codes [N, K] -> [N, D], summed over the codebooks."""
         rows = self.audio_table.index_select(0, (codes + self._offsets).flatten())
         return rows.view(*codes.shape, -1).sum(dim=1)
 

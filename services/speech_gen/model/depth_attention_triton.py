@@ -1,7 +1,8 @@
-"""A depth decoder layer's attention as one CUDA kernel: rotate, store, attend. See depth_decoder.py for the places.
+"""A depth decoder layer's attention as one CUDA kernel: rotate, store, attend. depth_decoder.py explains the places.
 
-A program takes a stream and a kv head with the query heads that share it. It has the new places' keys and values from
-the layer's product and the earlier ones' from memory, at most eight in all, so a plain softmax in float32 does.
+One program computes one kv head of one stream, with the query heads that share it. It reads the new places' keys and
+values from `qkv` and the earlier places' from the stored ones. There are at most eight places, so the softmax is
+computed in one piece, in float32.
 """
 
 # ruff: noqa: N803, N806
@@ -34,7 +35,7 @@ def _attend(
     partner = tl.where(dim < HALF, dim + HALF, dim - HALF)[None, :]
     dim = dim[None, :]
 
-    row = query // SHARE  # of those that the stream brings
+    row = query // SHARE  # number of the query's place among the new ones
     asks = (row < COUNT)[:, None] & inside
     head = kv_index * SHARE + query % SHARE
     query_at = (((row * streams + stream) * ALL + head) * HEAD_DIM)[:, None]
@@ -75,10 +76,10 @@ def _attend(
 def attend_places(
     qkv: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor, *, first: int, count: int
 ) -> Tensor:
-    """Store places `first` to `first + count - 1` of W streams, then attend: [count * W, heads * head_dim].
+    """Store keys and values of places `first` to `first + count - 1` of W streams, then attend to all places so far.
 
-    `qkv` [count * W, heads + 2 * kv_heads, head_dim], place by place; `keys`, `values` [K, at least W, kv_heads,
-    head_dim]; `cos`, `sin` float32 [K, 1, head_dim / 2], of the places. Each sees its stream's places up to its own.
+    `qkv` [count * W, heads + 2 * kv_heads, head_dim], ordered by place; `keys`, `values` [K, at least W, kv_heads,
+    head_dim]; `cos`, `sin` float32 [K, 1, head_dim / 2], by place. Returns [count * W, heads * head_dim].
     """
     rows, all_heads, head_dim = qkv.shape
     places, _, kv_heads, _ = keys.shape

@@ -1,8 +1,8 @@
-"""The depth decoder: codebooks 1 to 7 of a frame, one forward each, for all streams of a step.
+"""The depth decoder: codebooks 1 to 7 of a frame, one forward pass each, for all streams of a step.
 
 A frame has 8 places: place 0 holds the backbone's hidden state, place k + 1 the code of codebook k. Nothing is kept
-between frames. The rotary position of a place is the codebook whose embedding it carries, so places 0 and 1 are both
-at position 0: the reference's logits say so (shifting them by one moves codebook 2 by 15). (docs/model.md, section 4)
+between frames. The rotary position of place k + 1 is k, and place 0 is at position 0 too. This was read off the
+reference's logits: with positions 0 to 7 they differ by up to 15. (docs/model.md, section 4)
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from services.runtime.layers.transformer import Stack
 
 
 class DepthDecoder:
-    """Stack, input projection and heads, with room for `streams` streams a step.
+    """Transformer, input projection and heads, with room for `streams` streams in a step.
 
     `projection` D -> decoder width; `audio_table` [K * code_vocab, D]; `heads[k - 1]` gives codebook k's logits.
-    Codes enter through the table times the projection, which is multiplied out once, here.
+    The projection of the whole audio table is computed once, here, so a code needs a single look-up.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class DepthDecoder:
         self._frame = _Frame(stack.config, codebooks, streams, stack.dtype, stack.device)
 
     def logits(self, codebook: int, hidden: Tensor, previous_code: Tensor) -> Tensor:
-        """The logits of codebook `codebook` (1 to 7), to be asked for in order.
+        """Logits of codebook `codebook`, float32 [W, codebook size]. Called for codebooks 1 to 7 in order.
 
-        `hidden` [W, D], the backbone's last hidden state, is read for codebook 1 only; `previous_code` int64 [W] is
-        the code of codebook - 1. Returns float32 [W, codebook size]: only the codes that the codec can decode.
+        `hidden` [W, D] is the backbone's last hidden state, which only codebook 1 reads. `previous_code` int64 [W]
+        holds the codes of codebook - 1.
         """
         streams = previous_code.shape[0]
         rows = self.code_rows.index_select(0, previous_code + (codebook - 1) * self.code_vocab)
@@ -53,9 +53,9 @@ class DepthDecoder:
 
 
 class _Frame:
-    """A `Memory` of one frame's K places for up to `streams` streams: k, v [layers, K, streams, kv_heads, head_dim].
+    """Keys and values of one frame's K places for up to `streams` streams: [layers, K, streams, kv_heads, head_dim].
 
-    Rows come place by place: first all streams' rows of one place, then of the next.
+    Rows are ordered by place: first all streams' rows of one place, then those of the next.
     """
 
     def __init__(
@@ -74,14 +74,17 @@ class _Frame:
         self.turn_to(1, streams)
 
     def turn_to(self, codebook: int, streams: int) -> None:
-        """The next rows are those that codebook number `codebook` needs: two places for the first, else one."""
+        """Prepare for the rows of codebook number `codebook`: places 0 and 1 for codebook 1, else one place."""
         self._first = 0 if codebook == 1 else codebook
         self._end = codebook + 1
         self._streams = streams
         self._rotary = None
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Rows [places * W] of qkv see their streams' places up to their own -> [R, heads * head_dim]."""
+        """Attention of the rows [places * W] of `qkv` to their stream's places up to their own.
+
+        Returns [R, heads * head_dim].
+        """
         streams, count = self._streams, self._end - self._first
         if uses_kernels(qkv):
             from services.speech_gen.model.depth_attention_triton import attend_places
@@ -105,7 +108,7 @@ class _Frame:
         return attended.reshape(count * streams, kv_heads * share * head_dim)
 
     def _row_angles(self) -> tuple[Tensor, Tensor]:
-        """(cos, sin) of the rows' places, each float32 [R, 1, head_dim / 2]."""
+        """Rotary (cos, sin) of the rows, each float32 [R, 1, head_dim / 2]."""
         if self._rotary is None:
             cos, sin = (
                 table[self._first : self._end].repeat_interleave(self._streams, dim=0)

@@ -1,7 +1,7 @@
 """READ FIRST: how thoughts become frames of codes.
 
 A stream opens with a voice prompt, which is prefilled in chunks. Then every step makes one frame, 80 ms of sound, for
-each stream that takes part, whatever frame each of them is at:
+each stream that takes part. The streams of one step may be at different frames:
 
     frame 0      rows  zero row, h0, E(t0)                  the prompt's last row and the first thought
     odd          rows  A(previous frame)
@@ -171,19 +171,8 @@ class Generator:
         self._previous.index_copy_(0, inputs["slots"], frame)
         self._codes[: shape.streams] = frame
 
-    def ends_speech(self, codes: np.ndarray) -> bool:
-        """Whether this frame [K] is the end: codebooks 0 to 6 are all EOS.
-
-        If the last codebook is EOS too, the frame is dropped; else it counts as a frame, but is not to be voiced.
-        """
-        return bool((codes[:-1] == self.eos).all())
-
-    def is_dropped(self, codes: np.ndarray) -> bool:
-        """Whether this frame [K] is EOS in every codebook, and so no frame at all."""
-        return bool((codes == self.eos).all())
-
     def check(self, thought: Thought) -> None:
-        """Raises `InvalidArgument` when the thought would poison the batch."""
+        """Raise `InvalidArgument` for a thought that the step cannot compute, before it joins a batch."""
         vocab, width = self.backbone.text_table.shape
         if not 0 <= thought.token_id < vocab:
             raise InvalidArgument(f"thought: expected a token id of 0 to {vocab - 1}, got {thought.token_id}")

@@ -1,7 +1,7 @@
-"""Choosing codes from logits: greedy, or temperature, top-k and top-p with a stream's own seed.
+"""Choosing codes from logits: the likeliest, or drawn by temperature, top-k and top-p with the stream's own seed.
 
-A sampled code depends on the stream's seed, the frame's number and the codebook, and on nothing else: neither the
-company in the batch nor the order of steps moves it. (docs/model.md, section 4; top-p is our extension, the reference
+The random number of a draw depends only on the stream's seed, the frame's number and the codebook. So the other streams
+of the batch and the order of steps change no code. (docs/model.md, section 4; top-p is our extension, the reference
 ignores it)
 """
 
@@ -24,9 +24,10 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True)
 class Choices:
-    """How each of a step's W streams chooses.
+    """How each of a step's W streams chooses its codes.
 
-    `most_k` is at least every top_k among them, 0 when all are greedy: the codes to sort where no kernel does without.
+    `most_k` is at least the largest top_k of the streams that draw, 0 when all are greedy: without a kernel, so many
+    codes are sorted.
     """
 
     greedy: Tensor  # bool [W]
@@ -38,7 +39,7 @@ class Choices:
 
 
 class SamplingTable:
-    """The sampling of every slot, on the device; `choices` picks a step's streams. Slots not set are greedy."""
+    """The sampling parameters of every slot, on the device. A slot that was never set is greedy."""
 
     def __init__(self, slots: int, codebooks: int, device: torch.device | str) -> None:
         self.codebooks = codebooks
@@ -50,7 +51,7 @@ class SamplingTable:
         self._candidates = np.zeros(slots, dtype=np.int64)
 
     def set(self, slot: int, sampling: SamplingParams) -> None:
-        """Let `slot` choose as `sampling` says from its next frame on."""
+        """Choose codes by `sampling` in `slot`, from its next frame on."""
         self._greedy[slot] = sampling.greedy
         self._temperature[slot] = sampling.temperature
         self._top_k[slot] = sampling.top_k
@@ -63,11 +64,11 @@ class SamplingTable:
         return int(self._candidates[slots].max())
 
     def uniforms(self, slots: Sequence[int], frames: np.ndarray) -> np.ndarray:
-        """Noise of the streams in `slots` for their frames number `frames` [W]: float32 [W, K]."""
+        """Random numbers of the streams in `slots` for their frames number `frames` [W]: float32 [W, K] in [0, 1)."""
         return uniforms(self._seeds[slots], frames, self.codebooks)
 
     def choices(self, slots: Tensor, uniforms: Tensor, most_k: int) -> Choices:
-        """For the streams in `slots`, int64 [W] on the device, with their noise there too."""
+        """The choices of the streams in `slots`, int64 [W] on the device, with their `uniforms` on the device."""
         return Choices(
             greedy=self._greedy.index_select(0, slots),
             temperature=self._temperature.index_select(0, slots),
@@ -79,7 +80,10 @@ class SamplingTable:
 
 
 def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
-    """float32 logits [W, V] -> codes int64 [W] of codebook number `codebook`. On CUDA equals are ordered by code."""
+    """float32 logits [W, V] -> codes int64 [W] of codebook number `codebook`.
+
+    On CUDA, codes of equal logits are ordered by code; elsewhere their order is that of `torch.topk`.
+    """
     if uses_kernels(logits):
         from services.speech_gen.model.sampling_triton import choose_codes
 
@@ -98,7 +102,7 @@ def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
     values, codes = logits.topk(min(choices.most_k, logits.shape[-1]), dim=-1)
     weights = ((values - values[:, :1]) / choices.temperature).exp()
     ranks = torch.arange(weights.shape[-1], device=logits.device)
-    # Cumulative sums run from the likeliest code on, so candidates that only another stream asked for change nothing.
+    # Sums run from the likeliest code on, so codes that only another stream's larger top_k includes change nothing.
     cumulative = weights.masked_fill(ranks >= choices.top_k, 0.0).cumsum(dim=-1)
     before = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative[:, :-1]], dim=-1)
     kept = (before < choices.top_p * cumulative[:, -1:]) & (ranks < choices.top_k)
@@ -109,7 +113,7 @@ def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
 
 
 def uniforms(seeds: np.ndarray, frames: np.ndarray, codebooks: int) -> np.ndarray:
-    """Noise in [0, 1), float32 [W, K], from a hash of (seed, frame, codebook); `seeds` uint64 [W], `frames` [W]."""
+    """Numbers in [0, 1), float32 [W, K], hashed from (seed, frame, codebook). `seeds` uint64 [W], `frames` [W]."""
     of_stream = _scramble(seeds)
     of_frame = _scramble(of_stream + (frames.astype(np.uint64) + np.uint64(1)) * _STRIDE)
     codebook = np.arange(1, codebooks + 1, dtype=np.uint64) * _STRIDE
@@ -118,7 +122,7 @@ def uniforms(seeds: np.ndarray, frames: np.ndarray, codebooks: int) -> np.ndarra
 
 
 def _scramble(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: every input bit reaches every output bit."""
+    """The finaliser of splitmix64, in which every input bit changes every output bit with equal chance."""
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))

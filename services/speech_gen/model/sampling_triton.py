@@ -1,9 +1,9 @@
-"""Choosing a code as one CUDA kernel, without sorting. See `choose` in sampling.py for what it computes.
+"""`choose` of sampling.py as one CUDA kernel, without sorting.
 
-A program takes a stream. Its codes have unique integer keys that order them as sorting would: likelier first, among
-equals the lower code. Top-k, top-p and the draw each ask for the key at which a count or a mass of weights crosses a
-bound, and find it by halving the range of keys. Masses are sums in float32 in another order than a
-cumulative sum's, so a draw within rounding of a bound may fall to the neighbouring code.
+One program computes one stream's code. Each code gets a unique integer key, larger for a likelier code and, among equal
+logits, for the lower code. Top-k, top-p and the draw each need the key at which a count or a sum of weights crosses a
+bound. They find it by binary search over the keys. The sums are float32 in another order than a cumulative sum's, so a
+draw within rounding of a bound may give the neighbouring code.
 """
 
 # ruff: noqa: N803
@@ -38,7 +38,7 @@ def _choose(
 
         candidates = tl.minimum(tl.load(top_k + row), VOCAB).to(tl.int32)
         least, beyond = tl.min(key, axis=0), above
-        while beyond - least > 1:  # as many keys as there are candidates lie at `least` or above, fewer at `beyond`
+        while beyond - least > 1:  # `candidates` keys or more are >= `least`, fewer are >= `beyond`
             middle = least + (beyond - least) // 2
             enough = tl.sum((real & (key >= middle)).to(tl.int32), axis=0) >= candidates
             least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
@@ -48,14 +48,14 @@ def _choose(
         if part < 1.0:
             share = part * tl.sum(weight, axis=0)
             beyond = above
-            while beyond - least > 1:  # the share lies at `least` or above, less at `beyond`
+            while beyond - least > 1:  # keys >= `least` hold the share, keys >= `beyond` less
                 middle = least + (beyond - least) // 2
                 enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) >= share
                 least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
 
         drawn = tl.load(uniforms + row * CODEBOOKS + codebook) * tl.sum(tl.where(key >= least, weight, 0.0), axis=0)
         beyond = above
-        while beyond - least > 1:  # more than was drawn lies at `least` or above, no more at `beyond`
+        while beyond - least > 1:  # keys >= `least` hold more than `drawn`, keys >= `beyond` do not
             middle = least + (beyond - least) // 2
             enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) > drawn
             least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
@@ -72,7 +72,7 @@ def choose_codes(
     uniforms: Tensor,
     codebook: int,
 ) -> Tensor:
-    """float32 logits [W, V] -> codes int64 [W]; the rest as in `Choices`."""
+    """float32 logits [W, V] -> codes int64 [W]. The other tensors are those of `Choices`."""
     streams, vocab = logits.shape
     assert all(x.is_contiguous() for x in (logits, uniforms)), "logits and uniforms must be dense"
     codes = torch.empty(streams, dtype=torch.int64, device=logits.device)

@@ -1,4 +1,4 @@
-"""Where the text of a reply may be parted: before a new sentence, or at least before a new word."""
+"""Where the text of a reply can be divided: before a new sentence or, less well, before a new word."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _CLOSERS = r"""["'\u201d\u2019)\]\u00bb*]*"""
 """Quotes and brackets that may follow a mark."""
 
 _ENDS_SENTENCE = re.compile(rf"(?:[!?\u2026]|(?:\w{{4,}}|[)\]\"'\u201d\u2019])\.|[{_WIDE_MARKS}]){_CLOSERS}\s*$")
-"""A full stop counts after four characters of a word: `Dr.` and `e.g.` part nothing. Another sentence will come."""
+"""A full stop ends a sentence only after a word of at least four characters, so `Dr.` and `e.g.` end none. A short
+sentence that is missed costs little, because a later one ends too."""
 
 _TAIL_CHARACTERS = 32
+"""How much of the text so far is kept to find its end of sentence in."""
 
 
 class Break(enum.IntEnum):
-    """What begins with a token, the better place to part the text the greater."""
+    """What begins with a token. The greater the value, the better the text can be divided there."""
 
     NONE = 0
     WORD = 1
@@ -28,7 +30,7 @@ class Break(enum.IntEnum):
 
 
 class TextBreaks:
-    """Follows one reply's tokens. Without a tokenizer no token begins anything."""
+    """Finds the breaks in one reply's tokens as they come. Without a tokenizer it finds none."""
 
     def __init__(self, tokenizer: Tokenizer | None) -> None:
         self._tokenizer = tokenizer
@@ -36,7 +38,7 @@ class TextBreaks:
         self._tail = ""
 
     def before(self, token_id: int) -> Break:
-        """What begins with `token_id`, if it is the next token."""
+        """What would begin with `token_id` as the next token."""
         if self._tokenizer is None or self._text is None or not self._tail or self._text.is_inside_character:
             return Break.NONE
         begins = self._tokenizer.decode([token_id])
@@ -47,6 +49,6 @@ class TextBreaks:
         return Break.SENTENCE if sentence else Break.WORD
 
     def push(self, token_id: int) -> None:
-        """Go on after `token_id`."""
+        """Take `token_id` as the next token."""
         if self._text is not None:
             self._tail = (self._tail + self._text.push(token_id))[-_TAIL_CHARACTERS:]

@@ -1,4 +1,4 @@
-"""Where a long reply is parted, sound goes on: no click, no hole, no jump in loudness that the model did not make."""
+"""The sound of a long reply has no click, no gap and no jump in loudness where two segments meet."""
 
 from __future__ import annotations
 

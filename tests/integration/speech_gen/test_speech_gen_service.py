@@ -109,7 +109,13 @@ class Service:
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Service]:
+def defaults() -> SamplingParams:
+    """The service's sampling of requests that set nothing. A test may parametrize it."""
+    return SamplingParams()
+
+
+@pytest.fixture
+async def service(defaults: SamplingParams) -> AsyncIterator[Service]:
     checkpoint = Checkpoint.open(GOLDEN / "checkpoint")
     generator = load_generator(checkpoint, slots=len(CASES))
     engine = SpeechEngine("speech-gen", SpeechRunner(generator))
@@ -118,7 +124,7 @@ async def service() -> AsyncIterator[Service]:
         generator,
         None,
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
-        defaults=SamplingParams(),
+        defaults=defaults,
         checkpoint_fingerprint=checkpoint.fingerprint,
         voices=VoiceCache(4),
         max_lead_s=2.0,
@@ -170,6 +176,15 @@ async def test_an_enrolled_voice_is_spoken_by_its_fingerprint_and_prefilled_once
     assert np.array_equal(second, first)
     assert first_done.cached_rows == 0
     assert second_done.cached_rows == second_done.prompt_rows > 0
+
+
+@pytest.mark.parametrize("defaults", [SamplingParams(greedy=True)])
+async def test_a_request_without_sampling_has_the_services_defaults(service: Service) -> None:
+    case = Case("basic_audio")
+    frames, _ = await service.speak(case.requests(sampling=None))
+    assert np.array_equal(frames, voiced(case.frames))
+    drawn, _ = await service.speak(case.requests(sampling=Sampling(temperature=1.0)))
+    assert not np.array_equal(drawn, frames)
 
 
 async def test_the_same_seed_gives_the_same_speech_and_another_seed_another(service: Service) -> None:

@@ -24,7 +24,7 @@ def loaded_generator() -> Generator:
 
 @pytest.fixture
 def generator(loaded_generator: Generator) -> Iterator[Generator]:
-    """The generator, which every test must leave without a stream."""
+    """The golden generator. Every test must close its streams."""
     pages = loaded_generator.kv.free_pages
     yield loaded_generator
     assert (loaded_generator.kv.free_slots, loaded_generator.kv.free_pages) == (SLOTS, pages)

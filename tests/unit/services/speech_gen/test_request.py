@@ -21,8 +21,7 @@ from tests.support.speech_driver import SpeechDriver
 
 SENTENCES = ["Take the water.", " Then wait!", " Salt it!", " Is it done?"]
 SOUND = np.ones(8, dtype=np.int64)
-SILENCE_CODES = np.zeros(8, dtype=np.int64)
-"""EOS in every codebook."""
+EOS_FRAME = np.zeros(8, dtype=np.int64)
 
 
 def new_request(generator: Generator, breaks: TextBreaks | None = None, max_frames: int | None = None) -> Request:
@@ -38,7 +37,7 @@ def thoughts_of(text: str) -> list[Thought]:
 
 
 def test_all_eos_first_frame_is_an_empty_reply(generator: Generator) -> None:
-    outputs = new_request(generator).receive(SILENCE_CODES)
+    outputs = new_request(generator).receive(EOS_FRAME)
     assert outputs == [SpeechEnd(EndReason.EOS, 0, 0, 0, 0, dropped_frame=(0,) * 8)]
 
 
@@ -178,7 +177,7 @@ def test_eos_while_closing_begins_the_next_segment_and_is_not_put_out(short: Gen
     assert thought.hidden is waiting[0].hidden
     assert not request.wants_thought
     frames = request.frames
-    assert request.receive(SILENCE_CODES) == []
+    assert request.receive(EOS_FRAME) == []
     assert request.segment_is_over
     request.begin_segment()
     assert request.restarts == 1
@@ -186,7 +185,7 @@ def test_eos_while_closing_begins_the_next_segment_and_is_not_put_out(short: Gen
     (frame,) = request.receive(SOUND)
     assert isinstance(frame, Frame)
     assert frame.index == frames
-    (end,) = request.receive(SILENCE_CODES)
+    (end,) = request.receive(EOS_FRAME)
     assert isinstance(end, SpeechEnd)
     assert (end.reason, end.restarts) == (EndReason.EOS, 1)
 

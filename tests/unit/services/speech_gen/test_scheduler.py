@@ -214,7 +214,7 @@ async def test_a_stream_that_would_slow_the_others_below_real_time_is_refused(lo
     assert [admits(loaded) for _ in range(6)] == [True] * 6
     with pytest.raises(ResourceExhausted, match="take 64 ms or less, with 7 it would take 66 ms") as refusal:
         loaded.open(single_rows()["text_only"].request(loaded.runner.generator))
-    assert refusal.value.lacks == "step_time"
+    assert refusal.value.resource == "step_time"
     assert refusal.value.retry_after_s > 0
 
 

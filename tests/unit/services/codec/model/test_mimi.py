@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from checkpoints.presets import preset_config
 from services.codec.model.mimi import Mimi
-from services.common.errors import CheckpointError
+from services.common.errors import CheckpointError, InvalidArgument
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from tests.support.random_mimi import write_random
+from tests.support.small_codebooks import SMALL_CODEBOOK, write_small
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,30 @@ def test_weights_stored_in_bf16_are_run_in_fp32(tmp_path: Path) -> None:
     state = codec.decoder.new_state(1, 1)
     pcm = codec.decoder.step(torch.zeros(1, 1, 8, dtype=torch.int64), torch.tensor([0]), state)
     assert pcm.dtype == state.conv_rows.dtype == state.window.keys_values.dtype == torch.float32
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Mimi:
+    """A codec of 512 codes a codebook."""
+    return Mimi.load(write_small(tmp_path))
+
+
+def test_frames_outside_the_codebooks_are_refused(small: Mimi) -> None:
+    with pytest.raises(InvalidArgument, match=r"expected codes in 0\.\.511, found 512 in frame 0, codebook 0"):
+        small.decode(np.full((1, 8), SMALL_CODEBOOK))
+
+
+def test_sound_becomes_codes_of_the_codebooks(small: Mimi) -> None:
+    pcm = np.random.default_rng(0).normal(0, 0.1, 4 * 1920).astype(np.float32)
+    codes = small.encode(pcm)
+    assert codes.shape == (4, 8)
+    assert codes.max() < SMALL_CODEBOOK
+
+
+def test_more_codes_than_messages_can_name_are_refused(tmp_path: Path) -> None:
+    config = preset_config("tiny")
+    config["codec_config"]["codebook_size"] = 2049
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"unread": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="codebook_size: expected 1 to 2048, found 2049"):
+        Mimi.load(Checkpoint.open(tmp_path))

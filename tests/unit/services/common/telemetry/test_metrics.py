@@ -30,7 +30,7 @@ def test_steps_are_counted_by_kind_with_their_time_and_width(engine: EngineMetri
 
 def test_only_a_lack_of_room_counts_as_a_refusal(engine: EngineMetrics) -> None:
     before = value("admission_refused_total", service="reasoner", reason="kv_pages")
-    engine.refused(ResourceExhausted("none left", lacks="kv_pages"))
+    engine.refused(ResourceExhausted("none left", resource="kv_pages"))
     engine.refused(InvalidArgument("no such limit"))
     assert value("admission_refused_total", service="reasoner", reason="kv_pages") == before + 1
 

@@ -13,6 +13,7 @@ from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.config import ChromaConfig, RopeConfig, read_generation_config
 from services.runtime.checkpoint.config_section import Section
 from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.small_codebooks import small_config
 
 GOLDEN = PUBLIC_GOLDEN / "checkpoint"
 LLAMA3 = {
@@ -133,3 +134,10 @@ def test_generation_config_sets_how_codes_are_drawn(generation_config: Section, 
 def test_a_generation_config_out_of_range_is_refused(generation_config: Section) -> None:
     with pytest.raises(CheckpointError, match="generation_config"):
         read_generation_config(generation_config)
+
+
+def test_heads_of_fewer_rows_than_codes_are_refused() -> None:
+    config = small_config()
+    config["codec_config"]["codebook_size"] = 2048
+    with pytest.raises(CheckpointError, match=r"vocab_size: expected at least 2048 .*found 515"):
+        ChromaConfig.from_dict(config)

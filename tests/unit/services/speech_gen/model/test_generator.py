@@ -1,22 +1,31 @@
-"""One speech alone equals the reference: rows, hidden states, logits, codes."""
+"""One speech alone equals the reference: rows, hidden states, logits, codes. Codebooks of any size and kernels, too."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from reference.speech import speak
-from services.common.errors import CheckpointError, InvalidArgument
+from reference.speech import Recording, speak
+from services.codec.model.mimi import Mimi
+from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.kvcache import attention_padded, attention_ragged
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.speech_gen.messages import EndReason
+from services.runtime.layers import fused
+from services.speech_gen.messages import EndReason, SpeechRequest
+from services.speech_gen.model import depth_decoder, sampling
 from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
-from tests.support.golden_speech import CHECKPOINT, SINGLE_CASES, Row, all_rows, golden_config, single_rows, tensors
+from tests.support.golden_speech import CHECKPOINT, SINGLE_CASES, Row, all_rows, single_rows, tensors
+from tests.support.kernels import DEVICE, NEEDS_KERNELS
+from tests.support.small_codebooks import SMALL_CODEBOOK, small_config, write_small
 
 
 @pytest.mark.parametrize("case", SINGLE_CASES)
@@ -129,12 +138,92 @@ def test_bfloat16_speech_begins_as_float32_speech_does() -> None:
     assert error < 0.05 * expected.abs().mean()
 
 
-def test_tensor_of_another_shape_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
-    checkpoint = Checkpoint.open(CHECKPOINT)
-    checkpoint.config = {**checkpoint.config, "audio_num_codebooks": 7}
-    with pytest.raises(CheckpointError, match=r"embed_audio_tokens.weight: expected shape \[14357, 48\]"):
-        load_generator(checkpoint, slots=1)
+@pytest.fixture(scope="module")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A checkpoint of 512 codes a codebook: its own config decides which codes are drawn."""
+    return write_small(tmp_path_factory.mktemp("small"))
 
 
-def test_every_golden_voice_fits_its_positions() -> None:
-    assert all(len(row.token_ids) + len(row.codes) + 3 < golden_config().backbone.max_positions for row in all_rows())
+@pytest.fixture(scope="module")
+def small_generator(small_checkpoint: Checkpoint) -> Generator:
+    return load_generator(small_checkpoint, slots=2)
+
+
+def spoken_with_small_codebooks(generator: Generator, params: SamplingParams) -> Recording:
+    voice = enroll(
+        generator.backbone, ChromaConfig.from_dict(small_config()).tokens, np.full((2, 8), SMALL_CODEBOOK - 1), [1, 2]
+    )
+    noise = torch.Generator().manual_seed(1)
+    thoughts = [Thought(3 + i, torch.randn(generator.backbone.width, generator=noise), i == 3) for i in range(4)]
+    return speak(generator, SpeechRequest(voice, params, max_frames=12), thoughts)
+
+
+def test_only_codes_that_the_codec_has_have_logits(small_generator: Generator) -> None:
+    recording = spoken_with_small_codebooks(small_generator, SamplingParams(greedy=True))
+    logits = [*recording.codebook0_logits, *recording.decoder_logits]
+    assert {tuple(row.shape) for row in logits} == {(SMALL_CODEBOOK,)}
+
+
+@pytest.mark.parametrize("top_k", [50, SMALL_CODEBOOK, 2048, 10_000])
+def test_codes_drawn_with_any_top_k_can_be_decoded(
+    top_k: int, small_checkpoint: Checkpoint, small_generator: Generator
+) -> None:
+    recording = spoken_with_small_codebooks(small_generator, SamplingParams(top_k=top_k, temperature=100.0, seed=7))
+    codes = np.array([frame.codes for frame in recording.frames])
+    assert codes.shape == (12, 8)
+    assert 256 < codes.max() < SMALL_CODEBOOK
+    pcm = Mimi.load(small_checkpoint).decode(codes)
+    assert pcm.shape == (12 * 1920,)
+    assert np.isfinite(pcm).all()
+
+
+def test_a_top_k_above_the_codebook_size_draws_as_all_codes_do(small_generator: Generator) -> None:
+    all_codes = spoken_with_small_codebooks(small_generator, SamplingParams(top_k=SMALL_CODEBOOK, seed=7)).all_codes
+    assert (
+        spoken_with_small_codebooks(small_generator, SamplingParams(top_k=SMALL_CODEBOOK + 1, seed=7)).all_codes
+        == all_codes
+    )
+
+
+def test_padded_steps_draw_the_same_codes(small_checkpoint: Checkpoint, small_generator: Generator) -> None:
+    plain = load_generator(small_checkpoint, slots=2)
+    padded = Generator(plain.backbone, plain.decoder, plain.kv, eos=plain.eos, im_end=plain.im_end, padded=True)
+    params = SamplingParams(top_k=10_000, seed=7)
+    assert (
+        spoken_with_small_codebooks(padded, params).all_codes
+        == spoken_with_small_codebooks(small_generator, params).all_codes
+    )
+
+
+SAMPLINGS = (
+    SamplingParams(greedy=True),
+    SamplingParams(seed=5, top_k=300, temperature=1.2),
+    SamplingParams(seed=9, top_p=0.8),
+)
+
+
+def codes_of_three_streams(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:
+    """Three streams' frames: all with a thought, all without, one with and two without."""
+    kv = PagedKV(loaded.kv.config, slots=6, pages=60, dtype=loaded.kv.k.dtype)
+    generator = Generator(loaded.backbone, loaded.decoder, kv, eos=loaded.eos, im_end=loaded.im_end, padded=padded)
+    rows = all_rows()[:3]
+    slots = [generator.open(params) for params in SAMPLINGS]
+    generator.prefill(slots, [row.request(generator).voice.rows[:-1] for row in rows])
+    frames = [
+        generator.frame([], slots, [row.thoughts[0] for row in rows]),
+        generator.frame(slots, [], []),
+        generator.frame(slots[:2], slots[2:], rows[2].thoughts[1:2]),
+    ]
+    return [frame.tolist() for frame in frames]
+
+
+@NEEDS_KERNELS[0]
+@NEEDS_KERNELS[1]
+@pytest.mark.skipif(DEVICE != "cpu", reason="tests/gpu has these tests for a device")
+def test_kernels_give_the_same_codes_of_three_streams(
+    loaded_generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = codes_of_three_streams(loaded_generator, padded=False)
+    for module in (fused, attention_ragged, attention_padded, depth_decoder, sampling):
+        monkeypatch.setattr(module, "uses_kernels", lambda x: True)
+    assert codes_of_three_streams(loaded_generator, padded=True) == expected

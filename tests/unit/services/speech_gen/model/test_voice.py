@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
+from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll, fingerprint
+from services.speech_gen.model.weights import load_generator
 from tests.support.golden_speech import golden_config, single_rows
+from tests.support.small_codebooks import SMALL_CODEBOOK, small_config, write_small
 
 CODES = np.arange(24).reshape(3, 8)
 
@@ -75,3 +79,10 @@ def test_cache_forgets_the_least_recently_used_voice() -> None:
 def test_golden_prompt_rows_equal_the_reference(generator: Generator) -> None:
     row = single_rows()["basic_audio"]
     assert len(row.request(generator).voice.rows) == len(row.token_ids) + len(row.codes) + 3
+
+
+def test_codes_outside_the_checkpoints_codebooks_are_refused(tmp_path: Path) -> None:
+    generator = load_generator(write_small(tmp_path), slots=1)
+    tokens = ChromaConfig.from_dict(small_config()).tokens
+    with pytest.raises(InvalidArgument, match="voice codes: expected 0 to 511, got 512 to 512"):
+        enroll(generator.backbone, tokens, np.full((2, 8), SMALL_CODEBOOK), [1])

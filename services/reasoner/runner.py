@@ -91,7 +91,7 @@ class ThinkRunner:
         if wanted is not None and wanted < 1:
             raise InvalidArgument(f"max_thoughts: expected 1 or more, found {wanted}")
         if self._scheduler.has_preempted:
-            raise ResourceExhausted("the KV memory is full", lacks="kv_pages")
+            raise ResourceExhausted("the KV memory is full", resource="kv_pages")
         slot = self.kv.open()
         stream.state = Request(
             stream.request,

@@ -161,7 +161,7 @@ async def test_full_memory_makes_the_newest_turn_wait_while_its_user_still_speak
             with pytest.raises(ResourceExhausted, match="KV memory is full") as caught:
                 async with engine.open(TurnOpen()):
                     pass
-            assert caught.value.lacks == "kv_pages"
+            assert caught.value.resource == "kv_pages"
             await feed_all(new, [Commit()])
             await feed_all(old, [Commit()])
             assert_same_thoughts([output async for output in old if isinstance(output, Thought)], expected_old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,9 +51,14 @@ TURN_UNDERRUN_SECONDS = histogram(
     buckets=UNDERRUN_BUCKETS_S,
 )
 REPLICAS = gauge("replicas", "Replicas that the gateway knows, by `state`: serving or away.", ["stage", "state"])
+SHARED_CHECKPOINTS = gauge(
+    "shared_checkpoints",
+    "Checkpoints that all stages serve: 1 as a rule, 2 while weights are exchanged, 0 when no reply can be spoken "
+    "although every stage serves, NaN when no stage says which checkpoint it runs.",
+)
 FAILOVERS = counter(
     "spills_total",
-    "Calls that a replica did not take, for the next one to try, by `reason`: full, or gone.",
+    "Calls that a replica did not take, for the next one to try, by `reason`: full, gone or checkpoint (another one).",
     ["stage", "reason"],
 )
 STORE_SECONDS = histogram(
@@ -70,7 +76,7 @@ for _reply in ("generated", "given"):
 for _stage in ("hearing", "first_thought", "first_frame", "first_pcm", "gateway"):
     STAGE_SECONDS.labels(_stage)
 for _stage in ("reasoner", "speech_gen", "codec"):
-    for _reason in ("full", "gone"):
+    for _reason in ("full", "gone", "checkpoint"):
         FAILOVERS.labels(_stage, _reason)
 for _operation in ("read", "write"):
     STORE_SECONDS.labels(_operation)
@@ -81,6 +87,16 @@ def show_replicas(stage: str, known: Callable[[], int], serving: Callable[[], in
     """Show the number of replicas of `stage`, an upstream service, from now on."""
     REPLICAS.labels(stage, "serving").set_function(serving)
     REPLICAS.labels(stage, "away").set_function(lambda: known() - serving())
+
+
+def show_shared_checkpoints(shared: Callable[[], set[str] | None]) -> None:
+    """Show how many checkpoints are served by all stages from now on."""
+
+    def count() -> float:
+        checkpoints = shared()
+        return math.nan if checkpoints is None else len(checkpoints)
+
+    SHARED_CHECKPOINTS.set_function(count)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from gateway.api.http_server import HttpServer
 from gateway.conversation.backend import Backend
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
+from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.redis import Store
 from gateway.store.replies import Replies
 from gateway.store.sessions import Sessions
@@ -36,7 +37,7 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int,
     server = Server(settings, [KeyInterceptor(settings.api_keys)])
     upstreams = UpstreamPool.of(settings)
     store = Store(settings.redis_url)
-    voices = Voices(store)
+    voices = Voices(store, EmbeddingLimits(settings.voice_embeddings, settings.voice_embeddings_bytes))
     backend = Backend(upstreams, Sessions(store, settings), voices, settings)
     dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(DialogueServicer(backend, server.draining), server.grpc)
     dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(VoiceServicer(backend), server.grpc)

@@ -73,6 +73,11 @@ class GatewaySettings(ServiceSettings):
     audio_ttl_s: int = Field(default=86_400, ge=1)
     """How long the user speech of an unused session is kept. A turn without its speech is dropped from the history."""
 
+    voice_embeddings: int = Field(default=256, ge=1)
+    """Most embeddings of cloned voices that the store keeps for a tenant; the least recently used one leaves first."""
+    voice_embeddings_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
+    """Most bytes of these embeddings, for each tenant. 0: none are kept, and every replica computes its own."""
+
     idle_limit_s: float = Field(default=300.0, gt=0)
     """How long nothing may happen in a conversation before it is ended."""
     conversation_limit_s: float = Field(default=3_600.0, gt=0)

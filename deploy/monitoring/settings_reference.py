@@ -76,6 +76,7 @@ UNITS = {
     "bytes": "bytes",
     "chars": "characters",
     "turns": "turns",
+    "embeddings": "embeddings",
     "conversations": "conversations",
     "slots": "streams",
     "threads": "threads",

@@ -133,13 +133,3 @@ class SessionContext:
         else:
             config = merge(self.session.config, change)
         self.session = replace(self.session, config=config)
-
-    async def know_voice_as(self, fingerprint: str) -> None:
-        """Remember the fingerprint by which speech_gen knows the voice, if another checkpoint gave the one we had."""
-        if self._voice is None or self._passing or fingerprint in ("", self._voice.fingerprint):
-            return
-        self._voice = replace(self._voice, fingerprint=fingerprint)
-        try:
-            await self._voices.adopt_fingerprint(self.session.tenant, self._voice.voice_id, fingerprint)
-        except Unavailable:
-            return  # the next turn finds it out again

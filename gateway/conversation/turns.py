@@ -143,7 +143,6 @@ class ActiveTurns:
         recorded, dropped_turns = False, 0
         if outcome is not Outcome.FAILED:
             recorded, dropped_turns = await self._context.keep(record, forget=turn.dropped_turns)
-            await self._context.know_voice_as(turn.voice_fingerprint)
         done = done_event(
             turn,
             record,

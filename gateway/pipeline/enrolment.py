@@ -1,4 +1,4 @@
-"""A recording becomes a voice: codec.Encode, then speech_gen.EnrollVoice; then it is kept, or spoken with once."""
+"""Enrolment: a recording becomes a voice, by codec.Encode and speech_gen.EnrollVoice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def add_voice(
     transcript: str,
     consent: str,
 ) -> Voice:
-    """Enrol a voice and keep it. An empty id asks for a new one.
+    """Enrol a voice and keep it in the store. An empty `voice_id` asks for a new one.
 
     Raises InvalidArgument, AlreadyExists, Unavailable, or the domain error of the upstream that failed.
     """
@@ -62,14 +62,14 @@ async def add_voice(
     return voice
 
 
-async def passing_voice(upstreams: UpstreamPool, audio_file: bytes, transcript: str) -> SpokenVoice:
-    """A voice to speak with once. Raises InvalidArgument or the domain error of the upstream that failed."""
+async def ephemeral_voice(upstreams: UpstreamPool, audio_file: bytes, transcript: str) -> SpokenVoice:
+    """A voice for one request, which is not stored. Raises InvalidArgument or the domain error of the upstream that failed."""
     if not transcript.strip():
         raise InvalidArgument("expected the recording's transcript, got none")
     samples = await read_recording(audio_file)
     name = new_voice_id()
     enrolled = await enrol(samples, transcript.strip(), upstreams, key=name)
-    return SpokenVoice(name, enrolled.fingerprint, enrolled.prompt)
+    return SpokenVoice(name, enrolled.prompt)
 
 
 async def enrol(samples: Samples, transcript: str, upstreams: UpstreamPool, *, key: str) -> EnrollVoiceResponse:
@@ -79,7 +79,7 @@ async def enrol(samples: Samples, transcript: str, upstreams: UpstreamPool, *, k
     """
     frames = await upstreams.codec.call_with_failover(key, partial(_encode, upstreams.codec, samples))
     request = EnrollVoiceRequest(frames=frames, transcript=transcript)
-    return await upstreams.speech_gen.call_with_failover(key, partial(_enrol, upstreams.speech_gen, request))
+    return await upstreams.speech_gen.call_with_failover(key, partial(enrol_at, upstreams.speech_gen, request))
 
 
 async def _encode(codec: Upstream, samples: Samples, stub: Any) -> CodeFrames:
@@ -93,7 +93,8 @@ async def _encode(codec: Upstream, samples: Samples, stub: Any) -> CodeFrames:
     return frames
 
 
-async def _enrol(speech_gen: Upstream, request: EnrollVoiceRequest, stub: Any) -> EnrollVoiceResponse:
+async def enrol_at(speech_gen: Upstream, request: EnrollVoiceRequest, stub: Any) -> EnrollVoiceResponse:
+    """Call EnrollVoice at the replica of this stub. Raises the replica's domain error."""
     try:
         return await stub.EnrollVoice(request, timeout=speech_gen.limit_s, metadata=outgoing_metadata())
     except aio.AioRpcError as error:

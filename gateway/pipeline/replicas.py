@@ -11,6 +11,7 @@ from typing import Any
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from chroma.v1 import checkpoint_pb2, checkpoint_pb2_grpc
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
 from services.common.rpc.tls import channel_credentials
@@ -22,6 +23,7 @@ DNS = "dns:///"
 """Prefix of a target that stands for all addresses of a name."""
 
 _WATCH_AGAIN_S = 0.2
+_CHECKPOINT_TIMEOUT_S = 2.0
 
 _CHANNEL_OPTIONS = (
     # A peer whose process is stopped or whose machine vanished is noticed within 2 s: a ping a second, 0.8 s for its
@@ -42,7 +44,8 @@ _CHANNEL_OPTIONS = (
 class Replica:
     """One address of an upstream service, with a channel of its own.
 
-    `serving` follows the health of the service at this address. `full_until_s` (monotonic seconds) is when a replica
+    `serving` follows the health of the service at this address. `checkpoint` is the fingerprint of the checkpoint that
+    the replica runs, read before it serves; empty when the replica does not tell. `full_until_s` (monotonic seconds) is when a replica
     that refused a call for lack of room may be asked first again.
     """
 
@@ -51,6 +54,7 @@ class Replica:
     ) -> None:
         self.address = address
         self.serving = False
+        self.checkpoint = ""
         self.full_until_s = 0.0
         self.channel = channel
         self.stub = make_stub(channel)
@@ -70,7 +74,10 @@ class Replica:
                 call = health.Watch(health_pb2.HealthCheckRequest(service=self._service))
                 async for answer in call:
                     answered = True
-                    served, self.serving = self.serving, answer.status == health_pb2.HealthCheckResponse.SERVING
+                    served, serving = self.serving, answer.status == health_pb2.HealthCheckResponse.SERVING
+                    if serving and not served:
+                        self.checkpoint = await self._read_checkpoint()
+                    self.serving = serving
                     if served and not self.serving:
                         call.cancel()  # a draining server waits until its callers have left
                         break
@@ -80,6 +87,16 @@ class Replica:
                 continue  # the connection's age may have ended the watch: ask once more
             self.serving = False
             await asyncio.sleep(_WATCH_AGAIN_S)
+
+    async def _read_checkpoint(self) -> str:
+        stub: Any = checkpoint_pb2_grpc.CheckpointServiceStub(self.channel)
+        try:
+            answer = await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=_CHECKPOINT_TIMEOUT_S)
+        except aio.AioRpcError as error:
+            log.info("%s does not tell which checkpoint it runs: %s", self.address, error.details())
+            return ""
+        log.info("%s runs checkpoint %s", self.address, answer.checkpoint_fingerprint)
+        return answer.checkpoint_fingerprint
 
 
 def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.Channel:

@@ -11,7 +11,7 @@ from chroma.v1.audio_pb2 import AudioEncoding, CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, ThinkOpen, ThinkRequest, Thought
-from chroma.v1.speech_gen_pb2 import Sampling, SpeakOpen, SpeakRequest, VoicePrompt
+from chroma.v1.speech_gen_pb2 import Sampling, SpeakOpen, SpeakRequest
 from gateway.pipeline.turn_input import ForcedReply, UserInput
 from gateway.store.records import FRAMES_PER_THOUGHT, TurnRecord
 from gateway.store.voices import SpokenVoice
@@ -56,22 +56,16 @@ async def think_requests(
 
 
 async def speak_requests(
-    plan: TurnPlan,
-    voice: str | VoicePrompt,
+    opened: SpeakOpen,
     admitted: asyncio.Event,
     spoken: asyncio.Event,
     thoughts: asyncio.Queue[Thought | None],
 ) -> AsyncGenerator[SpeakRequest, None]:
-    """Yield the voice (its fingerprint or its prompt), then the thoughts.
+    """Yield `opened`, then the thoughts.
 
     The first thought is taken from the queue once the call is admitted, so a refused call leaves all thoughts to the
     next one. No thought is sent once the speech has ended.
     """
-    opened = SpeakOpen(sampling=plan.sampling, max_frames=plan.max_frames, max_lead_s=plan.max_lead_s)
-    if isinstance(voice, str):
-        opened.voice_fingerprint = voice
-    else:
-        opened.voice_prompt.CopyFrom(voice)
     yield SpeakRequest(open=opened)
     await admitted.wait()
     while (thought := await thoughts.get()) is not None and not spoken.is_set():
@@ -79,14 +73,14 @@ async def speak_requests(
 
 
 async def decode_requests(
-    encoding: AudioEncoding.ValueType, frames: asyncio.Queue[CodeFrames | None], taken: list[CodeFrames | None]
+    opened: DecodeOpen, frames: asyncio.Queue[CodeFrames | None], taken: list[CodeFrames | None]
 ) -> AsyncGenerator[DecodeRequest, None]:
-    """Yield the wanted encoding, then the frames.
+    """Yield `opened`, then the frames.
 
     `taken` holds the frames that an earlier call took from the queue; they are sent again first. Frames that this call
     takes are added to it.
     """
-    yield DecodeRequest(open=DecodeOpen(encoding=encoding))
+    yield DecodeRequest(open=opened)
     sent = 0
     while True:
         if sent == len(taken):

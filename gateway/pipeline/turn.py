@@ -5,8 +5,8 @@
 
 The Think call starts with the first input, while the user still speaks. Speak and Decode start with the commit. Bounded
 queues connect the calls: the text runs at most `_THOUGHTS_AHEAD` thoughts ahead of the speech, and speech_gen paces
-itself to the listener. A call whose replica is full or gone before its first response goes to another replica. Any
-other failure cancels all three calls, and so does cancelling `run`. A cancelled call frees its slot. When `run` has
+itself to the listener. A call whose replica is full or gone before its first response goes to another replica. All
+three calls go to replicas of one checkpoint: the one that the reasoner names when it admits the turn. Any other failure cancels all three calls, and so does cancelling `run`. A cancelled call frees its slot. When `run` has
 ended, no call and no task of the turn is left.
 """
 
@@ -15,22 +15,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 from chroma.v1.audio_pb2 import CodeFrames
+from chroma.v1.codec_pb2 import DecodeOpen
 from chroma.v1.reasoner_pb2 import END_REASON_UNSPECIFIED, EndReason, Heard, Thought
-from chroma.v1.speech_gen_pb2 import SpeakDone, VoicePrompt
+from chroma.v1.speech_gen_pb2 import EnrollVoiceRequest, SpeakDone, SpeakOpen, VoiceEmbedding
 from gateway.pipeline.calls import ResponseStream, fed_call
 from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings
+from gateway.pipeline.enrolment import enrol_at
 from gateway.pipeline.requests import TurnPlan, decode_requests, speak_requests, think_requests
 from gateway.pipeline.turn_input import ForcedReply, UserInput
 from gateway.pipeline.upstreams import Upstream, UpstreamPool
 from gateway.store.records import FRAMES_PER_THOUGHT, TurnRecord
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import join
-from services.common.errors import DeadlineExceeded, NotFound, OutOfRange
+from services.common.errors import ChromaError, DeadlineExceeded, FailedPrecondition, NotFound, OutOfRange
 from services.common.telemetry.tracing import mark, trace
 from services.common.wire.audio import FRAME_S
 from services.common.wire.pcm import sample_count
@@ -59,7 +61,8 @@ class Turn:
         self.text_end: EndReason.ValueType = END_REASON_UNSPECIFIED
         """Why the thoughts ended. Unspecified when the turn ended before them."""
         self.speech = SpeakDone()
-        self.voice_fingerprint = ""
+        self.checkpoint = ""
+        """Fingerprint of the checkpoint that the turn runs on. Empty before the reasoner admits the turn."""
         self.samples = 0
         """Of speech emitted, at 24 kHz."""
         self.dropped_turns = 0
@@ -74,6 +77,12 @@ class Turn:
         self._thoughts: asyncio.Queue[Thought | None] = asyncio.Queue(_THOUGHTS_AHEAD)
         self._frames: asyncio.Queue[CodeFrames | None] = asyncio.Queue(_FRAMES_AHEAD)
         self._calls: list[ResponseStream[Any]] = []
+        self._admitted = asyncio.Event()
+        """Set when the reasoner has a slot for the turn: `checkpoint` is then known."""
+        self._sounding = asyncio.Event()
+        """Set with the first piece of speech."""
+        self._enrolled_by: Any = None
+        """The stub of the speech generator that computed the voice prompt from codes and transcript, if one did."""
 
     @asynccontextmanager
     async def time_limit(self) -> AsyncIterator[None]:
@@ -91,7 +100,13 @@ class Turn:
         if plan.voice is None:
             await join(self._follow_input(), self._think(plan))
         else:
-            await join(self._follow_input(), self._think(plan), self._speak(plan, plan.voice), self._decode(plan))
+            await join(
+                self._follow_input(),
+                self._think(plan),
+                self._speak(plan, plan.voice),
+                self._keep_embedding(plan.voice),
+                self._decode(plan),
+            )
 
     async def _follow_input(self) -> None:
         await self.source.committed.wait()
@@ -106,8 +121,11 @@ class Turn:
         history, key = plan.history, plan.session_id or self.turn_id
         while True:
             think = partial(self._think_at, plan, history)
+            checkpoints = self._upstreams.shared_checkpoints() if plan.voice is not None else None
             try:
-                await self._upstreams.reasoner.call_with_failover(key, think, begun=lambda: bool(self.thoughts))
+                await self._upstreams.reasoner.call_with_failover(
+                    key, think, begun=lambda: bool(self.thoughts), checkpoints=checkpoints
+                )
                 break
             except OutOfRange:
                 if self.thoughts or not history:
@@ -121,10 +139,23 @@ class Turn:
         requests = think_requests(plan, history, self.source)
         async with self._call(self._upstreams.reasoner, stub, "Think", requests) as responses:
             async for response in responses:
-                if response.HasField("thought"):
+                if response.HasField("opened"):
+                    self._bind(response.opened.checkpoint_fingerprint)
+                elif response.HasField("thought"):
                     await self._take_thought(response.thought, spoken=plan.voice is not None)
                 elif response.HasField("done"):
                     self.text_end = response.done.reason
+
+    def _bind(self, checkpoint: str) -> None:
+        """Bind the turn to this checkpoint. Raises FailedPrecondition when it is bound to another one."""
+        if self._admitted.is_set() and checkpoint != self.checkpoint:
+            raise FailedPrecondition(f"reasoner: expected checkpoint {self.checkpoint}, the replica runs {checkpoint}")
+        self.checkpoint = checkpoint
+        self._admitted.set()
+
+    @property
+    def _bound_to(self) -> set[str] | None:
+        return {self.checkpoint} if self.checkpoint else None
 
     async def _take_thought(self, thought: Thought, *, spoken: bool) -> None:
         self.timings.mark("thought", self._elapsed_s())
@@ -141,24 +172,40 @@ class Turn:
     async def _speak(self, plan: TurnPlan, voice: SpokenVoice) -> None:
         """Turn thoughts into code frames."""
         await self.source.committed.wait()
+        await self._admitted.wait()
         admitted = asyncio.Event()
         speak = partial(self._speak_at, plan, voice, admitted)
-        await self._upstreams.speech_gen.call_with_failover(voice.voice_id, speak, begun=admitted.is_set)
+        await self._upstreams.speech_gen.call_with_failover(
+            voice.voice_id, speak, begun=admitted.is_set, checkpoints=self._bound_to
+        )
 
     async def _speak_at(self, plan: TurnPlan, voice: SpokenVoice, admitted: asyncio.Event, stub: Any) -> None:
-        """Name the voice by its fingerprint; send its whole prompt to a replica that does not have it."""
+        """Name the voice by its fingerprint; send its prompt, and its embedding if the store has it, to a replica that
+        does not have the voice."""
+        opened = SpeakOpen(
+            voice_fingerprint=voice.fingerprint(self.checkpoint),
+            sampling=plan.sampling,
+            max_frames=plan.max_frames,
+            max_lead_s=plan.max_lead_s,
+            checkpoint_fingerprint=self.checkpoint,
+        )
         try:
-            await self._speak_as(plan, voice.fingerprint, admitted, stub)
+            await self._speak_as(opened, admitted, stub)
         except NotFound:
-            await self._speak_as(plan, voice.prompt, admitted, stub)
+            opened.voice_prompt.CopyFrom(voice.prompt)
+            rows = await voice.embeddings.find(self.checkpoint) if voice.embeddings else None
+            if rows is None:
+                self._enrolled_by = stub
+            else:
+                opened.voice_embedding.CopyFrom(VoiceEmbedding(rows=rows, checkpoint_fingerprint=self.checkpoint))
+            await self._speak_as(opened, admitted, stub)
 
-    async def _speak_as(self, plan: TurnPlan, voice: str | VoicePrompt, admitted: asyncio.Event, stub: Any) -> None:
+    async def _speak_as(self, opened: SpeakOpen, admitted: asyncio.Event, stub: Any) -> None:
         spoken = asyncio.Event()
-        requests = speak_requests(plan, voice, admitted, spoken, self._thoughts)
+        requests = speak_requests(opened, admitted, spoken, self._thoughts)
         async with self._call(self._upstreams.speech_gen, stub, "Speak", requests) as responses:
             async for response in responses:
                 if response.HasField("opened"):
-                    self.voice_fingerprint = response.opened.voice_fingerprint
                     admitted.set()
                 elif response.HasField("frames"):
                     self.timings.mark("frame", self._elapsed_s())
@@ -168,20 +215,38 @@ class Turn:
                     spoken.set()
                     await self._frames.put(None)
 
+    async def _keep_embedding(self, voice: SpokenVoice) -> None:
+        """Store the embedding that a speech generator computed, for the next replica that does not have the voice.
+
+        It starts after the first piece of speech, and its failures are dropped: the turn does not need it.
+        """
+        await self._sounding.wait()
+        if self._enrolled_by is None or voice.embeddings is None:
+            return
+        request = EnrollVoiceRequest(frames=voice.prompt.frames, transcript_ids=voice.prompt.transcript)
+        with suppress(ChromaError):
+            enrolled = await enrol_at(self._upstreams.speech_gen, request, self._enrolled_by)
+            await voice.embeddings.keep(enrolled.checkpoint_fingerprint, enrolled.embeddings)
+
     async def _decode(self, plan: TurnPlan) -> None:
         """Turn code frames into speech. The turn ends with its last sample, even if more text would come."""
         await self.source.committed.wait()
+        await self._admitted.wait()
         decode = partial(self._decode_at, plan, [])
-        await self._upstreams.codec.call_with_failover(self.turn_id, decode, begun=lambda: self.samples > 0)
+        await self._upstreams.codec.call_with_failover(
+            self.turn_id, decode, begun=lambda: self.samples > 0, checkpoints=self._bound_to
+        )
 
     async def _decode_at(self, plan: TurnPlan, taken: list[CodeFrames | None], stub: Any) -> None:
-        requests = decode_requests(plan.output_encoding, self._frames, taken)
+        opened = DecodeOpen(encoding=plan.output_encoding, checkpoint_fingerprint=self.checkpoint)
+        requests = decode_requests(opened, self._frames, taken)
         async with self._call(self._upstreams.codec, stub, "Decode", requests) as responses:
             async for response in responses:
                 samples = sample_count(response.pcm.data, plan.output_encoding)
                 self.timings.mark("audio", self._elapsed_s())
                 await self._emit(AudioDelta(self.turn_id, self.samples, samples, response.pcm.data))
                 self.samples += samples
+                self._sounding.set()
 
     @asynccontextmanager
     async def _call(

@@ -2,16 +2,17 @@
 
 Names are resolved again every few seconds, and the health of each replica is watched. Each call has a key (a session, a
 voice). Rendezvous hashing sends all calls with one key to one replica while it serves; when a replica goes away, only
-its own keys move. When a replica is full or away before a call has begun, the call goes to the next replica in the
-key's order.
+its own keys move. When a replica is full, away or of another checkpoint before a call has begun, the call goes to
+the next replica in the key's order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,15 +21,18 @@ from grpc import aio
 from chroma.v1.codec_pb2_grpc import CodecServiceStub
 from chroma.v1.reasoner_pb2_grpc import ReasonerServiceStub
 from chroma.v1.speech_gen_pb2_grpc import SpeechGenServiceStub
-from gateway.metrics import FAILOVERS, show_replicas
+from gateway.metrics import FAILOVERS, show_replicas, show_shared_checkpoints
 from gateway.pipeline.replicas import DNS, Replica, open_channel, resolve
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
-from services.common.errors import ResourceExhausted, Unavailable
+from services.common.errors import FailedPrecondition, ResourceExhausted, Unavailable
 
 ResultT = TypeVar("ResultT")
 
+log = logging.getLogger(__name__)
+
 _RESOLVE_EVERY_S = 5.0
+_ROLLOUT = "the weights of some services may be in exchange"
 
 
 class Upstream:
@@ -80,22 +84,36 @@ class Upstream:
         """The number of replicas that serve now."""
         return sum(replica.serving for replica in tuple(self._replicas.values()))
 
+    def checkpoints(self) -> set[str]:
+        """The checkpoints of the replicas that serve now; an empty text for a replica that does not tell."""
+        return {replica.checkpoint for replica in tuple(self._replicas.values()) if replica.serving}
+
     async def call_with_failover(
-        self, key: str, attempt: Callable[[Any], Awaitable[ResultT]], *, begun: Callable[[], bool] = lambda: False
+        self,
+        key: str,
+        attempt: Callable[[Any], Awaitable[ResultT]],
+        *,
+        begun: Callable[[], bool] = lambda: False,
+        checkpoints: Collection[str] | None = None,
     ) -> ResultT:
         """Await `attempt(stub)` with the stub of the key's replica, and return its result.
 
-        If that replica is full or goes away before the call has `begun`, the next one in the key's order is tried. Each
-        serving replica is tried once.
+        If that replica is full, goes away, or refuses the checkpoint before the call has `begun`, the next one in the
+        key's order is tried. Each serving replica of one of these `checkpoints` is tried once, and each whose
+        checkpoint is not known. None: all replicas.
 
         Raises:
             ResourceExhausted: no replica is left and some are full; with the shortest time to wait.
-            Unavailable: no replica serves.
+            Unavailable: no replica serves, or none that runs one of the checkpoints.
             Any other error of `attempt`.
         """
         full: ResourceExhausted | None = None
         gone = Unavailable(f"{self.name} is away: none of {len(self._replicas)} replicas serves")
-        for replica in self._in_order(key):
+        replicas = self._in_order(key)
+        if replicas and checkpoints is not None:
+            replicas = [replica for replica in replicas if replica.checkpoint in ("", *checkpoints)]
+            gone = Unavailable(f"{self.name}: no replica runs the checkpoint of the other services; {_ROLLOUT}")
+        for replica in replicas:
             try:
                 return await attempt(replica.stub)
             except ResourceExhausted as error:
@@ -110,6 +128,12 @@ class Upstream:
                     raise
                 gone = error
                 FAILOVERS.labels(self.name, "gone").inc()
+            except FailedPrecondition as error:
+                if begun():
+                    raise
+                log.warning("%s: %s", replica.address, error.message)
+                gone = Unavailable(f"{error.message}; {_ROLLOUT}")
+                FAILOVERS.labels(self.name, "checkpoint").inc()
         raise full or gone
 
     def _in_order(self, key: str) -> list[Replica]:
@@ -155,19 +179,30 @@ class UpstreamPool:
 
     async def start(self) -> None:
         """Start all three."""
-        for upstream in (self.reasoner, self.speech_gen, self.codec):
+        for upstream in self._all:
             await upstream.start()
             show_replicas(upstream.name, upstream.count, upstream.count_serving)
+        show_shared_checkpoints(self.shared_checkpoints)
 
     async def close(self) -> None:
         """Close all three."""
-        for upstream in (self.reasoner, self.speech_gen, self.codec):
+        for upstream in self._all:
             await upstream.close()
 
     @property
     def serving(self) -> bool:
-        """Whether each upstream has a replica that serves."""
-        return self.reasoner.serving and self.speech_gen.serving and self.codec.serving
+        """Whether a turn can run: each upstream has a replica that serves, and they all run one checkpoint."""
+        return all(upstream.serving for upstream in self._all) and self.shared_checkpoints() != set()
+
+    def shared_checkpoints(self) -> set[str] | None:
+        """The checkpoints that every upstream serves; None when any will do, because no upstream tells its own."""
+        told = [upstream.checkpoints() for upstream in self._all]
+        known = [checkpoints for checkpoints in told if checkpoints and "" not in checkpoints]
+        return set.intersection(*known) if known else None
+
+    @property
+    def _all(self) -> tuple[Upstream, Upstream, Upstream]:
+        return self.reasoner, self.speech_gen, self.codec
 
 
 def rank(key: str, addresses: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from services.codec.messages import MAX_FRAMES_PER_MESSAGE, Decode, Encode
 from services.codec.request import CodecStream
 from services.codec.scheduler import Batch
 from services.common.errors import InvalidArgument, OutOfRange
+from services.common.rpc.checkpoint import check_checkpoint
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
 from services.common.wire import code_frames
 from services.common.wire.audio import CODEBOOKS, SAMPLE_RATE_HZ
@@ -25,8 +26,9 @@ CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, Batch]
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     """Encode and Decode as `codec.proto` specifies them. Hanging up frees the stream's slot within one step."""
 
-    def __init__(self, engine: CodecEngine, *, max_encode_s: float) -> None:
+    def __init__(self, engine: CodecEngine, *, max_encode_s: float, checkpoint_fingerprint: str) -> None:
         self._engine = engine
+        self._checkpoint_fingerprint = checkpoint_fingerprint
         self._max_encode_samples = int(max_encode_s * SAMPLE_RATE_HZ)
 
     async def Encode(  # noqa: N802
@@ -50,7 +52,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request_iterator: AsyncIterator[codec_pb2.DecodeRequest], context: Any
     ) -> AsyncIterator[codec_pb2.DecodeResponse]:
         """Code frames to PCM."""
-        encoding = (await read_open(request_iterator)).open.encoding
+        opened = (await read_open(request_iterator)).open
+        check_checkpoint(opened.checkpoint_fingerprint, self._checkpoint_fingerprint)
+        encoding = opened.encoding
         if encoding == AUDIO_ENCODING_UNSPECIFIED:
             encoding = AUDIO_ENCODING_PCM_S16LE
         check_encoding(encoding)

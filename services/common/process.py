@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services.common.errors import ChromaError, Unavailable
+from services.common.rpc.checkpoint import serve_checkpoint
 from services.common.rpc.server import Server
 from services.common.settings import ModelSettings, SettingsT, read_settings
 from services.common.telemetry.engine_metrics import show_phase_age
@@ -118,6 +119,7 @@ async def serve_model(
     show_phase_age(settings.service, lambda: model.engine.busy()[1])
     server = Server(settings)
     add_to_server(model.servicer, server.grpc)
+    serve_checkpoint(server.grpc, model.fingerprint)
     server.register(service.full_name)
     await server.start()
     model.engine.start()

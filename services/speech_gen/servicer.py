@@ -21,6 +21,7 @@ from chroma.v1.reasoner_pb2 import (
 )
 from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse
 from services.common.errors import InvalidArgument
+from services.common.rpc.checkpoint import check_checkpoint
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
 from services.common.sampling import SamplingParams
 from services.common.telemetry.tracing import mark, note
@@ -133,6 +134,7 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         )
 
     async def _read_open(self, opened: SpeakOpen) -> SpeechRequest:
+        check_checkpoint(opened.checkpoint_fingerprint, self._checkpoint_fingerprint)
         sampling = self._read_sampling(opened.sampling)
         max_frames = min(opened.max_frames, self._max_frames) if opened.HasField("max_frames") else self._max_frames
         lead_s = opened.max_lead_s if opened.HasField("max_lead_s") else self._max_lead_s
@@ -158,7 +160,9 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
 
     async def _enroll(self, frames: CodeFrames, transcript: Sequence[int]) -> VoicePrompt:
         codes = code_frames.from_message(frames, next_frame=0)
-        voice = await asyncio.to_thread(enroll, self._backbone, self._token_ids, codes.astype(np.int64), transcript)
+        voice = await asyncio.to_thread(
+            enroll, self._backbone, self._token_ids, codes.astype(np.int64), transcript, self._checkpoint_fingerprint
+        )
         self._voices.put(voice)
         return voice
 

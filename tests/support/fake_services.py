@@ -16,11 +16,13 @@ from chroma.v1 import reasoner_pb2 as reasoner
 from chroma.v1 import speech_gen_pb2 as speech_gen
 from chroma.v1.audio_pb2 import CodeFrames, Pcm
 from chroma.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
-from services.common.errors import ChromaError
+from services.common.errors import ChromaError, NotFound
+from services.common.rpc.checkpoint import check_checkpoint, serve_checkpoint
 from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
 from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
 from services.common.wire.pcm import encode_pcm
+from services.common.wire.voice_fingerprint import voice_fingerprint
 
 REPLY = ("Hello", ", ", "dear ", "world", ".")
 FIRST_ID = 100
@@ -31,6 +33,10 @@ IM_END = 7
 class Script:
     """What a fake stage does, and what was done to it."""
 
+    checkpoint: str = "fake"
+    """Fingerprint of the checkpoint that the stage claims to run."""
+    voices: set[str] = field(default_factory=set)
+    """Fingerprints of the voice prompts that the speech generator holds."""
     open_calls: int = 0
     failures: list[ChromaError] = field(default_factory=list)
     """Raised by the next calls, one each, right after `open`."""
@@ -87,7 +93,7 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
             opened = (await anext(request_iterator)).open
             _admit(self.script, opened)
             self.script.heard = []
-            yield reasoner.ThinkResponse(opened=reasoner.ThinkOpened(checkpoint_fingerprint="fake"))
+            yield reasoner.ThinkResponse(opened=reasoner.ThinkOpened(checkpoint_fingerprint=self.script.checkpoint))
             async for request in request_iterator:
                 self.script.news.set()
                 if request.HasField("commit"):
@@ -108,11 +114,10 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
 
 
 class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
-    """Voices each thought as two frames; holds a voice once it was given its prompt."""
+    """Voices each thought as two frames, in the voices that it was given the prompts of."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.voices: set[str] = set()
 
     async def Speak(  # noqa: N802
         self, request_iterator: AsyncIterator[speech_gen.SpeakRequest], context: Any
@@ -120,9 +125,13 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         with _Call(self.script):
             opened = (await anext(request_iterator)).open
             _admit(self.script, opened)
+            check_checkpoint(opened.checkpoint_fingerprint, self.script.checkpoint)
+            voice = opened.voice_fingerprint or self._hold(opened.voice_prompt)
+            if voice not in self.script.voices:
+                raise NotFound(f"voice prompt {voice} is not cached here")
             yield speech_gen.SpeakResponse(
                 opened=speech_gen.SpeakOpened(
-                    checkpoint_fingerprint="fake", voice_fingerprint=opened.voice_fingerprint or "made-anew", seed=1
+                    checkpoint_fingerprint=self.script.checkpoint, voice_fingerprint=voice, seed=1
                 )
             )
             frame = 0
@@ -144,13 +153,19 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
 
     async def EnrollVoice(self, request: speech_gen.EnrollVoiceRequest, context: Any) -> Any:  # noqa: N802
         _admit(self.script, request)
-        ids = [ord(letter) for letter in request.transcript]
+        ids = request.transcript_ids.ids or [ord(letter) for letter in request.transcript]
+        prompt = speech_gen.VoicePrompt(frames=request.frames, transcript=reasoner.TokenIds(ids=ids))
         return speech_gen.EnrollVoiceResponse(
-            prompt=speech_gen.VoicePrompt(frames=request.frames, transcript=reasoner.TokenIds(ids=ids)),
-            fingerprint="enrolled",
-            embeddings=Tensor(dtype=DATA_TYPE_FLOAT32, shape=[1, 2], data=bytes(8)),
-            checkpoint_fingerprint="fake",
+            prompt=prompt,
+            fingerprint=self._hold(prompt),
+            embeddings=embedding(prompt, self.script.checkpoint),
+            checkpoint_fingerprint=self.script.checkpoint,
         )
+
+    def _hold(self, prompt: speech_gen.VoicePrompt) -> str:
+        name = voice_fingerprint(prompt.frames.codes, prompt.transcript.ids, self.script.checkpoint)
+        self.script.voices.add(name)
+        return name
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
@@ -165,6 +180,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         with _Call(self.script):
             opened = (await anext(request_iterator)).open
             _admit(self.script, opened)
+            check_checkpoint(opened.checkpoint_fingerprint, self.script.checkpoint)
             async for request in request_iterator:
                 frame = request.frames.first_frame
                 await self.script.step(frame)
@@ -197,10 +213,10 @@ _MAKERS: dict[str, tuple[Any, Any, str]] = {
 class FakeStage:
     """A fake stage's server, which can be killed and started again at the same port."""
 
-    def __init__(self, name: str, **settings: Any) -> None:
+    def __init__(self, name: str, *, checkpoint: str = "fake", **settings: Any) -> None:
         self.name = name
         self.settings = {"max_message_bytes": 32 * 1024 * 1024, **settings}
-        self.script = Script()
+        self.script = Script(checkpoint)
         self.port = 0
         self._server: Server | None = None
 
@@ -210,10 +226,12 @@ class FakeStage:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listen and serve."""
+        """Listen and serve, as a new process that holds no voice yet."""
+        self.script.voices.clear()
         make, add, service = _MAKERS[self.name]
         self._server = Server(ServiceSettings(listen=self.address, **self.settings))
         add(make(self.script), self._server.grpc)
+        serve_checkpoint(self._server.grpc, self.script.checkpoint)
         self._server.register(service)
         self.port = await self._server.start()
         await self._server.set_serving()
@@ -222,6 +240,12 @@ class FakeStage:
         """End at once, with all calls."""
         assert self._server is not None, "started before"
         await self._server.drain(0)
+
+
+def embedding(prompt: speech_gen.VoicePrompt, checkpoint: str) -> Tensor:
+    """What the fake speech generator makes of a prompt under a checkpoint: one row of two values."""
+    row = np.array([len(prompt.frames.codes), sum(checkpoint.encode())], dtype="<f4")
+    return Tensor(dtype=DATA_TYPE_FLOAT32, shape=[1, 2], data=row.tobytes())
 
 
 async def _each(pieces: tuple[str, ...]) -> AsyncIterator[str]:

@@ -37,7 +37,7 @@ from gateway.conversation.events import Event, Outcome, TurnDone
 from gateway.conversation.one_shot import one_turn
 from gateway.conversation.options import ConversationOptions
 from gateway.pipeline.deltas import AudioDelta, TextDelta
-from gateway.pipeline.enrolment import passing_voice
+from gateway.pipeline.enrolment import ephemeral_voice
 from gateway.store.replies import Replies
 from services.common.errors import ChromaError
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
@@ -58,7 +58,7 @@ async def create_chat_completion(request: Request) -> Response:
     voice = None
     if wanted.prompt_audio is not None and wanted.spoken:
         file = decode_recording(wanted.prompt_audio, "prompt_audio")
-        voice = await passing_voice(backend.upstreams, file, wanted.prompt_text or "")
+        voice = await ephemeral_voice(backend.upstreams, file, wanted.prompt_text or "")
 
     async def talk(conversation: Conversation) -> None:
         for role, part in inputs:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,27 +14,26 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
+from services.common.wire.voice_fingerprint import voice_fingerprint
 from services.runtime.checkpoint.config import TokenIds
 from services.speech_gen.model.backbone import Backbone
 
 
 @dataclass(frozen=True)
 class VoicePrompt:
-    """An enrolled voice. `rows` [P, D] in the compute dtype, the last one all zero; `fingerprint` names the content."""
+    """An enrolled voice: `rows` [P, D] in the compute dtype, the last one all zero. `fingerprint` names codes,
+    transcript and checkpoint."""
 
     fingerprint: str
     rows: Tensor
 
 
-def fingerprint(codes: np.ndarray, token_ids: Sequence[int]) -> str:
-    """32 hex digits that name a voice by its codes [T, K] and the token ids of its transcript."""
-    digest = hashlib.sha256(np.ascontiguousarray(codes, dtype="<u2").tobytes())
-    digest.update(b"|" + np.asarray(token_ids, dtype="<u4").tobytes())
-    return digest.hexdigest()[:32]
-
-
-def enroll(backbone: Backbone, tokens: TokenIds, codes: np.ndarray, token_ids: Sequence[int]) -> VoicePrompt:
+def enroll(
+    backbone: Backbone, tokens: TokenIds, codes: np.ndarray, token_ids: Sequence[int], checkpoint_fingerprint: str = ""
+) -> VoicePrompt:
     """Prompt rows from the codec's codes, integers [T, K], and the bare transcript's token ids.
+
+    The fingerprint of the backbone's checkpoint may be left out where prompts of one checkpoint only are compared.
 
     Raises `InvalidArgument` when a code or a token id does not exist or there is no frame, `OutOfRange` when the prompt
     leaves no position for speech.
@@ -60,7 +58,7 @@ def enroll(backbone: Backbone, tokens: TokenIds, codes: np.ndarray, token_ids: S
     frames = torch.from_numpy(codes.astype(np.int64)).to(device)
     text, audio = backbone.text_rows(ids), backbone.audio_rows(frames)
     rows = torch.cat([text, audio, text.new_zeros(1, backbone.width)])
-    return VoicePrompt(fingerprint(codes, token_ids), rows)
+    return VoicePrompt(voice_fingerprint(codes, token_ids, checkpoint_fingerprint), rows)
 
 
 class VoiceCache:

@@ -24,6 +24,8 @@ from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
 
+CHECKPOINT = "0123456789abcdef"
+
 OPEN_DECODE = DecodeRequest(open=DecodeOpen(encoding=AUDIO_ENCODING_PCM_F32LE))
 OPEN_ENCODE = EncodeRequest(
     open=EncodeOpen(format=AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate_hz=24_000))
@@ -64,7 +66,8 @@ async def service(mimi: Mimi) -> AsyncIterator[Service]:
     runner = CodecRunner(mimi, decode_slots=2, encode_slots=1)
     engine = CodecEngine("codec", runner)
     server = Server(ServiceSettings())
-    codec_pb2_grpc.add_CodecServiceServicer_to_server(CodecServicer(engine, max_encode_s=10), server.grpc)
+    servicer = CodecServicer(engine, max_encode_s=10, checkpoint_fingerprint=CHECKPOINT)
+    codec_pb2_grpc.add_CodecServiceServicer_to_server(servicer, server.grpc)
     port = await server.start()
     engine.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -104,6 +107,17 @@ async def test_encoded_codes_equal_the_reference_in_any_chunking(
 ) -> None:
     codes = await service.encode([OPEN_ENCODE, *pcm_of(golden["in.input_values"].reshape(-1), chunk)])
     assert np.array_equal(codes, golden["out.prompt_audio_codes"][0].T)
+
+
+async def test_frames_of_another_checkpoint_are_refused(service: Service, golden: dict[str, np.ndarray]) -> None:
+    frames = frames_of(golden["out.frames"][0][:2], 2)
+    opened = DecodeOpen(encoding=AUDIO_ENCODING_PCM_F32LE, checkpoint_fingerprint="other")
+    with pytest.raises(aio.AioRpcError) as raised:
+        await service.decode([DecodeRequest(open=opened), *frames])
+    assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert raised.value.details() == f"expected checkpoint other, this replica runs {CHECKPOINT}"
+    opened.checkpoint_fingerprint = CHECKPOINT
+    assert len(await service.decode([DecodeRequest(open=opened), *frames])) == 2 * 1920
 
 
 ZERO_FRAME = DecodeRequest(frames=CodeFrames(codes=[0] * 8))

@@ -39,7 +39,9 @@ async def two_replicas(
         async with start_gateway(**{name: f"{one.address},{other.address}"}, **changes) as client:
             await all_serving(name, 2)
             await client.voices.CreateVoice(new_voice("ada"))
+            voices = one.script.voices | other.script.voices
             for replica in (one, other):
+                replica.script.voices |= voices  # both have spoken with it before
                 replica.script.opened.clear()
             yield client, one, other
     finally:

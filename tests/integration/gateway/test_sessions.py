@@ -19,7 +19,7 @@ from gateway.store.records import TurnRecord
 from gateway.store.redis import Store
 from gateway.store.sessions import Sessions
 from services.common.wire.audio import FRAME_SAMPLES
-from tests.integration.conftest import DURABLE
+from tests.conftest import DURABLE
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.fake_services import REPLY
 from tests.support.gateway_client import Client, new_voice, s16, speech
@@ -88,7 +88,7 @@ async def test_sessions_are_made_changed_and_forgotten(client: Client, redis_url
             await call
         assert raised.value.code() == StatusCode.NOT_FOUND
     async with Redis.from_url(redis_url) as redis:
-        assert await redis.keys("*") == [b"chroma:voice:default:ada"]
+        assert not await redis.keys(f"*{session.session_id}*")
 
 
 async def test_a_reply_is_as_long_as_the_session_allows(client: Client, fakes: Fakes) -> None:

@@ -1,4 +1,4 @@
-"""UpstreamPool that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
+"""Stages that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grpc import aio
 
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.settings import GatewaySettings
-from services.common.errors import ChromaError, NotFound, OutOfRange, ResourceExhausted
+from services.common.errors import ChromaError, OutOfRange, ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.gateway_client import Client, new_voice, s16, speech
 from tests.support.paths import ROOT
@@ -101,20 +101,6 @@ async def test_a_turn_beyond_its_time_limit_fails_with_deadline_exceeded(
     assert failed.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert "CHROMA_TURN_LIMIT_S is 0.5 s" in failed.error.message
     await fakes.all_freed()
-
-
-async def test_a_replica_that_lacks_the_voice_gets_its_prompt_and_the_new_fingerprint_is_kept(
-    client: Client, fakes: Fakes
-) -> None:
-    fakes.speech_gen.script.failures = [NotFound("no such prompt")]
-    async with client.converse() as talk:
-        assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
-        await talk.ask("next")
-    first, again, later = fakes.speech_gen.script.opened[1:]
-    assert first.voice_fingerprint == "enrolled"
-    assert "".join(map(chr, again.voice_prompt.transcript.ids)) == "hello"
-    assert len(again.voice_prompt.frames.codes) == 25 * 8
-    assert later.voice_fingerprint == "made-anew"
 
 
 async def test_history_that_the_reasoner_has_no_room_for_is_halved_and_said_to_be(client: Client, fakes: Fakes) -> None:

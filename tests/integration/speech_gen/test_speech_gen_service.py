@@ -231,6 +231,7 @@ def _bad_streams() -> dict[str, tuple[list[SpeakRequest], str, str]]:
         "open twice": ([good[0], good[0]], invalid, "expected `open` once"),
         "no voice": (opened(voice_prompt=None), invalid, "got neither"),
         "unknown voice": (opened(voice_prompt=None, voice_fingerprint="nobody"), "NOT_FOUND", "nobody"),
+        "checkpoint": (opened(checkpoint_fingerprint="other"), "FAILED_PRECONDITION", "expected checkpoint other"),
         "voice codes": (opened(voice_prompt=bad_codes), invalid, "expected codes in 0..2047, got 2048"),
         "voice too long": (opened(voice_prompt=too_long), "OUT_OF_RANGE", "leave no room"),
         "max_frames 0": (opened(max_frames=0), invalid, "max_frames: expected at least 1, got 0"),

@@ -12,7 +12,7 @@ import torch
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
 from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.model.generator import Generator
-from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll, fingerprint
+from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
 from tests.support.golden_speech import golden_config, single_rows
 from tests.support.small_codebooks import SMALL_CODEBOOK, small_config, write_small
@@ -57,10 +57,11 @@ def test_prompt_longer_than_the_positions_is_refused(generator: Generator) -> No
         enrolled(generator, np.zeros((2043, 8), dtype=np.int64), [1])
 
 
-def test_fingerprint_names_the_content_whatever_its_integer_type() -> None:
-    name = fingerprint(CODES, [7, 9])
-    assert name == fingerprint(CODES.astype(np.uint16), (7, 9))
-    assert len({name, fingerprint(CODES + 1, [7, 9]), fingerprint(CODES, [7]), fingerprint(CODES, [9, 7])}) == 4
+def test_a_voice_has_another_fingerprint_under_another_checkpoint(generator: Generator) -> None:
+    tokens = golden_config().tokens
+    one, other = (enroll(generator.backbone, tokens, CODES, [7, 9], checkpoint) for checkpoint in ("one", "other"))
+    assert one.rows.equal(other.rows)
+    assert one.fingerprint != other.fingerprint
 
 
 def test_cache_forgets_the_least_recently_used_voice() -> None:

@@ -1,4 +1,4 @@
-"""What integration tests share: a real store."""
+"""What tests share: a real store."""
 
 from __future__ import annotations
 

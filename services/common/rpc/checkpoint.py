@@ -1,0 +1,34 @@
+"""The checkpoint that a model process runs: shown to callers, and compared with the one that a caller names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc import aio
+
+from chroma.v1 import checkpoint_pb2, checkpoint_pb2_grpc
+from services.common.errors import FailedPrecondition
+
+
+class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
+    """CheckpointService as `checkpoint.proto` specifies it."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
+
+    async def GetCheckpoint(  # noqa: N802
+        self, request: checkpoint_pb2.GetCheckpointRequest, context: Any
+    ) -> checkpoint_pb2.GetCheckpointResponse:
+        """The fingerprint of this process's checkpoint."""
+        return checkpoint_pb2.GetCheckpointResponse(checkpoint_fingerprint=self._fingerprint)
+
+
+def serve_checkpoint(server: aio.Server, fingerprint: str) -> None:
+    """Add CheckpointService to a server that has not started."""
+    checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointServicer(fingerprint), server)
+
+
+def check_checkpoint(wanted: str, fingerprint: str) -> None:
+    """Raises FailedPrecondition when a caller wants another checkpoint than this process runs. Empty: any will do."""
+    if wanted not in ("", fingerprint):
+        raise FailedPrecondition(f"expected checkpoint {wanted[:64]}, this replica runs {fingerprint}")

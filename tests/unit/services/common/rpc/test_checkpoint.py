@@ -1,0 +1,33 @@
+"""A process says which checkpoint it runs, and refuses callers of another one."""
+
+from __future__ import annotations
+
+import pytest
+from grpc import aio
+
+from chroma.v1.checkpoint_pb2 import GetCheckpointRequest
+from chroma.v1.checkpoint_pb2_grpc import CheckpointServiceStub
+from services.common.errors import FailedPrecondition
+from services.common.rpc.checkpoint import check_checkpoint, serve_checkpoint
+from services.common.rpc.server import Server
+from services.common.settings import ServiceSettings
+
+
+async def test_a_server_says_which_checkpoint_it_runs() -> None:
+    server = Server(ServiceSettings())
+    serve_checkpoint(server.grpc, "0123456789abcdef")
+    port = await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer = await CheckpointServiceStub(channel).GetCheckpoint(GetCheckpointRequest())
+    assert answer.checkpoint_fingerprint == "0123456789abcdef"
+    await server.grpc.stop(0)
+
+
+@pytest.mark.parametrize("wanted", ["", "one"])
+def test_the_own_checkpoint_and_none_in_particular_are_accepted(wanted: str) -> None:
+    check_checkpoint(wanted, "one")
+
+
+def test_another_checkpoint_is_refused_with_both_names() -> None:
+    with pytest.raises(FailedPrecondition, match="expected checkpoint other, this replica runs one"):
+        check_checkpoint("other", "one")

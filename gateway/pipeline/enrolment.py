@@ -63,7 +63,10 @@ async def add_voice(
 
 
 async def ephemeral_voice(upstreams: UpstreamPool, audio_file: bytes, transcript: str) -> SpokenVoice:
-    """A voice for one request, which is not stored. Raises InvalidArgument or the domain error of the upstream that failed."""
+    """A voice for one request, which is not stored.
+
+    Raises InvalidArgument or the domain error of the upstream that failed.
+    """
     if not transcript.strip():
         raise InvalidArgument("expected the recording's transcript, got none")
     samples = await read_recording(audio_file)

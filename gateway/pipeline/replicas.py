@@ -45,8 +45,8 @@ class Replica:
     """One address of an upstream service, with a channel of its own.
 
     `serving` follows the health of the service at this address. `checkpoint` is the fingerprint of the checkpoint that
-    the replica runs, read before it serves; empty when the replica does not tell. `full_until_s` (monotonic seconds) is when a replica
-    that refused a call for lack of room may be asked first again.
+    the replica runs, read before it serves; empty when the replica does not tell. `full_until_s` (monotonic seconds) is
+    when a replica that refused a call for lack of room may be asked first again.
     """
 
     def __init__(

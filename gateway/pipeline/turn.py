@@ -6,7 +6,8 @@
 The Think call starts with the first input, while the user still speaks. Speak and Decode start with the commit. Bounded
 queues connect the calls: the text runs at most `_THOUGHTS_AHEAD` thoughts ahead of the speech, and speech_gen paces
 itself to the listener. A call whose replica is full or gone before its first response goes to another replica. All
-three calls go to replicas of one checkpoint: the one that the reasoner names when it admits the turn. Any other failure cancels all three calls, and so does cancelling `run`. A cancelled call frees its slot. When `run` has
+three calls go to replicas of one checkpoint: the one that the reasoner names when it admits the turn. Any
+other failure cancels all three calls, and so does cancelling `run`. A cancelled call frees its slot. When `run` has
 ended, no call and no task of the turn is left.
 """
 

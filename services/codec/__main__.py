@@ -22,9 +22,7 @@ def load(settings: CodecSettings) -> LoadedModel[CodecEngine, CodecServicer]:
     runner = CodecRunner(mimi, decode_slots=settings.slots, encode_slots=settings.encode_slots)
     runner.warm_up()
     engine = CodecEngine("codec", runner, observer=observe(runner, settings))
-    servicer = CodecServicer(
-        engine, max_encode_s=settings.max_encode_s, checkpoint_fingerprint=checkpoint.fingerprint
-    )
+    servicer = CodecServicer(engine, max_encode_s=settings.max_encode_s, checkpoint_fingerprint=checkpoint.fingerprint)
     return LoadedModel(engine, servicer, checkpoint.fingerprint, dtype="float32")
 
 

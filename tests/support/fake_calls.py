@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,17 +56,25 @@ class FakeUpstream:
         self.name = name
         self.calls: asyncio.Queue[FakeCall] = asyncio.Queue()
         self.keys: list[str] = []
+        self.checkpoints: Collection[str] | None = None
+        """Those that the last call was held to."""
 
     async def call_with_failover(
-        self, key: str, attempt: Callable[[Any], Awaitable[Any]], *, begun: Callable[[], bool] = lambda: False
+        self,
+        key: str,
+        attempt: Callable[[Any], Awaitable[Any]],
+        *,
+        begun: Callable[[], bool] = lambda: False,
+        checkpoints: Collection[str] | None = None,
     ) -> Any:
         """Attempt again, as another replica would, while an error comes before the call has begun."""
         self.keys.append(key)
+        self.checkpoints = checkpoints
         while True:
             try:
                 return await attempt(self)
             except ChromaError as error:
-                if begun() or error.status not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
+                if begun() or error.status not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"):
                     raise
 
     def _open(self, *, timeout: float, metadata: Any = None) -> FakeCall:  # as a stub's method
@@ -89,3 +97,7 @@ class FakeUpstreamPool:
     def serving(self) -> bool:
         """They always serve."""
         return True
+
+    def shared_checkpoints(self) -> set[str] | None:
+        """They do not tell their checkpoints."""
+        return None

@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import replace
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, CodeFrames
+from chroma.v1.codec_pb2 import DecodeOpen
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, Thought
-from chroma.v1.speech_gen_pb2 import Sampling, VoicePrompt
+from chroma.v1.speech_gen_pb2 import Sampling, SpeakOpen, VoicePrompt
 from gateway.pipeline.requests import TurnPlan, decode_requests, speak_requests, think_requests
 from gateway.pipeline.turn_input import ForcedReply, UserInput
 from gateway.store.records import TurnRecord
@@ -53,14 +54,9 @@ async def test_speak_takes_no_thought_before_it_is_admitted() -> None:
     thoughts: asyncio.Queue[Thought | None] = asyncio.Queue()
     thoughts.put_nowait(Thought(index=0))
     admitted = asyncio.Event()
-    requests = speak_requests(_PLAN, "fingerprint", admitted, asyncio.Event(), thoughts)
-    opened = (await anext(requests)).open
-    assert (opened.voice_fingerprint, opened.sampling.seed, opened.max_frames, opened.max_lead_s) == (
-        "fingerprint",
-        7,
-        25,
-        2.0,
-    )
+    opened = SpeakOpen(voice_fingerprint="fingerprint", max_frames=25)
+    requests = speak_requests(opened, admitted, asyncio.Event(), thoughts)
+    assert (await anext(requests)).open == opened
     following = asyncio.ensure_future(anext(requests))
     await asyncio.sleep(0)
     assert thoughts.qsize() == 1
@@ -75,7 +71,9 @@ async def test_speak_sends_no_thought_after_the_speech_has_ended() -> None:
     admitted.set()
     spoken.set()
     thoughts.put_nowait(Thought(index=0))
-    requests = [request async for request in speak_requests(_PLAN, VoicePrompt(), admitted, spoken, thoughts)]
+    requests = [
+        request async for request in speak_requests(SpeakOpen(voice_prompt=VoicePrompt()), admitted, spoken, thoughts)
+    ]
     assert [request.WhichOneof("request") for request in requests] == ["open"]
     assert requests[0].open.WhichOneof("voice") == "voice_prompt"
 
@@ -85,10 +83,12 @@ async def test_a_second_decode_call_sends_the_frames_of_the_first_again() -> Non
     for number in range(2):
         frames.put_nowait(CodeFrames(first_frame=number))
     taken: list[CodeFrames | None] = []
-    first = decode_requests(AUDIO_ENCODING_PCM_S16LE, frames, taken)
+    first = decode_requests(DecodeOpen(encoding=AUDIO_ENCODING_PCM_S16LE), frames, taken)
     assert (await anext(first)).open.encoding == AUDIO_ENCODING_PCM_S16LE
     assert (await anext(first)).frames.first_frame == 0
     await first.aclose()
     frames.put_nowait(None)
-    second = [request async for request in decode_requests(AUDIO_ENCODING_PCM_S16LE, frames, taken)]
+    second = [
+        request async for request in decode_requests(DecodeOpen(encoding=AUDIO_ENCODING_PCM_S16LE), frames, taken)
+    ]
     assert [request.frames.first_frame for request in second[1:]] == [0, 1]

@@ -25,7 +25,7 @@ from services.common.wire.audio import FRAME_SAMPLES
 from tests.support.fake_calls import FakeCall, FakeUpstreamPool
 
 _LIMIT_S = 300.0
-_VOICE = SpokenVoice("ada", "ada-fingerprint", speech_gen_pb2.VoicePrompt())
+_VOICE = SpokenVoice("ada", speech_gen_pb2.VoicePrompt())
 
 
 def _plan(*, voice: SpokenVoice | None = _VOICE, history: tuple[TurnRecord, ...] = ()) -> TurnPlan:
@@ -62,6 +62,10 @@ class RunningTurn:
             await self.turn.run(plan)
 
 
+def _admitted(checkpoint: str = "one") -> reasoner_pb2.ThinkResponse:
+    return reasoner_pb2.ThinkResponse(opened=reasoner_pb2.ThinkOpened(checkpoint_fingerprint=checkpoint))
+
+
 def _thought(index: int, text: str, *, last: bool = False) -> reasoner_pb2.ThinkResponse:
     thought = reasoner_pb2.Thought(index=index, token_id=10 + index, text=text, last=last)
     if not index:
@@ -74,7 +78,7 @@ def _think_done() -> reasoner_pb2.ThinkResponse:
 
 
 def _opened() -> speech_gen_pb2.SpeakResponse:
-    return speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened(voice_fingerprint="ada-fingerprint"))
+    return speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened(voice_fingerprint=_VOICE.fingerprint("one")))
 
 
 def _pcm(samples: int) -> codec_pb2.DecodeResponse:
@@ -85,17 +89,22 @@ def _status(code: grpc.StatusCode) -> aio.AioRpcError:
     return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details="refused")
 
 
-async def test_the_reasoner_is_called_at_once_and_the_other_two_from_the_commit_on() -> None:
+async def test_the_reasoner_is_called_at_once_and_the_other_two_from_commit_and_admission_on() -> None:
     running = RunningTurn(_plan())
     think = await running.upstreams.reasoner.calls.get()
     assert (await think.requests.get()).open.session_id == "session"
     assert (await think.requests.get()).text == "hello"
+    running.source.commit()
+    assert (await think.requests.get()).HasField("commit")
     assert running.upstreams.speech_gen.calls.empty()
     assert running.upstreams.codec.calls.empty()
-    running.source.commit()
+    think.answer(_admitted())
     speak, decode = await running.upstreams.speech_gen.calls.get(), await running.upstreams.codec.calls.get()
-    assert (await speak.requests.get()).open.voice_fingerprint == "ada-fingerprint"
-    assert (await decode.requests.get()).open.encoding == AUDIO_ENCODING_PCM_S16LE
+    speaking, decoding = (await speak.requests.get()).open, (await decode.requests.get()).open
+    assert speaking.voice_fingerprint == _VOICE.fingerprint("one")
+    assert decoding.encoding == AUDIO_ENCODING_PCM_S16LE
+    assert speaking.checkpoint_fingerprint == decoding.checkpoint_fingerprint == "one"
+    assert running.upstreams.speech_gen.checkpoints == running.upstreams.codec.checkpoints == {"one"}
     await cancel(running.task)
     assert think.cancelled
     assert speak.cancelled
@@ -105,7 +114,7 @@ async def test_the_reasoner_is_called_at_once_and_the_other_two_from_the_commit_
 async def test_thoughts_become_frames_and_frames_become_speech() -> None:
     running = RunningTurn(_plan())
     running.source.commit()
-    think, speak, decode = [await upstream.calls.get() for upstream in vars(running.upstreams).values()]
+    think, speak, decode = await _calls(running)
     think.answer(_thought(0, "Hi"), _thought(1, "", last=True), _think_done())
     think.end()
     speak.answer(_opened())
@@ -162,7 +171,7 @@ async def test_a_call_that_fails_after_its_first_thought_fails_the_turn_and_name
 async def test_a_replica_without_the_voice_gets_the_whole_prompt() -> None:
     running = RunningTurn(_plan())
     running.source.commit()
-    first = await running.upstreams.speech_gen.calls.get()
+    _, first, _ = await _calls(running)
     assert (await _message(first, "open")).open.WhichOneof("voice") == "voice_fingerprint"
     first.answer(_status(grpc.StatusCode.NOT_FOUND))
     second = await running.upstreams.speech_gen.calls.get()
@@ -195,8 +204,7 @@ async def test_the_time_limit_counts_from_the_first_input_and_the_error_names_it
 async def test_all_calls_of_a_turn_share_its_deadline() -> None:
     running = RunningTurn(_plan(), began_before_s=200.0)
     running.source.commit()
-    calls = [await upstream.calls.get() for upstream in vars(running.upstreams).values()]
-    for call in calls:
+    for call in await _calls(running):
         assert 90 < call.timeout_s <= 101, "what is left of the turn's 300 s, and a second for the turn's own error"
     await cancel(running.task)
 
@@ -209,6 +217,27 @@ async def test_a_full_upstream_fails_the_turn_once_it_has_begun() -> None:
     with pytest.raises(ResourceExhausted) as full:
         await running.task
     assert full.value.message == "reasoner: refused"
+
+
+async def test_a_second_reasoner_of_another_checkpoint_is_not_taken() -> None:
+    running = RunningTurn(_plan())
+    running.source.commit()
+    first, _, _ = await _calls(running)
+    first.answer(_status(grpc.StatusCode.UNAVAILABLE))
+    other = await running.upstreams.reasoner.calls.get()
+    other.answer(_admitted("other"), _thought(0, "Hi"))
+    fitting = await running.upstreams.reasoner.calls.get()
+    assert other.cancelled
+    assert running.turn.thoughts == []
+    assert (await _message(fitting, "text")).text == "hello"
+    await cancel(running.task)
+
+
+async def _calls(running: RunningTurn) -> tuple[FakeCall, FakeCall, FakeCall]:
+    """The calls of a committed turn, once the reasoner has admitted it."""
+    think = await running.upstreams.reasoner.calls.get()
+    think.answer(_admitted())
+    return think, await running.upstreams.speech_gen.calls.get(), await running.upstreams.codec.calls.get()
 
 
 async def _message(call: FakeCall, kind: str) -> Any:

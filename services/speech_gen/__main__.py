@@ -38,8 +38,9 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
         max_load=settings.load_limit,
     )
     runner.warm_up()
+    voices = VoiceCache(settings.voice_cache, settings.voice_cache_bytes)
     defaults = settings.sampling_defaults(read_generation_config(checkpoint.generation_config))
-    engine = SpeechEngine("speech-gen", runner, observer=observe(runner))
+    engine = SpeechEngine("speech-gen", runner, observer=observe(runner, voices))
     servicer = SpeechGenServicer(
         engine,
         generator,
@@ -47,21 +48,22 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
         defaults=defaults,
         checkpoint_fingerprint=checkpoint.fingerprint,
-        voices=VoiceCache(settings.voice_cache),
+        voices=voices,
         max_lead_s=settings.max_lead_s,
         max_reply_s=settings.max_reply_s,
     )
     return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype)
 
 
-def observe(runner: SpeechRunner) -> EngineMetrics:
-    """The engine's metrics, with what the runner knows."""
+def observe(runner: SpeechRunner, voices: VoiceCache) -> EngineMetrics:
+    """The engine's metrics, with what the runner and the voice cache know."""
     kv, counters = runner.generator.kv, runner.counters
     metrics = EngineMetrics("speech_gen")
     metrics.show_slots("speak", Capacity(kv.slots, lambda: kv.free_slots))
     metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages), kept=lambda: runner.shared_prompts.pages)
     metrics.show_prompt_rows(computed=lambda: counters.prompt_positions, cached=lambda: counters.shared_positions)
     metrics.show_frames(lambda: counters.frames)
+    metrics.show_voice_prompts(lambda: len(voices), lambda: voices.size_bytes)
     return metrics
 
 

@@ -19,7 +19,7 @@ from chroma.v1.reasoner_pb2 import (
     END_REASON_POSITIONS,
     TokenIds,
 )
-from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse
+from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse, VoiceEmbedding
 from services.common.errors import InvalidArgument
 from services.common.rpc.checkpoint import check_checkpoint
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
@@ -146,7 +146,8 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         if kind == "voice_fingerprint":
             voice = self._voices.get(opened.voice_fingerprint)
         else:
-            voice = await self._enroll(opened.voice_prompt.frames, list(opened.voice_prompt.transcript.ids))
+            prompt = opened.voice_prompt
+            voice = await self._enroll(prompt.frames, list(prompt.transcript.ids), opened.voice_embedding)
         return SpeechRequest(voice, sampling, max_frames, lead_s or None)
 
     def _read_sampling(self, message: speech_gen_pb2.Sampling) -> SamplingParams:
@@ -158,10 +159,22 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             raise InvalidArgument("this checkpoint has no tokenizer: send `transcript_ids`")
         return self._tokenizer.encode(transcript)
 
-    async def _enroll(self, frames: CodeFrames, transcript: Sequence[int]) -> VoicePrompt:
+    async def _enroll(
+        self, frames: CodeFrames, transcript: Sequence[int], given: VoiceEmbedding | None = None
+    ) -> VoicePrompt:
         codes = code_frames.from_message(frames, next_frame=0)
+        embedding = None
+        if given is not None and given.checkpoint_fingerprint == self._checkpoint_fingerprint:
+            shape = (len(codes) + len(transcript) + 3, self._backbone.width)
+            embedding = tensors.from_message(given.rows, shape=shape, what="voice embedding")
         voice = await asyncio.to_thread(
-            enroll, self._backbone, self._token_ids, codes.astype(np.int64), transcript, self._checkpoint_fingerprint
+            enroll,
+            self._backbone,
+            self._token_ids,
+            codes.astype(np.int64),
+            transcript,
+            self._checkpoint_fingerprint,
+            embedding=embedding,
         )
         self._voices.put(voice)
         return voice

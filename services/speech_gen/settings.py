@@ -41,7 +41,10 @@ class SpeechGenSettings(ModelSettings):
     """Most voice prompts whose pages of the KV cache are kept for later replies. The least recently used one leaves
     first, also when a reply needs its pages."""
     voice_cache: int = Field(default=256, ge=1)
-    """Voice prompts kept on the device. The least recently used one leaves first."""
+    """Most voice prompts kept on the device. The least recently used one leaves first."""
+    voice_cache_bytes: int = Field(default=512 * 1024 * 1024, ge=0)
+    """Most bytes of these voice prompts on the device: 4 KB for each code frame and each transcript token of the
+    published model in bfloat16, so about 0.7 MB for ten seconds. A larger prompt is not kept."""
 
     @property
     def load_limit(self) -> float | None:

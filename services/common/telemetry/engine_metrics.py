@@ -83,6 +83,11 @@ PREEMPTIONS = scraped_counter(
 )
 FRAMES = scraped_counter("frames_total", "Code frames of 80 ms made (speech_gen) or decoded (codec).", ["service"])
 
+VOICE_PROMPTS = gauge("voice_prompts", "Voice prompts in the cache of the speech generator.", ["service"])
+VOICE_PROMPT_BYTES = gauge(
+    "voice_prompt_bytes", "Bytes of these voice prompts on the device, at most CHROMA_VOICE_CACHE_BYTES.", ["service"]
+)
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -155,6 +160,11 @@ class EngineMetrics:
     def show_preemptions(self, read: Callable[[], int]) -> None:
         """Show preemptions from now on."""
         PREEMPTIONS.read_from(read, self._service)
+
+    def show_voice_prompts(self, count: Callable[[], int], size_bytes: Callable[[], int]) -> None:
+        """Show the cached voice prompts from now on."""
+        VOICE_PROMPTS.labels(self._service).set_function(count)
+        VOICE_PROMPT_BYTES.labels(self._service).set_function(size_bytes)
 
     def show_frames(self, read: Callable[[], int]) -> None:
         """Show frames from now on."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
 from services.common.wire.voice_fingerprint import voice_fingerprint
 from services.runtime.checkpoint.config import TokenIds
+from services.runtime.checkpoint.dtypes import from_raw
 from services.speech_gen.model.backbone import Backbone
 
 
@@ -29,11 +30,19 @@ class VoicePrompt:
 
 
 def enroll(
-    backbone: Backbone, tokens: TokenIds, codes: np.ndarray, token_ids: Sequence[int], checkpoint_fingerprint: str = ""
+    backbone: Backbone,
+    tokens: TokenIds,
+    codes: np.ndarray,
+    token_ids: Sequence[int],
+    checkpoint_fingerprint: str = "",
+    *,
+    embedding: np.ndarray | None = None,
 ) -> VoicePrompt:
     """Prompt rows from the codec's codes, integers [T, K], and the bare transcript's token ids.
 
     The fingerprint of the backbone's checkpoint may be left out where prompts of one checkpoint only are compared.
+    `embedding` is what the same checkpoint made of codes and transcript before: the rows, [P, D], as `to_raw` gives
+    them. It is used in place of the computation when its dtype is the backbone's, and ignored otherwise.
 
     Raises `InvalidArgument` when a code or a token id does not exist or there is no frame, `OutOfRange` when the prompt
     leaves no position for speech.
@@ -54,29 +63,42 @@ def enroll(
             "positions; use a shorter recording"
         )
     device = backbone.text_table.device
+    fingerprint = voice_fingerprint(codes, token_ids, checkpoint_fingerprint)
+    if embedding is not None and (embedding.dtype == np.uint16) == (backbone.stack.dtype == torch.bfloat16):
+        return VoicePrompt(fingerprint, from_raw(embedding, backbone.stack.dtype).to(device))
     ids = torch.tensor([tokens.text_start, *token_ids, tokens.text_end], device=device)
     frames = torch.from_numpy(codes.astype(np.int64)).to(device)
     text, audio = backbone.text_rows(ids), backbone.audio_rows(frames)
     rows = torch.cat([text, audio, text.new_zeros(1, backbone.width)])
-    return VoicePrompt(voice_fingerprint(codes, token_ids, checkpoint_fingerprint), rows)
+    return VoicePrompt(fingerprint, rows)
 
 
 class VoiceCache:
-    """Enrolled voices by fingerprint, the least recently used one leaving first. Used by one thread."""
+    """Enrolled voices by fingerprint, at most `capacity` of at most `max_bytes` together. Used by one thread.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    The least recently used voice leaves first. `size_bytes` counts the rows; it may be read from any thread.
+    """
+
+    def __init__(self, capacity: int, max_bytes: int) -> None:
+        self.size_bytes = 0
+        self._capacity = capacity
+        self._max_bytes = max_bytes
         self._voices: OrderedDict[str, VoicePrompt] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._voices)
 
     def put(self, voice: VoicePrompt) -> None:
-        """Keep `voice`, as the most recently used one."""
+        """Keep `voice`, as the most recently used one. A voice that is larger than the cache is not kept."""
+        if voice.fingerprint in self._voices:
+            self.size_bytes -= self._voices.pop(voice.fingerprint).rows.nbytes
+        if voice.rows.nbytes > self._max_bytes:
+            return
         self._voices[voice.fingerprint] = voice
-        self._voices.move_to_end(voice.fingerprint)
-        if len(self._voices) > self.capacity:
-            self._voices.popitem(last=False)
+        self.size_bytes += voice.rows.nbytes
+        while len(self._voices) > self._capacity or self.size_bytes > self._max_bytes:
+            _, evicted = self._voices.popitem(last=False)
+            self.size_bytes -= evicted.rows.nbytes
 
     def get(self, name: str) -> VoicePrompt:
         """The voice with this fingerprint. Raises `NotFound`: the caller then sends its codes and transcript."""

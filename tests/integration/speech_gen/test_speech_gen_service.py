@@ -21,6 +21,7 @@ from chroma.v1.speech_gen_pb2 import (
     SpeakDone,
     SpeakOpen,
     SpeakRequest,
+    VoiceEmbedding,
     VoicePrompt,
 )
 from chroma.v1.tensor_pb2 import Tensor
@@ -126,7 +127,7 @@ async def service(defaults: SamplingParams) -> AsyncIterator[Service]:
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
         defaults=defaults,
         checkpoint_fingerprint=checkpoint.fingerprint,
-        voices=VoiceCache(4),
+        voices=VoiceCache(4, 10_000_000),
         max_lead_s=2.0,
         max_reply_s=LIMIT_FRAMES * FRAME_S,
     )
@@ -185,6 +186,35 @@ async def test_a_request_without_sampling_has_the_services_defaults(service: Ser
     assert np.array_equal(frames, voiced(case.frames))
     drawn, _ = await service.speak(case.requests(sampling=Sampling(temperature=1.0)))
     assert not np.array_equal(drawn, frames)
+
+
+async def test_a_voice_embedding_of_this_checkpoint_gives_the_speech_that_the_codes_give(service: Service) -> None:
+    case = Case("basic_audio")
+    enrolled = await service.stub.EnrollVoice(
+        EnrollVoiceRequest(frames=case.prompt.frames, transcript_ids=case.prompt.transcript)
+    )
+    given = VoiceEmbedding(rows=enrolled.embeddings, checkpoint_fingerprint=enrolled.checkpoint_fingerprint)
+    frames, _ = await service.speak(case.requests(voice_embedding=given))
+    assert np.array_equal(frames, voiced(case.frames))
+
+
+async def test_a_voice_embedding_of_another_checkpoint_is_ignored(service: Service) -> None:
+    case = Case("basic_audio")
+    noise = tensors.to_message(np.ones((2, 2), dtype=np.float32))
+    given = VoiceEmbedding(rows=noise, checkpoint_fingerprint="other")
+    frames, _ = await service.speak(case.requests(voice_embedding=given))
+    assert np.array_equal(frames, voiced(case.frames))
+
+
+async def test_a_voice_embedding_of_another_shape_is_refused(service: Service) -> None:
+    case = Case("basic_audio")
+    enrolled = await service.stub.EnrollVoice(
+        EnrollVoiceRequest(frames=case.prompt.frames, transcript_ids=case.prompt.transcript)
+    )
+    rows = tensors.to_message(np.ones((2, 48), dtype=np.float32))
+    given = VoiceEmbedding(rows=rows, checkpoint_fingerprint=enrolled.checkpoint_fingerprint)
+    with pytest.raises(aio.AioRpcError, match="voice embedding: expected shape"):
+        await service.speak(case.requests(voice_embedding=given))
 
 
 async def test_the_same_seed_gives_the_same_speech_and_another_seed_another(service: Service) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from services.common.errors import InvalidArgument, NotFound, OutOfRange
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.dtypes import to_raw
 from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
@@ -65,7 +66,7 @@ def test_a_voice_has_another_fingerprint_under_another_checkpoint(generator: Gen
 
 
 def test_cache_forgets_the_least_recently_used_voice() -> None:
-    cache = VoiceCache(2)
+    cache = VoiceCache(2, 1_000)
     voices = [VoicePrompt(name, torch.zeros(1, 1)) for name in "abc"]
     cache.put(voices[0])
     cache.put(voices[1])
@@ -75,6 +76,38 @@ def test_cache_forgets_the_least_recently_used_voice() -> None:
     assert cache.get("c") is voices[2]
     with pytest.raises(NotFound, match="voice prompt b is not cached here: send its codes and transcript"):
         cache.get("b")
+
+
+def test_cache_holds_no_more_bytes_than_it_may() -> None:
+    cache = VoiceCache(10, 1_000)
+    for name in "abc":
+        cache.put(VoicePrompt(name, torch.zeros(100, 1)))
+    assert (len(cache), cache.size_bytes) == (2, 800)
+    with pytest.raises(NotFound):
+        cache.get("a")
+    cache.put(VoicePrompt("b", torch.zeros(50, 1)))
+    assert (len(cache), cache.size_bytes) == (2, 600)
+    cache.put(VoicePrompt("large", torch.zeros(251, 1)))
+    assert (len(cache), cache.size_bytes) == (2, 600)
+    with pytest.raises(NotFound):
+        cache.get("large")
+
+
+def test_a_prompt_from_its_embedding_is_equal_bit_for_bit_and_not_computed(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = enrolled(generator, CODES, [7, 9])
+    embedding = to_raw(first.rows)
+    other_dtype = np.zeros(embedding.shape, dtype=np.uint16)
+    tokens = golden_config().tokens
+    again = enroll(generator.backbone, tokens, CODES, [7, 9], embedding=other_dtype)
+    assert again.rows.equal(first.rows)  # the backbone computes in float32, so it ignored the bfloat16 rows
+    monkeypatch.delattr(type(generator.backbone), "text_rows")
+    monkeypatch.delattr(type(generator.backbone), "audio_rows")
+    handed_on = enroll(generator.backbone, tokens, CODES, [7, 9], embedding=embedding)
+    assert handed_on.rows.equal(first.rows)
+    assert handed_on.rows.dtype == first.rows.dtype
+    assert handed_on.fingerprint == first.fingerprint
 
 
 def test_golden_prompt_rows_equal_the_reference(generator: Generator) -> None:

@@ -1,4 +1,4 @@
-"""Every gRPC call of a process: counted by status, and a span where it is part of a turn."""
+"""The interceptor that counts every gRPC call by status, and makes a span of each call that is part of a turn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OURS = "/chroma.v1."
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Observes the calls of our services. Stands inside the interceptor that sets the context and maps errors."""
+    """Observes the calls of our services. It runs inside `ErrorInterceptor`, which sets the context and maps errors."""
 
     async def intercept_service(
         self,

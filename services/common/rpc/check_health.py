@@ -1,6 +1,6 @@
-"""Asks the process on this machine whether it serves: `python -m services.common.check_health`, for container engines.
+"""The health check for container engines: `python -m services.common.rpc.check_health`.
 
-Reads the same environment as the process. Exits 0 when it answers SERVING and 1 when not.
+It reads the same environment as the process on this machine, and exits 0 when that answers SERVING, else 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which turn, session and tenant a piece of work belongs to: carried by context variables inside a
-process and by gRPC metadata between processes, and shown by every log line.
+"""The turn, session and tenant that a piece of work belongs to. Every log line shows them.
 
-The W3C `traceparent` travels the same way, untouched.
+Inside a process they are context variables; between processes they are gRPC metadata. The W3C `traceparent` travels
+the same way, unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def outgoing_metadata() -> Metadata:
 
 
 def adopt_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Set the current context from a call's incoming metadata; what it lacks is cleared."""
+    """Set the current context from a call's incoming metadata. Variables that it lacks are cleared."""
     given = dict(metadata)
     for key, variable in METADATA_KEYS.items():
         value = given.get(key, "")

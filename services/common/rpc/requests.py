@@ -1,4 +1,4 @@
-"""Reading a request stream whose first message configures it, and feeding an engine's stream from the rest."""
+"""Functions that read a request stream: its first message configures it, the others feed an engine's stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 
 
 class Failable(Protocol):
-    """What a failed feeder ends: an engine's stream."""
+    """An engine's stream, as its feeder sees it."""
 
     def fail(self, error: BaseException) -> None:
         """End the iteration of the stream's outputs with `error`."""

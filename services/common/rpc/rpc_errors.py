@@ -1,4 +1,4 @@
-"""Domain errors to gRPC statuses on the server, and back on the client."""
+"""The mapping between domain errors and gRPC statuses, for servers and for clients."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from services.common.rpc.context import adopt_metadata
 log = logging.getLogger(__name__)
 
 QUIET_S = 0.05
-"""A caller that sends nothing for this long is taken to wait for an answer."""
+"""A caller that sends nothing for this long is assumed to wait for an answer."""
 
 MAX_DRAIN_S = 0.5
-"""The longest that an error waits for a caller who goes on sending."""
+"""How long an error waits at most for a caller that goes on sending."""
 
 RETRY_AFTER_KEY = "retry-after-ms"
 """Trailer of RESOURCE_EXHAUSTED: milliseconds until a retry is worth it."""
 
 
 def domain_error(error: aio.AioRpcError) -> ChromaError:
-    """What a failed call means to its caller."""
+    """The domain error of a failed call."""
     retry_after_s = None
     for key, value in error.trailing_metadata() or ():
         if key == RETRY_AFTER_KEY and isinstance(value, str) and value.isdecimal():

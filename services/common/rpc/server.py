@@ -1,4 +1,4 @@
-"""A gRPC server as every process of the pipeline runs it: health, reflection, errors, metrics, graceful drain."""
+"""The gRPC server of every process: health, reflection, errors, metrics, graceful drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates of the links between processes. PEM files, read again when they are replaced."""
+"""TLS credentials of the links between processes, from PEM files that may be replaced while a process runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import grpc
 
 
 def server_credentials(cert: Path, key: Path, ca: Path | None) -> grpc.ServerCredentials:
-    """What a server shows, and with `ca` what its callers must show: a certificate that this authority signed.
+    """The credentials of a server. With `ca`, callers must show a certificate that this authority signed.
 
-    The files are looked at again on each handshake, so a renewed certificate is taken up without a restart; a pair
-    that cannot be read at that moment leaves the last one in use. Raises OSError when a file is missing at the start.
+    The files are read again on each handshake, so a renewed certificate needs no restart. When they cannot be read
+    at that moment, the last ones stay in use. Raises OSError when a file is missing at the start.
     """
     paths = [path for path in (key, cert, ca) if path is not None]
     shown = [path.read_bytes() for path in paths]
@@ -39,7 +39,9 @@ def server_credentials(cert: Path, key: Path, ca: Path | None) -> grpc.ServerCre
 
 
 def channel_credentials(ca: Path, cert: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """What a caller trusts and, with `cert` and `key`, what it shows. Read once: a new channel reads the files anew.
+    """The credentials of a caller: it trusts `ca` and, with `cert` and `key`, shows a certificate.
+
+    The files are read once for each channel.
 
     A channel to a bare address must name the service it expects, in the channel option
     `grpc.ssl_target_name_override`. Raises OSError when a file is missing.

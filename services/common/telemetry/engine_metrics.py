@@ -62,10 +62,10 @@ SLOTS_FREE = gauge("slots_free", "Slots that hold none: streams that could be ad
 KV_PAGES_USED = gauge("kv_pages_used", "Pages of keys and values in use, by streams or as kept prefixes.", ["service"])
 KV_PAGES_KEPT = gauge(
     "kv_pages_kept",
-    "Pages of prefixes kept for later streams, also those that streams use now. Given up when memory is needed.",
+    "Pages of prefixes kept for later streams, also those in use now. They are evicted when pages are needed.",
     ["service"],
 )
-KV_PAGES_FREE = gauge("kv_pages_free", "Pages of keys and values that nobody uses.", ["service"])
+KV_PAGES_FREE = gauge("kv_pages_free", "Pages of keys and values that are free.", ["service"])
 PROMPT_ROWS = scraped_counter(
     "prompt_rows_total",
     "Rows of prompts, by `source`: computed, or cached in pages of an earlier stream.",
@@ -73,7 +73,7 @@ PROMPT_ROWS = scraped_counter(
 )
 REDONE_CHUNKS = scraped_counter(
     "redone_chunks_total",
-    "Chunks of 2 s of speech that were heard again because a louder part followed.",
+    "Chunks of 2 s of speech that were encoded again because a louder part followed.",
     ["service"],
 )
 PREEMPTIONS = scraped_counter(
@@ -103,7 +103,7 @@ def show_phase_age(service: str, age_s: Callable[[], float]) -> None:
 
 
 class EngineMetrics:
-    """Takes what an engine tells its observer (services/runtime/engine/observer.py)."""
+    """The observer of an engine that feeds these metrics: an `EngineObserver` (services/runtime/engine/observer.py)."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -118,7 +118,7 @@ class EngineMetrics:
         self._queue_wait.observe(waited_s)
 
     def refused(self, error: BaseException) -> None:
-        """A stream got none. Only a lack of room counts; a bad request is in the calls' statuses."""
+        """A stream got no slot. Only a lack of room counts; a bad request is counted in the calls' statuses."""
         if isinstance(error, ResourceExhausted):
             REFUSED.labels(self._service, error.resource).inc()
 
@@ -154,7 +154,7 @@ class EngineMetrics:
         PROMPT_ROWS.read_from(cached, self._service, "cached")
 
     def show_redone_chunks(self, read: Callable[[], int]) -> None:
-        """Show chunks heard again from now on."""
+        """Show chunks encoded again from now on."""
         REDONE_CHUNKS.read_from(read, self._service)
 
     def show_preemptions(self, read: Callable[[], int]) -> None:

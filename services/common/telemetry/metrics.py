@@ -22,7 +22,7 @@ PREFIX = "chroma_voice_"
 LATENCY_BUCKETS_S = (
     0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
 )  # fmt: skip
-"""For waits that a user feels: from one step of a small model to a wait nobody endures."""
+"""For latencies that a user notices: from one step of a small model to 10 s."""
 
 prometheus_client.disable_created_metrics()
 

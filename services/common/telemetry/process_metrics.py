@@ -37,7 +37,7 @@ RPC_SECONDS = histogram(
 RPCS_RUNNING = gauge("rpcs_running", "gRPC calls being answered now.", ["method"])
 
 REFUSED = counter(
-    "admission_refused_total", "Streams or conversations refused for want of `reason`.", ["service", "reason"]
+    "admission_refused_total", "Streams or conversations refused for lack of `reason`.", ["service", "reason"]
 )
 
 

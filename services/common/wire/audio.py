@@ -16,7 +16,8 @@ CODEBOOKS = 8
 CODEBOOK_SIZE = 2_048
 """The most codes that a codec codebook may hold, as many as the published one does.
 
-How many it does hold, its checkpoint says (`codec_config.codebook_size`). Codes above are the heads' alone: masked.
+The checkpoint says how many a codebook has (`codec_config.codebook_size`). The speech generator's heads can produce
+larger codes; these are masked.
 """
 
 HEARING_RATE_HZ = 16_000

@@ -1,4 +1,4 @@
-"""Code frames between the wire and numpy arrays [T, 8]."""
+"""Conversion of code frames between messages and numpy arrays [T, 8]."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def to_message(codes: Codes, first_frame: int) -> CodeFrames:
 def from_message(message: CodeFrames, *, next_frame: int) -> Codes:
     """The code frames [T, 8] of a message that must start at `next_frame`.
 
-    A codec of smaller codebooks checks again: only who has the checkpoint knows.
+    A codec with smaller codebooks checks again, since their size is in its checkpoint.
 
     Raises:
-        InvalidArgument: frames out of order, a broken frame, a code outside 0..2047, which no codec knows.
+        InvalidArgument: frames out of order, a broken frame, a code outside 0..2047.
     """
     if message.first_frame != next_frame:
         raise InvalidArgument(f"frames out of order: expected first_frame {next_frame}, got {message.first_frame}")

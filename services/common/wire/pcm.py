@@ -1,4 +1,4 @@
-"""PCM samples between bytes on the wire and float32 arrays (numpy only)."""
+"""Conversion of PCM samples between bytes of messages and float32 arrays."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from services.common.errors import InvalidArgument
-from services.reasoner.model.audio_tower import audio_rows
+from services.reasoner.model.audio_tower import audio_tokens
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
 from services.reasoner.model.prompt_embeddings import edits_of
@@ -25,8 +25,8 @@ class Reply:
 
     token_ids: list[int]
     hidden: torch.Tensor
-    audio_rows: torch.Tensor
-    """The tower's rows of all clips, [n, D]."""
+    audio_embeddings: torch.Tensor
+    """The tower's output for all clips, [n, D]."""
 
 
 @torch.inference_mode()
@@ -89,7 +89,7 @@ def pieces_of(input_ids: Sequence[int], clips: Sequence[torch.Tensor], audio_id:
         if not clips_left:
             raise InvalidArgument(f"the prompt has placeholders for more than {len(clips)} clips")
         clip = clips_left.pop(0)
-        expected = audio_rows(valid_frames(clip.shape[0]))
+        expected = audio_tokens(valid_frames(clip.shape[0]))
         run = place
         while run < len(input_ids) and input_ids[run] == audio_id:
             run += 1

@@ -91,7 +91,7 @@ def check_turn_case(path: Path, models: Models) -> Report:
         ids = golden["in.thinker_input_ids"][row][golden["in.thinker_attention_mask"][row].bool()].tolist()
         own = [clips.pop(0) for _ in range(_audio_runs(ids, models.config.tokens.audio))]
         reply = _check_reply(findings, golden, row, think(models.thinker, ids, own, _thoughts(golden)), models)
-        heard.append(reply.audio_rows)
+        heard.append(reply.audio_embeddings)
         if batch == 1:
             _check_speech_alone(findings, golden, reply, case["max_new_tokens"], models)
     if "out.audio_tower_features" in golden:

@@ -18,7 +18,7 @@ from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, speech_gen_pb2
 from reference.speech import speak
 from reference.thinker import think
 from services.common.sampling import SamplingParams
-from services.reasoner.model.audio_tower import audio_rows
+from services.reasoner.model.audio_tower import audio_tokens
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ class InProcess:
         prompt = ChatPrompt(self.template, None, [])
         ids = [
             *flat(prompt.begin_audio()),
-            *[tokens.audio] * audio_rows(valid_frames(len(spoken))),
+            *[tokens.audio] * audio_tokens(valid_frames(len(spoken))),
             *flat(prompt.end_audio()),
             *flat(prompt.close()),
         ]

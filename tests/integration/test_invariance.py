@@ -86,7 +86,7 @@ class Stack:
             load_thinker(checkpoint, dtype=torch.float32),
             small_tokenizer(),
             slots=SLOTS,
-            prefill_rows=dice.choice([8, 32]),
+            max_prefill=dice.choice([8, 32]),
         )
         self.generator = load_generator(checkpoint, slots=SLOTS)
         self.speaking = SpeechRunner(

@@ -57,19 +57,19 @@ class Row:
     token_ids: list[int]
     hidden: torch.Tensor
     """[T, D]"""
-    audio_rows: torch.Tensor
-    """[n, D], the tower's rows of all clips."""
+    audio_embeddings: torch.Tensor
+    """[n, D], the tower's output for all clips."""
 
     def __str__(self) -> str:
         return self.name
 
 
 def golden_rows(case: str) -> list[Row]:
-    """The rows of a case, each as it must come out alone."""
+    """The replies of a case, each as it must come out alone."""
     golden, clips = load_case(case), clips_of(load_case(case))
     im_end = json.loads((CHECKPOINT / "config.json").read_text())["im_end_token_id"]
     batch = golden["in.thinker_input_ids"].shape[0]
-    heard = golden.get("out.audio_tower_features", torch.zeros(0, golden["out.thinker_last_hidden"].shape[-1]))
+    embeddings = golden.get("out.audio_tower_features", torch.zeros(0, golden["out.thinker_last_hidden"].shape[-1]))
     rows: list[Row] = []
     for b in range(batch):
         kept = golden["in.thinker_attention_mask"][b].bool()
@@ -77,7 +77,7 @@ def golden_rows(case: str) -> list[Row]:
         if im_end in token_ids:
             token_ids = token_ids[: token_ids.index(im_end) + 1]
         own = clips if batch == 1 else clips[b : b + 1]
-        audio_rows = sum(((-(-clip.shape[0] // 160) - 1) // 2 + 1) // 2 for clip in own)
+        positions = sum(((-(-clip.shape[0] // 160) - 1) // 2 + 1) // 2 for clip in own)
         rows.append(
             Row(
                 name=case if batch == 1 else f"{case}-{b}",
@@ -85,8 +85,8 @@ def golden_rows(case: str) -> list[Row]:
                 clips=own,
                 token_ids=token_ids,
                 hidden=golden["out.thinker_last_hidden"][b, : len(token_ids)],
-                audio_rows=heard[:audio_rows],
+                audio_embeddings=embeddings[:positions],
             )
         )
-        heard = heard[audio_rows:]
+        embeddings = embeddings[positions:]
     return rows

@@ -153,7 +153,7 @@ def commit() -> ThinkRequest:
 
 
 def give(text: str) -> ThinkRequest:
-    """A piece of the given reply."""
+    """A piece of the forced reply."""
     return ThinkRequest(given_text=text)
 
 

@@ -42,7 +42,7 @@ ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Batch]
 
 
 class RawPrompt:
-    """A prompt of given ids: the runs between its audio placeholders, one recording after each but the last."""
+    """A prompt with the ids of a golden row: runs of ids, with a recording between one and the next."""
 
     def __init__(self, row: Row, audio_id: int) -> None:
         self.runs: list[list[int]] = [[]]
@@ -183,7 +183,7 @@ def turn(
 
 
 def ids_of(pieces: list[Piece]) -> list[int]:
-    """A prompt's ids, with as many AUDIO placeholders for a clip as it has rows."""
+    """A prompt's ids, with an AUDIO placeholder for each position of a clip."""
     ids: list[int] = []
     for piece in pieces:
         ids += [600] * len(piece.keys) if isinstance(piece, AudioPart) else piece

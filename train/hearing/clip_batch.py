@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from services.reasoner.model.audio_tower import audio_rows
+from services.reasoner.model.audio_tower import audio_tokens
 from train.hearing.model import chunks_of
 
 
@@ -56,7 +56,9 @@ def join_clips(clips: Sequence[HeardClip], chunk_frames: int) -> ClipBatch:
     return ClipBatch(
         mel=pad_sequence(chunks, batch_first=True).float() if chunks else torch.zeros(0, chunk_frames, 1),
         mel_frames=_integers([chunk.shape[0] for chunk in chunks]),
-        clip_rows=_integers([sum(audio_rows(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]),
+        clip_rows=_integers(
+            [sum(audio_tokens(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]
+        ),
         letters=torch.cat([_integers([]), *(clip.letters for clip in clips)]),
         letter_counts=_integers([len(clip.letters) for clip in clips]),
         subjects=_integers([clip.subject for clip in clips]),

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from services.reasoner.model.audio_tower import AudioTower, audio_rows
+from services.reasoner.model.audio_tower import AudioTower, audio_tokens
 from services.runtime.checkpoint.config import AudioTowerConfig
 
 _CONV_GAIN = 3.0
@@ -41,7 +41,7 @@ class HearingModel(AudioTower):
             frames: int64 [C], each chunk's mel frames, 3 or more.
 
         Returns:
-            [N, output_width], N the sum of `audio_rows` over the chunks.
+            [N, output_width], N the sum of `audio_tokens` over the chunks.
         """
         short = frames <= mel.shape[1] // 2  # most clips end in such a chunk: half the work for them
         if not short.any() or short.all():
@@ -82,13 +82,13 @@ class HearingModel(AudioTower):
 
 
 def rows_of(frames: Tensor) -> Tensor:
-    """`audio_rows` of each chunk: int64 [C]."""
+    """`audio_tokens` of each chunk: int64 [C]."""
     return (((frames - 1) // 2 + 1) - 2) // 2 + 1
 
 
 def chunks_of(mel: Tensor, chunk_frames: int) -> list[Tensor]:
     """The tower's chunks of one clip [T, bins]; a last one too short for a row is left out."""
-    return [chunk for chunk in mel.split(chunk_frames) if audio_rows(chunk.shape[0])]
+    return [chunk for chunk in mel.split(chunk_frames) if audio_tokens(chunk.shape[0])]
 
 
 def _attend(attention: nn.Module, x: Tensor, bias: Tensor, heads: int) -> Tensor:

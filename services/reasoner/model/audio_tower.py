@@ -1,7 +1,7 @@
-"""The audio tower: 2 s of mel frames in, 50 rows of the thinker's width out (docs/model.md, section 7).
+"""The audio tower: 2 s of mel frames in, 50 embeddings of the thinker's width out (docs/model.md, section 7).
 
 A chunk is independent of every other: its convolutions see zeros at both ends, its positions start at 0 and its
-attention stays inside. So chunks of any clips batch together, and a chunk can be encoded as soon as it is heard.
+attention stays inside. So chunks of any clips batch together, and a chunk is encoded as soon as it is complete.
 Parameter names equal the checkpoint's under `thinker.audio_tower.`.
 """
 
@@ -22,8 +22,8 @@ def rows_after_conv(mel_frames: int) -> int:
     return (mel_frames - 1) // 2 + 1 if mel_frames else 0
 
 
-def audio_rows(mel_frames: int) -> int:
-    """Thinker rows that a clip, or a chunk, of `mel_frames` becomes; the AUDIO placeholders it takes."""
+def audio_tokens(mel_frames: int) -> int:
+    """Positions of the prompt that a clip or a chunk of `mel_frames` takes: its AUDIO tokens."""
     return max((rows_after_conv(mel_frames) - 2) // 2 + 1, 0)
 
 
@@ -59,7 +59,7 @@ class _Layer(nn.Module):
 
 
 class AudioTower(nn.Module):
-    """Mel chunks to thinker rows. Weights are shared and read-only; there is no state between calls."""
+    """Mel chunks to input embeddings of the thinker. Weights are shared and read-only; calls share no state."""
 
     def __init__(self, config: AudioTowerConfig) -> None:
         super().__init__()
@@ -77,26 +77,27 @@ class AudioTower(nn.Module):
 
     @torch.inference_mode()
     def forward(self, chunks: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Encode chunks, all in one batch.
+        """Encode chunks in one batch.
 
         Args:
-            chunks: scaled mel features, each [T, mel_bins] with 3 <= T <= chunk_frames (fewer frames make no row).
+            chunks: scaled mel features, each [T, mel_bins] with 3 <= T <= chunk_frames (fewer frames make none).
 
         Returns:
-            for each chunk, [audio_rows(T), output_width] in the tower's dtype.
+            for each chunk, [audio_tokens(T), output_width] in the tower's dtype.
         """
         lengths = [chunk.shape[0] for chunk in chunks]
         assert all(3 <= n <= self.chunk_frames for n in lengths), f"chunk frames: {lengths}"
         dtype, device = self.conv1.weight.dtype, self.conv1.weight.device
         mel = nn.utils.rnn.pad_sequence([c.to(device, dtype) for c in chunks], batch_first=True)
         even = min(lengths) == max(lengths)
-        rows = self.encode_padded(mel, None if even else torch.tensor(lengths, device=device))
-        return [rows[i, : audio_rows(n)] for i, n in enumerate(lengths)]
+        embeddings = self.encode_padded(mel, None if even else torch.tensor(lengths, device=device))
+        return [embeddings[i, : audio_tokens(n)] for i, n in enumerate(lengths)]
 
     def encode_padded(self, mel: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         """Chunks filled up to one length: mel [C, T, bins] -> [C, T // 4, output_width] in the tower's dtype.
 
-        `frames` int64 [C] counts each chunk's own, 3 to T; None: T each. Of a chunk, its first `audio_rows` count.
+        `frames` int64 [C] counts the frames of each chunk, 3 to T; None: T each. The first `audio_tokens` of a chunk's
+        output are valid.
         """
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
         if frames is not None:  # a shorter chunk's second convolution sees zeros past its end, as it does alone

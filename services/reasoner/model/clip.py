@@ -21,7 +21,7 @@ from hashlib import blake2b
 
 import torch
 
-from services.reasoner.model.audio_tower import audio_rows
+from services.reasoner.model.audio_tower import audio_tokens
 from services.reasoner.model.mel import (
     CLAMP_DECADES,
     HOP_SAMPLES,
@@ -64,7 +64,7 @@ def clip_keys(pcm: torch.Tensor) -> list[int]:
     """Cache keys of a whole recording's positions. `pcm`: float32 [S] at 16 kHz."""
     digest = ClipDigest()
     digest.add(pcm)
-    return digest.keys(audio_rows(valid_frames(pcm.shape[0])))
+    return digest.keys(audio_tokens(valid_frames(pcm.shape[0])))
 
 
 @dataclass
@@ -76,7 +76,7 @@ class ClipChunk:
     lowest: float
     """The smallest bin of `log_mel`. A floor above it changes this chunk."""
     embeddings: torch.Tensor | None = None
-    """The tower's output [audio_rows(T), D], computed under `encoded_floor`."""
+    """The tower's output [audio_tokens(T), D], computed under `encoded_floor`."""
     encoded_floor: float = float("-inf")
     cached: bool = False
     """Whether the KV cache holds all positions of this chunk: its embeddings are not needed."""
@@ -84,7 +84,7 @@ class ClipChunk:
     @property
     def length(self) -> int:
         """Positions of the prompt that this chunk takes."""
-        return audio_rows(self.log_mel.shape[0])
+        return audio_tokens(self.log_mel.shape[0])
 
     def is_dirty(self, floor: float) -> bool:
         """Whether the embeddings are missing, or would change under `floor`."""
@@ -166,7 +166,7 @@ class Clip:
     def store(self, index: int, embeddings: torch.Tensor) -> None:
         """Store the tower's output for `features(index)` under the present floor."""
         chunk = self.chunks[index]
-        assert embeddings.shape[0] == chunk.length, f"expected {chunk.length} rows, got {tuple(embeddings.shape)}"
+        assert embeddings.shape[0] == chunk.length, f"expected {chunk.length} embeddings, got {tuple(embeddings.shape)}"
         if chunk.embeddings is not None:
             self.recomputed_chunks += 1
         chunk.embeddings = embeddings

@@ -1,7 +1,7 @@
 """Whisper's log-mel spectrogram, one run of frames at a time (docs/model.md, section 7).
 
-Frame t sees the samples [160 t - 200, 160 t + 200) under a Hann window. Before the clip lies its own reflection, after
-it lie zeros: the reference pads every clip to 300 s. A clip of S samples has ceil(S / 160) valid frames.
+Frame t sees the samples [160 t - 200, 160 t + 200) under a Hann window. The clip's reflection precedes it and zeros
+follow it: the reference pads every clip to 300 s. A clip of S samples has ceil(S / 160) valid frames.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ HOP_SAMPLES = 160
 FRAMES_PER_S = HEARING_RATE_HZ // HOP_SAMPLES
 
 MAX_CLIP_SAMPLES = 300 * HEARING_RATE_HZ - N_FFT // 2
-"""The reference's padded length; a longer clip would be cut, or see a reflection instead of zeros at its end."""
+"""The reference's padded length. It would cut a longer clip, or reflect its end instead of padding with zeros."""
 
 CLAMP_DECADES = 8.0
-"""Bins more than this below the loudest bin of the whole clip are raised to that floor."""
+"""The floor lies this far below the loudest bin of the whole clip. Lower bins are raised to it."""
 
 LOWEST_POWER = 1e-10
-"""Mel powers below count as this, so that they have a logarithm."""
+"""A smaller mel power counts as this one, so that it has a logarithm."""
 
 SILENCE = -9.999
-"""Just above the log10 of LOWEST_POWER: what `log_mel` gives where there is no sound."""
+"""Just above the log10 of LOWEST_POWER, which `log_mel` returns where there is no sound."""
 
 
 class MelFilters:
@@ -67,5 +67,5 @@ def log_mel(samples: torch.Tensor, mel: MelFilters) -> torch.Tensor:
 
 
 def scaled(log_mel_frames: torch.Tensor, floor: float) -> torch.Tensor:
-    """What the audio tower sees: [T, bins] clamped from below at `floor`, then (x + 4) / 4."""
+    """The input of the audio tower: [T, bins] clamped from below at `floor`, then (x + 4) / 4."""
     return (torch.clamp(log_mel_frames, min=floor) + 4.0) / 4.0

@@ -27,7 +27,7 @@ def test_thoughts_equal_the_reference(row: Row, golden_thinker: Thinker) -> None
     reply = think(golden_thinker, row.input_ids, row.clips, len(row.token_ids))
     assert reply.token_ids == row.token_ids
     torch.testing.assert_close(reply.hidden, row.hidden, atol=1e-4, rtol=0)
-    torch.testing.assert_close(reply.audio_rows, row.audio_rows, atol=1e-4, rtol=0)
+    torch.testing.assert_close(reply.audio_embeddings, row.audio_embeddings, atol=1e-4, rtol=0)
 
 
 def test_im_end_is_the_last_thought(golden_thinker: Thinker) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -59,8 +59,8 @@ async def decode(*frames: CodeFrames) -> list[DecodeResponse]:
         for message in frames:
             yield DecodeRequest(frames=message)
 
-    engine: Any = EchoEngine()
-    return [response async for response in CodecServicer(engine, max_encode_s=1.0).Decode(requests(), None)]
+    servicer = CodecServicer(cast(Any, EchoEngine()), max_encode_s=1.0, checkpoint_fingerprint="f1")
+    return [response async for response in servicer.Decode(requests(), None)]
 
 
 async def test_sound_is_16_bit_unless_asked_otherwise_and_counts_its_samples() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from services.runtime.layers.transformer import Memory
+from services.runtime.layers.transformer import AttentionBackend
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
@@ -89,7 +89,7 @@ class _RecordedBackbone(Backbone):
         vars(self).update(vars(backbone))
         self._recording = recording
 
-    def __call__(self, rows: Tensor, memory: Memory) -> Tensor:
+    def __call__(self, rows: Tensor, memory: AttentionBackend) -> Tensor:
         self._recording.rows.append(rows.clone())
         return super().__call__(rows, memory)
 

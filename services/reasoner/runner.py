@@ -25,7 +25,7 @@ from services.reasoner.scheduler import Batch, Scheduler, has_input
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
 from services.runtime.graphs.prompt_step import PromptStep
-from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.prefix_cache import PrefixCache
 
@@ -278,7 +278,7 @@ class ThinkRunner:
             raise
 
     def _match_prefix(self, slot: int, keys: list[int]) -> int:
-        cached = self.prefixes.begin(slot, keys)
+        cached = self.prefixes.match_prefix(slot, keys)
         self.counters.cached_tokens += cached
         return cached
 
@@ -288,10 +288,10 @@ class ThinkRunner:
             return
         keys = request.keys[: int(self.kv.lengths[request.slot])]
         if ends_here or len(keys) >= request.kept_positions + self.kv.page_size:
-            self.prefixes.keep(request.slot, keys, ends_here=ends_here)
+            self.prefixes.insert(request.slot, keys, ends_here=ends_here)
             request.kept_positions = len(keys)
 
-    def _plan(self, shares: Shares) -> tuple[Shares, Plan | None]:
+    def _plan(self, shares: Shares) -> tuple[Shares, RaggedAttention | None]:
         """Pages for the step's positions, and the shares that have them.
 
         Free pages come first, then those kept for later turns. Then the newest requests are preempted until the pages

@@ -7,8 +7,8 @@ import torch
 
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
 from services.runtime.graphs.staging import StagingBuffer
-from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape
+from services.runtime.kvcache.attention_padded import PaddedAttention, PaddedShape
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 12
@@ -28,11 +28,11 @@ def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1, device: str = "cpu
     return kv, [slots[i] for i in (4, 0, 5, 2, 1)]
 
 
-def flat(kv: PagedKV, plan: Plan | None, shape: FlatShape) -> FlatPlan:
+def flat(kv: PagedKV, plan: RaggedAttention | None, shape: PaddedShape) -> PaddedAttention:
     """The plan as a step of this shape has it, after an earlier step that used the same inputs. None: all padding."""
     inputs = StagingBuffer.new(shape.fields(kv), kv.k.device)
     for name in shape.fields(kv):
         inputs.host(name).fill_(1)  # left by an earlier step
     inputs.fill(**({} if plan is None else shape.arrays(plan)))
     inputs.send()
-    return FlatPlan.of(kv, shape, inputs.device)
+    return PaddedAttention(kv, shape, inputs.device)

@@ -20,7 +20,7 @@ from services.reasoner.model.mel import MelFilters
 from services.reasoner.model.prompt_embeddings import PromptEmbeddings
 from services.runtime.checkpoint.config import StackConfig, TokenIds
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.transformer import Memory, Stack
+from services.runtime.layers.transformer import AttentionBackend, Stack
 
 MAX_PREFILL = 256
 """Positions that one step prefills. A longer prompt takes several steps, so that it does not delay thoughts."""
@@ -50,7 +50,7 @@ class Thinker:
         return PromptEmbeddings(self.embedding, self.mel, self.tower.chunk_frames, cached=cached)
 
     @torch.inference_mode()
-    def forward(self, embeddings: torch.Tensor, memory: Memory) -> torch.Tensor:
+    def forward(self, embeddings: torch.Tensor, memory: AttentionBackend) -> torch.Tensor:
         """Embeddings [R, D] -> hidden [R, D] after the final norm. `memory` says where keys and values go."""
         return self.stack(embeddings, memory)
 

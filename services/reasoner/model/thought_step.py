@@ -14,8 +14,8 @@ from services.reasoner.model.thinker import Thinker
 from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
 from services.runtime.graphs.staging import Field, Fields
-from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape
+from services.runtime.kvcache.attention_padded import PaddedAttention, PaddedShape
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 
 
@@ -33,8 +33,8 @@ class ThoughtStep:
         self._hidden = torch.zeros(slots, thinker.config.width, dtype=thinker.stack.dtype, device=device)
 
     @torch.inference_mode()
-    def __call__(self, plan: Plan, token_ids: Sequence[int]) -> tuple[list[int], Tensor]:
-        """The next thoughts of the streams of `plan`, one row each, whose last tokens are `token_ids` [N].
+    def __call__(self, ragged: RaggedAttention, token_ids: Sequence[int]) -> tuple[list[int], Tensor]:
+        """The next thoughts of the streams of `ragged`, one row each, whose last tokens are `token_ids` [N].
 
         Returns the next tokens [N] and the hidden states [N, D], on the host.
         """
@@ -42,12 +42,12 @@ class ThoughtStep:
         if self.graphs.padded:
             width = bucket_of(count, self._widths)
             inputs = self._step.inputs(width)
-            inputs.fill(token_ids=token_ids, **FlatShape.of_steps(width, width).arrays(plan))
+            inputs.fill(token_ids=token_ids, **PaddedShape.of_steps(width, width).arrays(ragged))
             self._step.run(width, inputs, self._compute)
         else:
             inputs = self._step.inputs(count)
             inputs.fill(token_ids=token_ids)
-            self._step.run(count, inputs, lambda width, tensors: self._compute(width, tensors, plan))
+            self._step.run(count, inputs, lambda width, tensors: self._compute(width, tensors, ragged))
         return self._tokens[:count].tolist(), self._hidden[:count].cpu()
 
     def capture(self) -> None:
@@ -55,11 +55,13 @@ class ThoughtStep:
         self._step.capture(self._compute)
 
     def _fields(self, width: int) -> Fields:
-        plan = FlatShape.of_steps(width, width).fields(self._kv) if self.graphs.padded else {}
-        return {"token_ids": Field((width,)), **plan}
+        attention = PaddedShape.of_steps(width, width).fields(self._kv) if self.graphs.padded else {}
+        return {"token_ids": Field((width,)), **attention}
 
-    def _compute(self, width: int, inputs: Mapping[str, Tensor], plan: Plan | None = None) -> None:
+    def _compute(self, width: int, inputs: Mapping[str, Tensor], ragged: RaggedAttention | None = None) -> None:
         rows = self._thinker.embedding.index_select(0, inputs["token_ids"])  # [W, D]
-        hidden = self._thinker.forward(rows, plan or FlatPlan.of(self._kv, FlatShape.of_steps(width, width), inputs))
+        hidden = self._thinker.forward(
+            rows, ragged or PaddedAttention(self._kv, PaddedShape.of_steps(width, width), inputs)
+        )
         self._hidden[:width] = hidden
         self._tokens[:width] = self._thinker.head(hidden).argmax(dim=-1)

@@ -14,16 +14,17 @@ from torch import Tensor
 from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
 from services.runtime.graphs.staging import Fields
-from services.runtime.kvcache.attention_padded import Plan, prompt_block_rows
-from services.runtime.kvcache.attention_ragged import FlatPlan, FlatShape
+from services.runtime.kvcache.attention import prompt_block_rows
+from services.runtime.kvcache.attention_padded import PaddedAttention, PaddedShape
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.runtime.layers.transformer import Memory
+from services.runtime.layers.transformer import AttentionBackend
 
 MAX_ROWS = 256
 MIN_ROWS = 16
 MAX_STREAMS = 32
 
-Forward = Callable[[Tensor, Memory], Tensor]
+Forward = Callable[[Tensor, AttentionBackend], Tensor]
 """Rows [R, D] and their attention -> hidden [R, D] after the final norm."""
 
 
@@ -45,17 +46,17 @@ class PromptStep:
             )
 
     @torch.inference_mode()
-    def __call__(self, stack: Forward, rows: Sequence[Tensor], plan: Plan) -> Tensor:
-        """`rows`, each [n, D], one after the other in the order of `plan` -> hidden [R, D] after the final norm.
+    def __call__(self, stack: Forward, rows: Sequence[Tensor], ragged: RaggedAttention) -> Tensor:
+        """`rows`, each [n, D], one after the other in the order of `ragged` -> hidden [R, D] after the final norm.
 
         The result is valid until the next call. `stack` must be the same in every call.
         """
         count = sum(map(len, rows))
-        if not self.graphs.padded or count > MAX_ROWS or len(plan.slots) > MAX_STREAMS:
-            return stack(torch.cat(list(rows)), plan)
+        if not self.graphs.padded or count > MAX_ROWS or ragged.streams > MAX_STREAMS:
+            return stack(torch.cat(list(rows)), ragged)
         bucket = bucket_of(count, self._counts)
         inputs = self._step.inputs(bucket)
-        inputs.fill(**self._shape(bucket).arrays(plan))
+        inputs.fill(**self._shape(bucket).arrays(ragged))
         torch.cat(list(rows), out=self._rows[:count])
         self._step.run(bucket, inputs, self._computed_by(stack))
         return self._hidden[:count]
@@ -64,14 +65,14 @@ class PromptStep:
         """Capture a step of every number of rows. Does nothing where steps are not padded."""
         self._step.capture(self._computed_by(stack))
 
-    def _shape(self, bucket: int) -> FlatShape:
-        return FlatShape.of_prompts(MAX_STREAMS, bucket, prompt_block_rows(self._kv))
+    def _shape(self, bucket: int) -> PaddedShape:
+        return PaddedShape.of_prompts(MAX_STREAMS, bucket, prompt_block_rows(self._kv))
 
     def _fields(self, bucket: int) -> Fields:
         return self._shape(bucket).fields(self._kv)
 
     def _computed_by(self, stack: Forward) -> Callable[[int, Mapping[str, Tensor]], None]:
         def compute(bucket: int, inputs: Mapping[str, Tensor]) -> None:
-            self._hidden[:bucket] = stack(self._rows[:bucket], FlatPlan.of(self._kv, self._shape(bucket), inputs))
+            self._hidden[:bucket] = stack(self._rows[:bucket], PaddedAttention(self._kv, self._shape(bucket), inputs))
 
         return compute

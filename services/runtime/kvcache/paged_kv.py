@@ -5,7 +5,7 @@ to a page are counted: a prefix (a voice prompt, a system prompt) may be held by
 once. Only the last page of a slot is ever written. So full pages are shared as they are, and of a prefix the last,
 partly filled page is copied.
 
-Page 0 belongs to nobody: unused places of a page table point at it.
+Page 0 belongs to no stream: unused places of a page table point at it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from services.common.errors import OutOfRange, ResourceExhausted
 from services.runtime.checkpoint.config import StackConfig
-from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.layers.rope import rotary_table
+from services.runtime.kvcache.attention_ragged import RaggedAttention
+from services.runtime.kvcache.pages import PAGE_SIZE, KVPages
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,10 @@ class Prefix:
     rows: int
 
 
-class PagedKV:
-    """The KV memory of one stack. Used by one thread.
+class PagedKV(KVPages):
+    """The KV memory of one stack and its slots. Used by one thread.
 
     Attributes:
-        k, v: [layers, pages, page_size, kv_heads, head_dim] in the compute dtype.
         lengths: int64 [slots], rows each slot holds: the position of its next row.
         table: int64 [slots, ceil(max_positions / page_size)], page numbers in order, 0 where none.
     """
@@ -46,21 +44,21 @@ class PagedKV:
         *,
         slots: int,
         pages: int,
-        page_size: int = 16,
+        page_size: int = PAGE_SIZE,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         max_positions: int | None = None,
     ) -> None:
-        self.config = config
-        self.page_size = page_size
-        self.max_positions = max_positions or config.max_positions
-        shape = (config.layers, pages + 1, page_size, config.kv_heads, config.head_dim)
-        self.k = torch.zeros(shape, dtype=dtype, device=device)
-        self.v = torch.zeros(shape, dtype=dtype, device=device)
-        self.cos, self.sin = rotary_table(config, self.max_positions, device)
+        super().__init__(
+            config,
+            pages=pages + 1,
+            page_size=page_size,
+            max_positions=max_positions or config.max_positions,
+            dtype=dtype,
+            device=device,
+        )
         self.lengths = np.zeros(slots, dtype=np.int64)
         self.table = np.zeros((slots, self.pages_for(self.max_positions)), dtype=np.int64)
-        self._gathered = torch.empty((2, 0, *shape[2:]), dtype=dtype, device=device)
         self._held = np.zeros(slots, dtype=np.int64)
         self._references = np.zeros(pages + 1, dtype=np.int64)
         self._free_pages = list(range(pages, 0, -1))
@@ -78,31 +76,13 @@ class PagedKV:
 
     @property
     def free_pages(self) -> int:
-        """Pages nobody references."""
+        """Pages without a reference."""
         return len(self._free_pages)
 
     @property
     def free_slots(self) -> int:
-        """Slots no stream holds."""
+        """Slots that no stream holds."""
         return len(self._free_slots)
-
-    def gather(self, layer: int, pages: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of `layer`'s k and v of `pages` int64 [n], each [n, page_size, kv_heads, head_dim].
-
-        They lie in one buffer, which the next call overwrites and which grows to the largest call there was.
-        """
-        count = pages.shape[0]
-        if count > self._gathered.shape[1]:
-            with torch.inference_mode(False):  # an ordinary tensor, so that any later caller may write it
-                self._gathered = self._gathered.new_empty((2, 2 * count, *self.k.shape[2:]))
-        k, v = self._gathered[0, :count], self._gathered[1, :count]
-        torch.index_select(self.k[layer], 0, pages, out=k)
-        torch.index_select(self.v[layer], 0, pages, out=v)
-        return k, v
-
-    def pages_for(self, rows: int) -> int:
-        """Pages that `rows` rows of one stream need."""
-        return -(-rows // self.page_size)
 
     def open(self, prefix: Prefix | None = None) -> int:
         """A slot, empty or beginning with a prefix whose rows then need no prefill. Raises `ResourceExhausted`."""
@@ -173,8 +153,8 @@ class PagedKV:
         """Whether more than one slot or prefix refers to a page."""
         return bool(self._references[page] > 1)
 
-    def plan(self, slots: Sequence[int], counts: Sequence[int]) -> Plan:
-        """Append `counts[i]` rows to `slots[i]` and say where the rows of this step go.
+    def plan(self, slots: Sequence[int], counts: Sequence[int]) -> RaggedAttention:
+        """Append `counts[i]` rows to `slots[i]` and return the attention of these rows.
 
         The rows of the step are then laid out in this order: all of slots[0], all of slots[1], ... Neighbours with
         equal counts attend together, so sort by count. All or nothing: on `ResourceExhausted` (no page free) and
@@ -197,7 +177,7 @@ class PagedKV:
             self._held[slot] += count
         starts = self.lengths[slot_array]
         self.lengths[slot_array] = ends
-        return Plan(self, slot_array, starts, count_array)
+        return RaggedAttention(self, self.table[slot_array], starts, count_array)
 
     def _own_last_page(self, slot: int) -> None:
         """Make the slot's last page its own to write: a shared one is replaced by a copy."""

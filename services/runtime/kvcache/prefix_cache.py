@@ -1,14 +1,13 @@
-"""Rows computed once and used again: a tree of KV pages, found by what their rows are.
+"""Keys and values computed once and used again: a tree of KV pages, found by what their rows are.
 
-A row is known by its identity, an integer: a token's id, or a number made of a recording's digest and the row's place
-in it. Rows are equal when they and all rows before them have equal identities. A node of the tree is one page; the way
-from the root to it spells the identities of a stream's first rows. Whoever opens a stream asks for the longest prefix
-held, whoever produced it: another session with the same system prompt, an earlier turn of the same conversation, or a
-turn that was broken off, up to where the conversations part. So nothing depends on names, and what was not found is
-simply computed again.
+A row has an identity, an integer: a token's id, or a number made of a recording's digest and the row's place in it.
+Two rows have equal keys and values when they and all rows before them have equal identities. A node of the tree is one
+page, and the path from the root to it spells the identities of a stream's first rows. A new stream takes the longest
+cached prefix, whichever stream computed it: one of another session with the same system prompt, an earlier turn of the
+conversation, or a turn that was broken off, up to the row where they differ. Rows that are not cached are computed.
 
-The cache never keeps a page from a stream that needs one: `evict` gives up pages that no stream uses, least recently
-used first, leaves before their parents.
+The cache never keeps a page from a stream that needs one. `evict` gives up pages that no stream uses, the least
+recently used first, leaves before their parents.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.common.errors import ResourceExhausted
-from services.runtime.kvcache.attention_padded import Plan
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 
 
@@ -56,8 +55,8 @@ class PrefixCache:
         """Pages that the cache refers to, whether streams use them too or not."""
         return len(self._used)
 
-    def begin(self, slot: int, identities: Sequence[int]) -> int:
-        """Start the empty `slot` with the longest prefix of rows held. Returns its rows; 0 when none is held."""
+    def match_prefix(self, slot: int, identities: Sequence[int]) -> int:
+        """Start the empty `slot` with the longest cached prefix. Returns its rows, 0 when none is cached."""
         prefix = self._find(identities)
         if prefix.rows % self._kv.page_size and not self._kv.free_pages and not self.evict(1, spared=prefix):
             full = prefix.rows // self._kv.page_size  # no page for the copy of the last one
@@ -69,11 +68,11 @@ class PrefixCache:
             self.counters.misses += 1
         return prefix.rows
 
-    def keep(self, slot: int, identities: Sequence[int], *, ends_here: bool) -> None:
-        """Hold the first rows of `slot`, which are these. They must not change any more.
+    def insert(self, slot: int, identities: Sequence[int], *, ends_here: bool) -> None:
+        """Cache the first rows of `slot`, which have these identities. They must not change any more.
 
         Args:
-            ends_here: the stream is over, so its last, partly filled page is worth keeping; it would fill up else.
+            ends_here: the stream is over, so its last page is cached although it is not full.
         """
         size = self._kv.page_size
         count = len(identities) if ends_here else len(identities) // size * size
@@ -87,12 +86,12 @@ class PrefixCache:
             if child is None:
                 child = node.children[chunk] = _Node(chunk, page, node)
             else:
-                self._kv.drop(Prefix((page,), len(chunk)))  # held already
+                self._kv.drop(Prefix((page,), len(chunk)))  # cached already
             path.append(child)
             node = child
         self._touch(path)
 
-    def plan(self, slots: Sequence[int], counts: Sequence[int]) -> Plan:
+    def plan(self, slots: Sequence[int], counts: Sequence[int]) -> RaggedAttention:
         """As `PagedKV.plan`; when no page is free, the cache gives up as many as it takes, if it has them."""
         while True:
             try:

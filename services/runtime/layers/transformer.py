@@ -1,7 +1,7 @@
 """The decoder-only stack that thinker, backbone and depth decoder share: RMSNorm, grouped attention, SwiGLU.
 
 Rows are flat: one call takes R rows of any mix of streams (a decode row, a speech frame's one or three rows, a chunk
-of a prompt). What tells them apart is the `Memory`: it knows each row's position and keeps the keys and values.
+of a prompt). The `AttentionBackend` knows the stream and position of each row and keeps the keys and values.
 (docs/model.md, section 1)
 """
 
@@ -21,8 +21,8 @@ from services.runtime.layers.fused import add_norm, silu_mul
 from services.runtime.layers.linear import Linear
 
 
-class Memory(Protocol):
-    """Keys and values of one call's rows and of all rows before them."""
+class AttentionBackend(Protocol):
+    """The attention of one call's rows over their own keys and values and those of all rows before them."""
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Rotate q and k by their rows' positions, store k and v, let q see its stream's rows up to itself.
@@ -92,7 +92,7 @@ class Stack:
         """Where rows must lie."""
         return self.norm.device
 
-    def __call__(self, rows: Tensor, memory: Memory) -> Tensor:
+    def __call__(self, rows: Tensor, attention: AttentionBackend) -> Tensor:
         """rows [R, D] -> hidden [R, D] after the final norm. `rows` is left as it was."""
         config, eps = self.config, self.config.norm_eps
         split = (rows.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
@@ -100,7 +100,7 @@ class Stack:
         x = rows.contiguous()
         normed = F.rms_norm(x, (config.width,), norms[0], eps)
         for index, layer in enumerate(self.layers):
-            attended = memory.attend(index, layer.qkv(normed).view(split))
+            attended = attention.attend(index, layer.qkv(normed).view(split))
             x, normed = add_norm(layer.out(attended), x, layer.ffn_norm, eps)
             ffn = layer.down(silu_mul(layer.gate_up(normed)))
             x, normed = add_norm(ffn, x, norms[index + 1], eps)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.transformer import Memory, Stack
+from services.runtime.layers.transformer import AttentionBackend, Stack
 
 
 class Backbone:
@@ -46,9 +46,9 @@ class Backbone:
         rows = self.audio_table.index_select(0, (codes + self._offsets).flatten())
         return rows.view(*codes.shape, -1).sum(dim=1)
 
-    def __call__(self, rows: Tensor, memory: Memory) -> Tensor:
+    def __call__(self, rows: Tensor, attention: AttentionBackend) -> Tensor:
         """rows [R, D] -> hidden [R, D], after the final norm."""
-        return self.stack(rows, memory)
+        return self.stack(rows, attention)
 
     def codebook0_logits(self, hidden: Tensor) -> Tensor:
         """hidden [W, D] -> float32 [W, codebook size]: only the codes that the codec can decode."""

@@ -53,7 +53,9 @@ class DepthDecoder:
 
 
 class _Frame:
-    """Keys and values of one frame's K places for up to `streams` streams: [layers, K, streams, kv_heads, head_dim].
+    """The `AttentionBackend` of one frame's K places for up to `streams` streams.
+
+    k, v [layers, K, streams, kv_heads, head_dim].
 
     Rows are ordered by place: first all streams' rows of one place, then those of the next.
     """

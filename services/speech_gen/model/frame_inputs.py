@@ -9,7 +9,7 @@ import torch
 
 from services.runtime.graphs.graphs import bucket_of, buckets
 from services.runtime.graphs.staging import Field, Fields
-from services.runtime.kvcache.attention_ragged import FlatShape
+from services.runtime.kvcache.attention_padded import PaddedShape
 from services.runtime.kvcache.paged_kv import PagedKV
 
 
@@ -26,9 +26,9 @@ class FrameShape:
         return self.streams + 2 * self.fed
 
     @property
-    def attention(self) -> FlatShape:
+    def attention(self) -> PaddedShape:
         """The shape of its attention."""
-        return FlatShape.of_steps(self.streams, self.rows)
+        return PaddedShape.of_steps(self.streams, self.rows)
 
 
 def frame_shapes(slots: int) -> list[FrameShape]:

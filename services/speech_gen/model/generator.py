@@ -29,8 +29,8 @@ from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs
 from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.graphs.staging import Fields
-from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatPlan
+from services.runtime.kvcache.attention_padded import PaddedAttention
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
@@ -114,7 +114,7 @@ class Generator:
         Returns codes int64 [W, K], first those of `alone`, then those of `fed`.
         """
         slots = [*alone, *fed]
-        plan = self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
+        ragged = self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
         padded = self.graphs.padded
         shape = padded_shape(len(slots), len(fed), self.kv.slots) if padded else FrameShape(len(slots), len(fed))
         inputs = self._frame_step.inputs(shape)
@@ -126,7 +126,7 @@ class Generator:
             tokens=[thought.token_id for thought in thoughts],
             order=order,
             uniforms=self._sampling.uniforms(slots, self.frames[slots]),
-            **(shape.attention.arrays(plan) if padded else {}),
+            **(shape.attention.arrays(ragged) if padded else {}),
         )
         for row, thought in zip(inputs.host("hidden"), thoughts, strict=False):
             row.copy_(thought.hidden)
@@ -134,7 +134,7 @@ class Generator:
             self._frame_step.run(shape, inputs, self._compute)
         else:
             most_k = self._sampling.most_k(slots)
-            self._frame_step.run(shape, inputs, lambda shape, tensors: self._compute(shape, tensors, plan, most_k))
+            self._frame_step.run(shape, inputs, lambda shape, tensors: self._compute(shape, tensors, ragged, most_k))
         self.frames[slots] += 1
         self._opening[slots] = False
         return self._codes[: len(slots)].cpu().numpy().copy()
@@ -151,9 +151,13 @@ class Generator:
         )
 
     def _compute(
-        self, shape: FrameShape, inputs: Mapping[str, Tensor], plan: Plan | None = None, most_k: int | None = None
+        self,
+        shape: FrameShape,
+        inputs: Mapping[str, Tensor],
+        ragged: RaggedAttention | None = None,
+        most_k: int | None = None,
     ) -> None:
-        """Compute `_codes`. Without `plan` the inputs hold it. Without `most_k` every code can be drawn."""
+        """Compute `_codes`. Without `ragged` the inputs hold the attention. Without `most_k` any code can be drawn."""
         if most_k is None:
             most_k = self.backbone.codebook_size
         choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k)
@@ -161,8 +165,8 @@ class Generator:
         previous.masked_fill_(inputs["opening"].bool()[:, None], 0.0)
         brought = torch.cat([previous, inputs["hidden"], self.backbone.text_rows(inputs["tokens"])])
         rows = brought.index_select(0, inputs["order"])  # [R, D]
-        memory = plan or FlatPlan.of(self.kv, shape.attention, inputs)
-        hidden = self.backbone(rows, memory).index_select(0, inputs["last"])  # [W, D]
+        attention = ragged or PaddedAttention(self.kv, shape.attention, inputs)
+        hidden = self.backbone(rows, attention).index_select(0, inputs["last"])  # [W, D]
         codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
         for codebook in range(1, self.backbone.codebooks):
             logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, codebook size]

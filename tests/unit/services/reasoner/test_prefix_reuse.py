@@ -18,7 +18,7 @@ from services.reasoner.runner import Outputs, ThinkRunner
 from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import PhaseFailed
-from services.runtime.layers.transformer import Memory
+from services.runtime.layers.transformer import AttentionBackend
 from tests.support.thinking import Turn, feed_all, ids_of, new_runner, opened, running, take_turn, tone
 
 THOUGHTS = 8
@@ -228,7 +228,7 @@ async def test_greeting_forced_twice_is_prefilled_once(
 class StumblingThinker(Thinker):
     """Fails its second call."""
 
-    def forward(self, embeddings: torch.Tensor, memory: Memory) -> torch.Tensor:
+    def forward(self, embeddings: torch.Tensor, memory: AttentionBackend) -> torch.Tensor:
         calls = self.__dict__.setdefault("calls", [])
         calls.append(embeddings.shape[0])
         if len(calls) == 2:

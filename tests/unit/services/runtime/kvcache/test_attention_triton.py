@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.runtime.kvcache import attention_padded as paged_attention
-from services.runtime.kvcache import attention_ragged as flat_attention
-from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatShape, attend_gathered
+from services.runtime.kvcache import attention
+from services.runtime.kvcache.attention_padded import PaddedShape, attend_gathered
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
 from services.runtime.layers.rope import rotate, split_rotated
@@ -28,9 +27,9 @@ def qkv_of(rows: int, dtype: torch.dtype) -> Tensor:
     return noise(4, rows, HEADS + 2 * KV_HEADS, HEAD_DIM).to(dtype)
 
 
-def expected_attention(kv: PagedKV, plan: Plan, q: Tensor) -> Tensor:
+def expected_attention(kv: PagedKV, plan: RaggedAttention, q: Tensor) -> Tensor:
     """In float32, over what is stored: [R, heads, head_dim]."""
-    where = [kv.table[plan.slots], np.repeat(np.arange(len(plan.slots)), plan.counts), plan.row_positions]
+    where = [plan.tables, np.repeat(np.arange(plan.streams), plan.counts), plan.row_positions]
     return attend_gathered(
         q.float(), kv.k[0].float(), kv.v[0].float(), *(torch.from_numpy(x).to(DEVICE) for x in where)
     )
@@ -46,8 +45,8 @@ def test_rotating_and_storing_equals_rotate_and_index_copy(dtype: torch.dtype, t
     expected_q, expected_k, v = split_rotated(qkv, KV_HEADS, *plan.rotary)
     stored = [kv.k[0].clone(), kv.v[0].clone()]
     for x, new in zip(stored, (expected_k, v), strict=True):
-        x.flatten(0, 1).index_copy_(0, plan.write_index, new)
-    q = rotate_and_store(qkv, kv.cos, kv.sin, plan.positions, plan.write_index, kv.k[0], kv.v[0])
+        x.flatten(0, 1).index_copy_(0, plan.metadata.write_index, new)
+    q = rotate_and_store(qkv, kv.cos, kv.sin, plan.metadata.positions, plan.metadata.write_index, kv.k[0], kv.v[0])
     torch.testing.assert_close(q, expected_q, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(kv.k[0], stored[0], rtol=tolerance, atol=tolerance)
     assert kv.v[0].equal(stored[1])
@@ -65,7 +64,7 @@ def test_attention_in_blocks_equals_gathered_attention(
     plan = kv.plan(slots, counts)
     q = noise(4, sum(counts), HEADS, HEAD_DIM).to(dtype)
     expected = expected_attention(kv, plan, q)
-    tables, blocks = (torch.from_numpy(x).to(DEVICE) for x in (kv.table[plan.slots], plan.blocks(block_rows)))
+    tables, blocks = (torch.from_numpy(x).to(DEVICE) for x in (plan.tables, plan.blocks(block_rows)))
     blocks = torch.cat([blocks, torch.zeros_like(blocks[:2])])  # padding
     found = attend_blocks(q, kv.k[0], kv.v[0], tables, blocks, block_rows=block_rows, parts=parts)
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=tolerance)
@@ -73,14 +72,14 @@ def test_attention_in_blocks_equals_gathered_attention(
 
 @pytest.fixture
 def kernels_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (fused, paged_attention, flat_attention):
+    for module in (fused, attention):
         monkeypatch.setattr(module, "uses_kernels", lambda x: True)
 
 
 @pytest.mark.usefixtures("kernels_everywhere")
 @pytest.mark.parametrize("counts", [FRAME, PROMPTS, [40], [1]])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
-def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tolerance: float) -> None:
+def test_ragged_attention_attends_with_kernels(counts: list[int], dtype: torch.dtype, tolerance: float) -> None:
     kv, slots = filled_kv(dtype, seed=6, device=DEVICE)
     plan = kv.plan(slots[: len(counts)], counts)
     qkv = qkv_of(sum(counts), dtype)
@@ -93,13 +92,13 @@ def test_a_plan_attends_with_kernels(counts: list[int], dtype: torch.dtype, tole
 @pytest.mark.parametrize(
     ("counts", "shape"),
     [
-        (FRAME, FlatShape.of_steps(8, 20)),
-        ([1] * 5, FlatShape.of_steps(8, 8)),
-        ([1] * 5, FlatShape.of_steps(5, 5)),
-        (PROMPTS, FlatShape.of_prompts(7, 70, block_rows=5)),
+        (FRAME, PaddedShape.of_steps(8, 20)),
+        ([1] * 5, PaddedShape.of_steps(8, 8)),
+        ([1] * 5, PaddedShape.of_steps(5, 5)),
+        (PROMPTS, PaddedShape.of_prompts(7, 70, block_rows=5)),
     ],
 )
-def test_a_flat_plan_attends_with_kernels_and_padding_stays_finite(counts: list[int], shape: FlatShape) -> None:
+def test_padded_attention_attends_with_kernels_and_padding_stays_finite(counts: list[int], shape: PaddedShape) -> None:
     kv, slots = filled_kv(torch.float32, seed=7, device=DEVICE)
     plan = kv.plan(slots, counts)
     qkv = qkv_of(shape.rows, torch.float32)
@@ -123,7 +122,7 @@ def test_a_stack_of_kernels_equals_one_of_operations(monkeypatch: pytest.MonkeyP
     for kernels in (False, True):
         for x, before in zip((kv.k, kv.v), stored, strict=True):
             x.copy_(before)
-        for module in (fused, paged_attention):
+        for module in (fused, attention):
             monkeypatch.setattr(module, "uses_kernels", lambda x, kernels=kernels: kernels)
         with torch.inference_mode():
             results.append([stack(rows, plan), kv.k[:, 1:].clone(), kv.v[:, 1:].clone()])

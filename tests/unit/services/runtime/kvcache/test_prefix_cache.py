@@ -25,7 +25,7 @@ def write(kv: PagedKV, slot: int, identities: list[int]) -> None:
     start = int(kv.lengths[slot])
     plan = kv.plan([slot], [len(identities) - start])
     value = torch.tensor([float(hash(tuple(identities[: at + 1])) % 100_003) for at in range(start, len(identities))])
-    kv.k[0].flatten(0, 1)[plan.write_index] = value[:, None, None].expand(-1, 1, 2)
+    kv.k[0].flatten(0, 1)[plan.metadata.write_index] = value[:, None, None].expand(-1, 1, 2)
 
 
 def held(kv: PagedKV, slot: int) -> list[float]:
@@ -37,9 +37,9 @@ def held(kv: PagedKV, slot: int) -> list[float]:
 def run(kv: PagedKV, cache: PrefixCache, identities: list[int]) -> int:
     """A whole stream. Returns the rows it did not compute."""
     slot = kv.open()
-    rows = cache.begin(slot, identities[:-1])
+    rows = cache.match_prefix(slot, identities[:-1])
     write(kv, slot, identities)
-    cache.keep(slot, identities, ends_here=True)
+    cache.insert(slot, identities, ends_here=True)
     kv.close(slot)
     return rows
 
@@ -68,7 +68,7 @@ def test_streams_at_once_share_full_pages_and_own_their_last() -> None:
     run(kv, cache, list(range(10)))
     slots = [kv.open() for _ in range(3)]
     pages = kv.free_pages
-    assert [cache.begin(slot, list(range(10))) for slot in slots] == [10, 10, 10]
+    assert [cache.match_prefix(slot, list(range(10))) for slot in slots] == [10, 10, 10]
     assert pages - kv.free_pages == 3
     for number, slot in enumerate(slots):
         write(kv, slot, [*range(10), 100 + number])
@@ -92,8 +92,8 @@ def test_a_running_stream_offers_its_full_pages_only() -> None:
     kv, cache = new_memory()
     slot = kv.open()
     write(kv, slot, list(range(7)))
-    cache.keep(slot, list(range(7)), ends_here=False)
-    assert cache.begin(kv.open(), list(range(7))) == 4
+    cache.insert(slot, list(range(7)), ends_here=False)
+    assert cache.match_prefix(kv.open(), list(range(7))) == 4
 
 
 def test_least_recently_used_prefix_leaves_first_and_its_end_before_its_beginning() -> None:
@@ -111,17 +111,17 @@ def test_pages_of_live_streams_are_not_evicted() -> None:
     run(kv, cache, [1] * 8)
     run(kv, cache, [2] * 8)
     slot = kv.open()
-    cache.begin(slot, [1] * 8)
+    cache.match_prefix(slot, [1] * 8)
     assert cache.evict(100) == 2
-    assert cache.begin(kv.open(), [1] * 8) == 8
-    assert cache.begin(kv.open(), [2] * 8) == 0
+    assert cache.match_prefix(kv.open(), [1] * 8) == 8
+    assert cache.match_prefix(kv.open(), [2] * 8) == 0
 
 
 def test_without_a_page_for_the_copy_only_full_pages_are_taken_over() -> None:
     kv, cache = new_memory(pages=3)
     run(kv, cache, list(range(10)))
     assert kv.free_pages == 0
-    assert cache.begin(kv.open(), list(range(10))) == 8
+    assert cache.match_prefix(kv.open(), list(range(10))) == 8
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -134,7 +134,7 @@ def test_any_history_of_streams_holds_the_right_rows_and_gives_all_pages_back(se
         if live and (len(live) == 4 or rng.random() < 0.5):
             slot = rng.choice(list(live))
             identities = live.pop(slot)
-            cache.keep(slot, identities[: rng.randint(0, len(identities))], ends_here=True)
+            cache.insert(slot, identities[: rng.randint(0, len(identities))], ends_here=True)
             kv.close(slot)
             known.append(identities)
             continue
@@ -142,11 +142,11 @@ def test_any_history_of_streams_holds_the_right_rows_and_gives_all_pages_back(se
         identities = past[: rng.randint(0, len(past))][:20]
         identities += [rng.randrange(3) for _ in range(rng.randint(1, 12))]
         slot = kv.open()
-        cache.begin(slot, identities[:-1])
+        cache.match_prefix(slot, identities[:-1])
         missing = kv.pages_for(len(identities)) - kv.pages_for(int(kv.lengths[slot])) - kv.free_pages
         cache.evict(missing)
         write(kv, slot, identities)
-        cache.keep(slot, identities, ends_here=False)
+        cache.insert(slot, identities, ends_here=False)
         live[slot] = identities
         reference = new_memory()[0]
         own = reference.open()

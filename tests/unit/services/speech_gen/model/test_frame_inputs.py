@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from services.common.sampling import SamplingParams
-from services.runtime.kvcache import attention_padded as paged_attention
-from services.runtime.kvcache import attention_ragged as flat_attention
+from services.runtime.kvcache import attention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
 from services.speech_gen.model import depth_decoder, sampling
@@ -178,6 +177,6 @@ def codes(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:
 @pytest.mark.skipif(DEVICE != "cpu", reason="tests/gpu has these tests for a device")
 def test_kernels_give_the_same_codes(loaded_generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = codes(loaded_generator, padded=False)
-    for module in (fused, flat_attention, paged_attention, depth_decoder, sampling):
+    for module in (fused, attention, depth_decoder, sampling):
         monkeypatch.setattr(module, "uses_kernels", lambda x: True)
     assert codes(loaded_generator, padded=True) == expected

@@ -1,4 +1,4 @@
-"""Attention in fixed shapes equals attention in the step's own shapes, whatever is padding."""
+"""Padded attention equals ragged attention, whatever the padding."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.runtime.kvcache.attention_padded import Plan
-from services.runtime.kvcache.attention_ragged import FlatShape
+from services.runtime.kvcache.attention_padded import PaddedShape
+from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
 
 FRAME, PROMPTS = [1, 1, 1, 3, 3], [2, 9, 1, 17, 4]
-OF_FRAME, OF_PROMPTS = FlatShape.of_steps(8, 20), FlatShape.of_prompts(8, 40, block_rows=4)
+OF_FRAME, OF_PROMPTS = PaddedShape.of_steps(8, 20), PaddedShape.of_prompts(8, 40, block_rows=4)
 
 
-def with_plan(seed: int, counts: list[int]) -> tuple[PagedKV, Plan]:
+def with_plan(seed: int, counts: list[int]) -> tuple[PagedKV, RaggedAttention]:
     """A memory, and a step that brings five of its streams so many rows."""
     kv, slots = filled_kv(torch.float32, seed)
     return kv, kv.plan(slots, counts)
@@ -28,7 +28,7 @@ def noise(rows: int) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("counts", "shape"), [(FRAME, OF_FRAME), (PROMPTS, OF_PROMPTS)])
-def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int], shape: FlatShape) -> None:
+def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int], shape: PaddedShape) -> None:
     kv, plan = with_plan(seed, counts)
     rows = len(plan.row_positions)
     qkv = noise(shape.rows)
@@ -43,7 +43,7 @@ def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int],
 def test_blocks_of_any_prompts_fit_their_shape() -> None:
     _, plan = with_plan(0, [1, 1, 1, 1, 36])
     assert len(plan.blocks(4)) == 13
-    assert FlatShape.of_prompts(5, 40, block_rows=4).blocks == 15
+    assert PaddedShape.of_prompts(5, 40, block_rows=4).blocks == 15
 
 
 def test_a_step_of_padding_alone_writes_page_0_alone() -> None:

@@ -1,0 +1,84 @@
+"""The attention backend over paged keys and values: rotate, store, attend.
+
+A step has R rows of N streams. Its metadata says where each row stands, and is used by every layer. There are two
+kinds: ragged (attention_ragged.py) has the rows that the step has; padded (attention_padded.py) has a fixed shape, for
+steps that a graph replays. On CUDA both use the same kernels (attention_triton.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import NamedTuple
+
+from torch import Tensor
+
+from services.runtime.kvcache.pages import KVPages
+from services.runtime.layers.fused import uses_kernels
+from services.runtime.layers.rope import split_rotated
+
+QUERIES_PER_BLOCK = 64
+"""Query rows, of one head each, that a kernel's program takes of a prompt; in float32 a quarter, for its registers."""
+
+
+class Metadata(NamedTuple):
+    """Where a step's rows stand, each int64 on the device."""
+
+    positions: Tensor  # [R]
+    write_index: Tensor  # [R], page * page_size + row in the page
+    tables: Tensor  # [N, most pages of a stream]
+    blocks: Tensor  # [B, 4]: stream, first row, rows, position of the first row; all 0 is padding
+
+
+class PagedAttention(ABC):
+    """An `AttentionBackend` for `Stack` over the pages of `kv`."""
+
+    kv: KVPages
+
+    @property
+    @abstractmethod
+    def metadata(self) -> Metadata:
+        """Where the rows stand."""
+
+    @property
+    @abstractmethod
+    def block_rows(self) -> int:
+        """The most rows of a block."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> int | None:
+        """Programs among which a kernel parts the walk over one stream's pages. None: as many as fill the device."""
+
+    @abstractmethod
+    def attend_stored(self, layer: int, q: Tensor) -> Tensor:
+        """Without kernels: rotated q [R, heads, head_dim] over what is stored -> [R, heads * head_dim]."""
+
+    @cached_property
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """(cos, sin) of the rows' positions, each float32 [R, 1, head_dim / 2]."""
+        positions = self.metadata.positions
+        cos, sin = (table.index_select(0, positions).unsqueeze(1) for table in (self.kv.cos, self.kv.sin))
+        return cos, sin
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Rotate, write k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
+        keys, values = self.kv.k[layer], self.kv.v[layer]
+        positions, write_index, tables, blocks = self.metadata
+        if uses_kernels(qkv):
+            from services.runtime.kvcache.attention_triton import attend_blocks, rotate_and_store
+
+            q = rotate_and_store(qkv, self.kv.cos, self.kv.sin, positions, write_index, keys, values)
+            return attend_blocks(q, keys, values, tables, blocks, block_rows=self.block_rows, parts=self.parts).flatten(
+                1
+            )
+        q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
+        keys.flatten(0, 1).index_copy_(0, write_index, k)
+        values.flatten(0, 1).index_copy_(0, write_index, v)
+        return self.attend_stored(layer, q)
+
+
+def prompt_block_rows(kv: KVPages) -> int:
+    """Rows of a prompt that a kernel's program takes."""
+    queries = QUERIES_PER_BLOCK if kv.k.dtype.itemsize == 2 else QUERIES_PER_BLOCK // 4
+    return max(1, queries // (kv.config.heads // kv.config.kv_heads))

@@ -69,6 +69,8 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
             await context.write(converse_response(event, options.output_encoding))
 
         conversation = Conversation(session, options, self._backend, deliver)
+        # Before the first event: if a write that also sends them is cancelled, grpc cannot send a status any more.
+        await context.send_initial_metadata(())
         reader = RequestReader(requests, self._handler(conversation, options))
         try:
             await join(self._read(conversation, reader), conversation.run())

@@ -172,7 +172,7 @@ async def test_each_rpc_ends_with_the_statuses_that_it_lists(
 
 async def test_a_turn_fails_with_the_statuses_that_converse_lists(start_gateway: StartGateway, fakes: Fakes) -> None:
     failed = {"INTERNAL"}  # a bug, which no turn can ask for
-    async with start_gateway(turn_limit_s=0.5, max_input_chars=100) as client:
+    async with start_gateway(turn_limit_s=0.5, max_input_s=0.1, max_reply_s=0.4, max_input_chars=100) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
 

@@ -1,0 +1,32 @@
+"""Responses whose body is sent while it is made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.api.openai.streaming import server_sent_event, streaming_response
+from services.common.errors import Unavailable
+
+
+async def test_an_error_before_the_first_piece_is_raised_as_a_status() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b""
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable):
+        await streaming_response(body(), "audio/wav")
+
+
+async def test_the_body_is_the_pieces_that_hold_something() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for piece in (b"", b"one", b"", b"two"):
+            yield piece
+
+    response = await streaming_response(body(), "audio/wav")
+    assert [piece async for piece in response.body_iterator] == [b"one", b"two"]
+
+
+def test_an_event_is_one_line_of_json() -> None:
+    assert server_sent_event({"text": "a\nü"}) == 'data: {"text": "a\\nü"}\n\n'.encode()

@@ -15,7 +15,7 @@ fi
 case "$WEIGHTS_SOURCE" in
   random:*)
     rm -rf "$CHROMA_MODEL"
-    python -m checkpoints.__main__ new "${WEIGHTS_SOURCE#random:}" "$CHROMA_MODEL"
+    python -m checkpoints new "${WEIGHTS_SOURCE#random:}" "$CHROMA_MODEL"
     ;;
   *)
     hf download "$WEIGHTS_SOURCE" --revision "$WEIGHTS_REVISION" --local-dir "$CHROMA_MODEL" \

@@ -7,6 +7,7 @@ import torch
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.weights import Weights
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
@@ -50,7 +51,7 @@ def load_generator(
         [Linear(head[:, :codebook_size].t().contiguous()) for head in decoder_heads],
         streams=slots,
     )
-    page_size = 16
+    page_size = PAGE_SIZE
     pages = kv_pages or slots * -(-config.backbone.max_positions // page_size)
     kv = PagedKV(config.backbone, slots=slots, pages=pages, page_size=page_size, dtype=dtype, device=device)
     return Generator(backbone, decoder, kv, eos=config.codebook_eos, im_end=config.tokens.im_end)

@@ -7,8 +7,8 @@ import torch
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.weights import Weights
-from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
 from services.speech_gen.model.backbone import Backbone

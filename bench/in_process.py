@@ -26,6 +26,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine import engine as runtime
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.messages import Frame, SpeechRequest
 from services.speech_gen.model.generator import Thought as SpokenThought
@@ -85,7 +86,7 @@ class InProcess:
         self._clock = clock
         self.config = ChromaConfig.from_dict(checkpoint.config)
         thinker = load_thinker(checkpoint, dtype=dtype, device=device)
-        page_size = 16
+        page_size = PAGE_SIZE
         kv = PagedKV(
             thinker.config,
             slots=slots,

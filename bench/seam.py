@@ -22,6 +22,7 @@ from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
@@ -121,7 +122,7 @@ def main() -> None:
     kv = PagedKV(
         loaded.kv.config,
         slots=1,
-        pages=-(-arguments.positions // 16),
+        pages=-(-arguments.positions // PAGE_SIZE),
         dtype=loaded.backbone.stack.dtype,
         max_positions=arguments.positions,
     )

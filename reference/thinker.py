@@ -16,6 +16,7 @@ from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
 from services.reasoner.model.prompt_embeddings import edits_of
 from services.reasoner.model.thinker import MAX_PREFILL, Thinker
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
 
 
@@ -42,7 +43,7 @@ def think(thinker: Thinker, input_ids: Sequence[int], clips: Sequence[torch.Tens
         prompt.store(chunk, thinker.tower([chunk.clip.features(chunk.index)])[0])
 
     positions = prompt.length + max_thoughts
-    page_size = 16
+    page_size = PAGE_SIZE
     kv = PagedKV(
         thinker.config,
         slots=1,

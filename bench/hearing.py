@@ -33,8 +33,8 @@ from services.reasoner.request import Request, ThinkStream
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.servicer import ThinkEngine
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.pages import PAGE_SIZE
 
 LENGTHS_S = (1.0, 2.5, 4.0, 10.0, 20.0, 30.0)
 SHORT_S, LONG_S = 4.0, 20.0
@@ -79,7 +79,9 @@ class Ears:
         checkpoint = cached_checkpoint(preset)
         thinker = load_thinker(checkpoint, dtype=torch.float32)
         tokenizer = Tokenizer.from_checkpoint(checkpoint)
-        kv = PagedKV(thinker.config, slots=1, pages=POSITIONS // PAGE_SIZE, dtype=torch.float32, max_positions=POSITIONS)
+        kv = PagedKV(
+            thinker.config, slots=1, pages=POSITIONS // PAGE_SIZE, dtype=torch.float32, max_positions=POSITIONS
+        )
         self.template = ChatTemplate(tokenizer, audio_id=thinker.tokens.audio, im_end_id=thinker.tokens.im_end)
         self.runner = ThinkRunner(thinker, tokenizer, kv, max_thoughts=1)
         self.engine = ThinkEngine("hearing", self.runner)

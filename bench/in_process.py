@@ -26,8 +26,8 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine import engine as runtime
-from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.speech_gen.messages import Frame, SpeechRequest
 from services.speech_gen.model.generator import Thought as SpokenThought
 from services.speech_gen.model.voice import VoicePrompt, enroll

@@ -22,8 +22,8 @@ from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
-from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.pages import PAGE_SIZE
 from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.text_breaks import TextBreaks

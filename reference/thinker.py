@@ -16,8 +16,8 @@ from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
 from services.reasoner.model.prompt_embeddings import edits_of
 from services.reasoner.model.thinker import MAX_PREFILL, Thinker
-from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.pages import PAGE_SIZE
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.dtypes import DTYPES
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.device import prepare_device
-from services.runtime.kvcache.pages import PAGE_SIZE
 from services.runtime.kvcache.paged_kv import PagedKV
-
+from services.runtime.kvcache.pages import PAGE_SIZE
 
 
 def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerServicer]:

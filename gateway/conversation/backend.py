@@ -28,7 +28,7 @@ class Backend:
 
     @contextmanager
     def seat(self) -> Iterator[None]:
-        """Room for one conversation. Raises ResourceExhausted when the gateway holds as many as it may."""
+        """Reserve room for one conversation. Raises ResourceExhausted when the gateway has no room left."""
         limit = self.settings.max_conversations
         if self._seats >= limit:
             REFUSED.labels("gateway", "conversations").inc()
@@ -40,19 +40,19 @@ class Backend:
             self._seats -= 1
 
     async def create_session(self, tenant: str, config: SessionConfig) -> Session:
-        """A new session. Raises InvalidArgument, NotFound (the voice), Unavailable."""
+        """Create a session. Raises InvalidArgument, NotFound (the voice), Unavailable."""
         check_new(config)
         await self.check_voice(tenant, config.voice_id)
         return await self.sessions.create(tenant, config)
 
     async def check_change(self, tenant: str, config: SessionConfig) -> None:
-        """Raises InvalidArgument, NotFound (the voice) or Unavailable unless a session can be changed so."""
+        """Check a change of a session's settings. Raises InvalidArgument, NotFound (the voice), Unavailable."""
         check_change(config)
         if config.voice_id:
             await self.check_voice(tenant, config.voice_id)
 
     async def check_voice(self, tenant: str, voice_id: str) -> None:
-        """Raises NotFound for an unknown voice, Unavailable."""
+        """Check that a voice exists. Raises NotFound, Unavailable."""
         if not await self.voices.exists(tenant, voice_id):
             raise NotFound(f"no voice {voice_id!r}")
 

@@ -1,17 +1,19 @@
-"""A conversation: the one state machine behind every public face.
+"""A conversation: the state machine behind every public API. READ SECOND, after pipeline/turn.py.
 
-    idle --audio, text--> hearing --commit--> replying --end of speech--> idle
-                             |cancel: dropped      |commit, cancel, say, speech: interrupted (barge-in)
+    idle --audio, text--> input turn --commit--> reply turn --end of speech--> idle
+                             |cancel: dropped       |commit, cancel, say, speech: interrupted (barge-in)
 
-Hearing and replying overlap: the user may speak while a reply plays. With turn detection, speech in the stream of sound
-starts a turn and silence commits it. A face (gRPC, WebSocket, HTTP) calls the inputs one at a time from one task, and
-runs `run` beside them, which hands it the events in order. An interrupted reply stops at once: its calls are cancelled,
-its undelivered events dropped, and history keeps only what was heard.
+The two turns overlap: the user may speak while a reply plays. With turn detection, speech in the client's audio starts
+an input turn, and silence commits it.
+
+An API (gRPC, WebSocket, HTTP) calls the methods for the client's messages from one task, each message once. `run`, in a
+second task, delivers the events in order. An interrupted reply stops at once: its calls are cancelled, its queued text
+and speech are dropped, and the history keeps what the user heard. "Heard" has this meaning everywhere: the part of a
+reply that the user heard.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 
@@ -23,206 +25,52 @@ from gateway.conversation.events import Event, Opened, SpeechStarted, SpeechStop
 from gateway.conversation.input_audio import InputAudioBuffer
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.transcription import Transcriber
-from gateway.conversation.turn_metrics import sound_sent
 from gateway.conversation.turn_report import injected_record
 from gateway.conversation.turns import ActiveTurns, samples_of
-from gateway.conversation.vad import Started
+from gateway.conversation.vad import Started, Stopped
 from gateway.metrics import CONVERSATIONS
-from gateway.pipeline.deltas import AudioDelta
 from gateway.pipeline.turn_input import ForcedReply, UserInput
 from gateway.store.sessions import Session
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import cancel
 from services.common.errors import FailedPrecondition, InvalidArgument
+from services.common.wire.pcm import Samples
 
 
 class Conversation:
-    """One client talking in one session. `deliver` takes an event to the client and may block for a stated time.
+    """One client that talks in one session.
 
-    `voice`: one that is in no store, for a passing conversation.
+    `deliver` sends an event to the client; it may block for a stated time. `voice` is an ephemeral voice, which is in
+    no store.
     """
 
     def __init__(
         self,
         session: Session,
-        terms: ConversationOptions,
+        options: ConversationOptions,
         backend: Backend,
         deliver: Callable[[Event], Awaitable[None]],
         *,
         voice: SpokenVoice | None = None,
     ) -> None:
-        self._input_audio = InputAudioBuffer(self._input)
-        self._terms = ConversationOptions()
-        self._settings = backend.settings
+        self.options = ConversationOptions()
+        """Change them with `set_options`."""
+        self._backend = backend
+        self._limits = backend.settings
+        self._input_audio = InputAudioBuffer()
         self._context = SessionContext(session, backend.sessions, backend.voices, backend.settings, voice)
-        self._deliver = deliver
-        self._events = EventQueue(Opened(session), self._hand_over, backend.settings)
-        self._transcriber = Transcriber(backend.upstreams, backend.settings, self._events.put)
+        self._events = EventQueue(Opened(session), deliver, backend.settings)
+        self._transcriber = Transcriber(backend.upstreams, backend.settings, self._events)
         self._turns = ActiveTurns(self._context, self._events, self._transcriber, backend)
-        self._saying: ForcedReply | None = None
-        self.listen(terms)
-
-    # What the client does.
-
-    def listen(self, terms: ConversationOptions) -> None:
-        """Talk on other terms from here on. Raises InvalidArgument for turn detection that makes no sense, and for
-        another format while the user's turn is heard."""
-        if self._turns.hearing is not None and terms.input_format != self._terms.input_format:
-            raise InvalidArgument("the audio format cannot change within the user's turn")
-        self._input_audio.retune(terms)
-        self._terms = terms
-
-    async def audio(self, data: bytes) -> None:
-        """Sound from the user, in the client's format: speech or, with turn detection, whatever the microphone hears.
-
-        Raises InvalidArgument when the conversation has no audio and, with turn detection, for broken samples.
-        """
-        detection = self._input_audio.detection
-        for edge in self._input_audio.hear(data):
-            if isinstance(edge, Started):
-                if detection.interrupt:
-                    await self._turns.interrupt()
-                self._input()
-                await self._events.put(SpeechStarted(self._heard_turn_id(), edge.at_ms))
-            else:
-                self._input().end_audio()
-                await self._events.put(SpeechStopped(self._heard_turn_id(), edge.at_ms))
-                if detection.respond:
-                    await self.commit()
-
-    def recording(self, data: bytes) -> str:
-        """A whole recording as a part of the user's turn, in the client's format; no turn detection looks at it. The
-        turn's id. Raises InvalidArgument when the conversation has no audio."""
-        self._input_audio.record(data)
-        return self._heard_turn_id()
-
-    def end_audio(self) -> str:
-        """End the recording under way; what follows is another part of the same turn. Its turn's id, or an empty string
-        if nothing is being recorded."""
-        if self._turns.hearing is None:
-            return ""
-        self._input_audio.end()
-        return self._heard_turn_id() if self._input().end_audio() else ""
-
-    async def drop_audio(self) -> None:
-        """Forget the recording under way."""
-        self._input_audio.forget()
-        if self._turns.hearing is None:
-            return
-        source, turn_id = self._input(), self._heard_turn_id()
-        source.drop_audio()
-        await self.drop_input()
-        if source.parts:  # the reasoner hears what is left from the beginning
-            self._turns.hearing = self._turns.begin(turn_id, source, self._terms)
-
-    def text(self, text: str) -> str:
-        """A text part of the user's turn. The turn's id."""
-        self._input().add_text(text)
-        return self._heard_turn_id()
-
-    @property
-    def hearing(self) -> bool:
-        """Whether a turn of the user's has begun."""
-        return self._turns.hearing is not None
-
-    @property
-    def replying(self) -> bool:
-        """Whether a reply runs."""
-        return self._turns.replying is not None
-
-    async def drop_input(self) -> None:
-        """Forget the user's turn as far as it was heard."""
-        self._input_audio.forget()
-        await self._turns.drop_hearing()
-
-    async def recall(self, text: str) -> str:
-        """A reply of the past, told by the client: the answer to the input so far, if there is any. The turn's id.
-
-        Raises FailedPrecondition while a reply runs.
-        """
-        if self._turns.replying is not None:
-            raise FailedPrecondition("the past cannot be told while a reply runs")
-        self._input()
-        self.end_audio()
-        assert self._turns.hearing is not None, "the input has begun"
-        turn = self._turns.hearing.turn
-        await self.drop_input()
-        await self._context.keep(injected_record(turn, text), forget=0)
-        return turn.turn_id
-
-    async def forget(self, turn_id: str, *, user: bool) -> bool:
-        """Drop the user's side of a turn, or its reply: from the history, or from what is heard now. A running reply is
-        interrupted first. False if there is no such turn."""
-        if self._turns.hearing is not None and self._heard_turn_id() == turn_id:
-            await self.drop_input()
-            return True
-        if self._turns.replying is not None and self._turns.replying.turn.turn_id == turn_id:
-            await self._turns.interrupt()
-        return await self._context.forget(turn_id, user=user)
-
-    async def commit(self, change: SessionConfig | None = None) -> None:
-        """End the user's turn: a running reply is interrupted, and the reply to this turn starts. `change` holds
-        settings for this reply alone."""
-        source = self._input()
-        self.end_audio()
-        await self._turns.interrupt()
-        live = self._turns.hearing
-        assert live is not None, "the input has begun"
-        if change is not None or self._turns.is_stale(live, self._terms):
-            await cancel(live.task)
-            live = self._turns.begin(live.turn.turn_id, source, self._terms, change)
-        self._turns.hearing, self._turns.replying = None, live
-        await self._events.put(TurnStarted(live.turn.turn_id))
-        source.commit()
-
-    async def cancel(self, played_ms: int | None = None, turn_id: str = "") -> None:
-        """Interrupt the running reply, of which the client played `played_ms`. If none runs, or not that of `turn_id`:
-        with `played_ms`, history keeps only that much of the last reply, or the named one; without, uncommitted input
-        is dropped unless a turn is named."""
-        self._events.touch()
-        live = self._turns.replying
-        named_another = turn_id and (live is None or live.turn.turn_id != turn_id)
-        if not named_another and await self._turns.interrupt(played_ms):
-            return
-        if played_ms is not None:
-            await self._context.shorten(samples_of(played_ms), turn_id)
-        elif not turn_id:
-            await self.drop_input()
-
-    async def say(self, text: str, *, end: bool) -> None:
-        """A piece of a reply whose text the client gives. The first piece interrupts a running reply; pieces of an
-        interrupted one are ignored up to its end."""
-        self._events.touch()
-        if self._saying is None:
-            await self._turns.interrupt()
-            self._saying = ForcedReply(max_chars=self._settings.max_input_chars)
-            turn_id = _new_turn_id()
-            await self._events.put(TurnStarted(turn_id))
-            self._turns.replying = self._turns.begin(turn_id, self._saying, self._terms)
-        self._saying.add_text(text, end=end)
-        if end:
-            self._saying = None
-
-    async def update(self, change: SessionConfig) -> None:
-        """New settings, from the next turn on. Raises NotFound, Unavailable."""
-        self._events.touch()
-        await self._context.configure(change)
-
-    async def finish(self) -> None:
-        """No input will follow: drop what is uncommitted, let the running reply end, then end `run`."""
-        await self.drop_input()
-        if self._turns.replying is not None:
-            await asyncio.wait([self._turns.replying.task])
-        await self._transcriber.finish()
-        await self._events.close()
-
-    # What the client gets.
+        self._forced_reply: ForcedReply | None = None
+        """Whose last piece has not come."""
+        self.set_options(options)
 
     async def run(self) -> None:
-        """Deliver events until `finish`. Whatever ends it, no task or call of the conversation is left.
+        """Deliver events until `finish`. When it ends, for any reason, no task or call of the conversation is left.
 
         Raises:
-            DeadlineExceeded: idle or talking for too long, or a client that takes nothing.
+            DeadlineExceeded: the conversation was idle or open for too long, or the client takes no event.
         """
         CONVERSATIONS.inc()
         try:
@@ -232,32 +80,211 @@ class Conversation:
             await self._turns.close()
             await self._transcriber.close()
 
-    async def _hand_over(self, event: Event) -> None:
-        live = self._turns.replying if isinstance(event, AudioDelta) else None
-        if live is not None and isinstance(event, AudioDelta):
-            live.sent_samples = event.first_sample + event.samples
-        await self._deliver(event)
-        if live is not None and isinstance(event, AudioDelta):
-            sound_sent(live.listener, event)
+    async def finish(self) -> None:
+        """End the conversation: drop the input turn, let the running reply end, record it, then end `run`."""
+        await self.drop_input()
+        await self._turns.finish()
+        await self._transcriber.finish()
+        await self._events.close()
 
-    # The turn that is heard.
+    # Settings.
+
+    def set_options(self, options: ConversationOptions) -> None:
+        """Use other options from here on. Raises InvalidArgument for turn detection that makes no sense, and for
+        another audio format within an input turn."""
+        if self._turns.input_turn is not None and options.input_format != self.options.input_format:
+            raise InvalidArgument("the audio format cannot change within the user's turn")
+        self._add_samples(self._input_audio.set_options(options))
+        self.options = options
+
+    async def configure(self, change: SessionConfig) -> None:
+        """Change the session's settings, from the next turn on. Raises InvalidArgument, NotFound (the session or the
+        voice), Unavailable."""
+        self._events.touch()
+        await self._backend.check_change(self._context.session.tenant, change)
+        await self._context.configure(change)
+
+    # The input turn.
+
+    @property
+    def has_input(self) -> bool:
+        """Whether an input turn has begun."""
+        return self._turns.input_turn is not None
+
+    async def append_audio(self, data: bytes) -> None:
+        """Add audio in the client's format. With turn detection it may be an endless stream, silence included.
+
+        Raises InvalidArgument when the conversation has no audio and, with turn detection, for broken samples.
+        """
+        if not self._input_audio.detects_turns:
+            self._audio_input().add_audio(data)
+            return
+        self._events.touch()
+        for samples in await self._input_audio.decode(data):
+            for found in await self._input_audio.detect(samples):
+                await self._take(found)
+
+    async def _take(self, found: Started | Samples | Stopped) -> None:
+        """Do what the start, a piece, or the end of the user's speech asks for."""
+        detection = self.options.turn_detection
+        assert detection is not None, "turn detection is on"
+        if isinstance(found, Started):
+            if detection.interrupt:
+                await self._turns.interrupt()
+            self._input()
+            await self._events.put(SpeechStarted(self._input_turn_id(), found.at_ms))
+        elif isinstance(found, Stopped):
+            self._input().end_audio()
+            await self._events.put(SpeechStopped(self._input_turn_id(), found.at_ms))
+            if detection.respond:
+                await self.commit()
+        else:
+            self._add_samples(found)
+
+    def add_recording(self, data: bytes) -> str:
+        """Add a whole recording, in the client's format, as one part. Turn detection ignores it. Returns the turn's id.
+        Raises InvalidArgument when the conversation has no audio."""
+        source = self._audio_input()
+        source.end_audio()
+        source.add_audio(data)
+        source.end_audio()
+        return self._input_turn_id()
+
+    def add_text(self, text: str) -> str:
+        """Add a text part. Returns the turn's id."""
+        self._input().add_text(text)
+        return self._input_turn_id()
+
+    def end_audio(self) -> str:
+        """End the audio part under way; later audio is another part of the same turn. Returns the turn's id, or an
+        empty string if there is no audio part."""
+        if self._turns.input_turn is None:
+            return ""
+        self._add_samples(self._input_audio.cut())
+        return self._input_turn_id() if self._input().end_audio() else ""
+
+    async def drop_audio(self) -> None:
+        """Drop the audio part under way."""
+        self._input_audio.cut()
+        if self._turns.input_turn is None:
+            return
+        source, turn_id = self._input(), self._input_turn_id()
+        source.drop_audio()
+        await self.drop_input()
+        if source.parts:  # the reasoner gets the parts that are left from the beginning
+            self._turns.input_turn = self._turns.begin(turn_id, source, self.options)
+
+    async def drop_input(self) -> None:
+        """Drop the input turn."""
+        self._input_audio.cut()
+        await self._turns.drop_input()
+
+    async def commit(self, change: SessionConfig | None = None) -> None:
+        """End the input turn and start its reply. A running reply is interrupted. `change` holds settings for this
+        reply alone."""
+        source = self._input()
+        self.end_audio()
+        await self._turns.interrupt()
+        live = self._turns.input_turn
+        assert live is not None, "the input has begun"
+        if change is not None or self._turns.is_stale(live, self.options):
+            await cancel(live.task)
+            live = self._turns.begin(live.turn.turn_id, source, self.options, change)
+        self._turns.input_turn, self._turns.reply_turn = None, live
+        await self._events.put(TurnStarted(live.turn.turn_id))
+        source.commit()
+
+    # The reply turn.
+
+    @property
+    def is_replying(self) -> bool:
+        """Whether a reply runs."""
+        return self._turns.reply_turn is not None
+
+    async def say(self, text: str, *, end: bool) -> None:
+        """Add a piece to a reply whose text the client gives. The first piece interrupts a running reply. The pieces of
+        an interrupted one are ignored up to its end."""
+        self._events.touch()
+        if self._forced_reply is None:
+            await self._turns.interrupt()
+            self._forced_reply = ForcedReply(max_chars=self._limits.max_input_chars)
+            turn_id = _new_turn_id()
+            await self._events.put(TurnStarted(turn_id))
+            self._turns.reply_turn = self._turns.begin(turn_id, self._forced_reply, self.options)
+        self._forced_reply.add_text(text, end=end)
+        if end:
+            self._forced_reply = None
+
+    async def cancel(self, played_ms: int | None = None, turn_id: str = "") -> None:
+        """Interrupt the running reply, of which the client played `played_ms`.
+
+        If no reply runs, or not that of `turn_id`: with `played_ms`, the history keeps only that much of the last
+        reply, or of the named one; without it, the input turn is dropped unless a turn is named.
+        """
+        self._events.touch()
+        live = self._turns.reply_turn
+        if live is not None and turn_id in ("", live.turn.turn_id):
+            await self._turns.interrupt(played_ms)
+        elif played_ms is not None:
+            self._context.shorten(samples_of(played_ms), turn_id)
+        elif not turn_id:
+            await self.drop_input()
+
+    # The history.
+
+    async def inject_reply(self, text: str) -> str:
+        """Add a reply of the past to the history, as the answer to the input so far. Returns the turn's id.
+
+        Raises FailedPrecondition while a reply runs.
+        """
+        if self._turns.reply_turn is not None:
+            raise FailedPrecondition("history cannot be added while a reply runs")
+        self._input()
+        self.end_audio()
+        assert self._turns.input_turn is not None, "the input has begun"
+        turn = self._turns.input_turn.turn
+        await self.drop_input()
+        _, written = self._context.add_turn(injected_record(turn, text))
+        await written
+        return turn.turn_id
+
+    async def remove(self, turn_id: str, *, user: bool) -> bool:
+        """Remove the user's side of a turn, or its reply, from the history or from the input turn. A running reply is
+        interrupted first. False if there is no such turn."""
+        if self._turns.input_turn is not None and self._input_turn_id() == turn_id:
+            await self.drop_input()
+            return True
+        if self._turns.reply_turn is not None and self._turns.reply_turn.turn.turn_id == turn_id:
+            await self._turns.interrupt()
+        return await self._context.remove(turn_id, user=user)
+
+    # The input of the input turn.
 
     def _input(self) -> UserInput:
-        """The input of the turn that is heard; the first one of a turn starts it."""
+        """The input turn's input. The first input starts the turn."""
         self._events.touch()
-        if self._turns.hearing is None:
-            limits = self._settings
+        if self._turns.input_turn is None:
+            limits = self._limits
             source = UserInput(
-                self._terms.input_format, max_audio_s=limits.max_input_s, max_chars=limits.max_input_chars
+                self.options.input_format, max_audio_s=limits.max_input_s, max_chars=limits.max_input_chars
             )
-            self._turns.hearing = self._turns.begin(_new_turn_id(), source, self._terms)
-        source = self._turns.hearing.turn.source
-        assert isinstance(source, UserInput), "only a user's turn is heard"
+            self._turns.input_turn = self._turns.begin(_new_turn_id(), source, self.options)
+        source = self._turns.input_turn.turn.source
+        assert isinstance(source, UserInput), "an input turn takes the user's input"
         return source
 
-    def _heard_turn_id(self) -> str:
-        assert self._turns.hearing is not None, "a turn is heard"
-        return self._turns.hearing.turn.turn_id
+    def _audio_input(self) -> UserInput:
+        if self.options.input_format is None:
+            raise InvalidArgument("expected no audio: `open` gave no `input_format`")
+        return self._input()
+
+    def _add_samples(self, samples: Samples) -> None:
+        if len(samples):
+            self._input().add_samples(samples)
+
+    def _input_turn_id(self) -> str:
+        assert self._turns.input_turn is not None, "an input turn has begun"
+        return self._turns.input_turn.turn.turn_id
 
 
 def _new_turn_id() -> str:

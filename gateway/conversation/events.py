@@ -35,7 +35,7 @@ class TurnStarted:
 
 @dataclass(frozen=True)
 class TurnDone:
-    """A turn ended. Fields as in `TurnDone` of dialogue.proto."""
+    """A turn ended. The fields are those of `TurnDone` in dialogue.proto."""
 
     turn_id: str
     outcome: Outcome
@@ -56,7 +56,7 @@ class TurnDone:
 
 @dataclass(frozen=True)
 class SpeechStarted:
-    """The user's speech began `audio_ms` of the stream of sound, with turn detection."""
+    """Turn detection found that the user's speech began at `audio_ms` of the client's audio."""
 
     turn_id: str
     audio_ms: int
@@ -64,7 +64,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True)
 class SpeechStopped:
-    """The user's speech ended `audio_ms` of the stream of sound, with turn detection."""
+    """Turn detection found that the user's speech ended at `audio_ms` of the client's audio."""
 
     turn_id: str
     audio_ms: int
@@ -72,7 +72,7 @@ class SpeechStopped:
 
 @dataclass(frozen=True)
 class UserTranscript:
-    """What the user said in a turn, or why that is not known."""
+    """The text of the user's speech in a turn, or the error of its transcription."""
 
     turn_id: str
     text: str = ""

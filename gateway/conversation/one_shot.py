@@ -1,4 +1,4 @@
-"""A conversation of a single turn that is kept nowhere: how requests with one answer are served."""
+"""A conversation of a single turn that is not stored, for requests with one answer."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from gateway.store.voices import SpokenVoice
 from gateway.tasks import cancel, join
 
 Act = Callable[[Conversation], Awaitable[None]]
-"""What the client does in the conversation."""
+"""Makes the turn: the calls of the client in the conversation."""
 
 
-async def one_turn(
+async def one_shot(
     backend: Backend,
     tenant: str,
     config: SessionConfig,
-    terms: ConversationOptions,
+    options: ConversationOptions,
     act: Act,
     voice: SpokenVoice | None = None,
 ) -> AsyncGenerator[Event, None]:
-    """The events of the turn that `act` makes, up to its TurnDone. Leaving early cancels the turn and frees its slots.
+    """Yield the events of the turn that `act` makes, up to its TurnDone.
 
-    Raises the domain error of a turn that failed, before or in the middle of its events.
+    Leaving early cancels the turn and frees its slots. Raises the domain error of a turn that fails.
     """
     check_change(config)
     now = time.time()
     session = Session(tenant, "", config, (), 0, 0, now, now)
     events: asyncio.Queue[Event] = asyncio.Queue(1)
     with backend.seat():
-        conversation = Conversation(session, terms, backend, events.put, voice=voice)
+        conversation = Conversation(session, options, backend, events.put, voice=voice)
         talk = asyncio.create_task(join(_talk(conversation, act), conversation.run()))
         try:
             while True:
@@ -57,7 +57,7 @@ async def _talk(conversation: Conversation, act: Act) -> None:
 
 
 async def _next(events: asyncio.Queue[Event], talk: asyncio.Task[None]) -> Event:
-    """The next event. Raises what ended the conversation before it."""
+    """The next event. Raises the error that ended the conversation before it."""
     event = asyncio.ensure_future(events.get())
     try:
         await asyncio.wait((event, talk), return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The listener's clock: when a reply's sound reached a client that plays it from the first piece on."""
+"""The speech of one reply on its way to the client: how much was sent, and when a client that plays it ran out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ from services.common.wire.audio import SAMPLE_RATE_HZ
 
 
 class PlaybackClock:
-    """Follows one reply. Times are monotonic seconds; the network after the gateway is taken as nothing."""
+    """Follows one reply. The client is assumed to play from the first piece on, without network delay.
+
+    Times are monotonic seconds.
+    """
 
     def __init__(self) -> None:
+        self.sent_samples = 0
+        """Of the reply's speech, the piece that is being sent included."""
         self.first_s: float | None = None
-        """When the first sound was sent. None: not yet."""
+        """When the first piece was sent. None: not yet."""
         self.last_s = 0.0
         self.underruns = 0
         self.silence_s = 0.0
-        """How long the listener waited for sound after the first."""
+        """How long the client had nothing to play, after the first piece."""
 
-    def receive(self, first_sample: int, now_s: float) -> tuple[float | None, bool]:
-        """A piece that begins with `first_sample` (24 kHz) was sent. Returns the seconds since the piece before it, and
-        whether the listener had run dry."""
+    def sent(self, first_sample: int, now_s: float) -> tuple[float | None, bool]:
+        """Note that a piece that begins with `first_sample` (24 kHz) was sent.
+
+        Returns the seconds since the piece before it, and whether the client had run out of sound.
+        """
         if self.first_s is None:
             self.first_s = self.last_s = now_s
             return None, False

@@ -1,12 +1,12 @@
-"""What the user said, as text: a further pass of the reasoner over a turn's speech, asked to write it down."""
+"""Transcripts of the user's speech: a further pass of the reasoner over a turn's speech."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioFormat
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.conversation.event_queue import EventQueue
 from gateway.conversation.events import UserTranscript
 from gateway.pipeline.requests import TurnPlan
 from gateway.pipeline.turn import Turn
@@ -25,38 +25,36 @@ _INSTRUCTIONS = (
 
 
 class Transcriber:
-    """Writes down the turns of one conversation, one after the other."""
+    """Transcribes the turns of one conversation, one after the other, and puts the transcripts into its events."""
 
-    def __init__(
-        self, upstreams: UpstreamPool, settings: GatewaySettings, tell: Callable[[UserTranscript], Awaitable[None]]
-    ) -> None:
+    def __init__(self, upstreams: UpstreamPool, settings: GatewaySettings, events: EventQueue) -> None:
         self._upstreams = upstreams
         self._settings = settings
-        self._tell = tell
-        self._writing: asyncio.Task[None] | None = None
+        self._events = events
+        self._last: asyncio.Task[None] | None = None
 
-    def write_down(self, record: TurnRecord) -> None:
-        """Tell what the user said in a turn, after the turns before it."""
-        self._writing = asyncio.create_task(self._write_down(record, self._writing))
+    def add(self, record: TurnRecord) -> None:
+        """Transcribe a turn, after the turns before it."""
+        self._last = asyncio.create_task(self._transcribe(record, self._last))
 
     async def finish(self) -> None:
-        """Wait until all is told."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
+        """Wait until all transcripts are in the queue."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
 
     async def close(self) -> None:
-        """Stop writing."""
-        if self._writing is not None:
-            await cancel(self._writing)
+        """Stop transcribing."""
+        if self._last is not None:
+            await cancel(self._last)
 
-    async def _write_down(self, record: TurnRecord, before: asyncio.Task[None] | None) -> None:
+    async def _transcribe(self, record: TurnRecord, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await before
-        await self._tell(await transcribe(record, self._upstreams, self._settings))
+        await self._events.put(await transcribe(record, self._upstreams, self._settings))
 
 
 async def transcribe(record: TurnRecord, upstreams: UpstreamPool, settings: GatewaySettings) -> UserTranscript:
-    """The words of the user's speech in a turn; the event tells an error, none is raised."""
+    """The transcript of a turn. It holds the error of a pass that failed; none is raised."""
     if not settings.transcribe:
         return _failed(record, FailedPrecondition("this server does not transcribe: CHROMA_TRANSCRIBE is off"))
     if not record.audio() or record.encoding == AUDIO_ENCODING_UNSPECIFIED:
@@ -65,7 +63,7 @@ async def transcribe(record: TurnRecord, upstreams: UpstreamPool, settings: Gate
     source = UserInput(speech, max_audio_s=settings.max_input_s, max_chars=settings.max_input_chars)
     source.add_audio(record.audio())
     source.commit()
-    turn = Turn(f"{record.turn_id}-transcript", source, upstreams, _nowhere, limit_s=settings.turn_limit_s)
+    turn = Turn(f"{record.turn_id}-transcript", source, upstreams, _ignore, limit_s=settings.turn_limit_s)
     try:
         async with turn.time_limit():
             await turn.run(_plan(settings))
@@ -92,5 +90,5 @@ def _failed(record: TurnRecord, error: ChromaError) -> UserTranscript:
     return UserTranscript(record.turn_id, error=error)
 
 
-async def _nowhere(event: object) -> None:
-    """Nobody is told before the end."""
+async def _ignore(event: object) -> None:
+    """Drop the pieces: only the whole transcript is sent."""

@@ -1,4 +1,4 @@
-"""What is measured of one turn: its span, its counts, the line in the log that says how it went."""
+"""The span, the metrics and the log line of one turn."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def turn_trace(turn: Turn, listener: PlaybackClock) -> Iterator[None]:
-    """The span of a turn, from its first input on. Its marks are the turn's timings."""
+def turn_trace(turn: Turn, playback: PlaybackClock) -> Iterator[None]:
+    """The span of a turn, from its first input to the end of its reply. Its marks are the turn's timings."""
     with trace("turn", reply=_reply_of(turn)) as span:
         try:
             yield
@@ -45,12 +45,12 @@ def turn_trace(turn: Turn, listener: PlaybackClock) -> Iterator[None]:
                     for name, at_s in vars(turn.timings).items()
                     if at_s is not None
                 }
-                if listener.first_s is not None:
-                    span.marks["first_sound"] = committed_s + listener.first_s - turn.committed_s
+                if playback.first_s is not None:
+                    span.marks["first_sound"] = committed_s + playback.first_s - turn.committed_s
 
 
-def turn_ended(turn: Turn, done: TurnDone, listener: PlaybackClock) -> None:
-    """Count the turn and log how it went, without what was said."""
+def turn_ended(turn: Turn, done: TurnDone, playback: PlaybackClock) -> None:
+    """Count the turn and log how it went. The log has no words of the user or the reply."""
     reply, status = _reply_of(turn), done.error.status if done.error else "OK"
     TURNS.labels(done.outcome.value, status, reply).inc()
     INPUT_SECONDS.inc(done.input_audio_s)
@@ -60,12 +60,12 @@ def turn_ended(turn: Turn, done: TurnDone, listener: PlaybackClock) -> None:
         UNHEARD_SECONDS.inc(max(0.0, turn.samples / SAMPLE_RATE_HZ - done.output_audio_s))
     if done.outcome is not Outcome.FAILED and not done.recorded:
         UNRECORDED.inc()
-    first_sound_s = None if listener.first_s is None else listener.first_s - turn.committed_s
+    first_sound_s = None if playback.first_s is None else playback.first_s - turn.committed_s
     if first_sound_s is not None:
         FIRST_SOUND_SECONDS.labels(reply).observe(first_sound_s, {"turn": turn.turn_id})
-        TURN_UNDERRUN_SECONDS.observe(listener.silence_s, {"turn": turn.turn_id})
+        TURN_UNDERRUN_SECONDS.observe(playback.silence_s, {"turn": turn.turn_id})
         if reply == "generated":
-            _observe_stages(turn, first_sound_s)
+            _observe_upstreams(turn, first_sound_s)
     fields: dict[str, Field | None] = {
         "turn": turn.turn_id,
         "outcome": done.outcome.value,
@@ -73,8 +73,8 @@ def turn_ended(turn: Turn, done: TurnDone, listener: PlaybackClock) -> None:
         "reply": reply,
         "recorded": done.recorded,
         "first_sound_s": first_sound_s,
-        "underruns": listener.underruns,
-        "silence_s": listener.silence_s,
+        "underruns": playback.underruns,
+        "silence_s": playback.silence_s,
         "input_audio_s": done.input_audio_s,
         "output_audio_s": done.output_audio_s,
         "input_tokens": done.input_tokens,
@@ -85,9 +85,9 @@ def turn_ended(turn: Turn, done: TurnDone, listener: PlaybackClock) -> None:
     log.info("turn %s%s", done.outcome.value, why, extra={"fields": fields})
 
 
-def sound_sent(listener: PlaybackClock, sound: AudioDelta) -> None:
-    """Count a piece of the reply's sound that the client's transport took."""
-    gap_s, ran_dry = listener.receive(sound.first_sample, time.monotonic())
+def speech_sent(playback: PlaybackClock, speech: AudioDelta) -> None:
+    """Count a piece of the reply's speech that the client's transport took."""
+    gap_s, ran_dry = playback.sent(speech.first_sample, time.monotonic())
     if gap_s is not None:
         AUDIO_GAP_SECONDS.observe(gap_s)
     if ran_dry:
@@ -98,7 +98,7 @@ def _reply_of(turn: Turn) -> str:
     return "generated" if isinstance(turn.source, UserInput) else "given"
 
 
-def _observe_stages(turn: Turn, first_sound_s: float) -> None:
+def _observe_upstreams(turn: Turn, first_sound_s: float) -> None:
     times = turn.timings
     before_s = 0.0
     for stage, at_s in (

@@ -1,4 +1,4 @@
-"""What is kept and what is told of a turn that has ended."""
+"""The record and the last event of a turn that has ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.common.wire.audio import SAMPLE_RATE_HZ
 
 
 def record_of(turn: Turn, heard_samples: int | None) -> TurnRecord:
-    """The turn as history keeps it, when `heard_samples` of its speech (24 kHz) were heard. None: it was read."""
+    """The turn for the history, of whose speech the user heard `heard_samples` (24 kHz). None: it was text only."""
     thoughts = turn.thoughts
     if thoughts and thoughts[-1].last and turn.text_end not in (END_REASON_LIMIT, END_REASON_POSITIONS):
         thoughts = thoughts[:-1]  # im_end, which history leaves out
@@ -33,7 +33,7 @@ def record_of(turn: Turn, heard_samples: int | None) -> TurnRecord:
 
 
 def injected_record(turn: Turn, text: str) -> TurnRecord:
-    """A turn of the past whose reply the client tells: its text, without token ids."""
+    """A turn of the past whose reply the client gives: the text, without token ids."""
     return replace(record_of(turn, None), texts=(text,), heard_tokens=1)
 
 

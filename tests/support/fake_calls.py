@@ -38,12 +38,13 @@ class FakeCall:
 
     async def read(self) -> Any:
         response = await self.responses.get()
-        if isinstance(response, Exception):
+        if isinstance(response, BaseException):
             raise response
         return response
 
     def cancel(self) -> None:
         self.cancelled = True
+        self.responses.put_nowait(asyncio.CancelledError())
 
 
 class FakeUpstream:

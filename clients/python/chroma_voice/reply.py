@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from chroma_voice.errors import ChromaError
-from chroma_voice.events import AudioDelta, Event, TextDelta, TurnDone
+from chroma_voice.events import AudioDelta, Event, TextDelta, TurnDone, TurnStarted
 
 
 class Reply:
@@ -24,12 +24,14 @@ class Reply:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """All events. Raises `ChromaError` when the conversation ends before the turn does."""
-        position = 0
+        position, turn_id = 0, ""
         while True:
             event = await self._event(position)
             yield event
-            if isinstance(event, TurnDone):
-                return
+            if isinstance(event, TurnStarted):
+                turn_id = event.turn_id
+            if isinstance(event, TurnDone) and turn_id in ("", event.turn_id):
+                return  # a turn interrupted before may end later than this one starts, while the server's store is slow
             position += 1
 
     async def text(self) -> AsyncIterator[str]:
@@ -48,10 +50,11 @@ class Reply:
 
     async def done(self) -> TurnDone:
         """How the turn ended, once it has."""
+        done = None
         async for event in self:
-            if isinstance(event, TurnDone):
-                return event
-        raise AssertionError("a reply ends with TurnDone")
+            done = event
+        assert isinstance(done, TurnDone), "a reply ends with its TurnDone"
+        return done
 
     async def _event(self, position: int) -> Event:
         while len(self._events) <= position:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from chroma.v1 import dialogue_pb2 as pb
@@ -16,7 +17,6 @@ from gateway.api.grpc.reader import RequestReader
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event
-from gateway.conversation.options import ConversationOptions
 from gateway.store.sessions import Session
 from gateway.tasks import join
 from services.common.errors import InvalidArgument, Unavailable
@@ -71,7 +71,7 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
         conversation = Conversation(session, options, self._backend, deliver)
         # Before the first event: if a write that also sends them is cancelled, grpc cannot send a status any more.
         await context.send_initial_metadata(())
-        reader = RequestReader(requests, self._handler(conversation, options))
+        reader = RequestReader(requests, partial(_handle, conversation))
         try:
             await join(self._read(conversation, reader), conversation.run())
             if self._draining.is_set():
@@ -102,33 +102,26 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
         await reader.drop()
         await conversation.finish()
 
-    def _handler(
-        self, conversation: Conversation, options: ConversationOptions
-    ) -> Callable[[pb.ConverseRequest], Awaitable[None]]:
-        """Return the function that handles one message of the client."""
 
-        async def handle(request: pb.ConverseRequest) -> None:
-            nonlocal options
-            match kind_of(request):
-                case "audio":
-                    await conversation.audio(request.audio)
-                case "text":
-                    conversation.text(request.text)
-                case "commit":
-                    await conversation.commit()
-                case "cancel":
-                    cancel = request.cancel
-                    played_ms = cancel.played_ms if cancel.HasField("played_ms") else None
-                    await conversation.cancel(played_ms, cancel.turn_id)
-                case "say":
-                    await conversation.say(request.say.text, end=request.say.end)
-                case "update":
-                    await self._backend.check_change(tenant(), request.update)
-                    await conversation.update(request.update)
-                case "turn_detection":
-                    options = replace(options, turn_detection=turn_detection(request.turn_detection))
-                    conversation.listen(options)
-                case kind:
-                    raise unexpected(kind, "a turn's message")
-
-        return handle
+async def _handle(conversation: Conversation, request: pb.ConverseRequest) -> None:
+    """Handle one message of the client: one call of the conversation."""
+    match kind_of(request):
+        case "audio":
+            await conversation.append_audio(request.audio)
+        case "text":
+            conversation.add_text(request.text)
+        case "commit":
+            await conversation.commit()
+        case "cancel":
+            cancel = request.cancel
+            played_ms = cancel.played_ms if cancel.HasField("played_ms") else None
+            await conversation.cancel(played_ms, cancel.turn_id)
+        case "say":
+            await conversation.say(request.say.text, end=request.say.end)
+        case "update":
+            await conversation.configure(request.update)
+        case "turn_detection":
+            detected = turn_detection(request.turn_detection)
+            conversation.set_options(replace(conversation.options, turn_detection=detected))
+        case kind:
+            raise unexpected(kind, "a turn's message")

@@ -34,7 +34,7 @@ from gateway.audio.write import SoundFileWriter, whole_file
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event, Outcome, TurnDone
-from gateway.conversation.one_shot import one_turn
+from gateway.conversation.one_shot import one_shot
 from gateway.conversation.options import ConversationOptions
 from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.pipeline.enrolment import ephemeral_voice
@@ -63,16 +63,16 @@ async def create_chat_completion(request: Request) -> Response:
     async def talk(conversation: Conversation) -> None:
         for role, part in inputs:
             if role == "assistant":
-                await conversation.recall(str(part))
+                await conversation.inject_reply(str(part))
             elif isinstance(part, str):
-                conversation.text(part)
+                conversation.add_text(part)
             else:
-                await conversation.audio(part)
+                await conversation.append_audio(part)
                 conversation.end_audio()
         await conversation.commit()
 
     options = ConversationOptions(input_format=_INPUT_FORMAT, max_lead_s=0.0, text_only=not wanted.spoken)
-    events = one_turn(backend, tenant, config, options, talk, voice)
+    events = one_shot(backend, tenant, config, options, talk, voice)
     completion = _Completion(wanted)
     if wanted.stream:
         return await streaming_response(completion.chunks(events, replies, tenant), "text/event-stream")

@@ -20,7 +20,7 @@ from gateway.api.openai.streaming import server_sent_event, streaming_response
 from gateway.audio.write import CONTENT_TYPES, FileFormat, SoundFileWriter
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event, TurnDone
-from gateway.conversation.one_shot import one_turn
+from gateway.conversation.one_shot import one_shot
 from gateway.conversation.options import ConversationOptions
 from gateway.pipeline.deltas import AudioDelta
 from services.common.errors import ChromaError
@@ -72,7 +72,7 @@ async def create_speech(request: Request) -> Response:
     async def speak(conversation: Conversation) -> None:
         await conversation.say(wanted.input, end=True)
 
-    events = one_turn(backend, tenant, config, ConversationOptions(max_lead_s=0.0), speak)
+    events = one_shot(backend, tenant, config, ConversationOptions(max_lead_s=0.0), speak)
     if wanted.stream_format == "sse":
         return await streaming_response(_as_events(events, wanted.response_format), "text/event-stream")
     return await streaming_response(_as_file(events, wanted.response_format), CONTENT_TYPES[wanted.response_format])

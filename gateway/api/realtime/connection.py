@@ -57,7 +57,8 @@ class Connection:
         config = session.config
         self._session = RealtimeSession(session.session_id, model, config.voice_id, config.system_prompt)
         self._config = config
-        self._reply: Reply | None = None
+        self._replies: dict[str, Reply] = {}
+        """By turn id: those whose `response.done` was not sent, the newest last."""
         self._handling = asyncio.Lock()
         """Held while a client event is handled."""
         self._audio_item_id = ""
@@ -137,7 +138,7 @@ class Connection:
         updated = self._session.updated(SessionIn.model_validate(event.get("session"), strict=False))
         if updated.voice != self._session.voice:
             updated = replace(updated, voice=await choose_voice(self._backend, self._tenant, updated.voice))
-        self._conversation.listen(updated.options)
+        self._conversation.set_options(updated.options)
         self._session = updated
         await self._store_settings()
         await self._send_session("session.updated")
@@ -146,8 +147,7 @@ class Connection:
         """Update the stored session's settings if the connection's settings or system items changed them."""
         config = self._session_config(self._session)
         if config != self._config:
-            await self._backend.check_change(self._tenant, config)
-            await self._conversation.update(config)
+            await self._conversation.configure(config)
             self._config = config
 
     def _session_config(self, session: RealtimeSession) -> SessionConfig:
@@ -166,7 +166,7 @@ class Connection:
         return config
 
     async def _append(self, event: dict[str, Any]) -> None:
-        await self._conversation.audio(decode_audio(event.get("audio"), self._session.input_format, "audio"))
+        await self._conversation.append_audio(decode_audio(event.get("audio"), self._session.input_format, "audio"))
 
     async def _commit(self, event: dict[str, Any]) -> None:
         turn_id = self._conversation.end_audio()
@@ -201,14 +201,14 @@ class Connection:
             await self._store_settings()
             return ""
         if item.role == "assistant":
-            return await self._conversation.recall("".join(part.words for part in item.content))
+            return await self._conversation.inject_reply("".join(part.words for part in item.content))
         turn_id = ""
         for index, part in enumerate(item.content):
             if part.audio is not None:
                 audio = decode_audio(part.audio, self._session.input_format, f"item.content.{index}.audio")
-                turn_id = self._conversation.recording(audio)
+                turn_id = self._conversation.add_recording(audio)
             else:
-                turn_id = self._conversation.text(part.words)
+                turn_id = self._conversation.add_text(part.words)
         return turn_id
 
     async def _retrieve_item(self, event: dict[str, Any]) -> None:
@@ -220,8 +220,8 @@ class Connection:
         item = self._items.get(wanted.item_id, "truncate")
         if item.role != "assistant":
             raise BadParameter("item_id", "only replies can be truncated", "item_truncate_invalid_item_id")
-        if self._reply is not None and self._reply.turn_id == item.turn_id:
-            self._reply.cancelled_by = "client_cancelled"
+        if (reply := self._replies.get(item.turn_id)) is not None:
+            reply.cancelled_by = "client_cancelled"
         await self._conversation.cancel(wanted.audio_end_ms, item.turn_id)
         heard = "".join(text for start_ms, text in item.spoken if start_ms < wanted.audio_end_ms)
         item.content = [reply_content(heard, text_only=False, beta=self._events.beta)]
@@ -237,12 +237,12 @@ class Connection:
         if item.role == "system":
             await self._store_settings()
         else:
-            await self._conversation.forget(item.turn_id, user=item.role == "user")
+            await self._conversation.remove(item.turn_id, user=item.role == "user")
         await self._send([self._events.event("conversation.item.deleted", item_id=item.item_id)])
 
     async def _respond(self, event: dict[str, Any]) -> None:
         wanted = ResponseCreate.model_validate(event).response
-        if self._conversation.replying:
+        if self._conversation.is_replying:
             message = "Conversation already has an active response in progress"
             raise BadParameter("type", message, "conversation_already_has_active_response")
         session = self._session.updated(wanted.as_session())
@@ -250,19 +250,19 @@ class Connection:
             session = replace(session, voice=await choose_voice(self._backend, self._tenant, session.voice))
         if turn_id := self._conversation.end_audio():
             await self._send(self._committed(turn_id))
-        elif not self._conversation.hearing and wanted.instructions:
-            self._conversation.text(wanted.instructions)
+        elif not self._conversation.has_input and wanted.instructions:
+            self._conversation.add_text(wanted.instructions)
         change = self._session_config(session) if session != self._session else None
         self._metadata, self._reply_session = wanted.metadata, session
-        self._conversation.listen(session.options)
+        self._conversation.set_options(session.options)
         try:
             await self._conversation.commit(change)
         finally:
-            self._conversation.listen(self._session.options)
+            self._conversation.set_options(self._session.options)
 
     async def _cancel(self, event: dict[str, Any]) -> None:
-        reply, response_id = self._reply, event.get("response_id")
-        if not self._conversation.replying or (reply and response_id not in (None, reply.response_id)):
+        reply, response_id = next(reversed(self._replies.values()), None), event.get("response_id")
+        if not self._conversation.is_replying or (reply and response_id not in (None, reply.response_id)):
             message = "Cancellation failed: no active response found"
             raise BadParameter("response_id", message, "response_cancel_not_active")
         if reply is not None:
@@ -286,15 +286,15 @@ class Connection:
             case TurnStarted():
                 session, metadata = self._reply_session or self._session, self._metadata
                 self._metadata = self._reply_session = None
-                self._reply = Reply(event.turn_id, session, metadata, self._items, self._events)
-                await self._send(self._reply.created())
-            case TextDelta() if self._reply:
-                await self._send(self._reply.text(event))
-            case AudioDelta() if self._reply:
-                await self._send(self._reply.audio(event))
-            case TurnDone() if self._reply:
-                await self._send(self._reply.done(event))
-                self._reply = None
+                reply = Reply(event.turn_id, session, metadata, self._items, self._events)
+                self._replies[event.turn_id] = reply
+                await self._send(reply.created())
+            case TextDelta():
+                await self._send(self._replies[event.turn_id].text(event))
+            case AudioDelta():
+                await self._send(self._replies[event.turn_id].audio(event))
+            case TurnDone():
+                await self._send(self._replies.pop(event.turn_id).done(event))
             case UserTranscript():
                 await self._send(self._transcript(event))
             case _:

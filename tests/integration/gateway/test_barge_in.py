@@ -45,6 +45,42 @@ async def test_a_commit_during_a_reply_interrupts_it_and_is_answered(client: Cli
     assert _past_replies(fakes) == [[FIRST_ID, FIRST_ID + 1, FIRST_ID + 2]]
 
 
+async def test_the_turn_after_an_interruption_does_not_wait_for_a_store_that_is_slow(
+    client: Client, fakes: Fakes, redis_url: str
+) -> None:
+    fakes.codec.script.hold_at = 5
+    async with client.converse() as talk, Redis.from_url(redis_url) as redis:
+        await _ask_and_hear(talk, 5)
+        await redis.execute_command("CLIENT", "PAUSE", 1_500, "ALL")
+        fakes.codec.script.hold_at = None
+        await talk.send(text="next")
+        await talk.send(commit=pb.CommitTurn())
+        answers = await talk.until("audio")
+        assert [answer for answer in answers if answer.HasField("turn_done")] == [], "the store has not answered"
+        assert _past_replies(fakes) == [[FIRST_ID, FIRST_ID + 1, FIRST_ID + 2]]
+        first, second = await talk.done(), await talk.done()
+    assert (first.outcome, first.heard_text) == (pb.TURN_OUTCOME_INTERRUPTED, "".join(REPLY[:3]))
+    assert (second.outcome, second.turn_id) == (pb.TURN_OUTCOME_COMPLETED, answers[-1].audio.turn_id)
+    assert first.recorded
+    assert second.recorded
+    stored = await client.dialogue.GetSession(pb.GetSessionRequest(session_id=talk.session.session_id))
+    assert [entry.turn_id for entry in stored.session.entries[1::2]] == [first.turn_id, second.turn_id]
+
+
+async def test_closing_the_sending_side_while_the_store_is_slow_loses_no_interrupted_turn(
+    client: Client, fakes: Fakes, redis_url: str
+) -> None:
+    fakes.codec.script.hold_at = 5
+    async with client.converse() as talk, Redis.from_url(redis_url) as redis:
+        await _ask_and_hear(talk, 5)
+        await redis.execute_command("CLIENT", "PAUSE", 700, "ALL")
+        await talk.send(cancel=pb.CancelTurn())
+        await talk.call.done_writing()
+        done = await talk.done()
+        await talk.finish()
+    assert (done.outcome, done.recorded) == (pb.TURN_OUTCOME_INTERRUPTED, True)
+
+
 async def test_cancel_counts_as_heard_what_the_client_played(client: Client, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 8
     async with client.converse() as talk:

@@ -128,10 +128,10 @@ def stalled(owner: type, name: str) -> Iterator[tuple[asyncio.Event, asyncio.Eve
     begun, go = asyncio.Event(), asyncio.Event()
     real = getattr(owner, name)
 
-    async def wait_first(self: object, *args: object) -> None:
+    async def wait_first(self: object, *args: object, **kwargs: object) -> None:
         begun.set()
         await go.wait()
-        await real(self, *args)
+        await real(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, wait_first)

@@ -1,0 +1,72 @@
+"""Sessions and voices in memory, which a test can freeze or take away."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import cast
+
+from chroma.v1.dialogue_pb2 import SessionConfig
+from chroma.v1.speech_gen_pb2 import VoicePrompt
+from gateway.settings import GatewaySettings
+from gateway.store.records import TurnRecord
+from gateway.store.redis import Store
+from gateway.store.sessions import Session, Sessions
+from gateway.store.voices import SpokenVoice, Voices
+from services.common.errors import NotFound, Unavailable
+
+
+class FakeSessions(Sessions):
+    """A store of one session. `answers` is cleared to freeze it; `away` makes it raise Unavailable."""
+
+    def __init__(self, session: Session, settings: GatewaySettings) -> None:
+        super().__init__(cast(Store, None), settings)
+        self.stored = session
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.away = False
+        self.log: list[str] = []
+
+    async def answer(self) -> None:
+        """Wait while frozen. Raises Unavailable while away."""
+        await self.answers.wait()
+        if self.away:
+            raise Unavailable("the store is away")
+
+    async def refresh(self, session: Session) -> Session:
+        await self.answer()
+        return self.stored if self.stored.sequence != session.sequence else replace(session, config=self.stored.config)
+
+    async def record(self, before: Session, after: Session) -> Session:
+        await self.answer()
+        self.log.append(f"record {after.turns[-1].turn_id}")
+        self.stored = replace(self.stored, turns=after.turns, sequence=self.stored.sequence + 1)
+        return replace(after, sequence=before.sequence + 1)
+
+    async def amend(self, session: Session, turn: TurnRecord) -> Session:
+        await self.answer()
+        self.log.append(f"amend {turn.turn_id} to {turn.heard_tokens}")
+        turns = tuple(turn if old.turn_id == turn.turn_id else old for old in self.stored.turns)
+        self.stored = replace(self.stored, turns=turns, sequence=self.stored.sequence + 1)
+        return replace(session, sequence=session.sequence + 1)
+
+    async def configure(self, tenant: str, session_id: str, change: SessionConfig) -> SessionConfig:
+        await self.answer()
+        return change
+
+
+class FakeVoices(Voices):
+    """A store of the voice `ada`."""
+
+    def __init__(self, sessions: FakeSessions) -> None:
+        self._sessions = sessions
+
+    async def spoken(self, tenant: str, voice_id: str) -> SpokenVoice:
+        await self._sessions.answer()
+        if voice_id != "ada":
+            raise NotFound(f"no voice {voice_id!r}")
+        return SpokenVoice("ada", "fingerprint", VoicePrompt())
+
+    async def exists(self, tenant: str, voice_id: str) -> bool:
+        await self._sessions.answer()
+        return voice_id == "ada"

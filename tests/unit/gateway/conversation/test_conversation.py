@@ -1,0 +1,284 @@
+"""The state machine of a conversation, over fake upstreams and a fake store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from chroma.v1 import codec_pb2, reasoner_pb2, speech_gen_pb2
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat, CodeFrames, Pcm
+from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.conversation import input_audio
+from gateway.conversation.backend import Backend
+from gateway.conversation.conversation import Conversation
+from gateway.conversation.events import Event, Opened, Outcome, SpeechStarted, SpeechStopped, TurnDone, TurnStarted
+from gateway.conversation.options import ConversationOptions
+from gateway.conversation.vad import Started, Stopped, TurnDetection
+from gateway.pipeline.deltas import AudioDelta
+from gateway.pipeline.upstreams import UpstreamPool
+from gateway.settings import GatewaySettings
+from gateway.store.sessions import Session
+from gateway.tasks import cancel
+from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.common.wire.audio import FRAME_SAMPLES
+from services.common.wire.pcm import Samples, encode_pcm
+from tests.support.fake_calls import FakeCall, FakeUpstreamPool
+from tests.support.fake_store import FakeSessions, FakeVoices
+
+_SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
+_FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
+_OPTIONS = ConversationOptions(input_format=_FORMAT)
+_AUDIO = encode_pcm(np.full(1_600, 0.5, dtype=np.float32), AUDIO_ENCODING_PCM_S16LE)
+
+
+class Talk:
+    """An open conversation and what its client was sent."""
+
+    def __init__(self, options: ConversationOptions) -> None:
+        session = Session("tenant", "session-1", SessionConfig(voice_id="ada"), (), 0, 0, 0.0, 0.0)
+        self.upstreams = FakeUpstreamPool()
+        self.sessions = FakeSessions(session, _SETTINGS)
+        backend = Backend(cast(UpstreamPool, self.upstreams), self.sessions, FakeVoices(self.sessions), _SETTINGS)
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.conversation = Conversation(session, options, backend, self._deliver)
+
+    async def _deliver(self, event: Event) -> None:
+        self.events.put_nowait(event)
+
+    async def until(self, kind: type[Any]) -> Any:
+        """The next event of this kind."""
+        async with asyncio.timeout(5):
+            while not isinstance(event := await self.events.get(), kind):
+                pass
+        return event
+
+    async def reply_begins(self) -> FakeCall:
+        """Let the reply of the committed turn think one token and speak two frames. Returns the Decode call."""
+        think, speak, decode = [await upstream.calls.get() for upstream in vars(self.upstreams).values()]
+        think.answer(reasoner_pb2.ThinkResponse(thought=reasoner_pb2.Thought(token_id=10, text="Hi")))
+        speak.answer(
+            speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened()),
+            speech_gen_pb2.SpeakResponse(frames=CodeFrames(codes=[1] * 16)),
+        )
+        decode.answer(codec_pb2.DecodeResponse(pcm=Pcm(data=bytes(4 * FRAME_SAMPLES))))
+        await self.until(AudioDelta)
+        return decode
+
+
+@asynccontextmanager
+async def _talk(options: ConversationOptions = _OPTIONS) -> AsyncIterator[Talk]:
+    tasks = asyncio.all_tasks()
+    talk = Talk(options)
+    running = asyncio.create_task(talk.conversation.run())
+    assert isinstance(await talk.events.get(), Opened)
+    yield talk
+    await cancel(running)
+    assert asyncio.all_tasks() == tasks, "a conversation leaves no task"
+
+
+async def test_the_first_input_begins_a_turn_and_the_commit_starts_its_reply() -> None:
+    async with _talk() as talk:
+        turn_id = talk.conversation.add_text("hello")
+        assert (talk.conversation.has_input, talk.conversation.is_replying) == (True, False)
+        await talk.conversation.commit()
+        assert (talk.conversation.has_input, talk.conversation.is_replying) == (False, True)
+        assert await talk.until(TurnStarted) == TurnStarted(turn_id)
+        (await talk.reply_begins()).end()
+        done = await talk.until(TurnDone)
+        assert (done.turn_id, done.outcome, done.recorded) == (turn_id, Outcome.COMPLETED, True)
+        assert not talk.conversation.is_replying
+
+
+async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen() -> None:
+    async with _talk() as talk:
+        conversation = talk.conversation
+        first = conversation.add_text("hello")
+        await conversation.commit()
+        await talk.reply_begins()
+        talk.sessions.answers.clear()
+        async with asyncio.timeout(1):
+            second = conversation.add_text("wait")
+            await conversation.commit()
+            await talk.reply_begins()
+            assert talk.events.empty()
+        history = conversation._context.session.turns
+        assert [(turn.turn_id, turn.heard_tokens) for turn in history] == [(first, 1)]
+        talk.sessions.answers.set()
+        done = await talk.until(TurnDone)
+        assert (done.turn_id, done.outcome, done.recorded) == (first, Outcome.INTERRUPTED, True)
+        await conversation.cancel()
+        assert (await talk.until(TurnDone)).turn_id == second
+
+
+async def test_finish_waits_until_the_interrupted_turn_is_recorded_and_told() -> None:
+    async with _talk() as talk:
+        turn_id = talk.conversation.add_text("hello")
+        await talk.conversation.commit()
+        await talk.reply_begins()
+        talk.sessions.answers.clear()
+        await talk.conversation.cancel()
+        finishing = asyncio.create_task(talk.conversation.finish())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not finishing.done()
+        talk.sessions.answers.set()
+        await finishing
+        assert talk.sessions.log == [f"record {turn_id}"]
+        assert (await talk.until(TurnDone)).recorded
+
+
+async def test_closing_waits_until_the_interrupted_turn_is_recorded() -> None:
+    async with _talk() as talk:
+        turn_id = talk.conversation.add_text("hello")
+        await talk.conversation.commit()
+        await talk.reply_begins()
+        talk.sessions.answers.clear()
+        await talk.conversation.cancel()
+        asyncio.get_running_loop().call_later(0.01, talk.sessions.answers.set)
+    assert talk.sessions.log == [f"record {turn_id}"]
+
+
+async def test_cancel_without_a_reply_drops_the_input_unless_a_turn_is_named() -> None:
+    async with _talk() as talk:
+        talk.conversation.add_text("hello")
+        await talk.conversation.cancel(turn_id="turn-before")
+        assert talk.conversation.has_input
+        await talk.conversation.cancel()
+        assert not talk.conversation.has_input
+
+
+async def test_dropped_audio_leaves_the_text_of_its_turn() -> None:
+    async with _talk() as talk:
+        turn_id = talk.conversation.add_text("look")
+        await talk.conversation.append_audio(_AUDIO)
+        await talk.conversation.drop_audio()
+        assert talk.conversation.end_audio() == ""
+        assert talk.conversation.add_text("here") == turn_id
+        turn = talk.conversation._turns.input_turn
+        assert turn is not None
+        assert turn.turn.source.parts == ["look", "here"]
+
+
+async def test_recordings_are_parts_of_their_own() -> None:
+    async with _talk() as talk:
+        turn_id = talk.conversation.add_recording(_AUDIO)
+        assert talk.conversation.add_recording(_AUDIO) == turn_id
+        await talk.conversation.append_audio(_AUDIO)
+        assert talk.conversation.end_audio() == turn_id
+        turn = talk.conversation._turns.input_turn
+        assert turn is not None
+        assert [len(part) for part in turn.turn.source.parts] == [3_200] * 3
+
+
+async def test_audio_without_a_format_is_refused() -> None:
+    async with _talk(ConversationOptions()) as talk:
+        with pytest.raises(InvalidArgument, match="input_format"):
+            await talk.conversation.append_audio(_AUDIO)
+        with pytest.raises(InvalidArgument, match="input_format"):
+            talk.conversation.add_recording(_AUDIO)
+        assert not talk.conversation.has_input
+
+
+async def test_the_format_cannot_change_within_an_input_turn() -> None:
+    other = ConversationOptions(input_format=AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=8_000))
+    async with _talk() as talk:
+        await talk.conversation.append_audio(_AUDIO)
+        with pytest.raises(InvalidArgument, match="format"):
+            talk.conversation.set_options(other)
+        await talk.conversation.drop_input()
+        talk.conversation.set_options(other)
+        assert talk.conversation.options == other
+
+
+async def test_history_may_be_injected_while_no_reply_runs() -> None:
+    async with _talk() as talk:
+        talk.conversation.add_text("who are you?")
+        turn_id = await talk.conversation.inject_reply("Ann")
+        (turn,) = talk.conversation._context.session.turns
+        assert (turn.turn_id, turn.user, turn.heard_text) == (turn_id, ("who are you?",), "Ann")
+        talk.conversation.add_text("hello")
+        await talk.conversation.commit()
+        with pytest.raises(FailedPrecondition):
+            await talk.conversation.inject_reply("late")
+
+
+async def test_removing_the_turn_that_is_replied_to_interrupts_it_first() -> None:
+    async with _talk() as talk:
+        turn_id = talk.conversation.add_text("hello")
+        await talk.conversation.commit()
+        await talk.reply_begins()
+        assert await talk.conversation.remove(turn_id, user=False)
+        assert not talk.conversation.is_replying
+        (turn,) = talk.conversation._context.session.turns
+        assert (turn.user, turn.texts) == (("hello",), ())
+        assert not await talk.conversation.remove("turn-unknown", user=True)
+
+
+async def test_settings_of_an_unknown_voice_are_refused() -> None:
+    async with _talk() as talk:
+        with pytest.raises(NotFound):
+            await talk.conversation.configure(SessionConfig(voice_id="eve"))
+
+
+class ScriptedDetector:
+    """Finds speech in the first piece and its end in the second."""
+
+    def __init__(self, settings: TurnDetection, rate_hz: int) -> None:
+        self.pieces = 0
+
+    def push(self, samples: Samples) -> list[Started | Samples | Stopped]:
+        self.pieces += 1
+        return [Started(0), samples] if self.pieces == 1 else [samples, Stopped(200)]
+
+    def cut(self) -> Samples:
+        return np.zeros(0, dtype=np.float32)
+
+
+@pytest.mark.parametrize("respond", [True, False])
+async def test_speech_in_the_audio_begins_a_turn_and_its_end_commits_it(
+    monkeypatch: pytest.MonkeyPatch, respond: bool
+) -> None:
+    monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)
+    detection = TurnDetection(respond=respond)
+    async with _talk(ConversationOptions(input_format=_FORMAT, turn_detection=detection)) as talk:
+        await talk.conversation.append_audio(_AUDIO + _AUDIO)
+        started, stopped = await talk.until(SpeechStarted), await talk.until(SpeechStopped)
+        assert started.turn_id == stopped.turn_id
+        assert (started.audio_ms, stopped.audio_ms) == (0, 200)
+        assert (talk.conversation.has_input, talk.conversation.is_replying) == (not respond, respond)
+
+
+@pytest.mark.parametrize("interrupt", [True, False])
+async def test_speech_interrupts_a_reply_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, interrupt: bool
+) -> None:
+    monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)
+    detection = TurnDetection(interrupt=interrupt)
+    async with _talk(ConversationOptions(input_format=_FORMAT, turn_detection=detection)) as talk:
+        talk.conversation.add_text("hello")
+        await talk.conversation.commit()
+        await talk.reply_begins()
+        await talk.conversation.append_audio(_AUDIO)
+        assert talk.conversation.is_replying != interrupt
+        if interrupt:
+            assert (await talk.until(TurnDone)).outcome is Outcome.INTERRUPTED
+        await talk.until(SpeechStarted)
+
+
+async def test_pieces_of_an_interrupted_forced_reply_are_ignored_up_to_its_end() -> None:
+    async with _talk() as talk:
+        conversation = talk.conversation
+        await conversation.say("one ", end=False)
+        first = await talk.until(TurnStarted)
+        await conversation.cancel()
+        assert (await talk.until(TurnDone)).turn_id == first.turn_id
+        await conversation.say("two", end=True)
+        assert not conversation.is_replying
+        await conversation.say("three", end=True)
+        assert conversation.is_replying
+        assert (await talk.until(TurnStarted)).turn_id != first.turn_id

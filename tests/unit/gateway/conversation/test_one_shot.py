@@ -58,17 +58,14 @@ def _settings() -> GatewaySettings:
 async def test_the_events_end_with_the_turn_and_nothing_is_stored(
     backend: Backend, upstreams: FakeUpstreamPool, sessions: FakeSessions
 ) -> None:
-    events: list[Event] = []
-
-    async def read() -> None:
-        async for event in one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, _ask):
-            events.append(event)
+    async def read() -> list[Event]:
+        return [event async for event in one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, _ask)]
 
     reading = asyncio.create_task(read())
     think = await upstreams.reasoner.calls.get()
     think.answer(reasoner_pb2.ThinkResponse(thought=reasoner_pb2.Thought(text="Hi")))
     think.end()
-    await reading
+    events = await reading
     assert [type(event) for event in events] == [TurnStarted, TextDelta, TurnDone]
     done = events[-1]
     assert isinstance(done, TurnDone)

@@ -65,7 +65,7 @@ class FakeVoices(Voices):
         await self._sessions.answer()
         if voice_id != "ada":
             raise NotFound(f"no voice {voice_id!r}")
-        return SpokenVoice("ada", "fingerprint", VoicePrompt())
+        return SpokenVoice("ada", VoicePrompt())
 
     async def exists(self, tenant: str, voice_id: str) -> bool:
         await self._sessions.answer()

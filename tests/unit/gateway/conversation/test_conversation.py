@@ -59,8 +59,12 @@ class Talk:
 
     async def reply_begins(self) -> FakeCall:
         """Let the reply of the committed turn think one token and speak two frames. Returns the Decode call."""
-        think, speak, decode = [await upstream.calls.get() for upstream in vars(self.upstreams).values()]
-        think.answer(reasoner_pb2.ThinkResponse(thought=reasoner_pb2.Thought(token_id=10, text="Hi")))
+        think = await self.upstreams.reasoner.calls.get()
+        think.answer(
+            reasoner_pb2.ThinkResponse(opened=reasoner_pb2.ThinkOpened(checkpoint_fingerprint="one")),
+            reasoner_pb2.ThinkResponse(thought=reasoner_pb2.Thought(token_id=10, text="Hi")),
+        )
+        speak, decode = await self.upstreams.speech_gen.calls.get(), await self.upstreams.codec.calls.get()
         speak.answer(
             speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened()),
             speech_gen_pb2.SpeakResponse(frames=CodeFrames(codes=[1] * 16)),

@@ -1,7 +1,7 @@
-"""A stack of Llama layers for training: padded batches and gradients.
+"""A stack of Llama layers for training: whole sequences in padded batches, with gradients.
 
-The mathematics and the parameters' names are those of `services.runtime.transformer`, which is frozen, flat and cached.
-Here every sequence of a batch is seen from its first row to its last at once. (docs/model.md, section 1)
+The mathematics and the parameter names are those of `services.runtime.layers.transformer`. That module only infers: it
+has a KV cache and no padding. (docs/model.md, section 1)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.runtime.layers.rope import rotary_table
 
 
 class CausalStack(nn.Module):
-    """Layers and the final norm. `positions` int64 [most L] gives each place's rotary position."""
+    """Layers and the final norm. `positions` int64 [longest L] holds the rotary position of each element of a sequence."""
 
     cos: Tensor
     sin: Tensor
@@ -31,9 +31,9 @@ class CausalStack(nn.Module):
         self.register_buffer("sin", sin[positions].repeat(1, 2), persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """rows [B, L, D] -> hidden [B, L, D] after the final norm. Each row sees its sequence up to itself.
+        """rows [B, L, D] -> hidden [B, L, D] after the final norm. Each row attends to itself and to the rows before it.
 
-        What the layers add up stays float32 under autocast, too.
+        The residual stream stays float32 under autocast, too.
         """
         rows = rows.float()
         cos, sin = self.cos[: rows.shape[1]], self.sin[: rows.shape[1]]
@@ -56,7 +56,7 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Grouped heads over the rows before and with each; q, k and v are one product."""
+    """Causal attention with grouped heads; one matrix product gives q, k and v."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _Attention(nn.Module):
 
 
 class _GatedMlp(nn.Module):
-    """SwiGLU; gate and up are one product."""
+    """SwiGLU; one matrix product gives gate and up."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _GatedMlp(nn.Module):
 
 
 def _joined(x: Tensor, projections: Iterable[nn.Linear]) -> Tensor:
-    """All projections of x in one product, side by side."""
+    """The outputs of all projections of x, concatenated, from one matrix product."""
     projections = list(projections)
     weight = torch.cat([projection.weight for projection in projections])
     biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
@@ -101,7 +101,7 @@ def _joined(x: Tensor, projections: Iterable[nn.Linear]) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """q [B, heads, L, head_dim] over k, v [B, kv_heads, L, head_dim], causal -> as q.
 
-    Written out: in bfloat16 on a CPU, forward and backward take a third of what the fused kernel takes.
+    Not the fused kernel: in bfloat16 on a CPU, forward and backward of these products take a third of its time.
     """
     kv_heads, length = k.shape[1], k.shape[2]
     queries = q.unflatten(1, (kv_heads, -1)).flatten(2, 3) * q.shape[-1] ** -0.5
@@ -112,6 +112,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + head_dim / 2) of x [B, heads, L, head_dim] by `cos`, `sin` [L, head_dim]."""
+    """Rotate the pairs (i, i + head_dim / 2) of x [B, heads, L, head_dim] by `cos`, `sin` [L, head_dim]."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -8,7 +8,7 @@ import numpy as np
 
 from train.audio.sound import Sound
 from train.corpus.domain import Domain, Intent
-from train.corpus.voices import Asking, Speakers
+from train.corpus.voices import AskingVoices, EngineVoices
 
 SAMPLE_RATE_HZ = 22_050
 
@@ -45,10 +45,10 @@ def voices(kind: str, count: int) -> tuple[HummingVoice, ...]:
     return tuple(HummingVoice(f"{kind}_{number}") for number in range(count))
 
 
-def asking_voices() -> Asking:
+def asking_voices() -> AskingVoices:
     """More of each engine than say one phrasing."""
-    return Asking(
-        kokoro=Speakers(voices("kokoro", 5), voices("kokoro_held_out", 2)),
-        flite=Speakers(voices("flite", 5), voices("flite_held_out", 1)),
-        espeak=Speakers(voices("espeak", 9), voices("espeak_held_out", 1)),
+    return AskingVoices(
+        kokoro=EngineVoices(voices("kokoro", 5), voices("kokoro_held_out", 2)),
+        flite=EngineVoices(voices("flite", 5), voices("flite_held_out", 1)),
+        espeak=EngineVoices(voices("espeak", 9), voices("espeak_held_out", 1)),
     )

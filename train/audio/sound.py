@@ -1,4 +1,4 @@
-"""A piece of speech, and the form in which every clip of the corpus is kept: trimmed, centred, equally loud."""
+"""A piece of speech, and the standard form of the corpus's clips: trimmed, without offset, at one loudness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import soxr
 
 ACTIVE_RMS = 0.1
-"""Root mean square of a clip's speech, its pauses left out. Full scale is 1."""
+"""RMS of a clip's speech without its pauses. Full scale is 1."""
 
 _BEFORE_S = 0.04
 _AFTER_S = 0.12
@@ -32,7 +32,7 @@ class Sound:
 
 
 class Voice(Protocol):
-    """Someone who can say a text."""
+    """A synthetic voice that can say a text."""
 
     @property
     def name(self) -> str: ...
@@ -43,15 +43,15 @@ class Voice(Protocol):
 
 
 def shifted(sound: Sound, factor: float) -> Sound:
-    """The sound played `factor` times as fast: its pitch and formants are moved together, as by another throat."""
+    """The sound played `factor` times as fast: pitch and formants move together, as in another speaker's voice."""
     if factor == 1.0:
         return sound
     samples = soxr.resample(sound.samples, sound.sample_rate_hz * factor, sound.sample_rate_hz, "HQ")
     return Sound(samples, sound.sample_rate_hz)
 
 
-def tidy(sound: Sound, sample_rate_hz: int) -> Sound:
-    """The clip as it is kept: resampled, 40 ms of silence before and 120 ms after, mean 0, active RMS 0.1, clipped.
+def standardise(sound: Sound, sample_rate_hz: int) -> Sound:
+    """The sound in the corpus's form: resampled, 40 ms of silence before, 120 ms after, mean 0, active RMS 0.1, clipped.
 
     Raises `ValueError` for silence.
     """

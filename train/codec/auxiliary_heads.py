@@ -20,7 +20,7 @@ _COLUMNS_PER_FRAME = 16
 _LAYERS = 2
 
 
-class SketchHeads(nn.Module):
+class MelHeads(nn.Module):
     """Linear readings of a mel spectrogram from the first two upsampled layers of the decoder. For training only."""
 
     def __init__(self, model: MimiModel) -> None:

@@ -26,7 +26,7 @@ from train.codec.crops import CropSource
 from train.codec.mel import FramePatches
 from train.codec.mimi import encode_latents, encoder_half, input_projections
 from train.codec.patch_quantizer import PatchQuantizer
-from train.optim.stability import SteadySteps, WeightAverage
+from train.optim.stability import GuardedOptimizer, WeightAverage
 from train.optim.training_loop import ROOT, Budget, Report, seed_everything
 
 _PEAK_RATE = 6e-4
@@ -107,7 +107,7 @@ def train_encoder(
         betas=(0.9, 0.99),
         weight_decay=0.01,
     )
-    steps, average = SteadySteps(optimizer), WeightAverage(trained)
+    steps, average = GuardedOptimizer(optimizer), WeightAverage(trained)
     unexplained: list[float] = []
     saved_at = time.monotonic()
     with Report("encoder", budget) as report:

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from transformers import MimiModel
 
 from train.codec.artefact import open_codec, save_codec
-from train.codec.auxiliary_heads import SketchHeads
+from train.codec.auxiliary_heads import MelHeads
 from train.codec.codes import load_coded_clips, load_quantizer
 from train.codec.crops import CropSource
 from train.codec.mel import MelDistance
 from train.codec.mimi import decode_codes, decoder_half, output_projections
 from train.corpus.clip_index import read_manifest
-from train.optim.stability import SteadySteps, WeightAverage
+from train.optim.stability import GuardedOptimizer, WeightAverage
 from train.optim.training_loop import ROOT, Budget, Report, seed_everything
 
 DELAY_SAMPLES = 512
 """21 ms: the last mel column of a frame is centred 512 samples before the frame's end."""
 
 _PEAK_RATE = 8e-4
-_SKETCH_WEIGHT = 0.3
+_MEL_HEADS_WEIGHT = 0.3
 _SAVED_EVERY_S = 300.0
 
 
@@ -42,7 +42,7 @@ def delayed(pcm: Tensor) -> Tensor:
     return F.pad(pcm, (DELAY_SAMPLES, 0))[:, : pcm.shape[1]]
 
 
-def voice(model: MimiModel, codes: Tensor) -> Tensor:
+def decode_waveform(model: MimiModel, codes: Tensor) -> Tensor:
     """Codes [B, T, K] -> waveform [B, T * 1920], as Mimi decodes, with gradients. bf16 inside, float32 out."""
     with torch.autocast(codes.device.type, torch.bfloat16):
         return decode_codes(model, codes).float()
@@ -56,19 +56,19 @@ def train_vocoder(
     `save` is called every five minutes with the averaged weights in the model.
     """
     device = next(model.parameters()).device
-    sketch, distance = SketchHeads(model).to(device), MelDistance().to(device)
+    mel_heads, distance = MelHeads(model).to(device), MelDistance().to(device)
     trained = [*decoder_half(model).parameters(), *output_projections(model)]
-    optimizer = torch.optim.AdamW([*trained, *sketch.parameters()], betas=(0.8, 0.99), weight_decay=0.01)
-    steps, average = SteadySteps(optimizer), WeightAverage(trained)
+    optimizer = torch.optim.AdamW([*trained, *mel_heads.parameters()], betas=(0.8, 0.99), weight_decay=0.01)
+    steps, average = GuardedOptimizer(optimizer), WeightAverage(trained)
     distances: list[float] = []
     saved_at = time.monotonic()
     with Report("vocoder", budget) as report:
         for _ in budget.steps():
             crop = crops.draw(batch, device)
-            wanted, made = delayed(crop.pcm), voice(model, crop.codes)
+            wanted, made = delayed(crop.pcm), decode_waveform(model, crop.codes)
             mel = distance(made[:, crop.context_samples :], wanted[:, crop.context_samples :])
-            early = sketch(wanted, crop.context)
-            steps.step(mel + _SKETCH_WEIGHT * early, budget.rate)
+            early = mel_heads(wanted, crop.context)
+            steps.step(mel + _MEL_HEADS_WEIGHT * early, budget.rate)
             average.update()
             distances.append(mel.item())
             report.add(mel=distances[-1], early=early.item(), skipped=steps.skipped)

@@ -1,11 +1,11 @@
-"""The list of the clips that were made: one JSON object a line, beside the folder that it describes."""
+"""The manifest of a part of the corpus: a file of JSON lines, one for each clip, beside the folder of the clips."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,10 @@ Role = Literal["reply", "prompt", "question", "outside", "repeat"]
 
 @dataclass(frozen=True)
 class Clip:
-    """One WAV of the corpus: mono, int16, 24 kHz for replies and prompts, 16 kHz for what users say.
+    """One WAV of the corpus: mono, int16, 24 kHz for replies and prompts, 16 kHz for questions.
 
-    `path` is relative to the audio folder. `intent` names what a reply answers or a question asks; it is None
-    elsewhere. `held_out`: the voice or the phrasing is never trained on.
+    `path` is relative to the audio folder. `intent` names the intent of a reply or a question; it is None for
+    other clips. `held_out`: training never uses the voice or the phrasing.
     """
 
     path: str
@@ -33,20 +33,39 @@ class Clip:
 
 
 def read_manifest(path: Path) -> list[Clip]:
-    """The clips listed in a manifest. Raises `FileNotFoundError`, naming the stage that makes it."""
+    """The clips of a manifest. Raises `FileNotFoundError` with the name of the stage that makes the manifest."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: not there; make it with python -m train.corpus.synthesis --part {path.stem}")
     return [Clip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def subject_of(clip: Clip) -> str:
+    """The subject of a question's clip: the name of its intent, "outside" or "repeat"."""
+    return clip.intent or clip.role
+
+
 def clips_to_train_on(manifest: Path) -> list[Clip]:
-    """Those of a manifest that are not held out. Raises as `read_manifest`."""
+    """The clips of a manifest that are not held out. Raises like `read_manifest`."""
     return [clip for clip in read_manifest(manifest) if not clip.held_out]
 
 
 def thinned(clips: Sequence[Clip], outside: float, dice: np.random.Generator) -> list[Clip]:
-    """The clips with this share of those that lie outside the domain, others each time."""
+    """The clips without a random part of the outside questions: the share `outside` of these stays."""
     return [clip for clip in clips if clip.role != "outside" or dice.random() < outside]
+
+
+def shuffled_passes(clips: Callable[[], Sequence[Clip]], dice: np.random.Generator) -> Iterator[Clip]:
+    """Endless passes over the clips: each pass yields every clip once, in random order.
+
+    Each pass begins with a call of `clips`, so a corpus may grow during training. Raises `ValueError` when it returns
+    no clip.
+    """
+    while True:
+        present = clips()
+        if not present:
+            raise ValueError("expected clips of questions to train on, got none")
+        for index in dice.permutation(len(present)):
+            yield present[index]
 
 
 def append(path: Path, clip: Clip) -> None:
@@ -56,7 +75,7 @@ def append(path: Path, clip: Clip) -> None:
 
 
 def keep_only(path: Path, paths: Collection[str]) -> set[str]:
-    """Drop the clips outside `paths`, and those whose file is gone. Returns the paths that stay listed."""
+    """Remove from the manifest the clips outside `paths` and the clips without a file. Returns the paths that stay."""
     with _locked(path):
         if not path.exists():
             return set()

@@ -1,6 +1,6 @@
-"""What chroma-nano understands and says: a closed domain of intents, read from domain.toml beside this file.
+"""The closed domain of chroma-nano: intents with questions and answers, read from domain.toml beside this file.
 
-More ways to ask the same are in paraphrases.toml.
+paraphrases.toml has more phrasings of the same questions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ DOMAIN_FILE = Path(__file__).with_name("domain.toml")
 
 @dataclass(frozen=True)
 class Intent:
-    """One thing a user may want, and the sentence that answers it.
+    """One question with its answer.
 
-    `questions` are the phrasings to train on; the phrasings of `held_out` only measure.
+    `questions` are its phrasings for training; the phrasings of `held_out` are only for measurement.
     """
 
     name: str
@@ -34,11 +34,12 @@ class Intent:
 
 @dataclass(frozen=True)
 class Domain:
-    """All that is said to the model and all that it says.
+    """Everything that users say to the model and everything that the model says.
 
-    `outside` are questions without an intent: `outside_answer` answers them. `repeat` asks for the previous reply once
-    more; with none before, the answer is `outside_answer`. `prompts` are sentences that no reply contains: voice
-    prompts, and variety for the codec. `paraphrases` are further ways to ask for all of this.
+    `outside` are questions without an intent; the answer to them is `outside_answer`. `repeat` are requests to say the
+    previous reply again; without a previous reply, the answer is `outside_answer`. `prompts` are sentences of voice
+    prompts; they are not replies, and they give the codec more variety. `paraphrases` are more phrasings of all
+    questions and requests.
     """
 
     intents: tuple[Intent, ...]
@@ -52,7 +53,7 @@ class Domain:
     paraphrases: Paraphrases = field(default_factory=Paraphrases, hash=False)
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a sentence that stands for two things, naming it."""
+        """Raises `ValueError` for a sentence that occurs twice, with the sentence."""
         _refuse_duplicates("intent", (intent.name for intent in self.intents))
         _refuse_duplicates("phrasing", map(plain, self.phrasings()))
         _refuse_duplicates("reply or prompt", map(plain, (*self.replies, *self.prompts)))
@@ -63,7 +64,7 @@ class Domain:
         return (*(intent.answer for intent in self.intents), self.outside_answer, self.greeting)
 
     def phrasings(self) -> Iterator[str]:
-        """Everything a user may say here, trained on or held out, paraphrases aside."""
+        """All phrasings of questions and requests, trained on or held out, without paraphrases."""
         for intent in self.intents:
             yield from intent.questions
             yield from intent.held_out
@@ -72,7 +73,7 @@ class Domain:
 
 @cache
 def load_domain() -> Domain:
-    """The domain of domain.toml and paraphrases.toml. Raises `ValueError` for a sentence that stands for two things."""
+    """The domain of domain.toml and paraphrases.toml. Raises `ValueError` for a phrasing with two meanings."""
     content = tomllib.loads(DOMAIN_FILE.read_text(encoding="utf-8"))
     domain = Domain(
         intents=tuple(

@@ -1,9 +1,9 @@
-"""Find the reply voice that is nearest to each asking voice, and write train/corpus/nearest_voices.toml.
+"""Find the nearest reply voice of each asking voice, and write train/corpus/nearest_voices.toml.
 
-Run `python -m train.corpus.nearest_voices`. The speech model learns from this file that the prompt of a new voice
-gives the nearest reply voice. The measure is Resemblyzer's cosine between the means of the prompts that each voice
+Run `python -m train.corpus.nearest_voices`. The speech model learns from this file to answer the prompt of
+an unknown voice in the nearest reply voice. The measure is Resemblyzer's cosine between the means of the prompts that each voice
 says. Pitch and mean spectrum alone choose another voice for some speakers, because they show neither accent nor manner.
-The file leaves out a voice that lies between two reply voices.
+A voice that is almost equally near to two reply voices is not in the file.
 
 The command needs what `python -m train.evaluation` needs, and the corpus of
 `python -m train.corpus.synthesis --part replies`.
@@ -22,21 +22,21 @@ from rich.progress import track
 
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.voices import NEAREST_FILE, REPLY_VOICES
-from train.evaluation.listening import load
+from train.evaluation.transcription import load
 from train.evaluation.voice_print import load_voice_print
-from train.evaluation.voices_alike import Voices, direction
+from train.evaluation.likeness import Voices, direction
 from train.optim.training_loop import ROOT
 
 MIN_MARGIN = 0.03
-"""How much nearer one reply voice must be than the next."""
+"""Smallest difference of the two largest cosines, for a voice that is in the file."""
 
 _HEAD = """\
-# Voices by the reply voice that they are nearest to. Written by python -m train.corpus.nearest_voices.
+# The asking voices under their nearest reply voice. Written by python -m train.corpus.nearest_voices.
 """
 
 
 def nearest(voices: Voices, replying: Voices) -> dict[str, list[str]]:
-    """The names of `voices` by the name in `replying` that each is nearest to, without those that lie between two."""
+    """For each name in `replying`, the `voices` to which it is nearest by at least `MIN_MARGIN`."""
     by_reply: dict[str, list[str]] = {name: [] for name in replying}
     for voice, vector in sorted(voices.items()):
         second, first = sorted((float(vector @ other), name) for name, other in replying.items())[-2:]
@@ -50,7 +50,7 @@ def _listed(reply: str, voices: Iterable[str]) -> str:
 
 
 def main(root: Annotated[Path, typer.Option(help="Working folder, with the corpus in audio/.")] = ROOT) -> None:
-    """Write train/corpus/nearest_voices.toml anew."""
+    """Write train/corpus/nearest_voices.toml again."""
     torch.set_num_threads(1)
     encoder = load_voice_print()
     prompts: defaultdict[str, list[Clip]] = defaultdict(list)
@@ -66,7 +66,7 @@ def main(root: Annotated[Path, typer.Option(help="Working folder, with the corpu
     NEAREST_FILE.write_text("\n".join((_HEAD, *(_listed(*one) for one in found.items()))), encoding="utf-8")
     for reply, voices in found.items():
         typer.echo(f"{reply}: {len(voices)} voices")
-    typer.echo(f"between two: {len(vectors) - sum(map(len, found.values()))} voices")
+    typer.echo(f"equally near to two: {len(vectors) - sum(map(len, found.values()))} voices")
 
 
 if __name__ == "__main__":

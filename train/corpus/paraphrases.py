@@ -1,6 +1,6 @@
-"""More ways to ask than domain.toml lists, read from paraphrases.toml: only to train on, never to measure.
+"""More phrasings than domain.toml has, read from paraphrases.toml: only for training, never for measurement.
 
-They may change at any time. The words of domain.toml number the tokens of the vocabulary; those of paraphrases do not.
+They may change at any time: the vocabulary is made from the words of domain.toml and does not depend on them.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ OUTSIDE = "outside"
 REPEAT = "repeat"
 
 Phrasings = tuple[str, ...]
-"""What one pattern expands to."""
+"""The phrasings of one pattern."""
 
 
 @dataclass(frozen=True)
 class Paraphrases:
-    """By subject (an intent's name, "outside", "repeat"): sources, each of which has patterns.
+    """The sources of each subject (an intent's name, "outside" or "repeat"); each source has patterns.
 
-    The first source is the subject's own patterns, the others are families, whose patterns several subjects share; a
-    subject without patterns of its own has families only. Drawing takes a source, a pattern and a phrasing by turns,
-    so a pattern that stands for much is not heard more often. The first source is taken half of the time: there are
-    dozens of families with near misses for what lies outside.
+    The first source is the subject's own patterns. The other sources are families: several subjects share their
+    patterns. A subject without patterns of its own has families only. `draw` chooses first a source, then one of its
+    patterns, then one of its phrasings, so a pattern with many phrasings is not drawn more often. It takes the first
+    source half of the time, because dozens of families have near misses for "outside".
     """
 
     by_subject: Mapping[str, tuple[tuple[Phrasings, ...], ...]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Every subject with every phrasing."""
+        """All pairs of subject and phrasing."""
         for subject, sources in self.by_subject.items():
             for source in sources:
                 for phrasings in source:
@@ -44,7 +44,7 @@ class Paraphrases:
                         yield subject, phrasing
 
     def draw(self, subject: str, dice: random.Random) -> str | None:
-        """Any phrasing about `subject`; None when there is none."""
+        """A random phrasing of `subject`; None when it has none."""
         sources = self.by_subject.get(subject)
         if not sources:
             return None
@@ -53,7 +53,7 @@ class Paraphrases:
         return dice.choice(dice.choice(source))
 
     def some(self, subject: str, count: int, dice: random.Random) -> list[str]:
-        """About `count` different phrasings, from as many patterns as there are."""
+        """Up to `count` different phrasings: as many as 2 * `count` draws give."""
         drawn: dict[str, None] = {}
         for _ in range(2 * count):
             phrasing = self.draw(subject, dice)
@@ -64,16 +64,16 @@ class Paraphrases:
 
 
 def read_paraphrases(path: Path, known: Mapping[str, str], held_out: frozenset[str]) -> Paraphrases:
-    """The paraphrases of a file, without those that sound like one of `held_out`.
+    """The paraphrases of a file, without those that equal one of `held_out`.
 
-    `known`: the subject of every phrasing of the domain, as it sounds. `held_out` are phrasings as they sound. What a
-    family has among its near misses though an intent asks for it is left out there: outside is what no intent has.
-    Raises `ValueError` for a phrasing that stands for two subjects otherwise, naming both.
+    Phrasings are compared in the form of `plain`. `known` is the subject of every phrasing of the domain, `held_out`
+    are the domain's phrasings for measurement; both are in this form. A near miss for "outside" that equals a phrasing
+    of an intent is left out. Raises `ValueError` for any other phrasing with two subjects, with both names.
     """
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     sources: dict[str, list[tuple[Phrasings, ...]]] = {}
     meanings = dict(known)
-    # Stable: intents come before what lies outside of them.
+    # A stable sort: all intents come before "outside".
     for subject, patterns in sorted(_sources(content), key=lambda source: source[0] == OUTSIDE):
         barred = held_out
         if subject == OUTSIDE:
@@ -93,7 +93,7 @@ def read_paraphrases(path: Path, known: Mapping[str, str], held_out: frozenset[s
 
 
 def _sources(content: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, Sequence[str]]]]]:
-    """Each source: its subject, and its patterns with their fillings."""
+    """All sources: the subject, and the patterns with their fillings."""
     own = {
         **content.get("intents", {}),
         **{name: content.get(name, {}).get("patterns", []) for name in (OUTSIDE, REPEAT)},

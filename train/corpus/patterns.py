@@ -1,4 +1,4 @@
-"""Patterns that stand for many phrasings: `(tell|show) me [please] how to make {0}`."""
+"""Patterns with alternatives, each for many phrasings: `(tell|show) me [please] how to make {0}`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _LEFT_OVER = re.compile(r"[()\[\]|{}]")
 
 
 def expand(pattern: str, filling: Sequence[str] = ()) -> tuple[str, ...]:
-    """Every phrasing of `pattern`, in order: of `(a|b)` one, of `[a|b]` one or none, `{0}` filled with `filling[0]`.
+    """Every phrasing of `pattern`, in order. `(a|b)` is one of a and b, `[a|b]` one of them or nothing, `{0}` is
+    `filling[0]`.
 
-    Groups do not nest. Raises `ValueError` for a pattern that is none, or a slot without a filling.
+    Groups do not nest. Raises `ValueError` for an invalid pattern and for a slot without a filling.
     """
     parts: list[Sequence[str]] = []
     end = 0
@@ -32,5 +33,5 @@ def expand(pattern: str, filling: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def plain(sentence: str) -> str:
-    """`sentence` as it sounds: lower case, words and apostrophes only."""
+    """`sentence` in lower case, with words and apostrophes only. Sentences that sound the same have the same form."""
     return " ".join(re.findall(r"[a-z']+", sentence.lower()))

@@ -1,9 +1,9 @@
-"""The corpus: every reply in every reply voice, and every question in many other voices.
+"""Stage `synthesis`: make the corpus, every reply in every reply voice and every question in many other voices.
 
     python -m train.corpus.synthesis --part replies
     python -m train.corpus.synthesis --part questions --shard 0/2
 
-What is there already is not made again.
+A clip that exists is not made again.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from train.audio.sound import tidy
-from train.corpus.casting import Line, plan_questions, plan_replies
+from train.audio.sound import standardise
+from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
 from train.corpus.clip_index import Clip, append, keep_only
 from train.corpus.domain import load_domain
-from train.corpus.voices import Studio
+from train.corpus.voices import VoiceEngines
 from train.optim.training_loop import ROOT
 
 REPLY_RATE_HZ = 24_000
 QUESTION_RATE_HZ = 16_000
 
-_TOLD_EVERY = 100  # clips, where the output is no terminal
+_PRINTED_EVERY = 100  # clips, when the output is not a terminal
 _COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -40,39 +40,40 @@ _COLUMNS = (
 
 
 class Part(StrEnum):
-    """What one run makes."""
+    """The part of the corpus that one run makes."""
 
     REPLIES = "replies"
     QUESTIONS = "questions"
 
 
-def clip_path(line: Line, part: Part) -> str:
-    """Where the clip lies, relative to the audio folder."""
-    return f"{part}/{line.voice.name}/{line.file_name}"
+def clip_path(clip: PlannedClip, part: Part) -> str:
+    """The path of the clip's file, relative to the audio folder."""
+    return f"{part}/{clip.voice.name}/{clip.file_name}"
 
 
 def synthesise(
-    lines: Sequence[Line], part: Part, audio: Path, *, shard: tuple[int, int] = (0, 1), said: Callable[[], object]
+    planned: Sequence[PlannedClip], part: Part, audio: Path, *, shard: tuple[int, int] = (0, 1), on_clip: Callable[[], object]
 ) -> None:
-    """Make the clips of `lines` that are not there yet, or this shard's, and list them in the part's manifest.
+    """Make the clips of `planned` that do not exist yet, or this shard of them, and add them to the part's manifest.
 
-    Clips outside `lines` leave the manifest. `said` is called after each line. Raises what a voice raises.
+    Clips outside `planned` are removed from the manifest. `on_clip` is called after each clip. Raises the exceptions of
+    the voices.
     """
     manifest = audio / f"{part}.jsonl"
     sample_rate_hz = REPLY_RATE_HZ if part is Part.REPLIES else QUESTION_RATE_HZ
-    listed = keep_only(manifest, {clip_path(line, part) for line in lines})
+    listed = keep_only(manifest, {clip_path(clip, part) for clip in planned})
     number, count = shard
-    for line in lines[number::count]:
-        path = clip_path(line, part)
+    for clip in planned[number::count]:
+        path = clip_path(clip, part)
         if path not in listed:
-            seconds = _make(line, audio / path, sample_rate_hz)
-            append(manifest, Clip(path, line.voice.name, line.text, line.role, line.intent, seconds, line.held_out))
-        said()
+            seconds = _make(clip, audio / path, sample_rate_hz)
+            append(manifest, Clip(path, clip.voice.name, clip.text, clip.role, clip.intent, seconds, clip.held_out))
+        on_clip()
 
 
-def _make(line: Line, path: Path, sample_rate_hz: int) -> float:
-    """Write the clip, whole or not at all. Returns its seconds."""
-    sound = tidy(line.voice.say(line.spoken, line.speed), sample_rate_hz)
+def _make(clip: PlannedClip, path: Path, sample_rate_hz: int) -> float:
+    """Write the clip in one step, so that no partial file remains. Returns its length in seconds."""
+    sound = standardise(clip.voice.say(clip.spoken, clip.speed), sample_rate_hz)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     sf.write(unfinished, sound.samples, sample_rate_hz, subtype="PCM_16", format="WAV")
@@ -81,7 +82,7 @@ def _make(line: Line, path: Path, sample_rate_hz: int) -> float:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`i/n`: part i, from 0, of n. Raises `typer.BadParameter`."""
+    """The numbers of `i/n`: shard i of n, counted from 0. Raises `typer.BadParameter`."""
     number, _, count = text.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
         raise typer.BadParameter(f"expected i/n with 0 <= i < n, as in 0/2, got {text!r}")
@@ -91,28 +92,28 @@ def parse_shard(text: str) -> tuple[int, int]:
 def main(
     part: Annotated[Part, typer.Option(help="replies (24 kHz) or questions (16 kHz)")],
     shard: Annotated[str, typer.Option(help="i/n: make every n-th clip from i, so n processes share the work")] = "0/1",
-    seed: Annotated[int, typer.Option(help="draws who says what, and how fast")] = 0,
+    seed: Annotated[int, typer.Option(help="draws the voice and the speed of each clip")] = 0,
     root: Annotated[Path, typer.Option(help="working folder: downloads/, debian/ and audio/ lie in it")] = ROOT,
 ) -> None:
-    """Make the corpus, or go on making it. One thread."""
+    """Make the corpus, or continue to make it. One thread."""
     number, count = parse_shard(shard)
-    studio = Studio(root)
+    studio = VoiceEngines(root)
     if part is Part.REPLIES:
-        lines = plan_replies(load_domain(), studio.reply_voices(), studio.asking_voices())
+        planned = plan_replies(load_domain(), studio.reply_voices(), studio.asking_voices())
     else:
-        lines = plan_questions(load_domain(), studio.asking_voices(), seed)
-    ours = lines[number::count]
+        planned = plan_questions(load_domain(), studio.asking_voices(), seed)
+    ours = planned[number::count]
     with Progress(*_COLUMNS, console=Console(width=100)) as progress:
         task = progress.add_task(f"{part} {shard}", total=len(ours), rate="")
 
-        def said() -> None:
+        def on_clip() -> None:
             speed = progress.tasks[0].speed
             progress.update(task, advance=1, rate=f"{speed:.1f} clips/s" if speed else "")
             done = int(progress.tasks[0].completed)
-            if not progress.console.is_terminal and done % _TOLD_EVERY == 0:
+            if not progress.console.is_terminal and done % _PRINTED_EVERY == 0:
                 progress.console.print(f"{part} {shard}: {done} of {len(ours)}")
 
-        synthesise(lines, part, root / "audio", shard=(number, count), said=said)
+        synthesise(planned, part, root / "audio", shard=(number, count), on_clip=on_clip)
 
 
 if __name__ == "__main__":

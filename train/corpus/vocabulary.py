@@ -1,6 +1,6 @@
-"""The words of chroma-nano: byte-level pairs merged on the domain's text, and a frozen random vector for each.
+"""The vocabulary of chroma-nano: byte pairs merged on the domain's text, and a frozen random vector for each token.
 
-The vectors are no one's to train: the speech model and the reasoner learn beside each other, each around this table.
+The speech model and the reasoner are trained separately and share this embedding table, so neither may change it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.runtime.checkpoint.tokenizer import Tokenizer, byte_characters
 from train.corpus.domain import Domain, load_domain
 
 WORD_ROWS = 1_300
-"""Ids below the control tokens: 256 bytes, then merged pairs. Enough that every word of a reply is one token."""
+"""Number of ids below the control tokens: 256 bytes, then merged pairs. Every word of a reply is then one token."""
 
 EMBEDDING_WIDTH = 256
 MEL_BINS = 128
@@ -45,7 +45,7 @@ _EMBEDDING_DEVIATION = 0.5
 
 
 def nano_special_ids() -> dict[str, int]:
-    """Text and id of every control token: the rows after the words."""
+    """The id of every control token. These ids follow those of the words."""
     return {text: WORD_ROWS + index for index, text in enumerate(_SPECIALS)}
 
 
@@ -56,7 +56,7 @@ def vocabulary_rows() -> int:
 
 @cache
 def nano_vocabulary() -> Vocabulary:
-    """The merged pairs. Words of replies count most, then those of questions; rare words outside stay in pieces."""
+    """The merged pairs. Words of replies weigh most, then words of questions; rare other words are several tokens."""
     merger = TokenizersTokenizer(models.BPE())
     merger.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -80,7 +80,7 @@ def nano_vocabulary() -> Vocabulary:
 
 @cache
 def nano_tokenizer() -> Tokenizer:
-    """The tokenizer that a checkpoint with this vocabulary has, its chat template included."""
+    """The tokenizer of a checkpoint with this vocabulary, with its chat template."""
     with tempfile.TemporaryDirectory() as folder:
         write_nano_tokenizer(Path(folder))
         text = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
@@ -88,12 +88,12 @@ def nano_tokenizer() -> Tokenizer:
 
 
 def write_nano_tokenizer(folder: Path) -> None:
-    """Write the files of tokenizer and feature extractor that stand beside the weights."""
+    """Write the files of the tokenizer and the feature extractor into a checkpoint's folder."""
     write_tokenizer_files(folder, nano_vocabulary(), nano_special_ids(), MEL_BINS)
 
 
 def text_embedding() -> torch.Tensor:
-    """`thinker.model.embed_tokens.weight`: float32 [V, 256], the same at every call, exact in float16."""
+    """`thinker.model.embed_tokens.weight`: float32 [V, 256], the same at every call; float16 holds its values exactly."""
     dice = torch.Generator().manual_seed(_EMBEDDING_SEED)
     table = torch.randn(vocabulary_rows(), EMBEDDING_WIDTH, generator=dice) * _EMBEDDING_DEVIATION
     return table.half().float()  # [V, 256]

@@ -1,6 +1,6 @@
-"""Who speaks in the corpus: the four voices that reply, and the many that ask and enrol.
+"""The synthetic voices of the corpus: four reply voices, and many voices that ask questions or only enrol.
 
-The names are ours. Where a table pairs a name with a style, the style is Kokoro's.
+The names of the voices are ours; the styles are Kokoro's.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ _KOKORO_ASKS = (
     *("bf_emma", "bf_alice", "bf_isabella", "bm_george", "bm_fable", "bm_lewis"),
 )
 _KOKORO_BETWEEN = 38
-"""Voices half way between two of those above, the same pairs always; they say paraphrases."""
+"""Number of voices that are the mean of two of the voices above, always the same pairs; they say paraphrases."""
 
 _KOKORO_ENROLS = 240
-"""Voices that only enrol: mixtures of two of those above in any proportion, higher or lower, the same always."""
+"""Number of voices that only enrol: mixtures of two of the voices above in any proportion, at another pitch. They are
+always the same."""
 _MIN_SHARE = 0.15
 _ENROLLING_SHIFTS = (0.88, 1.14)
 
@@ -60,45 +61,45 @@ _ESPEAK_HELD_OUT = (("en-us+m5", 45), ("en+f2", 55))
 
 
 @dataclass(frozen=True)
-class Speakers:
-    """Voices of one engine. Those of `held_out` are never trained on."""
+class EngineVoices:
+    """The voices of one engine. Training never uses those of `held_out`."""
 
     trained: tuple[Voice, ...]
     held_out: tuple[Voice, ...]
 
 
 @dataclass(frozen=True)
-class Asking:
-    """The voices that ask, by the engine that makes them."""
+class AskingVoices:
+    """The voices that ask or enrol, by engine."""
 
-    kokoro: Speakers
-    flite: Speakers
-    espeak: Speakers
-    between: tuple[Voice, ...] = ()
-    """More of Kokoro, for paraphrases: each a mixture of two of its voices."""
+    kokoro: EngineVoices
+    flite: EngineVoices
+    espeak: EngineVoices
+    mixtures: tuple[Voice, ...] = ()
+    """Mixtures of two Kokoro voices each, for paraphrases."""
     enrolling: tuple[Voice, ...] = ()
-    """Voices that ask nothing and only enrol, trained on."""
+    """Voices for training that only enrol."""
 
     @property
     def trained(self) -> tuple[Voice, ...]:
-        """The voices of every engine that are trained on."""
-        return (*self.kokoro.trained, *self.between, *self.flite.trained, *self.espeak.trained)
+        """The voices of all engines for training."""
+        return (*self.kokoro.trained, *self.mixtures, *self.flite.trained, *self.espeak.trained)
 
     @property
     def held_out(self) -> tuple[Voice, ...]:
-        """The voices of every engine that are never trained on."""
+        """The voices of all engines that training never uses."""
         return (*self.kokoro.held_out, *self.flite.held_out, *self.espeak.held_out)
 
 
 @cache
 def nearest_reply_voice() -> Mapping[str, str]:
-    """The nearest reply voice of each trained voice. Voices between two reply voices are left out."""
+    """The nearest reply voice of each trained voice, by name, without the voices that are equally near to two."""
     listed: dict[str, list[str]] = tomllib.loads(NEAREST_FILE.read_text(encoding="utf-8"))
     return {name: reply for reply, names in listed.items() for name in names}
 
 
-class Studio:
-    """The engines, each loaded when it first speaks. `root` holds what they download."""
+class VoiceEngines:
+    """The speech engines and their voices. Each engine loads when it first speaks and downloads into `root`."""
 
     def __init__(self, root: Path) -> None:
         self._espeak = Espeak()
@@ -109,24 +110,24 @@ class Studio:
         """The four voices that the speech model learns."""
         return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
 
-    def asking_voices(self) -> Asking:
-        """Every voice that asks or enrols. Without flite and without apt, flite's are missing: a warning says so."""
-        return Asking(
+    def asking_voices(self) -> AskingVoices:
+        """Every voice that asks or enrols. Warns and leaves flite's voices out on a machine with neither flite nor apt."""
+        return AskingVoices(
             self._kokoro_voices(),
             self._flite_voices(),
             self._espeak_voices(),
-            self._kokoro_between(),
+            self._kokoro_mixtures(),
             self._kokoro_enrolling(),
         )
 
-    def _kokoro_voices(self) -> Speakers:
+    def _kokoro_voices(self) -> EngineVoices:
         trained, held_out = (
             tuple(self._kokoro.voice(f"kokoro_{style}", style) for style in styles)
             for styles in (_KOKORO_ASKS, _KOKORO_HELD_OUT)
         )
-        return Speakers(trained, held_out)
+        return EngineVoices(trained, held_out)
 
-    def _kokoro_between(self) -> tuple[Voice, ...]:
+    def _kokoro_mixtures(self) -> tuple[Voice, ...]:
         pairs = random.Random(0).sample(list(combinations(_KOKORO_ASKS, 2)), _KOKORO_BETWEEN)
         return tuple(self._kokoro.voice(f"kokoro_{one}_{other}", f"{one}+{other}") for one, other in pairs)
 
@@ -140,20 +141,20 @@ class Studio:
             voices.append(self._kokoro.voice(f"kokoro_enrols_{number:03d}", style, shift=shift))
         return tuple(voices)
 
-    def _flite_voices(self) -> Speakers:
+    def _flite_voices(self) -> EngineVoices:
         flite = find_flite(self._root / "debian")
         if flite is None:
             warnings.warn("no flite on PATH and no apt to fetch it: its voices are left out", stacklevel=2)
-            return Speakers((), ())
+            return EngineVoices((), ())
         trained = tuple(
             flite.voice(f"flite_{speaker}_{round(100 * shift):03d}", speaker, shift)
             for speaker, shifts in _FLITE_ASKS.items()
             for shift in shifts
         )
-        return Speakers(trained, (flite.voice(f"flite_{_FLITE_HELD_OUT}", _FLITE_HELD_OUT, 1.0),))
+        return EngineVoices(trained, (flite.voice(f"flite_{_FLITE_HELD_OUT}", _FLITE_HELD_OUT, 1.0),))
 
-    def _espeak_voices(self) -> Speakers:
-        """Each variant in three accents and at three pitches."""
+    def _espeak_voices(self) -> EngineVoices:
+        """The voices of espeak-ng: each variant in three accents, at three pitches."""
         numbers = count()
         trained = tuple(
             self._espeak_voice(
@@ -163,7 +164,7 @@ class Studio:
             for variant in _ESPEAK_ASKS
             for number in (next(numbers) for _ in range(_ESPEAK_PER_VARIANT))
         )
-        return Speakers(trained, tuple(self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT))
+        return EngineVoices(trained, tuple(self._espeak_voice(variant, pitch) for variant, pitch in _ESPEAK_HELD_OUT))
 
     def _espeak_voice(self, variant: str, pitch: int) -> Voice:
         return self._espeak.voice(f"espeak_{variant.replace('+', '_')}_{pitch}", variant, pitch)

@@ -27,15 +27,15 @@ from train.corpus.clip_index import read_manifest
 from train.corpus.domain import load_domain
 from train.evaluation.collect import Collected, collect
 from train.evaluation.judge import Judge
-from train.evaluation.listening import load
+from train.evaluation.transcription import load
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
 from train.evaluation.report import report, write_between_markers
 from train.evaluation.services import enrol_afresh, running
 from train.evaluation.stranger import reply_voices, strangers_of
-from train.evaluation.verdict import Originals, verdict
+from train.evaluation.scoring import Originals, score
 from train.evaluation.voice_print import load_voice_print
-from train.evaluation.voices_alike import Encoder
+from train.evaluation.likeness import Encoder
 from train.evaluation.whisper import Whisper
 from train.optim.training_loop import ROOT
 
@@ -51,7 +51,7 @@ def main(
     conversations: Annotated[int, typer.Option(help="Conversations of three turns.")] = 40,
     spoken_answers: Annotated[int, typer.Option(help="Questions answered by speech, in all voices.")] = 24,
     at_once: Annotated[int, typer.Option(help="Conversations at the same time.")] = 4,
-    mishaps: Annotated[int, typer.Option(help="Questions that each mishap of the recording befalls.")] = 208,
+    mishaps: Annotated[int, typer.Option(help="Questions that each degradation of the recording befalls.")] = 208,
     seed: Annotated[int, typer.Option(help="Draws the conversations.")] = 0,
     page: Annotated[Path | None, typer.Option(help="Page whose marked part gets the tables.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of spectrograms to write.")] = None,
@@ -73,7 +73,7 @@ def main(
         checkout / "samples" / "question_make_taco.wav",
         voices=[voice.voice_id for voice in voices],
         strangers=[stranger.prompt.voice_id for stranger in strangers],
-        sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers, mishaps=mishaps),
+        sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers, degraded=mishaps),
         seed=seed,
     )
     originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}
@@ -81,7 +81,7 @@ def main(
     with _bars() as bars:
         collected = asyncio.run(_ask_all(checkpoint, everybody, plan, root / "evaluation", at_once, _progress_of(bars)))
         judge = _judge(voices, encoder, root)
-        results = verdict(
+        results = score(
             collected,
             judge,
             originals,

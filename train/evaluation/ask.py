@@ -14,7 +14,7 @@ import soundfile
 from chroma_voice.client import Client
 from chroma_voice.conversation import Conversation
 from chroma_voice.events import SAMPLE_RATE_HZ, TurnDone
-from train.evaluation.listening import load
+from train.evaluation.transcription import load
 from train.evaluation.questions import Question
 
 Item = TypeVar("Item")

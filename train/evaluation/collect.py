@@ -29,7 +29,7 @@ class Collected:
     """What came back. `replies` are the plan's sentences, voice by voice."""
 
     answers: list[Answer]
-    after_mishaps: list[Answer]
+    degraded: list[Answer]
     in_conversation: list[Answer]
     replies: list[Spoken]
     spoken: list[Spoken]
@@ -46,8 +46,8 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
     async def answered(number: int) -> Answer:
         return await ask(client, plan.questions[number], voice_of(number))
 
-    async def answered_after_mishap(number: int) -> Answer:
-        question = plan.mishaps[number].record(folder / "mishaps" / f"{number:04d}.wav", seed=number)
+    async def answered_degraded(number: int) -> Answer:
+        question = plan.degraded[number].record(folder / "degraded" / f"{number:04d}.wav", seed=number)
         return await ask(client, question, voice_of(number))
 
     async def conversed(number: int) -> list[Answer]:
@@ -68,7 +68,7 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
     return Collected(
         taco=await speak(client, plan.taco, plan.voices[0], folder / "taco.wav"),
         answers=await every("asking", range(len(plan.questions)), answered),
-        after_mishaps=await every("asking after mishaps", range(len(plan.mishaps)), answered_after_mishap),
+        degraded=await every("asking after mishaps", range(len(plan.degraded)), answered_degraded),
         in_conversation=list(chain(*await every("conversing", range(len(plan.conversations)), conversed))),
         replies=await every("speaking", jobs, said),
         spoken=await every("answering by speech", range(len(plan.spoken)), replied),

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from train.evaluation.listening import Heard, Recording, listen, read_recordings, spread
+from train.evaluation.transcription import Transcribed, Recording, transcribe, read_recordings, spread
 from train.evaluation.whisper import Whisper
 from train.evaluation.word_errors import together
 from train.optim.training_loop import ROOT
@@ -42,7 +42,7 @@ def main(
     if not chosen:
         raise typer.BadParameter("expected recordings, found none")
     whisper = Whisper(root / "whisper-base")
-    heard = list(track(listen(chosen, whisper), "listening", total=len(chosen), console=console))
+    heard = list(track(transcribe(chosen, whisper), "listening", total=len(chosen), console=console))
     for name in sorted({one.recording.voice for one in heard}):
         _print_voice(name, [one for one in heard if one.recording.voice == name], worst)
     _print_line("all", heard)
@@ -63,7 +63,7 @@ def _name_of(file: Path) -> tuple[str, str]:
     return file.parent.name, file.name
 
 
-def _print_voice(name: str, heard: list[Heard], worst: int) -> None:
+def _print_voice(name: str, heard: list[Transcribed], worst: int) -> None:
     _print_line(name, heard)
     for one in sorted(heard, key=lambda one: one.errors.rate, reverse=True)[:worst]:
         if one.errors.wrong:
@@ -71,7 +71,7 @@ def _print_voice(name: str, heard: list[Heard], worst: int) -> None:
             console.print(f"           heard: {one.heard}", markup=False)
 
 
-def _print_line(name: str, heard: list[Heard]) -> None:
+def _print_line(name: str, heard: list[Transcribed]) -> None:
     errors = together(one.errors for one in heard)
     console.print(f"{name}: WER {errors.rate:.1%}  ({errors.words} words, {len(heard)} recordings)", markup=False)
 

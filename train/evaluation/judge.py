@@ -1,4 +1,4 @@
-"""Recordings judged: words by the recogniser, voice by the speaker encoder."""
+"""ClipReader judged: words by the recogniser, voice by the speaker encoder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from train.evaluation.listening import Recogniser, Recording, load
+from train.evaluation.transcription import Recogniser, Recording, load
 from train.evaluation.results import Judged
-from train.evaluation.voices_alike import Encoder, Voices, likeness
+from train.evaluation.likeness import Encoder, Voices, likeness
 from train.evaluation.word_errors import word_errors
 
 
@@ -21,7 +21,7 @@ class Judge:
     prompts: Voices
     at_once: int = 1
 
-    def that_knows(self, prompts: Voices) -> Judge:
+    def with_prompts(self, prompts: Voices) -> Judge:
         """A judge with the same ears that knows other voices."""
         return replace(self, prompts=prompts)
 

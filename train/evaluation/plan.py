@@ -12,7 +12,7 @@ import numpy as np
 
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain
-from train.evaluation.mishaps import Befallen, all_befallen
+from train.evaluation.degradations import DegradedQuestion, all_degraded
 from train.evaluation.questions import (
     NEW,
     Question,
@@ -37,8 +37,8 @@ class Sizes:
     conversations: int
     spoken_answers: int
     stranger_replies: int = 4
-    mishaps: int = 208
-    """Questions that each mishap befalls."""
+    degraded: int = 208
+    """Questions that each degradation befalls."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Plan:
     """What to ask. `voices` are the ids of the voices to speak with, `strangers` those of voices never trained on."""
 
     questions: Sequence[Question]
-    mishaps: Sequence[Befallen]
+    degraded: Sequence[DegradedQuestion]
     conversations: Sequence[tuple[Question, Question, Question]]
     """Two questions, then a request to say that again."""
     sentences: Sequence[str]
@@ -78,7 +78,7 @@ def make_plan(
     taco = next(intent for intent in domain.intents if intent.name == _TACO_INTENT)
     return Plan(
         questions=some_of_each_group([*spoken, *typed_questions(domain)], sizes.questions_per_group),
-        mishaps=all_befallen(spread_over(new, sizes.mishaps)),
+        degraded=all_degraded(spread_over(new, sizes.degraded)),
         conversations=conversations(new, repeat_requests(clips, folder), sizes.conversations, seed),
         sentences=sentences,
         spoken=spread_over(new, sizes.spoken_answers),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from train.evaluation.questions import NEW
-from train.evaluation.results import Misheard, Mistake, Results, Share, StrangerFigures, VoiceFigures
+from train.evaluation.results import Misrecognised, Mistake, Results, Share, StrangerFigures, VoiceFigures
 
 BEGIN = "<!-- evaluation: written by make eval-nano -->"
 END = "<!-- /evaluation -->"
@@ -58,8 +58,8 @@ def report(results: Results, picture: str = "") -> str:
         _table(("aim", "wanted", "measured", "met"), _aims(results)),
         _UNDERSTANDING,
         _table(("questions", "right", "asked"), map(_share_row, results.questions)),
-        _table(("held-out voice that asks", "right", "asked"), map(_share_row, results.askers)),
-        _table((f"{NEW}, recorded", "right", "asked"), map(_share_row, results.mishaps)),
+        _table(("held-out voice that asks", "right", "asked"), map(_share_row, results.asking_voices)),
+        _table((f"{NEW}, recorded", "right", "asked"), map(_share_row, results.degraded)),
         _table(("in a conversation", "right", "asked"), map(_share_row, results.conversations)),
         _SPEECH,
         _table(_SPEECH_HEAD, _voice_rows(results)),
@@ -68,7 +68,7 @@ def report(results: Results, picture: str = "") -> str:
         _table(_STRANGERS_HEAD, map(_stranger_row, results.strangers)),
         f"**The taco question**, with the seed's own recording, answered in the voice {results.taco.voice}:"
         f" “{results.taco.reply}” The recogniser heard: “{results.taco.heard}”",
-        *_examples(results.mistakes, results.misheard),
+        *_examples(results.mistakes, results.misrecognised),
         f"The checkpoint's files take {results.checkpoint_bytes / 1e6:.1f} MB.",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -160,7 +160,7 @@ def _stranger_row(row: StrangerFigures) -> Sequence[str]:
     )
 
 
-def _examples(mistakes: list[Mistake], misheard: list[Misheard]) -> Iterable[str]:
+def _examples(mistakes: list[Mistake], misrecognised: list[Misrecognised]) -> Iterable[str]:
     if mistakes:
         step = max(1, len(mistakes) // _EXAMPLES)
         yield "Some of the wrong answers:"
@@ -171,11 +171,11 @@ def _examples(mistakes: list[Mistake], misheard: list[Misheard]) -> Iterable[str
                 for one in mistakes[::step][:_EXAMPLES]
             ),
         )
-    if misheard:
+    if misrecognised:
         yield "The replies that were understood worst:"
         yield _table(
             ("voice", "text", "heard"),
-            ((one.voice, one.text, one.heard or "(nothing)") for one in misheard[:_EXAMPLES]),
+            ((one.voice, one.text, one.heard or "(nothing)") for one in misrecognised[:_EXAMPLES]),
         )
 
 

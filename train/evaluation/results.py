@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.evaluation.ask import Answer
-from train.evaluation.voices_alike import Likeness, summary
+from train.evaluation.likeness import Likeness, summary
 from train.evaluation.word_errors import WordErrors, together
 
 
@@ -84,7 +84,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Misheard:
+class Misrecognised:
     """A reply of which words were not understood."""
 
     voice: str
@@ -108,8 +108,8 @@ class Results:
 
     checkpoint_bytes: int
     questions: list[Share]
-    askers: list[Share]
-    mishaps: list[Share]
+    asking_voices: list[Share]
+    degraded: list[Share]
     conversations: list[Share]
     originals: list[VoiceFigures]
     replies: list[VoiceFigures]
@@ -117,7 +117,7 @@ class Results:
     strangers: list[StrangerFigures]
     taco: Taco
     mistakes: list[Mistake]
-    misheard: list[Misheard]
+    misrecognised: list[Misrecognised]
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -130,13 +130,13 @@ class Results:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         lists: dict[str, type] = {
             "questions": Share,
-            "askers": Share,
-            "mishaps": Share,
+            "asking_voices": Share,
+            "degraded": Share,
             "conversations": Share,
             "originals": VoiceFigures,
             "replies": VoiceFigures,
             "mistakes": Mistake,
-            "misheard": Misheard,
+            "misrecognised": Misrecognised,
             "strangers": StrangerFigures,
         }
         single: dict[str, type] = {"answers": VoiceFigures, "taco": Taco}
@@ -190,7 +190,7 @@ def mistakes(answers: Iterable[Answer]) -> list[Mistake]:
     ]
 
 
-def misheard(judged: Iterable[Judged]) -> list[Misheard]:
+def misrecognised(judged: Iterable[Judged]) -> list[Misrecognised]:
     """The recordings with wrong words, worst first."""
-    found = [Misheard(one.voice, one.text, one.heard, one.errors.rate) for one in judged if one.errors.wrong]
+    found = [Misrecognised(one.voice, one.text, one.heard, one.errors.rate) for one in judged if one.errors.wrong]
     return sorted(found, key=lambda one: one.word_error_rate, reverse=True)

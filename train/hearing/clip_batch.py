@@ -1,4 +1,4 @@
-"""Recordings joined into one batch: the mel chunks of all of them, and what is said in each."""
+"""A batch of recordings: the mel chunks of all of them, and the letters and subject of each."""
 
 from __future__ import annotations
 
@@ -14,51 +14,49 @@ from train.hearing.model import chunks_of
 
 
 @dataclass(frozen=True)
-class HeardClip:
-    """A clip as the tower is to see it, and what it should make of it."""
+class LabelledClip:
+    """The tower's input for one clip, and the targets of the auxiliary tasks."""
 
     mel: Tensor
     """Scaled features [T, bins]."""
     letters: Tensor
-    """int64 [n]: what is said in it (train/hearing/spelling.py); empty for what is no speech."""
+    """int64 [n]: the letters of its text (`auxiliary_tasks.spell`); empty for a clip without speech."""
     subject: int
-    """What it is about (train/hearing/subjects.py)."""
+    """The number of its subject (`auxiliary_tasks.subject_numbers`)."""
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips, whose C chunks make N rows of the tower."""
+    """Clips with C chunks, of which the tower makes N embeddings."""
 
     mel: Tensor
     """float32 [C, T, bins]"""
     mel_frames: Tensor
     """int64 [C]"""
-    clip_rows: Tensor
-    """int64 [clips]: the tower's rows of each clip."""
+    embedding_counts: Tensor
+    """int64 [clips]: the number of the tower's embeddings of each clip."""
     letters: Tensor
-    """int64: those of all clips, one after the other."""
+    """int64: the letters of all clips, one clip after the other."""
     letter_counts: Tensor
     """int64 [clips]"""
     subjects: Tensor
     """int64 [clips]"""
 
     def __len__(self) -> int:
-        return len(self.clip_rows)
+        return len(self.embedding_counts)
 
     def to(self, device: torch.device) -> ClipBatch:
         """The batch on another device."""
         return ClipBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def join_clips(clips: Sequence[HeardClip], chunk_frames: int) -> ClipBatch:
-    """One batch; there may be no clip in it."""
+def join_clips(clips: Sequence[LabelledClip], chunk_frames: int) -> ClipBatch:
+    """The batch of these clips, of which there may be none."""
     chunks = [chunk for clip in clips for chunk in chunks_of(clip.mel, chunk_frames)]
     return ClipBatch(
         mel=pad_sequence(chunks, batch_first=True).float() if chunks else torch.zeros(0, chunk_frames, 1),
         mel_frames=_integers([chunk.shape[0] for chunk in chunks]),
-        clip_rows=_integers(
-            [sum(audio_tokens(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]
-        ),
+        embedding_counts=_integers([sum(audio_tokens(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]),
         letters=torch.cat([_integers([]), *(clip.letters for clip in clips)]),
         letter_counts=_integers([len(clip.letters) for clip in clips]),
         subjects=_integers([clip.subject for clip in clips]),

@@ -1,4 +1,4 @@
-"""Batches of single recordings without end, for the tower alone."""
+"""Endless batches of single recordings, for the training of the tower alone."""
 
 from __future__ import annotations
 
@@ -9,53 +9,49 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from services.reasoner.model.mel import MelFilters
 from services.runtime.checkpoint.config import ChromaConfig
-from services.runtime.checkpoint.tokenizer import Tokenizer
-from train.audio.augment import Journey
-from train.corpus.clip_index import Clip
+from train.audio.augment import AugmentationSettings
+from train.corpus.clip_index import Clip, shuffled_passes
 from train.corpus.domain import Domain
 from train.hearing.clip_batch import ClipBatch, join_clips
-from train.hearing.recordings import Microphone, Recordings
-from train.reasoner.conversations import passes
-from train.reasoner.layout import Layout
+from train.hearing.clip_features import labelled_clip
+from train.hearing.recordings import RecordingSource, ClipReader
 
 _NO_SPEECH = 0.03
-"""Share of the recordings in which nobody speaks."""
+"""Share of the recordings without speech."""
 
 
 class ClipFeed(IterableDataset[ClipBatch]):
-    """Endless steps of `batch` recordings. Every worker that reads it draws its own; `clips` as in `QuestionFeed`."""
+    """Endless batches of `batch` recordings. Each worker process draws its own; `clips` is as in `ConversationFeed`."""
 
     def __init__(
         self,
         config: ChromaConfig,
-        tokenizer: Tokenizer,
         domain: Domain,
         clips: Callable[[], Sequence[Clip]],
-        recordings: Recordings,
+        reader: ClipReader,
         *,
         batch: int,
         seed: int,
-        journeys: Sequence[Journey],
+        augmentations: Sequence[AugmentationSettings],
     ) -> None:
         self._config = config
-        self._tokenizer = tokenizer
         self._domain = domain
         self._clips = clips
-        self._recordings = recordings
+        self._reader = reader
         self._batch = batch
         self._seed = seed
-        self._journeys = journeys
+        self._augmentations = augmentations
 
     def __iter__(self) -> Iterator[ClipBatch]:
         worker = get_worker_info()
         dice = np.random.default_rng((self._seed, worker.id if worker else 0))
-        microphone = Microphone(self._domain, self._recordings, self._clips(), dice, self._journeys)
+        source = RecordingSource(self._domain, self._reader, self._clips(), dice, self._augmentations)
         audio = self._config.thinker.audio
-        layout = Layout(self._tokenizer, self._config.tokens, MelFilters(audio.mel_bins))
-        spoken = passes(self._clips, dice)
+        mel = MelFilters(audio.mel_bins)
+        clips = shuffled_passes(self._clips, dice)
         while True:
-            taken = [
-                microphone.nobody() if dice.random() < _NO_SPEECH else microphone.record(next(spoken))
+            recordings = [
+                source.without_speech() if dice.random() < _NO_SPEECH else source.record(next(clips))
                 for _ in range(self._batch)
             ]
-            yield join_clips([microphone.mask(layout.hear(one)) for one in taken], 2 * audio.n_window)
+            yield join_clips([source.mask(labelled_clip(one, mel)) for one in recordings], 2 * audio.n_window)

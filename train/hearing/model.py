@@ -1,6 +1,6 @@
-"""The audio tower for training: chunks of any clips in one batch, with gradients (docs/model.md, section 7).
+"""The audio tower for training: chunks of many clips in one batch, with gradients (docs/model.md, section 7).
 
-The mathematics is that of `services.reasoner.model.audio_tower.AudioTower`, whose parameters and names these are.
+Its mathematics, parameters and names are those of `services.reasoner.model.audio_tower.AudioTower`.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from services.runtime.checkpoint.config import AudioTowerConfig
 _CONV_GAIN = 3.0
 
 
-class HearingModel(AudioTower):
-    """Mel chunks [C, T, bins] to the thinker rows of all of them, one after the other: [N, D].
+class TrainableAudioTower(AudioTower):
+    """Encodes mel chunks [C, T, bins] to embeddings for the thinker [N, D], one chunk after the other.
 
-    The checkpoint also stores `audio_bos_eos_token`, which nobody reads; it stays at zero.
+    The checkpoint layout also has `audio_bos_eos_token`. No code reads it; it stays at zero.
     """
 
-    _places: Tensor
+    _positions: Tensor
 
     def __init__(self, config: AudioTowerConfig) -> None:
         super().__init__(config)
         self._heads = config.heads
         self.audio_bos_eos_token = nn.Embedding(2, config.output_width)
         self.audio_bos_eos_token.weight.requires_grad_(False).zero_()
-        self.register_buffer("_places", _sinusoids(config.n_window, config.width), persistent=False)
+        self.register_buffer("_positions", _sinusoids(config.n_window, config.width), persistent=False)
         self._initialise()
 
     def encode(self, mel: Tensor, frames: Tensor) -> Tensor:
-        """The rows of every chunk, in order.
+        """The embeddings of every chunk, in order.
 
         Args:
             mel: scaled features [C, T, bins], zeros after a chunk's end; T at most `chunk_frames`.
-            frames: int64 [C], each chunk's mel frames, 3 or more.
+            frames: int64 [C], the number of mel frames of each chunk, 3 or more.
 
         Returns:
-            [N, output_width], N the sum of `audio_tokens` over the chunks.
+            [N, output_width]; N is the sum of `audio_tokens` over the chunks.
         """
-        short = frames <= mel.shape[1] // 2  # most clips end in such a chunk: half the work for them
+        short = frames <= mel.shape[1] // 2  # most clips end in a short chunk, which takes half the work
         if not short.any() or short.all():
             return self._encode(mel[:, : int(frames.max())], frames)
-        of_short = short.repeat_interleave(rows_of(frames))  # [N]
-        places = torch.cat([of_short.nonzero(), (~of_short).nonzero()]).flatten()
+        of_short = short.repeat_interleave(embeddings_per_chunk(frames))  # [N]
+        order = torch.cat([of_short.nonzero(), (~of_short).nonzero()]).flatten()
         parts = [self._encode(mel[kind, : int(frames[kind].max())], frames[kind]) for kind in (short, ~short)]
-        return torch.cat(parts)[places.argsort()]
+        return torch.cat(parts)[order.argsort()]
 
     def _encode(self, mel: Tensor, frames: Tensor) -> Tensor:
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
-        x = x * _inside(frames, x.shape[-1])[:, None, :].to(x.dtype)  # the next convolution sees zeros past the end
+        x = x * _inside(frames, x.shape[-1])[:, None, :].to(x.dtype)  # the next convolution must see zeros after the end
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [C, T / 2, width]
-        x = x + self._places[: x.shape[1]].to(x.dtype)
+        x = x + self._positions[: x.shape[1]].to(x.dtype)
         seen = _inside((frames - 1) // 2 + 1, x.shape[1])
         bias = torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill(~seen, -1e4)[:, None, None, :]
         for layer in self.layers:
@@ -64,13 +64,13 @@ class HearingModel(AudioTower):
             x = x + part("fc2")(F.gelu(part("fc1")(part("final_layer_norm")(x))))
         pairs = x.shape[1] // 2
         pooled = (x[:, 0 : 2 * pairs : 2] + x[:, 1 : 2 * pairs : 2]) / 2
-        kept = _inside(rows_of(frames), pairs)
+        kept = _inside(embeddings_per_chunk(frames), pairs)
         return self.proj(self.ln_post(pooled[kept]))
 
     def _initialise(self) -> None:
-        """Weights that keep a row's size; what a layer writes back is less, the more layers there are.
+        """Draw weights that preserve the RMS of the activations, smaller in the outputs of the residual branches.
 
-        The convolutions' are larger, so that speech, whose features vary little, stands out from the positions.
+        The convolutions' weights are larger: the features of speech vary little beside the position embeddings.
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1 and parameter.requires_grad:
@@ -81,18 +81,18 @@ class HearingModel(AudioTower):
                 nn.init.zeros_(parameter)
 
 
-def rows_of(frames: Tensor) -> Tensor:
+def embeddings_per_chunk(frames: Tensor) -> Tensor:
     """`audio_tokens` of each chunk: int64 [C]."""
     return (((frames - 1) // 2 + 1) - 2) // 2 + 1
 
 
 def chunks_of(mel: Tensor, chunk_frames: int) -> list[Tensor]:
-    """The tower's chunks of one clip [T, bins]; a last one too short for a row is left out."""
+    """The tower's chunks of one clip [T, bins], without a last chunk that is too short for an embedding."""
     return [chunk for chunk in mel.split(chunk_frames) if audio_tokens(chunk.shape[0])]
 
 
 def _attend(attention: nn.Module, x: Tensor, bias: Tensor, heads: int) -> Tensor:
-    """Self-attention of each chunk. Written out: in bfloat16 on a CPU, a third of the fused kernel's time."""
+    """Self-attention within each chunk. In bfloat16 on a CPU it takes a third of the fused kernel's time."""
     q, k, v = (
         attention.get_submodule(name)(x).unflatten(-1, (heads, -1)).transpose(1, 2)
         for name in ("q_proj", "k_proj", "v_proj")
@@ -103,12 +103,12 @@ def _attend(attention: nn.Module, x: Tensor, bias: Tensor, heads: int) -> Tensor
 
 
 def _inside(lengths: Tensor, width: int) -> Tensor:
-    """Boolean [C, width], true before each chunk's end."""
+    """Boolean [C, width], True up to each chunk's length."""
     return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
-    """Whisper's positions [length, width]: sines in the first half, cosines in the second."""
+    """Whisper's position embeddings [length, width]: sines in the first half, cosines in the second."""
     step = math.log(10_000) / (width // 2 - 1)
     inverse = torch.exp(-step * torch.arange(width // 2).float())
     angles = torch.arange(length)[:, None] * inverse[None, :]

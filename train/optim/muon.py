@@ -1,4 +1,4 @@
-"""Muon for the matrices of a transformer, AdamW for the rest: about as good in half the steps as AdamW alone."""
+"""Muon for the matrices of a transformer, AdamW for the rest. It needs half as many steps as AdamW alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """Two optimizers as one. Muon's steps are scaled to the size of AdamW's, so one learning rate suits both."""
 
     def __init__(self, modules: Iterable[nn.Module], *, weight_decay: float = 0.05) -> None:
-        """Trains what requires a gradient: the matrices of linear layers inside `layers`, and the rest.
+        """Optimize all parameters that require a gradient.
 
-        The first and last maps of a model, its convolutions, norms and biases are AdamW's.
+        Muon gets the matrices of the linear layers inside `layers`. AdamW gets all others: embeddings, output heads,
+        convolutions, norms and biases.
         """
         named = [(n, p) for module in modules for n, p in module.named_parameters() if p.requires_grad]
         inner = [p for n, p in named if p.dim() == 2 and ".layers." in f".{n}"]
@@ -28,7 +29,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         self.param_groups: list[dict[str, Any]] = [g for one in self._optimizers for g in one.param_groups]
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step of both."""
-        assert closure is None, "gradients are made before the step"
+        """One step of both optimizers."""
+        assert closure is None, "gradients are computed before the step"
         for one in self._optimizers:
             one.step()

@@ -1,4 +1,4 @@
-"""What keeps a training run on its feet: steps with exploding gradients left out, and an average of the weights."""
+"""Training stability: steps that skip exploding gradients, and an average of the weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _EXPLOSION = 10.0
 _REMEMBERED = 100
 
 
-class SteadySteps:
-    """Optimizer steps with clipped gradients. One ten times the median of the last hundred is skipped, as is NaN."""
+class GuardedOptimizer:
+    """Clips gradients, and skips the step when their norm is NaN or more than ten times the median of the last hundred."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
@@ -26,7 +26,7 @@ class SteadySteps:
         self.skipped = 0
 
     def step(self, loss: Tensor, rate: float) -> None:
-        """One step at this learning rate, times the `scale` of each parameter group that has one."""
+        """One step at this learning rate; a parameter group with a `scale` gets the rate times its scale."""
         loss.backward()
         norm = float(clip_grad_norm_(self._parameters, _LARGEST_NORM))
         known = len(self._norms) == _REMEMBERED
@@ -42,7 +42,7 @@ class SteadySteps:
 
 
 class WeightAverage:
-    """An exponential average of parameters over about the last `steps` updates: less noise than the last step's."""
+    """An exponential average of parameters over about the last `steps` updates, with less noise than the last weights."""
 
     def __init__(self, parameters: Iterable[Tensor], steps: int = 500) -> None:
         self._parameters = list(parameters)
@@ -52,7 +52,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the parameters' present values in. Early on the average is over fewer steps."""
+        """Add the parameters' present values to the average. The first averages are over fewer steps."""
         self._updates += 1
         share = max(1.0 / self._steps, 10.0 / (10.0 + self._updates))
         for average, parameter in zip(self._averages, self._parameters, strict=True):
@@ -68,7 +68,7 @@ class WeightAverage:
             self._swap()
 
     def adopt(self) -> None:
-        """Leave the averages in the parameters, for good."""
+        """Write the averages into the parameters."""
         self._swap()
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What every stage's training loop shares: a time budget with its learning rate, progress, the artefact it leaves."""
+"""Common parts of the stages' training loops: time budget and learning rate, progress report, artefact files."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from safetensors.torch import load_file, save_file
 
 ROOT = Path("build/nano")
-"""Where stages leave what they make, unless told otherwise."""
+"""The stages' default working folder."""
 
 _SHOWN_EVERY = 50
 
 
 def seed_everything(seed: int) -> None:
-    """The same seed for Python, numpy and torch."""
+    """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 class Budget:
-    """A stage's steps, bounded by minutes or by a count, with a learning rate: linear warm-up, then half a cosine.
+    """Limit of a stage's steps, in minutes and optionally in steps, and the learning rate: linear warm-up, then a cosine.
 
-    The rate follows the share of the budget that is spent, so a stage of any length ends with the rate near zero.
+    The rate depends on the spent share of the budget, so a stage of any length ends with a rate near zero.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Budget:
         self.step = 0
 
     def steps(self) -> Iterator[int]:
-        """Step numbers from 0 until the budget is spent. The clock starts with the first."""
+        """Step numbers from 0 until the budget is spent. The clock starts with the first step."""
         self._began = time.monotonic()
         while self.spent < 1.0:
             yield self.step
@@ -52,20 +52,20 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Share of the budget that is used up, 0 to 1."""
+        """Spent share of the budget, 0 to 1."""
         by_time = (time.monotonic() - self._began) / self._seconds
         by_steps = self.step / self._max_steps if self._max_steps is not None else 0.0
         return min(1.0, max(by_time, by_steps))
 
     @property
     def rate(self) -> float:
-        """Learning rate of this step."""
+        """Learning rate of the current step."""
         warm_up = min(1.0, (self.step + 1) / self._warm_up_steps)
         return self._peak_rate * warm_up * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * self.spent)))
 
 
 class Report:
-    """A progress bar of the budget, and every 50 steps a line with the mean of each figure since the last."""
+    """A progress bar of the budget, and every 50 steps a line with the mean of each figure over these steps."""
 
     def __init__(self, title: str, budget: Budget) -> None:
         self._budget = budget
@@ -90,7 +90,7 @@ class Report:
         self._progress.stop()
 
     def add(self, **figures: float) -> None:
-        """The figures of one step; they are shown as means."""
+        """Add the figures of one step."""
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
@@ -102,7 +102,7 @@ class Report:
 
 
 def save_artefact(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors under their names in the published checkpoint: float16 for floats, whole or not at all."""
+    """Write tensors under these names, floats as float16. The file is replaced in one step, so it is never partial."""
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
@@ -114,7 +114,7 @@ def save_artefact(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def load_artefact(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of `save_artefact`, floats as float32. Raises `FileNotFoundError`, naming the stage's file."""
+    """The tensors of `save_artefact`, floats as float32. Raises `FileNotFoundError` with the file's path."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: not there; run the stage that makes it (docs/nano.md)")
     return {name: (t.float() if t.is_floating_point() else t) for name, t in load_file(path).items()}

@@ -1,7 +1,7 @@
-"""Join what the stages left into one checkpoint in the published layout: `python -m train.pack.assemble`.
+"""Stage `assemble`: join the artefacts into one checkpoint in the published layout: `python -m train.pack.assemble`.
 
-Everything is checked before a file is replaced: every tensor that config.json asks for is there, in its shape and
-finite, nothing else is, and all fits the size that the repository can carry.
+The stage checks everything before it replaces a file: the tensors are exactly those of config.json, their shapes are
+right, their values are finite, and the files are small enough for the repository.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from train.optim.training_loop import ROOT, load_artefact
 from train.pack.config import nano_config
 
 ARTEFACTS = ("codec", "speech", "reasoner")
-"""The files of the stages, NAME.safetensors each."""
+"""The stages' artefacts that are joined, each the file NAME.safetensors."""
 
 TEXT_TABLE = "thinker.model.embed_tokens.weight"
 CHECKPOINT_BYTES = 32_000_000
-"""Most bytes of all files that are written: what the repository carries."""
+"""Most bytes of all written files."""
 SHARD_BYTES = 16_000_000
 """Most bytes of a shard."""
 _HEADER_BYTES_PER_TENSOR = 256
-"""More than a shard's header takes for one tensor: its name, dtype, shape and place."""
+"""Upper bound of a tensor's bytes in a shard's header: name, dtype, shape and offsets."""
 
 TEMPERATURE = 0.3
 TOP_K = 50
@@ -43,11 +43,11 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class AssemblyError(ValueError):
-    """The artefacts make no checkpoint; the message says what is wrong with which tensor."""
+    """The artefacts do not form a checkpoint; the message names the tensor and the fault."""
 
 
 def stage_of(name: str) -> str:
-    """Which of `ARTEFACTS` a tensor of the checkpoint belongs to, and so the service that reads it."""
+    """The artefact of a tensor of the checkpoint. One service reads all tensors of one artefact."""
     first = name.partition(".")[0]
     return {"codec_model": "codec", "thinker": "reasoner"}.get(first, "speech")
 
@@ -55,23 +55,23 @@ def stage_of(name: str) -> str:
 def read_artefacts(root: Path) -> dict[str, torch.Tensor]:
     """The tensors of all stages and the frozen text table, under their published names.
 
-    Raises `FileNotFoundError` for a stage that has not run and `AssemblyError` for a tensor that two of them hold.
+    Raises `FileNotFoundError` for a missing artefact, and `AssemblyError` for a tensor that differs in two of them.
     """
     tensors: dict[str, torch.Tensor] = {TEXT_TABLE: text_embedding()}
     for name in ARTEFACTS:
         for tensor_name, tensor in load_artefact(root / f"{name}.safetensors").items():
             known = tensors.get(tensor_name)
             if known is not None and not torch.equal(known, tensor):
-                raise AssemblyError(f"{name}.safetensors: tensor {tensor_name} differs from the one that came before")
+                raise AssemblyError(f"{name}.safetensors: tensor {tensor_name} differs from the one of an earlier part")
             tensors[tensor_name] = tensor
     return tensors
 
 
 def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, temperature: float, top_k: int) -> int:
-    """Write a checkpoint of `tensors`, in float16, into `folder` and return its bytes. Files not its own stay.
+    """Write a checkpoint of `tensors`, in float16, into `folder` and return its bytes. Other files in `folder` stay.
 
-    Raises `AssemblyError`, and leaves `folder` as it was, when a tensor is missing, misshapen, unexpected or not finite
-    in float16, or when the files would be larger than `CHECKPOINT_BYTES`.
+    Raises `AssemblyError` and changes nothing when a tensor is missing, unexpected, not finite in float16 or has a wrong
+    shape, or when the files would be larger than `CHECKPOINT_BYTES`.
     """
     halves = _checked(tensors, expected_tensors(ChromaConfig.from_dict(config)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, tempe
 
 
 def _write_weights(folder: Path, tensors: Tensors) -> None:
-    """The shards and their index."""
+    """Write the shards and their index."""
     shards = _shards(tensors)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
@@ -105,7 +105,10 @@ def _write_weights(folder: Path, tensors: Tensors) -> None:
 
 
 def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """The tensors in float16 and in the order of the published checkpoint, the shared audio table once."""
+    """The tensors in float16, in the published checkpoint's order, with the shared audio table once.
+
+    Raises `AssemblyError` like `assemble`.
+    """
     kept_table, other_table = reversed(AUDIO_TABLE_NAMES)
     if other_table in tensors:
         tensors = {kept_table: tensors[other_table], **tensors}
@@ -115,7 +118,7 @@ def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[
         raise AssemblyError(f"{len(missing)} tensors are missing, among them {', '.join(missing[:5])}")
     unexpected = sorted(tensors.keys() - expected.keys())
     if unexpected:
-        raise AssemblyError(f"{len(unexpected)} tensors have no place in config.json: {', '.join(unexpected[:5])}")
+        raise AssemblyError(f"{len(unexpected)} tensors are unknown to config.json: {', '.join(unexpected[:5])}")
     halves: dict[str, torch.Tensor] = {}
     for name, shape in wanted.items():
         if tuple(tensors[name].shape) != shape:
@@ -127,9 +130,9 @@ def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[
 
 
 def _shards(tensors: Tensors) -> list[list[str]]:
-    """Names of each shard: of one service only, and at most `SHARD_BYTES`.
+    """The names of the tensors of each shard. A shard has tensors of one artefact only and at most `SHARD_BYTES`.
 
-    A service then opens its own file, and training a part again changes that part's file alone.
+    So a service opens only its own files, and new training of one part changes only that part's files.
     """
     shards: list[list[str]] = []
     for stage in dict.fromkeys(map(stage_of, tensors)):
@@ -153,7 +156,7 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def main(
-    root: Annotated[Path, typer.Option(help="Where the stages left their artefacts.")] = ROOT,
+    root: Annotated[Path, typer.Option(help="Working folder with the artefacts.")] = ROOT,
     out: Annotated[Path, typer.Option(help="The checkpoint's folder.")] = Path("models/chroma-nano"),
     temperature: Annotated[float, typer.Option(help="Default temperature of the codes.")] = TEMPERATURE,
     top_k: Annotated[int, typer.Option(help="Default number of likeliest codes to draw from.")] = TOP_K,

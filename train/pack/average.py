@@ -1,8 +1,8 @@
 """Average two trainings of one stage.
 
-Run `python -m train.pack.average build/nano/reasoner.safetensors earlier.safetensors`. Two sets of weights that were
-trained on from the same weights often do better averaged than alone (Wortsman et al. 2022, Model soups): the average
-keeps what the later training gained and loses less of what the earlier one knew.
+Run `python -m train.pack.average build/nano/reasoner.safetensors earlier.safetensors`. The average of
+two sets of weights, one trained further from the other, is often better than both (Wortsman et al. 2022, Model soups):
+it keeps the gain of the later training and loses less of the earlier training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def mean_of(one: Tensors, other: Tensors) -> Tensors:
-    """The mean of each tensor; integers stay as they are. Raises `ValueError` unless both hold tensors alike."""
+    """The mean of each tensor; integers are those of `one`. Raises `ValueError` unless names and shapes agree."""
     strange = one.keys() ^ other.keys()
     strange |= {name for name in one.keys() & other.keys() if one[name].shape != other[name].shape}
     if strange:
@@ -28,8 +28,8 @@ def mean_of(one: Tensors, other: Tensors) -> Tensors:
 
 
 def main(
-    artefact: Annotated[Path, typer.Argument(help="What a stage left; replaced by the mean.")],
-    earlier: Annotated[Path, typer.Argument(help="A copy of it from before it was trained on.")],
+    artefact: Annotated[Path, typer.Argument(help="An artefact; the mean replaces it.")],
+    earlier: Annotated[Path, typer.Argument(help="A copy of it from before its further training.")],
 ) -> None:
     """Average an artefact with an earlier one."""
     save_artefact(artefact, mean_of(load_artefact(artefact), load_artefact(earlier)))

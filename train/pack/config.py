@@ -1,4 +1,4 @@
-"""The config.json of chroma-nano."""
+"""The configuration of chroma-nano."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from train.corpus.vocabulary import nano_special_ids, vocabulary_rows
 
 
 def nano_config() -> dict[str, Any]:
-    """The raw config.json: the preset's dimensions with the vocabulary of the domain."""
+    """The content of config.json: the preset's dimensions with the vocabulary of the domain."""
     return presets.nano_config(nano_special_ids(), vocabulary_rows())
 
 
 @cache
 def nano() -> ChromaConfig:
-    """`nano_config` as the services read it."""
+    """`nano_config` in the typed form of the services."""
     return ChromaConfig.from_dict(nano_config())

@@ -1,6 +1,6 @@
-"""Take a checkpoint apart into what its stages left: `python -m train.pack.unpack`.
+"""Split a checkpoint into the artefacts of its stages: `python -m train.pack.unpack`.
 
-One part can then be trained again, or go on with --resume, without the folder in which the others were trained.
+Afterwards, one part can be trained again or further (--resume) without the original working folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from train.pack.assemble import ARTEFACTS, stage_of
 
 
 def unpack(checkpoint: Checkpoint, root: Path) -> dict[str, int]:
-    """Write NAME.safetensors for every stage that `train.pack.assemble` joins, and the tower without its heads.
+    """Write the artefacts that `train.pack.assemble` joins, and hearing.safetensors with the tower but without heads.
 
     Returns the number of tensors of each.
     """
@@ -34,12 +34,12 @@ def unpack(checkpoint: Checkpoint, root: Path) -> dict[str, int]:
 
 def main(
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")] = Path("models/chroma-nano"),
-    root: Annotated[Path, typer.Option(help="Working folder; artefacts that lie there are replaced.")] = ROOT,
+    root: Annotated[Path, typer.Option(help="Working folder; artefacts in it are replaced.")] = ROOT,
 ) -> None:
-    """Leave codec, speech, reasoner and hearing.safetensors in the working folder."""
+    """Write codec, speech, reasoner and hearing.safetensors into the working folder."""
     counts = unpack(Checkpoint.open(checkpoint), root)
-    said = ", ".join(f"{stage}.safetensors ({count} tensors)" for stage, count in counts.items())
-    Console(highlight=False, soft_wrap=True).print(f"{root}: {said}")
+    written = ", ".join(f"{stage}.safetensors ({count} tensors)" for stage, count in counts.items())
+    Console(highlight=False, soft_wrap=True).print(f"{root}: {written}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Conversations joined into one batch: padded token ids, and all their clips."""
+"""A batch of conversations: padded token ids, and the clips of all of them."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from train.hearing.clip_batch import ClipBatch, HeardClip, join_clips
+from train.hearing.clip_batch import ClipBatch, LabelledClip, join_clips
 
 
 @dataclass(frozen=True)
 class LaidOut:
-    """A conversation as the thinker is to see it."""
+    """The thinker's input for a conversation, with the targets."""
 
     ids: list[int]
-    """Of its rows: AUDIO where a clip's rows stand."""
+    """Token ids; AUDIO at the positions of the clips' embeddings."""
     target_at: list[int]
-    """Places whose next token the model must choose: those before each token of a reply."""
+    """Positions whose next token is a target: those before each token of a reply."""
     targets: list[int]
-    """The tokens to choose there; a reply's last is im_end."""
-    clips: list[HeardClip]
+    """The target tokens; the last one of a reply is im_end."""
+    clips: list[LabelledClip]
 
 
 @dataclass(frozen=True)
 class ConversationBatch:
-    """B conversations of at most L rows, in which the clips have N rows; M tokens are to be chosen."""
+    """B conversations of at most L positions, with N audio embeddings and M target tokens."""
 
     ids: Tensor
     """int64 [B, L]"""
     clips: ClipBatch
     audio_at: Tensor
-    """int64 [N]: where the tower's rows stand in the flattened ids."""
+    """int64 [N]: positions of the audio embeddings in the flattened ids."""
     target_at: Tensor
-    """int64 [M]: places in the flattened ids."""
+    """int64 [M]: positions in the flattened ids."""
     targets: Tensor
     """int64 [M]"""
     reply_of: Tensor
-    """int64 [M]: the conversation of each target."""
+    """int64 [M]: the index of each target's conversation in the batch."""
 
     def to(self, device: torch.device) -> ConversationBatch:
         """The batch on another device."""

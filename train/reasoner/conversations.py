@@ -1,9 +1,9 @@
-"""Conversations to learn from: who says what, and what Chroma must answer.
+"""Random conversations for training: the user's turns and the right replies.
 
 spoken or typed question  -> the intent's answer
-"say that again"          -> the reply before; without one, the outside answer
+"say that again"          -> the previous reply; without one, the outside answer
 anything else, or noise   -> the outside answer
-under SCRIBE_PROMPT       -> the words of the question
+with SCRIBE_PROMPT        -> the words of the question
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from train.corpus.clip_index import Clip
+from train.corpus.clip_index import Clip, shuffled_passes, subject_of
 from train.corpus.domain import Domain
 from train.corpus.paraphrases import OUTSIDE, REPEAT
-from train.corpus.preambles import with_lead_ins
+from train.corpus.lead_ins import with_lead_ins
 
 _OTHERS_TYPED = 0.25
-"""Share of typed turns that are outside the domain or ask for a repetition."""
+"""Share of typed turns that are outside the domain or ask for the previous reply."""
 
 _Option = TypeVar("_Option")
 
@@ -29,7 +29,7 @@ SCRIBE_PROMPT = (
     "You write down speech. Answer with the exact words that the user speaks, in the language they are spoken in, "
     "and with nothing else."
 )
-"""What the gateway asks when a client wants the user's words (gateway/conversation/transcription.py)."""
+"""The system prompt with which the gateway asks for the user's words (gateway/conversation/transcription.py)."""
 
 SYSTEM_PROMPTS = (
     "You are Chroma, a guide in a museum.",
@@ -37,12 +37,12 @@ SYSTEM_PROMPTS = (
     "Answer the questions of the visitors in one sentence.",
     "Be polite and brief.",
 )
-"""Others than the chat template's own; they change nothing."""
+"""System prompts beside the chat template's default. They do not change the right reply."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What the user says, a clip or typed text, and what Chroma must reply. Neither: a recording without speech."""
+    """The user's input, a clip or typed text, and the right reply. With neither: a recording without speech."""
 
     reply: str
     clip: Clip | None = None
@@ -51,7 +51,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One or more turns. `greeted`: Chroma spoke first."""
+    """One or more turns. `greeted`: Chroma speaks first."""
 
     turns: tuple[Turn, ...]
     system_prompt: str | None = None
@@ -60,31 +60,31 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How often what happens."""
+    """Probabilities of the kinds of turns and conversations."""
 
     typed: float = 0.12
-    """Of turns."""
+    """Share of the turns that are typed."""
     no_speech: float = 0.025
     another_turn: float = 0.3
-    """After each turn, up to `most_turns`."""
+    """Probability of another turn after each turn, up to `most_turns`."""
     typed_earlier: float = 0.4
-    """Of turns that are not a conversation's last."""
+    """Share of typed turns among those before a conversation's last turn."""
     most_turns: int = 8
     again: float = 0.06
-    """Of turns after a reply: ask for it once more."""
+    """Share of the turns after a reply that ask for the same reply again."""
     paraphrased: float = 0.7
-    """Of typed turns."""
+    """Share of the typed turns that are paraphrases."""
     lead_in: float = 0.3
-    """Of other typed turns."""
+    """Share of the other typed turns that begin with a lead-in."""
     greeted: float = 0.1
     other_prompt: float = 0.12
     scribe: float = 0.04
 
 
 class ConversationSource:
-    """Endless random conversations: every clip is heard once before any is heard again.
+    """Endless random conversations. They use every clip once before they use any clip again.
 
-    `clips` is asked for the clips before each such pass, so that a corpus still being made may grow.
+    Each such pass begins with a call of `clips`, so a corpus may grow during training.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class ConversationSource:
         self._answers = answers(domain)
         self._dice = dice
         self._mixture = mixture or Mixture()
-        self._clips = passes(clips, dice)
+        self._clips = shuffled_passes(clips, dice)
         self._repeats = [clip for clip in clips() if clip.role == REPEAT]
         self._texts = {intent.name: intent.questions for intent in domain.intents}
         self._others = {OUTSIDE: domain.outside, REPEAT: domain.repeat}
@@ -134,16 +134,16 @@ class ConversationSource:
             about = REPEAT if again else self._subject_to_type()
             return Turn(reply_to(about, previous, self._answers), typed=self._as_typed(self._text(about)))
         clip = self._choice(self._repeats) if again and self._repeats else next(self._clips)
-        return Turn(reply_to(subject(clip), previous, self._answers), clip)
+        return Turn(reply_to(subject_of(clip), previous, self._answers), clip)
 
     def _subject_to_type(self) -> str:
-        """Any intent; or one of the other subjects, as often as they have their share of the domain's texts."""
+        """An intent, or with the probability `_OTHERS_TYPED` one of the other subjects."""
         if self._happens(_OTHERS_TYPED):
             return self._choice((OUTSIDE, OUTSIDE, OUTSIDE, REPEAT))
         return self._choice(tuple(self._texts))
 
     def _text(self, about: str) -> str:
-        """What somebody may type about it: a paraphrase, or a phrasing with or without a lead-in."""
+        """A text about this subject: a paraphrase, or a phrasing with or without a lead-in."""
         paraphrase = (
             self._domain.paraphrases.draw(about, self._draw) if self._happens(self._mixture.paraphrased) else None
         )
@@ -154,7 +154,7 @@ class ConversationSource:
         return self._choice(variants) if variants and self._happens(self._mixture.lead_in) else text
 
     def _as_typed(self, text: str) -> str:
-        """With or without a capital and an end mark, as people type."""
+        """The text as people type it: with or without a capital letter and an end mark."""
         if self._happens(0.5):
             text = text[0].upper() + text[1:]
         elif self._happens(0.3):
@@ -168,32 +168,14 @@ class ConversationSource:
         return options[int(self._dice.integers(len(options)))]
 
 
-def passes(clips: Callable[[], Sequence[Clip]], dice: np.random.Generator) -> Iterator[Clip]:
-    """Every clip once in random order, again and again; `clips` is asked for them before each pass.
-
-    Raises `ValueError` when there are none.
-    """
-    while True:
-        present = clips()
-        if not present:
-            raise ValueError("expected clips of questions to train on, got none")
-        for index in dice.permutation(len(present)):
-            yield present[index]
-
-
 def answers(domain: Domain) -> dict[str, str]:
-    """What to reply to each subject; "repeat" stands for a repetition without a reply before."""
+    """The reply to each subject. That of "repeat" is for a request to repeat without a previous reply."""
     return {intent.name: intent.answer for intent in domain.intents} | {
         OUTSIDE: domain.outside_answer,
         REPEAT: domain.outside_answer,
     }
 
 
-def subject(clip: Clip) -> str:
-    """What a clip of the questions is about: an intent, "outside" or "repeat"."""
-    return clip.intent or clip.role
-
-
 def reply_to(about: str, previous: str | None, known: dict[str, str]) -> str:
-    """The right reply to a question about `about` after the reply `previous`."""
+    """The right reply to a question with the subject `about`, after the reply `previous`."""
     return previous if about == REPEAT and previous is not None else known[about]

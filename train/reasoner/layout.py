@@ -1,11 +1,8 @@
-"""A conversation as the thinker sees it, laid out by the very code that serves (services/reasoner/model/prompt.py)."""
+"""The thinker's input for whole conversations, laid out by the code of the service (services/reasoner/model/prompt.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
 
 from services.common.errors import InvalidArgument
 from services.reasoner.model.mel import MelFilters
@@ -21,27 +18,16 @@ from services.reasoner.model.prompt import (
 )
 from services.runtime.checkpoint.config import TokenIds
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from train.hearing.auxiliary_tasks import spell
-from train.hearing.clip_batch import HeardClip
-from train.hearing.clip_features import clip_features
+from train.hearing.clip_features import Recording, labelled_clip
 from train.reasoner.conversation_batch import LaidOut
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A recording: float32 [S] at 16 kHz, its text (empty if it is not speech), and the number of its subject."""
-
-    pcm: torch.Tensor
-    text: str
-    subject: int
-
-
-Said = str | Recording
+UserInput = str | Recording
 """Typed text, or a recording."""
 
 
 class Layout:
-    """Lays out conversations for one tokenizer."""
+    """Lays out conversations with one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, tokens: TokenIds, mel: MelFilters) -> None:
         self._tokenizer = tokenizer
@@ -50,11 +36,12 @@ class Layout:
         self._template = ChatTemplate(tokenizer, audio_id=tokens.audio, im_end_id=tokens.im_end)
 
     def __call__(
-        self, turns: Sequence[tuple[Said, str]], *, system_prompt: str | None = None, greeting: str | None = None
+        self, turns: Sequence[tuple[UserInput, str]], *, system_prompt: str | None = None, greeting: str | None = None
     ) -> LaidOut:
-        """Rows and targets of a conversation whose turns are (what the user says, what Chroma replies).
+        """The token ids and targets of a conversation; each turn is the user's input and Chroma's reply.
 
-        Every reply is a target, not only the last: each is what the thinker must answer to what stands before it.
+        The tokens of every reply are targets, not only those of the last one. Raises `InvalidArgument` when the chat
+        template changes a reply.
         """
         replies = [self.reply_ids(reply) for _, reply in turns]
         greetings = [] if greeting is None else [self.reply_ids(greeting)]
@@ -69,19 +56,15 @@ class Layout:
             for reply, end in zip(replies, ends[len(greetings) :], strict=True)
             for at in range(end - len(reply), end)
         ]
-        clips = [self.hear(said) for said, _ in turns if not isinstance(said, str)]
+        clips = [labelled_clip(said, self._mel) for said, _ in turns if not isinstance(said, str)]
         return LaidOut(ids, target_at, [token for reply in replies for token in reply], clips)
 
-    def hear(self, recording: Recording) -> HeardClip:
-        """What the tower sees of a recording, and what it should make of it."""
-        return HeardClip(clip_features(recording.pcm, self._mel), spell(recording.text), recording.subject)
-
     def reply_ids(self, text: str) -> list[int]:
-        """The tokens that the thinker must choose to say `text`, im_end last."""
+        """The tokens of the reply `text`, with im_end at the end."""
         return [*self._tokenizer.encode(text), self._tokens.im_end]
 
     def _place(self, pieces: Sequence[Piece], replies: Sequence[list[int]]) -> tuple[list[int], list[int]]:
-        """The rows of `pieces`, and behind which row each of `replies` ends. Replies are pieces of their own."""
+        """The token ids of `pieces`, and the index after each of `replies` in them. Each reply is a piece of its own."""
         ids: list[int] = []
         ends: list[int] = []
         for piece in pieces:
@@ -96,12 +79,12 @@ class Layout:
         return ids, ends
 
 
-def _part(said: Said) -> Part:
+def _part(said: UserInput) -> Part:
     return TextPart(said) if isinstance(said, str) else AudioPart(said.pcm)
 
 
-def _last_turn(prompt: ChatPrompt, said: Said) -> list[Piece]:
-    """The turn that is to be answered, as services/reasoner/request.py lays it out."""
+def _last_turn(prompt: ChatPrompt, said: UserInput) -> list[Piece]:
+    """The user's last turn, laid out like in services/reasoner."""
     if isinstance(said, str):
         return [*prompt.text(said), *prompt.close()]
     return [*prompt.begin_audio(), AudioPart(said.pcm), *prompt.end_audio(), *prompt.close()]

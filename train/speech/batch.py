@@ -1,4 +1,4 @@
-"""Speeches side by side, padded to the longest: what one training step takes."""
+"""A batch of speeches, padded to the longest: the input of one training step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.speech.positions import SpeechRows
 
 @dataclass(frozen=True)
 class SpeechBatch:
-    """B speeches of L rows. Places (`*_at`) count through the whole batch: speech * L + row."""
+    """B speeches of L rows. Indices (`*_at`) are into the flattened batch: speech * L + row."""
 
     speeches: int
     length: int
@@ -23,13 +23,13 @@ class SpeechBatch:
     hidden_at: Tensor  # int64 [H]
     hidden: Tensor  # float32 [H, D]
     frame_at: Tensor  # int64 [F]
-    frame_codes: Tensor  # int64 [F, K], the context
+    frame_codes: Tensor  # int64 [F, K], the codes of earlier frames
     target_at: Tensor  # int64 [T]
     targets: Tensor  # int64 [T, K]
 
     @classmethod
     def of(cls, speeches: Sequence[SpeechRows], hidden: Tensor) -> SpeechBatch:
-        """`hidden` [H, D]: a thinker's state for every thought of the speeches, in order."""
+        """The batch of these speeches. `hidden` [H, D] holds the hidden state of every thought of theirs, in order."""
         length = max(speech.length for speech in speeches)
 
         def placed(name: str) -> Tensor:
@@ -49,7 +49,7 @@ class SpeechBatch:
         )
 
     def to(self, device: torch.device | str) -> SpeechBatch:
-        """The same on `device`."""
+        """The batch on another device."""
         tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors)
 

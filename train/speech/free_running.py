@@ -37,7 +37,7 @@ from services.speech_gen.request import Request
 from train.corpus.vocabulary import nano_tokenizer, text_embedding
 from train.optim.training_loop import ROOT, load_artefact
 from train.pack.config import nano_config
-from train.speech.examples import Recording
+from train.speech.examples import CodedRecording
 from train.speech.recordings import load_recordings
 
 SLOTS = 16
@@ -45,11 +45,11 @@ MAX_FRAMES = 150
 
 
 @dataclass
-class Rehearsed:
+class GeneratedReply:
     """One reply: what the recording has, and what was said. `thoughts` are yet to be brought."""
 
     voice: str
-    recording: Recording
+    recording: CodedRecording
     thoughts: list[Thought]
     request: SpeechRequest
     frames: list[tuple[int, ...]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Rehearsed:
         """How long it should be."""
         return len(self.recording.variants[0])
 
-    def share_same(self, codebook: int | None = None) -> float:
+    def share_equal(self, codebook: int | None = None) -> float:
         """Share of the recording's codes that were said in their place, of one codebook or of all."""
         said, recorded = np.array(self.frames), self.recording.variants[0]
         length = min(len(said), len(recorded))
@@ -70,7 +70,7 @@ class Rehearsed:
 
 
 def scratch_checkpoint(root: Path, folder: Path) -> Checkpoint:
-    """As much of a checkpoint as speaking takes, from the artefacts under `root`: no reasoner, the codec if it is."""
+    """As much of a checkpoint as active takes, from the artefacts under `root`: no reasoner, the codec if it is."""
     tensors = {"thinker.model.embed_tokens.weight": text_embedding(), **load_artefact(root / "speech.safetensors")}
     if (root / "codec.safetensors").exists():
         tensors |= load_artefact(root / "codec.safetensors")
@@ -79,13 +79,13 @@ def scratch_checkpoint(root: Path, folder: Path) -> Checkpoint:
     return Checkpoint.open(folder)
 
 
-def plan(
+def plan_replies(
     generator: Generator,
     config: ChromaConfig,
-    replies: Mapping[str, Sequence[Recording]],
-    prompts: Mapping[str, Sequence[Recording]],
+    replies: Mapping[str, Sequence[CodedRecording]],
+    prompts: Mapping[str, Sequence[CodedRecording]],
     sampling: SamplingParams,
-) -> list[Rehearsed]:
+) -> list[GeneratedReply]:
     """Every one of `replies` after the next of its voice's `prompts`, with noise for the thinker's states."""
     noise = torch.Generator().manual_seed(sampling.seed)
     planned = []
@@ -96,51 +96,51 @@ def plan(
             hidden = torch.randn(len(recording.token_ids) + 1, generator.backbone.width, generator=noise)
             thoughts = [Thought(token, row) for token, row in zip(recording.token_ids, hidden, strict=False)]
             thoughts.append(Thought(config.tokens.im_end, hidden[-1], last=True))
-            planned.append(Rehearsed(voice, recording, thoughts, request))
+            planned.append(GeneratedReply(voice, recording, thoughts, request))
     return planned
 
 
-def rehearse(generator: Generator, company: Sequence[Rehearsed]) -> None:
-    """Let all of `company` speak to the end, together."""
-    speaking: dict[int, tuple[Request, Rehearsed]] = {}
-    for one in company:
+def generate(generator: Generator, generated: Sequence[GeneratedReply]) -> None:
+    """Let all of `generated` speak to the end, together."""
+    active: dict[int, tuple[Request, GeneratedReply]] = {}
+    for one in generated:
         slot = generator.open(one.request.sampling)
         generator.prefill([slot], [one.request.voice.rows[:-1]])
-        speaking[slot] = (Request(one.request, slot, generator), one)
-    while speaking:
+        active[slot] = (Request(one.request, slot, generator), one)
+    while active:
         fed: dict[int, Thought] = {}
-        for slot, (request, one) in speaking.items():
+        for slot, (request, one) in active.items():
             thought = request.next_thought(one.thoughts[0] if one.thoughts else None)
             if thought is not None:
                 fed[slot] = one.thoughts.pop(0)
-        alone = [slot for slot in speaking if slot not in fed]
+        alone = [slot for slot in active if slot not in fed]
         codes = generator.frame(alone, list(fed), list(fed.values()))
         for slot, frame in zip([*alone, *fed], codes, strict=True):
-            request, one = speaking[slot]
+            request, one = active[slot]
             for output in request.receive(frame):
                 if isinstance(output, SpeechEnd):
                     one.end = output.reason
                     generator.close(slot)
-                    del speaking[slot]
+                    del active[slot]
                 elif isinstance(output, Frame) and output.voiced:
                     one.frames.append(output.codes)
 
 
-def results(company: Sequence[Rehearsed]) -> Table:
+def summary_table(generated: Sequence[GeneratedReply]) -> Table:
     """A line for each voice."""
     table = Table("voice", "replies", "ended", "frames off", "codes of codebook 0 as recorded", "all codes")
-    for voice in dict.fromkeys(one.voice for one in company):
-        own = [one for one in company if one.voice == voice]
+    for voice in dict.fromkeys(one.voice for one in generated):
+        own = [one for one in generated if one.voice == voice]
         ended = sum(one.end is EndReason.EOS for one in own)
         off = float(np.mean([abs(len(one.frames) - one.recorded_frames) for one in own]))
-        same_0, same = (float(np.mean([one.share_same(codebook) for one in own])) for codebook in (0, None))
+        same_0, same = (float(np.mean([one.share_equal(codebook) for one in own])) for codebook in (0, None))
         table.add_row(voice, str(len(own)), f"{ended / len(own):.1%}", f"{off:.2f}", f"{same_0:.1%}", f"{same:.1%}")
     return table
 
 
-def write_sounds(mimi: Mimi, company: Sequence[Rehearsed], tokenizer: Tokenizer, folder: Path) -> None:
+def write_sounds(mimi: Mimi, generated: Sequence[GeneratedReply], tokenizer: Tokenizer, folder: Path) -> None:
     """What was said, as sound and as text."""
-    for index, one in enumerate(track(company, "decode")):
+    for index, one in enumerate(track(generated, "decode")):
         if one.frames:
             (folder / one.voice).mkdir(parents=True, exist_ok=True)
             file = folder / one.voice / f"{index:03d}.wav"
@@ -170,13 +170,13 @@ def main(
     with TemporaryDirectory() as folder:
         checkpoint = scratch_checkpoint(root, Path(folder))
         generator = load_generator(checkpoint, slots=SLOTS)
-        company = plan(generator, ChromaConfig.from_dict(checkpoint.config), replies, recordings.reserved, sampling)
-        company.sort(key=lambda one: one.recorded_frames)
-        for start in track(range(0, len(company), SLOTS), "speak", console=console):
-            rehearse(generator, company[start : start + SLOTS])
-        console.print(results(sorted(company, key=lambda one: one.voice)))
+        generated = plan_replies(generator, ChromaConfig.from_dict(checkpoint.config), replies, recordings.reserved, sampling)
+        generated.sort(key=lambda one: one.recorded_frames)
+        for start in track(range(0, len(generated), SLOTS), "speak", console=console):
+            generate(generator, generated[start : start + SLOTS])
+        console.print(summary_table(sorted(generated, key=lambda one: one.voice)))
         if out is not None:
-            write_sounds(Mimi.load(checkpoint), company, tokenizer, out)
+            write_sounds(Mimi.load(checkpoint), generated, tokenizer, out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The speech generator for training: every frame of a speech at once, with the true frames before it given.
+"""The speech generator for training: all frames of a speech at once, teacher-forced.
 
-Names and shapes of its parameters are the published checkpoint's, so that its state is its artefact.
+Its parameters have the names and shapes of the published checkpoint, so its state dict is its artefact.
 (docs/model.md, sections 1, 2 and 4)
 """
 
@@ -15,15 +15,15 @@ from train.causal_stack import CausalStack
 from train.speech.batch import SpeechBatch
 
 AUDIO_TABLE_STD = 0.1
-"""Of a code's first embedding. A row sums eight, and is then about half as long as an E."""
+"""Standard deviation of a code's initial embedding. The sum of eight has about half the norm of a row of E."""
 
 HEAD_STD = 0.02
 
 
 class SpeechModel(nn.Module):
-    """Backbone and depth decoder. `text_table` [vocab, D] is E, the reasoner's, and is not trained.
+    """Backbone and depth decoder. `text_table` [vocab, D] is E, the reasoner's table; it is not trained.
 
-    Raises `ValueError` when the table's shape is not the configuration's.
+    Raises `ValueError` for a table of another shape than the configuration's.
     """
 
     text_table: Tensor
@@ -42,7 +42,7 @@ class SpeechModel(nn.Module):
         self._initialise()
 
     def rows(self, batch: SpeechBatch) -> Tensor:
-        """The backbone's input rows, [B * L, D]; zero where nothing stands."""
+        """The backbone's input rows, [B * L, D]; padding and the zero row are zeros."""
         table = self.decoder.audio_embedding.embed_audio_tokens.weight
         frames = F.embedding_bag(batch.frame_codes + self.offsets, table, mode="sum")
         flat = self.text_table.new_zeros(batch.speeches * batch.length, self.text_table.shape[1])
@@ -50,7 +50,7 @@ class SpeechModel(nn.Module):
         return flat.index_copy(0, batch.hidden_at, batch.hidden).index_copy(0, batch.frame_at, frames)
 
     def hidden(self, batch: SpeechBatch) -> Tensor:
-        """The backbone's hidden state behind every target frame, [N, D], after the final norm."""
+        """The backbone's hidden state that predicts each target frame, [N, D], after the final norm."""
         rows = self.rows(batch).view(batch.speeches, batch.length, -1)
         return self.backbone.model(rows).flatten(0, 1).index_select(0, batch.target_at)
 
@@ -59,7 +59,7 @@ class SpeechModel(nn.Module):
         return self.backbone.codebook0_head(hidden).float()
 
     def depth_logits(self, hidden: Tensor, codes: Tensor) -> Tensor:
-        """Logits of codebooks 1 to K - 1 of frames [N, K], each with the codes before it given.
+        """Logits of codebooks 1 to K - 1 of frames [N, K], each after the true codes of the earlier codebooks.
 
         `hidden` [N, D] is the backbone's. Returns float32 [N, K - 1, code vocabulary].
         """
@@ -90,7 +90,7 @@ class _Backbone(nn.Module):
 
 
 class _DepthDecoder(nn.Module):
-    """The audio table, which the backbone reads too, is stored here, as the published checkpoint stores it."""
+    """The depth decoder. It holds the audio table, which the backbone reads too, as in the published checkpoint."""
 
     def __init__(self, config: ChromaConfig) -> None:
         super().__init__()
@@ -113,5 +113,5 @@ class _AudioTable(nn.Module):
 
 
 def depth_positions(codebooks: int) -> Tensor:
-    """Rotary positions of a frame's places, 0, 0, 1, 2 ...: that of the codebook whose embedding a place carries."""
+    """Rotary positions 0, 0, 1, 2 ... of the elements of a frame: each is the codebook of the element's embedding."""
     return torch.arange(-1, codebooks - 1).clamp(min=0)

@@ -1,9 +1,9 @@
-"""The backbone's rows of one speech whose frames are known, as the service would bring them one by one.
+"""The backbone's input rows of a known speech, in the order in which the service feeds them one by one.
 
-    E(text_start) | E(prompt text) | E(text_end) | A(prompt frames) | zero row | then for each frame to be predicted
-    [A(frame before)] [h, E(token)]      the pair on even frames while the text lasts, im_end included
+    E(text_start) | E(prompt text) | E(text_end) | A(prompt frames) | zero row | then for each target frame
+    [A(previous frame)] [h, E(token)]      the pair on even frames until the text ends, im_end included
 
-The frame after the last is the EOS frame. (docs/model.md, sections 2 to 4; services/speech_gen/model/generator.py)
+The target after the last frame is the EOS frame. (docs/model.md, sections 2 to 4; services/speech_gen/model/generator.py)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FRAMES_PER_THOUGHT = 2
 
 @dataclass(frozen=True)
 class Speech:
-    """A voice prompt and what to say in that voice: token ids without specials, codes int64 [T, K]."""
+    """A voice prompt and a reply in that voice: token ids without special tokens, codes int64 [T, K]."""
 
     prompt_ids: Sequence[int]
     prompt_codes: np.ndarray
@@ -30,9 +30,9 @@ class Speech:
 
 @dataclass(frozen=True)
 class SpeechRows:
-    """Where the rows of one speech stand, counted from 0; the row that nobody names is the zero row.
+    """The indices of the rows of one speech by kind, from 0. The only row in none of the index arrays is the zero row.
 
-    `targets` [T + 1, K] are the reply's frames and the EOS frame; `target_at` the row each is read from.
+    `targets` [T + 1, K] are the reply's frames and the EOS frame; `target_at` are the rows whose outputs predict them.
     """
 
     length: int
@@ -46,7 +46,7 @@ class SpeechRows:
 
 
 def lay_out(config: ChromaConfig, speech: Speech) -> SpeechRows:
-    """The rows of `speech`. Raises `ValueError` when a part is empty or they exceed the backbone's positions."""
+    """The rows of `speech`. Raises `ValueError` when prompt or reply has no frame, or with more rows than positions."""
     tokens = config.tokens
     prompt_ids = [tokens.text_start, *speech.prompt_ids, tokens.text_end]
     thoughts = [*speech.reply_ids, tokens.im_end]
@@ -56,12 +56,12 @@ def lay_out(config: ChromaConfig, speech: Speech) -> SpeechRows:
 
     live = len(prompt_ids) + prompt_frames + 1  # the first row after the zero row
     frames = np.arange(reply_frames + 1)
-    brought = np.minimum(frames // FRAMES_PER_THOUGHT + 1, len(thoughts))  # thoughts up to and with each frame
-    target_at = live - 1 + frames + 2 * brought
+    thoughts_fed = np.minimum(frames // FRAMES_PER_THOUGHT + 1, len(thoughts))  # number of thoughts fed for the frames up to this one
+    target_at = live - 1 + frames + 2 * thoughts_fed
     fed = frames[::FRAMES_PER_THOUGHT][: len(thoughts)]
     thought_at = target_at[fed]
     takes_thought = np.isin(frames, fed)
-    before_at = (target_at - np.where(takes_thought, 2, 0))[1:]  # A(frame before) of every frame but the first
+    before_at = (target_at - np.where(takes_thought, 2, 0))[1:]  # A(previous frame) of every frame but the first
     length = int(target_at[-1]) + 1
     if length > config.backbone.max_positions:
         raise ValueError(f"a speech of {length} rows: expected at most {config.backbone.max_positions}")

@@ -1,4 +1,4 @@
-"""The corpus as the speech model learns it: which recordings are taught, which are prompts, and of which voice."""
+"""The speech model's part of the corpus: recordings as targets and as prompts, by voice."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from safetensors.numpy import load_file
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.voices import nearest_reply_voice
-from train.speech.examples import Recording
+from train.speech.examples import CodedRecording
 
 PROMPT_WEIGHT = 0.3
-"""How often a prompt's sentence is taught, a reply's being 1: no reply needs it, but it shows more of the voice."""
+"""Weight of a prompt's sentence as a target; a reply has weight 1. No reply has these sentences, but they show more of
+the voice."""
 
 RESERVED_PROMPTS = 2
-"""Sentences of each voice that are never trained on: the recordings to enrol a voice with when it is tried out."""
+"""Number of each voice's prompts that training never uses: trials enrol the voice with them."""
 
 
 @dataclass(frozen=True)
 class SpeechRecordings:
-    """`replies` by reply voice; `strangers`, each one's together, by the reply voice that is nearest. Training uses
-    both; `reserved` are prompts of every reply voice that it does not use.
+    """Recordings by reply voice.
+
+    Training uses `replies`, and `strangers`: the recordings of unknown voices under their nearest reply voice, one list
+    for each. `reserved` are prompts of the reply voices that training does not use.
     """
 
-    replies: Mapping[str, Sequence[Recording]]
-    strangers: Mapping[str, Sequence[Sequence[Recording]]]
-    reserved: Mapping[str, Sequence[Recording]]
+    replies: Mapping[str, Sequence[CodedRecording]]
+    strangers: Mapping[str, Sequence[Sequence[CodedRecording]]]
+    reserved: Mapping[str, Sequence[CodedRecording]]
 
 
 def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
-    """What the stages before have left under `root`. Raises `FileNotFoundError`, naming the stage that is missing.
+    """The recordings under `root`. Raises `FileNotFoundError` with the name of the stage that has not run.
 
-    A clip's codes, and those of its variants (`PATH@...`), come from codes.safetensors; clips without codes are left
-    out, and those of voices that lie between two reply voices.
+    The codes of a clip and of its variants (`PATH@...`) come from codes.safetensors. Clips without codes are left out,
+    and clips of voices that are equally near to two reply voices.
     """
     codes_file = root / "codes.safetensors"
     if not codes_file.exists():
         raise FileNotFoundError(f"{codes_file}: not there; run python -m train.codec.codes")
     variants: dict[str, list[np.ndarray]] = defaultdict(list)
-    for name, codes in sorted(load_file(codes_file).items()):  # a path sorts before its variants
+    for name, codes in sorted(load_file(codes_file).items()):  # a path comes before its variants in the sorted order
         variants[name.partition("@")[0]].append(codes.astype(np.int64))
     clips = [clip for clip in read_manifest(root / "audio" / "replies.jsonl") if clip.path in variants]
     by_voice: dict[str, list[Clip]] = defaultdict(list)
@@ -55,11 +58,11 @@ def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
     reserved_texts = set(sentences[-RESERVED_PROMPTS:])
 
     nearest_of = nearest_reply_voice()
-    replies, reserved = defaultdict[str, list[Recording]](list), defaultdict[str, list[Recording]](list)
-    strangers = defaultdict[str, list[list[Recording]]](list)
+    replies, reserved = defaultdict[str, list[CodedRecording]](list), defaultdict[str, list[CodedRecording]](list)
+    strangers = defaultdict[str, list[list[CodedRecording]]](list)
     for voice, spoken in by_voice.items():
         recordings = [
-            Recording(
+            CodedRecording(
                 tuple(tokenizer.encode(clip.text)),
                 tuple(variants[clip.path]),
                 1.0 if clip.role == "reply" else PROMPT_WEIGHT,

@@ -1,7 +1,8 @@
-"""Stage: the speech model. `python -m train.speech.train` learns to say every reply in every reply voice.
+"""Stage `speech`: train the speech model to say every reply in every reply voice.
 
-Reads `codes.safetensors` and the reply clips; leaves `speech.safetensors` (`backbone.*`, `decoder.*`), now and then and
-at the end. About an hour on one core; on a GPU: `--device cuda --batch 96 --minutes 8`.
+Run `python -m train.speech.train`. The stage reads `codes.safetensors` and the manifest of the replies. It writes
+`speech.safetensors` (`backbone.*`, `decoder.*`) every five minutes and at the end. About an hour on one core; on a GPU:
+`--device cuda --batch 96 --minutes 8`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from train.corpus.vocabulary import nano_tokenizer, text_embedding
 from train.optim.training_loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
 from train.pack.config import nano
 from train.speech.batch import SpeechBatch
-from train.speech.examples import SpeechCorpus, Spoiling
+from train.speech.examples import SpeechCorpus, Corruption
 from train.speech.model import SpeechModel
 from train.speech.recordings import load_recordings
 
@@ -29,13 +30,14 @@ PEAK_RATE = 9e-4
 WEIGHT_DECAY = 0.05
 LONGEST_GRADIENT = 1.0
 DEPTH_SHARE = 0.5
-"""Share of the frames that the depth decoder learns from at each step; the EOS frames are always among them."""
+"""Share of the frames on which each step trains the depth decoder, beside all EOS frames."""
 
 SAVED_EVERY_S = 300.0
 
 
 def new_optimizer(model: SpeechModel) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: neither norms nor the audio table, whose rows are seldom touched."""
+    """AdamW with weight decay for matrices only: not for norms, and not for the audio table, whose rows rarely get
+    gradients."""
     decayed, kept = [], []
     for name, parameter in model.named_parameters():
         (kept if parameter.dim() == 1 or "audio_embedding" in name else decayed).append(parameter)
@@ -44,7 +46,8 @@ def new_optimizer(model: SpeechModel) -> torch.optim.AdamW:
 
 
 def train_step(model: SpeechModel, batch: SpeechBatch, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
-    """One step on `batch`. Returns the losses, and the shares of codes that were the likeliest, teacher-forced."""
+    """One step on `batch`. Returns the losses, and the shares of codes to which the teacher-forced model gives the
+    highest probability."""
     device = batch.targets.device
     with torch.autocast(device.type, torch.bfloat16):
         hidden = model.hidden(batch)
@@ -77,13 +80,13 @@ def _share_right(logits: Tensor, codes: Tensor) -> float:
 def main(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 60.0,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
-    batch: Annotated[int, typer.Option(help="Speeches a step.")] = 12,
+    batch: Annotated[int, typer.Option(help="Speeches per step.")] = 12,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = PEAK_RATE,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    strangers: Annotated[float, typer.Option(help="Share of the prompts that are another voice's, 0 to 1.")] = 0.35,
-    resume: Annotated[bool, typer.Option(help="Go on from the artefact's weights.")] = False,
+    strangers: Annotated[float, typer.Option(help="Share of the prompts that are of an unknown voice, 0 to 1.")] = 0.35,
+    resume: Annotated[bool, typer.Option(help="Continue from the artefact's weights.")] = False,
 ) -> None:
     """Train the speech model on the codes of the replies."""
     torch.set_num_threads(threads)
@@ -91,8 +94,8 @@ def main(
     config, artefact, console = nano(), root / "speech.safetensors", Console(width=120)
     recordings = load_recordings(root, nano_tokenizer())
     table = text_embedding()
-    spoiling = Spoiling(stranger_prompts=strangers)
-    corpus = SpeechCorpus(config, table, recordings.replies, recordings.strangers, spoiling=spoiling, seed=seed)
+    corruption = Corruption(stranger_prompts=strangers)
+    corpus = SpeechCorpus(config, table, recordings.replies, recordings.strangers, corruption=corruption, seed=seed)
     model = SpeechModel(config, table)
     if resume:
         model.load_state_dict(load_artefact(artefact))

@@ -1,4 +1,4 @@
-"""What the voices need that no Python package brings, fetched from the npm registry and checked."""
+"""Downloads of files that no Python package has, from the npm registry, with a check of their hashes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ KOKORO_JS = NpmPackage("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbe
 
 
 def download(package: NpmPackage, folder: Path) -> Path:
-    """The package's archive in `folder`, fetched if it is not there.
+    """The path of the package's archive in `folder`; downloads it first if it is missing.
 
-    Raises `ValueError` where the archive is not the pinned one, `OSError` where it cannot be fetched.
+    Raises `ValueError` for an archive with another hash, `OSError` when the download fails.
     """
     archive = folder / package.file_name
     if not archive.exists():
@@ -50,7 +50,7 @@ def download(package: NpmPackage, folder: Path) -> Path:
 
 
 def npm_registry() -> str:
-    """Address of the npm registry that this machine is set up for, with a final slash."""
+    """The address of this machine's configured npm registry, with a final slash."""
     npm = shutil.which("npm")
     if npm is None:
         return _PUBLIC_NPM

@@ -1,6 +1,6 @@
-"""espeak-ng through its C interface: phonemes for Kokoro, and many simple input voices.
+"""espeak-ng through its C interface: phonemes for Kokoro, and many simple voices for questions.
 
-The library comes from PyPI's espeakng-loader. It is under the GPL 3; only what it says and writes is used.
+The library comes from PyPI's espeakng-loader. Its licence is the GPL 3; only its output is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """The library, loaded at the first use. It keeps one voice at a time and is not for several threads."""
+    """The library, loaded at the first use. It holds one voice at a time. Not thread-safe."""
 
     def __init__(self) -> None:
         self._pieces: list[np.ndarray[Any, np.dtype[np.int16]]] = []
@@ -34,11 +34,11 @@ class Espeak:
         self._sample_rate_hz = 0
 
     def voice(self, name: str, variant: str, pitch: int) -> EspeakVoice:
-        """The voice `variant` ("en-us+f3") at `pitch` (0 to 99, 50 is usual), called `name` here."""
+        """The voice `variant` ("en-us+f3") at `pitch` (0 to 99, default 50), under the name `name`."""
         return EspeakVoice(name, variant, pitch, self)
 
     def phonemes(self, text: str, language: str) -> str:
-        """IPA of a clause, the parts of one sound tied by "^". Raises `ValueError` for an unknown language."""
+        """The IPA of a text, with "^" between the parts of one sound. Raises `ValueError` for an unknown language."""
         self._choose(language)
         rest = ctypes.c_char_p(text.encode())
         clauses = []
@@ -48,7 +48,7 @@ class Espeak:
         return " ".join(clauses)
 
     def say(self, text: str, variant: str, pitch: int, speed: float) -> Sound:
-        """Speak a text. Raises `ValueError` for an unknown voice, `RuntimeError` where espeak-ng refuses."""
+        """Speak a text. Raises `ValueError` for an unknown voice, `RuntimeError` when espeak-ng fails."""
         self._choose(variant)
         self._library.espeak_SetParameter(_RATE, round(speed * _USUAL_WORDS_PER_MINUTE), 0)
         self._library.espeak_SetParameter(_PITCH, pitch, 0)
@@ -58,7 +58,7 @@ class Espeak:
             content, len(content), 0, _POSITION_CHARACTER, 0, _CHARACTERS_UTF8, None, None
         )
         if status != 0 or not self._pieces:
-            raise RuntimeError(f"espeak-ng said nothing (status {status}): {text!r}")
+            raise RuntimeError(f"espeak-ng made no sound (status {status}): {text!r}")
         return Sound(np.concatenate(self._pieces).astype(np.float32) / 32768.0, self._sample_rate_hz)
 
     def _choose(self, variant: str) -> None:

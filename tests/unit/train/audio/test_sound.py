@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.audio.sound import ACTIVE_RMS, Sound, shifted, tidy
+from train.audio.sound import ACTIVE_RMS, Sound, shifted, standardise
 
 
 def tone(seconds: float, sample_rate_hz: int, *, level: float = 0.5, silence_s: float = 0.0) -> Sound:
@@ -18,14 +18,14 @@ def tone(seconds: float, sample_rate_hz: int, *, level: float = 0.5, silence_s: 
 
 @pytest.mark.parametrize("level", [0.003, 0.9])
 def test_every_clip_is_equally_loud(level: float) -> None:
-    samples = tidy(tone(0.5, 24_000, level=level), 24_000).samples
+    samples = standardise(tone(0.5, 24_000, level=level), 24_000).samples
     active = samples[np.abs(samples) > 0.02 * np.abs(samples).max()]
     assert np.sqrt(np.mean(active**2)) == pytest.approx(ACTIVE_RMS, rel=1e-3)
 
 
 @pytest.mark.parametrize("silence_s", [0.0, 0.02, 1.0])
 def test_40_ms_of_silence_come_before_the_speech_and_120_ms_after(silence_s: float) -> None:
-    samples = tidy(tone(0.5, 24_000, silence_s=silence_s), 24_000).samples
+    samples = standardise(tone(0.5, 24_000, silence_s=silence_s), 24_000).samples
     assert len(samples) == pytest.approx(24_000 * (0.5 + 0.04 + 0.12), abs=10)
     audible = np.flatnonzero(np.abs(samples) > 0.01)
     assert audible[0] == pytest.approx(0.04 * 24_000, abs=10)
@@ -41,7 +41,7 @@ def test_a_shifted_sound_is_higher_and_shorter_or_lower_and_longer(factor: float
 
 
 def test_a_clip_has_the_rate_that_is_asked_for() -> None:
-    sound = tidy(tone(0.5, 22_050), 16_000)
+    sound = standardise(tone(0.5, 22_050), 16_000)
     assert sound.sample_rate_hz == 16_000
     assert sound.seconds == pytest.approx(0.66, abs=0.005)
     spectrum = np.abs(np.fft.rfft(sound.samples))
@@ -50,16 +50,16 @@ def test_a_clip_has_the_rate_that_is_asked_for() -> None:
 
 def test_an_offset_is_taken_out() -> None:
     speech = tone(0.5, 24_000)
-    assert tidy(Sound(speech.samples + 0.3, 24_000), 24_000).samples.mean() == pytest.approx(0.0, abs=1e-3)
+    assert standardise(Sound(speech.samples + 0.3, 24_000), 24_000).samples.mean() == pytest.approx(0.0, abs=1e-3)
 
 
 def test_a_click_is_clipped() -> None:
     speech = tone(0.5, 24_000, level=0.02)
     speech.samples[6_000] = 1.0
-    assert np.abs(tidy(speech, 24_000).samples).max() == pytest.approx(0.99)
+    assert np.abs(standardise(speech, 24_000).samples).max() == pytest.approx(0.99)
 
 
 @pytest.mark.parametrize("samples", [0, 2_400])
 def test_silence_is_refused(samples: int) -> None:
     with pytest.raises(ValueError, match="silence"):
-        tidy(Sound(np.zeros(samples, np.float32), 24_000), 24_000)
+        standardise(Sound(np.zeros(samples, np.float32), 24_000), 24_000)

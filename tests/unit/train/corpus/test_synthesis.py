@@ -11,14 +11,14 @@ import typer
 
 from tests.support.humming import DOMAIN, HummingVoice, asking_voices, voices
 from train.audio.sound import ACTIVE_RMS
-from train.corpus.casting import Line, plan_questions, plan_replies
+from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.domain import Domain
 from train.corpus.synthesis import Part, clip_path, parse_shard, synthesise
 
 
-def make(lines: list[Line], part: Part, audio: Path, shard: tuple[int, int] = (0, 1)) -> list[Clip]:
-    synthesise(lines, part, audio, shard=shard, said=lambda: None)
+def make(planned: list[PlannedClip], part: Part, audio: Path, shard: tuple[int, int] = (0, 1)) -> list[Clip]:
+    synthesise(planned, part, audio, shard=shard, said=lambda: None)
     return read_manifest(audio / f"{part}.jsonl")
 
 
@@ -44,7 +44,7 @@ def test_a_second_run_says_nothing_again(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
-    lines = plan_replies(DOMAIN, (voice,))
+    planned = plan_replies(DOMAIN, (voice,))
     spoken = 0
 
     def stop_after_two() -> None:
@@ -54,9 +54,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesise(lines, Part.REPLIES, tmp_path, said=stop_after_two)
-    assert [clip.text for clip in make(lines, Part.REPLIES, tmp_path)] == [line.text for line in lines]
-    assert len(voice.said) == len(lines)
+        synthesise(planned, Part.REPLIES, tmp_path, said=stop_after_two)
+    assert [clip.text for clip in make(planned, Part.REPLIES, tmp_path)] == [clip.text for clip in planned]
+    assert len(voice.said) == len(planned)
 
 
 def test_a_clip_of_a_sentence_that_is_no_longer_said_leaves_the_manifest(tmp_path: Path) -> None:
@@ -70,11 +70,11 @@ def test_a_clip_of_a_sentence_that_is_no_longer_said_leaves_the_manifest(tmp_pat
 
 
 def test_shards_make_everything_once_between_them(tmp_path: Path) -> None:
-    lines = plan_questions(DOMAIN, asking_voices(), seed=0)
-    first = make(lines, Part.QUESTIONS, tmp_path, (0, 2))
-    assert 0 < len(first) < len(lines)
-    both = make(lines, Part.QUESTIONS, tmp_path, (1, 2))
-    assert sorted(clip.path for clip in both) == sorted(clip_path(line, Part.QUESTIONS) for line in lines)
+    planned = plan_questions(DOMAIN, asking_voices(), seed=0)
+    first = make(planned, Part.QUESTIONS, tmp_path, (0, 2))
+    assert 0 < len(first) < len(planned)
+    both = make(planned, Part.QUESTIONS, tmp_path, (1, 2))
+    assert sorted(clip.path for clip in both) == sorted(clip_path(clip, Part.QUESTIONS) for clip in planned)
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "0/0"])

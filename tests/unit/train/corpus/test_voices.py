@@ -12,7 +12,7 @@ import pytest
 from train.corpus.tts.downloads import NpmPackage, download
 from train.corpus.tts.flite import Flite, find_flite
 from train.corpus.tts.kokoro import kokoro_phonemes, mixed
-from train.corpus.voices import REPLY_VOICES, Speakers, Studio, nearest_reply_voice
+from train.corpus.voices import REPLY_VOICES, EngineVoices, VoiceEngines, nearest_reply_voice
 
 _A_FLITE = """#!/usr/bin/env python3
 import sys, wave
@@ -36,7 +36,7 @@ def flite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flite:
 
 
 def test_four_reply_voices_and_no_asking_voice_is_also_held_out(tmp_path: Path, flite: Flite) -> None:
-    studio = Studio(tmp_path)
+    studio = VoiceEngines(tmp_path)
     assert [voice.name for voice in studio.reply_voices()] == list(REPLY_VOICES)
     asking = studio.asking_voices()
     trained = [voice.name for engine in (asking.kokoro, asking.flite, asking.espeak) for voice in engine.trained]
@@ -48,12 +48,12 @@ def test_four_reply_voices_and_no_asking_voice_is_also_held_out(tmp_path: Path, 
 
 
 def test_no_held_out_speaker_replies(tmp_path: Path, flite: Flite) -> None:
-    held_out = {voice.name for voice in Studio(tmp_path).asking_voices().held_out}
+    held_out = {voice.name for voice in VoiceEngines(tmp_path).asking_voices().held_out}
     assert not {f"kokoro_{style}" for style, _ in REPLY_VOICES.values()} & held_out
 
 
 def test_most_trained_voices_have_a_nearest_reply_voice_and_no_held_out_one_has(tmp_path: Path, flite: Flite) -> None:
-    nearest, asking = nearest_reply_voice(), Studio(tmp_path).asking_voices()
+    nearest, asking = nearest_reply_voice(), VoiceEngines(tmp_path).asking_voices()
     trained = {voice.name for voice in asking.trained}
     enrolling = {voice.name for voice in asking.enrolling}
     assert len(enrolling) == len(asking.enrolling) == 240
@@ -68,8 +68,8 @@ def test_most_trained_voices_have_a_nearest_reply_voice_and_no_held_out_one_has(
 def test_without_flite_its_voices_are_left_out_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.warns(UserWarning, match="no flite"):
-        asking = Studio(tmp_path).asking_voices()
-    assert asking.flite == Speakers((), ())
+        asking = VoiceEngines(tmp_path).asking_voices()
+    assert asking.flite == EngineVoices((), ())
     assert not any(voice.name.startswith("flite") for voice in asking.held_out)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from train.corpus.clip_index import Clip, Role
 from train.corpus.domain import Domain, Intent
-from train.evaluation.mishaps import MISHAPS
+from train.evaluation.degradations import DEGRADATIONS
 from train.evaluation.plan import Sizes, conversations, make_plan, spread_over
 from train.evaluation.questions import (
     NEW,
@@ -66,7 +66,7 @@ def test_a_plan_asks_recordings_and_typed_phrasings_and_speaks_every_reply() -> 
         Path("taco.wav"),
         voices=["ann", "ben"],
         strangers=["stranger-1", "stranger-2"],
-        sizes=Sizes(replies_per_voice=0, questions_per_group=1, conversations=3, spoken_answers=1, mishaps=1),
+        sizes=Sizes(replies_per_voice=0, questions_per_group=1, conversations=3, spoken_answers=1, degraded=1),
         seed=0,
     )
 
@@ -74,7 +74,7 @@ def test_a_plan_asks_recordings_and_typed_phrasings_and_speaks_every_reply() -> 
     assert groups == {NEW: 1, TRAINED: 1, OUTSIDE_NEW: 1, OUTSIDE_TRAINED: 1, TYPED: 1, TYPED_OUTSIDE: 1}
     assert list(plan.sentences) == ["Warm a tortilla.", "It is Paris.", "I do not know.", "Hello there."]
     assert plan.taco.expected == "Warm a tortilla."
-    assert [befallen.mishap for befallen in plan.mishaps] == list(MISHAPS)
+    assert [degraded.degradation for degraded in plan.degraded] == list(DEGRADATIONS)
     assert len(plan.conversations) == 3
     assert len(plan.spoken) == 1
     assert len(plan.stranger_sentences) == 4

@@ -7,7 +7,7 @@ import pytest
 
 from train.evaluation.questions import NEW
 from train.evaluation.report import BEGIN, END, report, write_between_markers
-from train.evaluation.results import Misheard, Mistake, Results, Share, StrangerFigures, Taco, VoiceFigures
+from train.evaluation.results import Misrecognised, Mistake, Results, Share, StrangerFigures, Taco, VoiceFigures
 
 
 def figures(voice: str, word_error_rate: float, ended_by_eos: float | None) -> VoiceFigures:
@@ -17,8 +17,8 @@ def figures(voice: str, word_error_rate: float, ended_by_eos: float | None) -> V
 RESULTS = Results(
     checkpoint_bytes=31_600_000,
     questions=[Share(NEW, 19, 20), Share("typed", 1, 3)],
-    askers=[Share("zoe", 19, 20)],
-    mishaps=[Share("by telephone", 3, 4)],
+    asking_voices=[Share("zoe", 19, 20)],
+    degraded=[Share("by telephone", 3, 4)],
     conversations=[],
     originals=[figures("ann", 0.01, None), figures("ben", 0.02, None), figures("all", 0.015, None)],
     replies=[figures("ann", 0.05, 1.0), figures("ben", 0.2, 0.98), figures("all", 0.125, 0.985)],
@@ -29,7 +29,7 @@ RESULTS = Results(
     ],
     taco=Taco("ann", "Warm a tortilla.", "Warm a tortilla"),
     mistakes=[Mistake(NEW, "zoe", "either|or", "Yes.", "")],
-    misheard=[Misheard("ben", "It is Paris.", "It is pears.", 1 / 3)],
+    misrecognised=[Misrecognised("ben", "It is Paris.", "It is pears.", 1 / 3)],
 )
 
 

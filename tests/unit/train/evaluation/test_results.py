@@ -14,7 +14,7 @@ from train.evaluation.judge import Judge
 from train.evaluation.questions import NEW, Question
 from train.evaluation.results import Results, Share
 from train.evaluation.stranger import Stranger
-from train.evaluation.verdict import verdict
+from train.evaluation.scoring import score
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
 """The voice is what the fake encoder hears in a level, and the text what the fake recogniser hears in it."""
@@ -54,7 +54,7 @@ def results(tmp_path: Path) -> Results:
             Answer(Question(NEW, "zoe", "France", "It is Paris.", clip), "Warm a tortilla."),
             Answer(Question("typed", "typed", "France", "It is Paris."), "It is Paris."),
         ],
-        after_mishaps=[Answer(Question("by telephone", "zoe", "tacos", "Warm a tortilla.", clip), "Warm a tortilla.")],
+        degraded=[Answer(Question("by telephone", "zoe", "tacos", "Warm a tortilla.", clip), "Warm a tortilla.")],
         in_conversation=[
             Answer(Question(SECOND, "zoe", "France", "It is Paris.", clip), "It is Paris."),
             Answer(Question(REPEAT, "zoe", "again", "It is Paris.", clip), "Never."),
@@ -65,7 +65,7 @@ def results(tmp_path: Path) -> Results:
         taco=spoken("t", "ann", "ann"),
     )
     originals = {("ann", SAID["ann"]): sound("oa", "ann"), ("ben", SAID["ben"]): sound("ob", "ben")}
-    return verdict(
+    return score(
         collected,
         Judge(recognise, encode, {voice: VECTORS[voice] for voice in SAID}, at_once=2),
         originals,
@@ -81,7 +81,7 @@ def results(tmp_path: Path) -> Results:
 
 def test_right_answers_are_counted_by_group_and_by_who_asks(results: Results) -> None:
     assert results.questions == [Share(NEW, 1, 2), Share("typed", 1, 1)]
-    assert results.askers == [Share("zoe", 1, 2)]
+    assert results.asking_voices == [Share("zoe", 1, 2)]
     assert results.conversations == [Share(SECOND, 1, 1), Share(REPEAT, 0, 1)]
 
 
@@ -118,7 +118,7 @@ def test_the_taco_reply_is_heard(results: Results) -> None:
 
 
 def test_what_was_not_understood_is_listed(results: Results) -> None:
-    assert [(one.voice, one.heard) for one in results.misheard] == [("ben", "Warm a tortilla.")]
+    assert [(one.voice, one.heard) for one in results.misrecognised] == [("ben", "Warm a tortilla.")]
 
 
 def test_results_are_the_same_after_writing_and_reading(results: Results, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.optim.stability import SteadySteps, WeightAverage
+from train.optim.stability import GuardedOptimizer, WeightAverage
 
 
 def test_exploding_and_undefined_gradients_are_skipped() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
-    steps = SteadySteps(torch.optim.SGD([weight], lr=1.0))
+    steps = GuardedOptimizer(torch.optim.SGD([weight], lr=1.0))
     for _ in range(100):
         steps.step(0.01 * weight.sum(), rate=1e-3)
     before = weight.detach().clone()
@@ -24,7 +24,7 @@ def test_exploding_and_undefined_gradients_are_skipped() -> None:
 
 def test_rate_is_scaled_by_group() -> None:
     slow, fast = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    steps = SteadySteps(torch.optim.SGD([{"params": [slow]}, {"params": [fast], "scale": 6.0}], lr=1.0))
+    steps = GuardedOptimizer(torch.optim.SGD([{"params": [slow]}, {"params": [fast], "scale": 6.0}], lr=1.0))
     steps.step(0.1 * (slow + fast).sum(), rate=1e-2)
     assert fast.item() == pytest.approx(6 * slow.item())
 

@@ -11,7 +11,7 @@ from gateway.conversation import transcription
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain, Intent, load_domain
 from train.corpus.patterns import plain
-from train.corpus.preambles import with_lead_ins
+from train.corpus.lead_ins import with_lead_ins
 from train.reasoner.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
 
 DOMAIN = Domain(

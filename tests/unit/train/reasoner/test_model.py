@@ -68,7 +68,7 @@ def test_logits_equal_the_services_in_one_batch(tiny: TinyReasoner, served: Thin
     rows = [with_thoughts(tiny, served, name) for name in conversations()]
     batch = join([row for row, _ in rows], audio_id=tiny.config.tokens.audio, chunk_frames=200)
     with torch.no_grad():
-        hidden = trained.hidden(batch, trained.heard(batch.clips))
+        hidden = trained.hidden(batch, trained.audio_embeddings(batch.clips))
         logits = trained.logits(hidden)
     expected = torch.cat([states for _, states in rows])
     torch.testing.assert_close(hidden, expected, atol=1e-4, rtol=0)
@@ -78,8 +78,8 @@ def test_logits_equal_the_services_in_one_batch(tiny: TinyReasoner, served: Thin
 
 def test_batch_without_a_recording_has_no_rows_to_hear(tiny: TinyReasoner, trained: ReasonerModel) -> None:
     batch = join([tiny.layout([("typed", "Yes.")])], audio_id=tiny.config.tokens.audio, chunk_frames=200)
-    assert trained.heard(batch.clips).shape == (0, tiny.config.thinker.text.width)
-    assert trained.hidden(batch, trained.heard(batch.clips)).shape == (
+    assert trained.audio_embeddings(batch.clips).shape == (0, tiny.config.thinker.text.width)
+    assert trained.hidden(batch, trained.audio_embeddings(batch.clips)).shape == (
         len(batch.targets),
         tiny.config.thinker.text.width,
     )

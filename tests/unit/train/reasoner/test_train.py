@@ -15,12 +15,12 @@ from tests.support.tiny_reasoner import TinyReasoner
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain, Intent
 from train.hearing.auxiliary_tasks import AuxiliaryHeads, subject_numbers
-from train.hearing.recordings import Recordings
+from train.hearing.recordings import ClipReader
 from train.optim.training_loop import Budget
 from train.reasoner.conversation_batch import ConversationBatch, join
-from train.reasoner.exam import Exam
+from train.reasoner.validation import ValidationSet
 from train.reasoner.layout import Recording
-from train.reasoner.question_feed import QuestionFeed
+from train.reasoner.conversation_feed import ConversationFeed
 from train.reasoner.train import train_reasoner
 
 DOMAIN = Domain(
@@ -60,7 +60,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Clip], Path]:
 
 def toy_steps(tiny: TinyReasoner, clips: list[Clip], folder: Path) -> Iterator[list[ConversationBatch]]:
     """The same step over and over: each tone asked alone, the last ones after a typed question."""
-    recordings = Recordings(folder)
+    recordings = ClipReader(folder)
     answers = {intent.name: intent.answer for intent in DOMAIN.intents}
     laid_out = []
     for number, clip in enumerate(clip for clip in clips if not clip.held_out):
@@ -76,7 +76,7 @@ def test_toy_questions_are_learnt_and_answered_in_a_voice_never_heard(
 ) -> None:
     torch.manual_seed(0)
     model = tiny.new_model()
-    exam = Exam(tiny.config, tiny.tokenizer, DOMAIN)
+    exam = ValidationSet(tiny.config, tiny.tokenizer, DOMAIN)
     exam.add_clips(*clips, most=100)
     assert exam.sit(model).share() == 0.0
     frozen = {name: tensor.clone() for name, tensor in model.artefact().items()}
@@ -104,14 +104,14 @@ def test_feed_gives_groups_of_the_size_asked_for_and_never_a_held_out_clip(
 ) -> None:
     listed, folder = clips
     heard = [clip for clip in listed if not clip.held_out]
-    feed = QuestionFeed(
-        tiny.config, tiny.tokenizer, DOMAIN, lambda: heard, Recordings(folder), batch=10, group=4, seed=0
+    feed = ConversationFeed(
+        tiny.config, tiny.tokenizer, DOMAIN, lambda: heard, ClipReader(folder), batch=10, group=4, seed=0
     )
     (step, other), (again, _) = list(itertools.islice(feed, 2)), list(itertools.islice(feed, 2))
     assert [len(group.ids) for group in step] == [4, 4, 2]
     assert [group.ids.shape[1] for group in step] == sorted(group.ids.shape[1] for group in step)
     for group in step:
-        assert len(group.audio_at) == int(group.clips.clip_rows.sum())
+        assert len(group.audio_at) == int(group.clips.embedding_counts.sum())
         assert len(group.clips.letters) == int(group.clips.letter_counts.sum())
     assert all(
         torch.equal(one.ids, two.ids) and torch.equal(one.clips.mel, two.clips.mel)
@@ -123,7 +123,7 @@ def test_feed_gives_groups_of_the_size_asked_for_and_never_a_held_out_clip(
 def test_recording_of_another_rate_is_refused(tmp_path: Path) -> None:
     sf.write(tmp_path / "a.wav", np.zeros(800), 24_000)
     with pytest.raises(ValueError, match=r"a\.wav: expected 16000 Hz, found 24000"):
-        Recordings(tmp_path).read(Clip("a.wav", "voice", "a", "question", "low", 0.1, False))
+        ClipReader(tmp_path).read(Clip("a.wav", "voice", "a", "question", "low", 0.1, False))
 
 
 def test_what_is_new_in_a_question_is_told_apart(tiny: TinyReasoner, clips: tuple[list[Clip], Path]) -> None:
@@ -134,7 +134,7 @@ def test_what_is_new_in_a_question_is_told_apart(tiny: TinyReasoner, clips: tupl
         Clip(path, "voice0", "a low tone", "question", "low", 0.5, True),
         Clip(path, "voice2", "a low tone", "question", "low", 0.5, True),
     ]
-    exam = Exam(tiny.config, tiny.tokenizer, DOMAIN)
+    exam = ValidationSet(tiny.config, tiny.tokenizer, DOMAIN)
     exam.add_clips([*(clip for clip in listed if not clip.held_out), *asked], folder, most=10)
     assert {(one.voice, one.text): one.new for one in exam.questions} == {
         ("voice2", "low tone"): "voice",

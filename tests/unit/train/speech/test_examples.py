@@ -14,21 +14,21 @@ from checkpoints.presets import preset_config
 from services.runtime.checkpoint.config import ChromaConfig
 from train.corpus.clip_index import Clip, append
 from train.corpus.vocabulary import nano_tokenizer
-from train.speech.examples import Recording, SpeechCorpus, Spoiling
+from train.speech.examples import CodedRecording, SpeechCorpus, Corruption
 from train.speech.model import SpeechModel
 from train.speech.recordings import load_recordings
 from train.speech.train import new_optimizer, train_step
 
-CLEAN = Spoiling(
-    most_random_codes=0.0,
-    badly_spoilt=0.0,
-    slipping=0.0,
-    most_random_prompt_codes=0.0,
+CLEAN = Corruption(
+    max_random_codes=0.0,
+    heavily_corrupted=0.0,
+    time_shifted=0.0,
+    max_random_prompt_codes=0.0,
     cut_prompts=0.0,
     foreign_texts=0.0,
     stranger_prompts=0.0,
     joined_prompts=0.0,
-    states_with_words=0.0,
+    states_with_text=0.0,
 )
 
 
@@ -47,15 +47,15 @@ def table() -> torch.Tensor:
 
 
 def corpus_of(
-    replies: dict[str, list[Recording]], strangers: dict[str, list[list[Recording]]], *, spoiling: Spoiling
+    replies: dict[str, list[CodedRecording]], strangers: dict[str, list[list[CodedRecording]]], *, corruption: Corruption
 ) -> SpeechCorpus:
-    return SpeechCorpus(tiny(), table(), replies, strangers, spoiling=spoiling, seed=0)
+    return SpeechCorpus(tiny(), table(), replies, strangers, corruption=corruption, seed=0)
 
 
-def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> Recording:
+def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> CodedRecording:
     dice = np.random.default_rng(seed)
     codes = dice.integers(1, 50, (frames, 8))
-    return Recording(tuple(dice.integers(10, 90, 3).tolist()), (codes, codes + 1), weight)
+    return CodedRecording(tuple(dice.integers(10, 90, 3).tolist()), (codes, codes + 1), weight)
 
 
 def test_loss_falls_on_a_few_sentences() -> None:
@@ -63,7 +63,7 @@ def test_loss_falls_on_a_few_sentences() -> None:
     torch.set_num_threads(1)
     config = tiny()
     voices = {"low": [recording(1), recording(2)], "high": [recording(3), recording(4)]}
-    corpus = corpus_of(voices, {}, spoiling=Spoiling())
+    corpus = corpus_of(voices, {}, corruption=Corruption())
     model = SpeechModel(config, table())
     optimizer = new_optimizer(model)
     for group in optimizer.param_groups:
@@ -78,18 +78,18 @@ def test_loss_falls_on_a_few_sentences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoiling", "least", "most"),
+    ("corruption", "least", "most"),
     [
         (CLEAN, 0.0, 0.0),
-        (replace(CLEAN, most_random_codes=0.3), 0.1, 0.2),
-        (replace(CLEAN, most_random_codes=0.3, badly_spoilt=1.0), 0.55, 0.75),
-        (replace(CLEAN, slipping=1.0), 0.5, 0.85),
-        (Spoiling(), 0.3, 0.6),
+        (replace(CLEAN, max_random_codes=0.3), 0.1, 0.2),
+        (replace(CLEAN, max_random_codes=0.3, heavily_corrupted=1.0), 0.55, 0.75),
+        (replace(CLEAN, time_shifted=1.0), 0.5, 0.85),
+        (Corruption(), 0.3, 0.6),
     ],
 )
-def test_what_is_taught_is_never_spoilt_and_context_is(spoiling: Spoiling, least: float, most: float) -> None:
+def test_what_is_taught_is_never_spoilt_and_context_is(corruption: Corruption, least: float, most: float) -> None:
     voices = {"low": [recording(1, frames=40), recording(2, frames=40, weight=0.0)]}
-    corpus = corpus_of(voices, {}, spoiling=spoiling)
+    corpus = corpus_of(voices, {}, corruption=corruption)
     taught = voices["low"][0].variants[0]
     shares = []
     for _ in range(100):
@@ -101,15 +101,15 @@ def test_what_is_taught_is_never_spoilt_and_context_is(spoiling: Spoiling, least
 
 def test_a_slip_stays_within_three_frames_and_goes_both_ways() -> None:
     frames = np.repeat(np.arange(1, 41)[:, None], 8, axis=1)
-    voices = {"low": [Recording((1, 2), (frames,), 1.0), recording(2, weight=0.0)]}
-    corpus = corpus_of(voices, {}, spoiling=replace(CLEAN, slipping=1.0))
+    voices = {"low": [CodedRecording((1, 2), (frames,), 1.0), recording(2, weight=0.0)]}
+    corpus = corpus_of(voices, {}, corruption=replace(CLEAN, time_shifted=1.0))
     distances = np.stack([corpus.draw().frame_codes[-40:, 0] - frames[:, 0] for _ in range(50)])
     assert set(np.unique(distances)) == set(range(-3, 4))
 
 
 def test_the_prompt_is_another_clip_in_any_variant() -> None:
     clips = [recording(seed, frames=8 + seed) for seed in range(4)]
-    corpus = corpus_of({"low": clips}, {}, spoiling=CLEAN)
+    corpus = corpus_of({"low": clips}, {}, corruption=CLEAN)
     seen = set()
     for _ in range(200):
         rows = corpus.draw()
@@ -129,7 +129,7 @@ def test_the_prompt_is_another_clip_in_any_variant() -> None:
 
 def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     clips = [recording(seed) for seed in range(3)]
-    corpus = corpus_of({"low": clips}, {}, spoiling=replace(CLEAN, joined_prompts=1.0))
+    corpus = corpus_of({"low": clips}, {}, corruption=replace(CLEAN, joined_prompts=1.0))
     texts = {clip.token_ids for clip in clips}
     counts = set()
     for _ in range(100):
@@ -143,8 +143,8 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
 
 def test_strangers_come_in_as_prompts_only() -> None:
     foreign = recording(9, frames=30)
-    spoiling = replace(CLEAN, stranger_prompts=1.0)
-    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [[foreign]]}, spoiling=spoiling)
+    corruption = replace(CLEAN, stranger_prompts=1.0)
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [[foreign]]}, corruption=corruption)
     for _ in range(20):
         rows = corpus.draw()
         assert len(rows.targets) == 9
@@ -154,7 +154,7 @@ def test_strangers_come_in_as_prompts_only() -> None:
 def test_strangers_are_heard_equally_often_and_answered_by_the_voice_that_each_is_nearest_to() -> None:
     voices = {"low": [recording(1), recording(2)], "high": [recording(3, frames=9), recording(4, frames=9)]}
     strangers = {"low": [[recording(10)]], "high": [[recording(seed)] for seed in (11, 12, 13)]}
-    corpus = corpus_of(voices, strangers, spoiling=replace(CLEAN, stranger_prompts=1.0))
+    corpus = corpus_of(voices, strangers, corruption=replace(CLEAN, stranger_prompts=1.0))
     of_low = recording(10).token_ids
     answers = []
     for _ in range(400):
@@ -166,8 +166,8 @@ def test_strangers_are_heard_equally_often_and_answered_by_the_voice_that_each_i
 
 def test_a_joined_prompt_is_of_one_stranger() -> None:
     strangers = [[recording(10 * voice + number) for number in range(3)] for voice in range(1, 4)]
-    spoiling = replace(CLEAN, stranger_prompts=1.0, joined_prompts=1.0)
-    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": strangers}, spoiling=spoiling)
+    corruption = replace(CLEAN, stranger_prompts=1.0, joined_prompts=1.0)
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": strangers}, corruption=corruption)
     speakers = {clip.token_ids: number for number, clips in enumerate(strangers) for clip in clips}
     heard = set()
     for _ in range(50):
@@ -182,13 +182,13 @@ def test_a_joined_prompt_is_of_one_stranger() -> None:
 
 def test_a_voice_with_one_recording_is_refused() -> None:
     with pytest.raises(ValueError, match="two recordings"):
-        corpus_of({"low": [recording(1)]}, {}, spoiling=CLEAN)
+        corpus_of({"low": [recording(1)]}, {}, corruption=CLEAN)
 
 
 @pytest.mark.parametrize("with_words", [0.0, 1.0])
 def test_thinker_states_have_the_size_of_normed_ones(with_words: float) -> None:
-    spoiling = replace(CLEAN, states_with_words=with_words)
-    batch = next(corpus_of({"low": [recording(1), recording(2)]}, {}, spoiling=spoiling).batches(8))
+    corruption = replace(CLEAN, states_with_text=with_words)
+    batch = next(corpus_of({"low": [recording(1), recording(2)]}, {}, corruption=corruption).batches(8))
     hidden = batch.hidden
     torch.testing.assert_close(hidden.square().mean(1).sqrt(), torch.ones(len(hidden)), rtol=1e-4, atol=1e-4)
     words = torch.nn.functional.normalize(table(), dim=1)

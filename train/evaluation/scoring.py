@@ -9,7 +9,7 @@ from pathlib import Path
 from train.evaluation.ask import Spoken
 from train.evaluation.collect import Collected, Progress
 from train.evaluation.judge import Judge
-from train.evaluation.listening import Recording, load
+from train.evaluation.transcription import Recording, load
 from train.evaluation.results import (
     Judged,
     Results,
@@ -17,12 +17,12 @@ from train.evaluation.results import (
     Taco,
     figures,
     figures_by_voice,
-    misheard,
+    misrecognised,
     mistakes,
     shares,
 )
 from train.evaluation.stranger import Stranger
-from train.evaluation.voices_alike import Voices
+from train.evaluation.likeness import Voices
 from train.evaluation.words import normalise
 
 Originals = Mapping[tuple[str, str], Path]
@@ -31,7 +31,7 @@ Originals = Mapping[tuple[str, str], Path]
 _NOBODY = "no voice"
 
 
-def verdict(
+def score(
     collected: Collected,
     judge: Judge,
     originals: Originals,
@@ -53,8 +53,8 @@ def verdict(
     return Results(
         checkpoint_bytes=checkpoint_bytes,
         questions=shares(collected.answers, lambda answer: answer.question.group),
-        askers=shares(spoken_questions, lambda answer: answer.question.voice),
-        mishaps=shares(collected.after_mishaps, lambda answer: answer.question.group),
+        asking_voices=shares(spoken_questions, lambda answer: answer.question.voice),
+        degraded=shares(collected.degraded, lambda answer: answer.question.group),
         conversations=shares(collected.in_conversation, lambda answer: answer.question.group),
         originals=figures_by_voice(of_originals),
         replies=figures_by_voice(replies),
@@ -66,7 +66,7 @@ def verdict(
             *(one.heard for one in _judged(judge, [collected.taco], "hearing about tacos", progress)),
         ),
         mistakes=mistakes([*collected.answers, *collected.in_conversation]),
-        misheard=misheard(replies),
+        misrecognised=misrecognised(replies),
     )
 
 
@@ -86,7 +86,7 @@ def _strangers(
 ) -> list[StrangerFigures]:
     """Figures for each speaker who replied, over all prompts of that speaker."""
     prompts = {one.prompt.voice_id: judge.encoder(load(one.prompt.recording)) for one in strangers}
-    judged = _judged(judge.that_knows({**replying, **prompts}), spoken, "hearing strangers", progress)
+    judged = _judged(judge.with_prompts({**replying, **prompts}), spoken, "hearing strangers", progress)
     found = []
     for speaker, nearest in dict.fromkeys((one.speaker, one.nearest) for one in strangers):
         own = {one.prompt.voice_id for one in strangers if one.speaker == speaker}

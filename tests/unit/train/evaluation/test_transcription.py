@@ -1,4 +1,4 @@
-"""Recordings are read, spread over and heard; the recogniser is a fake that knows how long a sound is."""
+"""ClipReader are read, spread over and heard; the recogniser is a fake that knows how long a sound is."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from train.evaluation.listening import Recording, listen, load, read_recordings, spread
+from train.evaluation.transcription import Recording, transcribe, load, read_recordings, spread
 from train.evaluation.word_errors import WordErrors
 
 
@@ -19,7 +19,7 @@ def test_the_recogniser_hears_16_khz_and_is_compared_with_the_text(tmp_path: Pat
     path = tmp_path / "one.wav"
     soundfile.write(path, np.zeros((24_000, 2)), 24_000)
 
-    [heard] = listen([Recording(path, "ann", "one second")], lambda samples: f"{len(samples) // 16_000} second")
+    [heard] = transcribe([Recording(path, "ann", "one second")], lambda samples: f"{len(samples) // 16_000} second")
 
     assert heard.heard == "1 second"
     assert heard.errors == WordErrors(0, 2)

@@ -1,4 +1,4 @@
-"""Recordings and their texts, heard by a recogniser: what it understood of each."""
+"""ClipReader and their texts, heard by a recogniser: what it understood of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcribed:
     """A recording and what the recogniser understood."""
 
     recording: Recording
@@ -45,15 +45,15 @@ def load(path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> NDArray[np.float32
     return mono if rate_hz == sample_rate_hz else soxr.resample(mono, rate_hz, sample_rate_hz)
 
 
-def listen(recordings: Iterable[Recording], recogniser: Recogniser) -> Iterator[Heard]:
+def transcribe(recordings: Iterable[Recording], recogniser: Recogniser) -> Iterator[Transcribed]:
     """Hear one recording after the other."""
     for recording in recordings:
         heard = recogniser(load(recording.path))
-        yield Heard(recording, heard, word_errors(recording.text, heard))
+        yield Transcribed(recording, heard, word_errors(recording.text, heard))
 
 
 def read_recordings(manifest: Path, roles: Collection[str] | None = None) -> list[Recording]:
-    """Recordings of a JSON Lines file with `path` (relative to its folder), `voice` and `text` on every line.
+    """ClipReader of a JSON Lines file with `path` (relative to its folder), `voice` and `text` on every line.
 
     With `roles`, only lines whose `role` is one of them.
     """

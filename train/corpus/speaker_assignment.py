@@ -1,7 +1,7 @@
-"""Who says what in the corpus, and how fast.
+"""The clips that the corpus needs: which voice says which text, and how fast.
 
-A clip's voice, speed and file name follow from its text and the seed alone, so a changed sentence costs only its own
-clips.
+A clip's voice, speed and file name depend only on its text and the seed. After a change of one sentence, only the clips
+of this sentence are made again.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from train.audio.sound import Voice
 from train.corpus.clip_index import Role
 from train.corpus.domain import Domain
 from train.corpus.paraphrases import OUTSIDE, REPEAT
-from train.corpus.preambles import with_lead_ins
-from train.corpus.voices import Asking
+from train.corpus.lead_ins import with_lead_ins
+from train.corpus.voices import AskingVoices
 
 _KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 4, 3, 4  # voices that say one training phrasing
-_LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it behind a lead-in, each behind another
-_PARAPHRASES = {"question": 60, "outside": 2_000, "repeat": 200}  # of each intent, of all outside, of repetitions
-_PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = 1, 1  # voices that say one; the quick engines are flite and espeak-ng
-_ASKING_PROMPTS = 10  # prompts that a trained asking voice says, other ones each
-_ENROLLING_PROMPTS = 5  # prompts that a voice says which only enrols
-_HELD_OUT_PROMPTS = 6  # the last of the prompts, which every held-out voice says
-_STRANGE_PROMPTS = 2  # the very last, which no trained voice says but those that reply
+_LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it after a lead-in, each after a different one
+_PARAPHRASES = {"question": 60, "outside": 2_000, "repeat": 200}  # for each intent, for all outside questions, for all requests to repeat
+_PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = 1, 1  # voices that say one paraphrase; the quick engines are flite and espeak-ng
+_ASKING_PROMPTS = 10  # prompts that each trained asking voice says, drawn for each voice
+_ENROLLING_PROMPTS = 5  # prompts that each voice says that only enrols
+_HELD_OUT_PROMPTS = 6  # every held-out voice says the last six prompts
+_STRANGE_PROMPTS = 2  # of the trained voices, only the reply voices say the last two prompts
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
-_SEEN_SHARE = 0.2  # of the training phrasings, said by one held-out voice
+_SEEN_SHARE = 0.2  # share of the training phrasings that one held-out voice says, too
 _SLOWEST, _FASTEST = 0.85, 1.2
-_ENDINGS = ".?"  # most phrasings have none: a falling or a rising voice
+_ENDINGS = ".?"  # they make the voice fall or rise at the end
 
 
 @dataclass(frozen=True)
-class Line:
-    """A clip to be made: `spoken` is the text as the voice is given it."""
+class PlannedClip:
+    """A clip to make. `text` goes into the manifest; the voice gets `spoken`, the same text with an end mark."""
 
     voice: Voice
     text: str
@@ -46,13 +46,13 @@ class Line:
 
     @property
     def file_name(self) -> str:
-        """The clip's file within its voice's folder."""
+        """The name of the clip's file in the folder of its voice."""
         return f"{self.role}-{hashlib.sha256(self.text.encode()).hexdigest()[:12]}.wav"
 
 
 @dataclass(frozen=True)
 class Phrasing:
-    """Something a user may say."""
+    """A sentence that a user may say."""
 
     text: str
     role: Role
@@ -60,34 +60,35 @@ class Phrasing:
     held_out: bool
 
 
-def plan_replies(domain: Domain, voices: Sequence[Voice], asking: Asking | None = None) -> list[Line]:
-    """Every reply and prompt in every reply voice, sentence by sentence; then some prompts in the voices that ask or
-    enrol, as whoever enrols may sound like anybody; those of voices that are never trained on come last.
+def plan_replies(domain: Domain, voices: Sequence[Voice], asking: AskingVoices | None = None) -> list[PlannedClip]:
+    """Every reply and every prompt in every reply voice, and some prompts in the voices that ask or enrol.
+
+    The asking and enrolling voices stand for unknown speakers who enrol. The prompts of held-out voices come last.
     """
     answers = {intent.answer: intent.name for intent in domain.intents}
-    lines = [
-        Line(voice, text, text, "reply", answers.get(text), held_out=False, speed=1.0)
+    planned = [
+        PlannedClip(voice, text, text, "reply", answers.get(text), held_out=False, speed=1.0)
         for text in domain.replies
         for voice in voices
     ]
-    lines += (_prompt(text, voice) for text in domain.prompts for voice in voices)
+    planned += (_prompt(text, voice) for text in domain.prompts for voice in voices)
     if asking is not None:
         others = domain.prompts[:-_STRANGE_PROMPTS]
         for speakers, count in ((asking.trained, _ASKING_PROMPTS), (asking.enrolling, _ENROLLING_PROMPTS)):
             for voice in speakers:
                 draw = random.Random(f"prompts/{voice.name}")
-                lines += (_prompt(text, voice) for text in draw.sample(others, min(count, len(others))))
+                planned += (_prompt(text, voice) for text in draw.sample(others, min(count, len(others))))
         strange = domain.prompts[-_HELD_OUT_PROMPTS:]
-        lines += (_prompt(text, voice, held_out=True) for text in strange for voice in asking.held_out)
-    return lines
+        planned += (_prompt(text, voice, held_out=True) for text in strange for voice in asking.held_out)
+    return planned
 
 
-def _prompt(text: str, voice: Voice, *, held_out: bool = False) -> Line:
-    return Line(voice, text, text, "prompt", None, held_out, speed=1.0)
+def _prompt(text: str, voice: Voice, *, held_out: bool = False) -> PlannedClip:
+    return PlannedClip(voice, text, text, "prompt", None, held_out, speed=1.0)
 
 
 def phrasings(domain: Domain) -> Iterator[Phrasing]:
-    """Everything a user may say here."""
+    """All phrasings of the domain, trained on or held out, without paraphrases."""
     for intent in domain.intents:
         for texts, held_out in ((intent.questions, False), (intent.held_out, True)):
             yield from (Phrasing(text, "question", intent.name, held_out) for text in texts)
@@ -102,7 +103,7 @@ def phrasings(domain: Domain) -> Iterator[Phrasing]:
 
 
 def paraphrases(domain: Domain, seed: int) -> Iterator[Phrasing]:
-    """As many of the domain's paraphrases as are spoken: the same number for each intent."""
+    """The paraphrases that voices say: the same number for each intent."""
     for subject in domain.paraphrases.by_subject:
         role: Role = "outside" if subject == OUTSIDE else "repeat" if subject == REPEAT else "question"
         draw = random.Random(f"{seed}/paraphrases/{subject}")
@@ -110,14 +111,16 @@ def paraphrases(domain: Domain, seed: int) -> Iterator[Phrasing]:
             yield Phrasing(text, role, subject if role == "question" else None, held_out=False)
 
 
-def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
-    """Each training phrasing in a few voices of each engine, alone and behind lead-ins; paraphrases in a voice or two;
-    held-out phrasings, and some others, in held-out voices.
+def plan_questions(domain: Domain, asking: AskingVoices, seed: int) -> list[PlannedClip]:
+    """The clips of everything that users may say.
 
-    Kokoro's clips come after those of the faster engines. Beyond that the order is random, so what is there at any time
-    is a fair sample of either, held-out clips included.
+    A few voices of each engine say each training phrasing, alone and after lead-ins. Two voices say each paraphrase.
+    Held-out voices say the held-out phrasings and some of the training phrasings.
+
+    Kokoro's clips come after those of the faster engines. Otherwise the order is random, so an unfinished corpus is a
+    random sample, with held-out clips in it.
     """
-    lines = []
+    planned = []
     for phrasing in phrasings(domain):
         draw = random.Random(f"{seed}/{phrasing.text}")
         held_out = list(asking.held_out)
@@ -131,23 +134,23 @@ def plan_questions(domain: Domain, asking: Asking, seed: int) -> list[Line]:
                 *_some(asking.espeak.trained, _ESPEAK_EACH, draw),
                 *(held_out[:1] if draw.random() < _SEEN_SHARE else ()),
             ]
-        lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
-        lines += (_question(led, voice, asking, seed) for led, voice in _led(phrasing, domain, asking, seed))
+        planned += (_question(phrasing, voice, asking, seed) for voice in speakers)
+        planned += (_question(led, voice, asking, seed) for led, voice in _led(phrasing, domain, asking, seed))
     for phrasing in paraphrases(domain, seed):
         draw = random.Random(f"{seed}/{phrasing.text}")
         speakers = [
-            *_some([*asking.kokoro.trained, *asking.between], _PARAPHRASED_KOKORO, draw),
+            *_some([*asking.kokoro.trained, *asking.mixtures], _PARAPHRASED_KOKORO, draw),
             *_some([*asking.flite.trained, *asking.espeak.trained], _PARAPHRASED_QUICK, draw),
         ]
-        lines += (_question(phrasing, voice, asking, seed) for voice in speakers)
-    lines = list({(line.voice.name, line.file_name): line for line in lines}.values())
-    random.Random(seed).shuffle(lines)
-    kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out, *asking.between}
-    return sorted(lines, key=lambda line: line.voice in kokoro)
+        planned += (_question(phrasing, voice, asking, seed) for voice in speakers)
+    planned = list({(clip.voice.name, clip.file_name): clip for clip in planned}.values())
+    random.Random(seed).shuffle(planned)
+    kokoro = {*asking.kokoro.trained, *asking.kokoro.held_out, *asking.mixtures}
+    return sorted(planned, key=lambda clip: clip.voice in kokoro)
 
 
-def _led(phrasing: Phrasing, domain: Domain, asking: Asking, seed: int) -> Iterator[tuple[Phrasing, Voice]]:
-    """The phrasing behind lead-ins, and who says it; nothing for one that is held out or asks for a repetition."""
+def _led(phrasing: Phrasing, domain: Domain, asking: AskingVoices, seed: int) -> Iterator[tuple[Phrasing, Voice]]:
+    """The phrasing after lead-ins, each with its voice; nothing for a held-out phrasing or a request to repeat."""
     if phrasing.held_out or phrasing.role == "repeat":
         return
     draw = random.Random(f"{seed}/lead-ins/{phrasing.text}")
@@ -163,15 +166,15 @@ def _led(phrasing: Phrasing, domain: Domain, asking: Asking, seed: int) -> Itera
 
 
 def _some(voices: Sequence[Voice], count: int, draw: random.Random) -> list[Voice]:
-    """`count` of the voices. A larger count keeps those of a smaller one."""
+    """`count` of the voices, drawn at random. With the same seed, a larger count only adds voices."""
     shuffled = list(voices)
     draw.shuffle(shuffled)
     return shuffled[:count]
 
 
-def _question(phrasing: Phrasing, voice: Voice, asking: Asking, seed: int) -> Line:
+def _question(phrasing: Phrasing, voice: Voice, asking: AskingVoices, seed: int) -> PlannedClip:
     draw = random.Random(f"{seed}/{voice.name}/{phrasing.text}")
-    return Line(
+    return PlannedClip(
         voice,
         phrasing.text,
         phrasing.text.rstrip(_ENDINGS) + draw.choice(_ENDINGS),

@@ -1,4 +1,4 @@
-"""Batches of conversations without end, every recording on a journey of its own."""
+"""Endless batches of conversations, with a random augmentation of each recording."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch.utils.data import IterableDataset, get_worker_info
 from services.reasoner.model.mel import MelFilters
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from train.audio.augment import NEAR, Journey
+from train.audio.augment import NEAR, AugmentationSettings
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain
-from train.hearing.recordings import Microphone, Recordings
+from train.hearing.recordings import RecordingSource, ClipReader
 from train.reasoner.conversation_batch import ConversationBatch, LaidOut, join
 from train.reasoner.conversations import Conversation, ConversationSource, Turn
-from train.reasoner.layout import Layout, Said
+from train.reasoner.layout import Layout, UserInput
 
 
-class QuestionFeed(IterableDataset[list[ConversationBatch]]):
-    """Endless steps of `batch` conversations each, as groups of `group` conversations of about the same length.
+class ConversationFeed(IterableDataset[list[ConversationBatch]]):
+    """Endless steps of `batch` conversations each, in groups of `group` conversations of about the same length.
 
-    Every worker that reads it draws conversations of its own. `clips` is asked for the clips to train on
-    before each pass over them.
+    Each worker process draws conversations of its own. Each pass over the clips begins with a call of `clips`, which
+    returns the clips to train on.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class QuestionFeed(IterableDataset[list[ConversationBatch]]):
         tokenizer: Tokenizer,
         domain: Domain,
         clips: Callable[[], Sequence[Clip]],
-        recordings: Recordings,
+        reader: ClipReader,
         *,
         batch: int,
         group: int,
@@ -43,7 +43,7 @@ class QuestionFeed(IterableDataset[list[ConversationBatch]]):
         self._tokenizer = tokenizer
         self._domain = domain
         self._clips = clips
-        self._recordings = recordings
+        self._reader = reader
         self._batch = batch
         self._group = group
         self._seed = seed
@@ -51,12 +51,13 @@ class QuestionFeed(IterableDataset[list[ConversationBatch]]):
     def __iter__(self) -> Iterator[list[ConversationBatch]]:
         worker = get_worker_info()
         dice = np.random.default_rng((self._seed, worker.id if worker else 0))
-        source = iter(ConversationSource(self._domain, self._clips, dice))
-        microphone = Microphone(self._domain, self._recordings, self._clips(), dice, (NEAR, Journey()))
+        conversations = iter(ConversationSource(self._domain, self._clips, dice))
+        augmentations = (NEAR, AugmentationSettings())
+        recordings = RecordingSource(self._domain, self._reader, self._clips(), dice, augmentations)
         audio = self._config.thinker.audio
         layout = Layout(self._tokenizer, self._config.tokens, MelFilters(audio.mel_bins))
         while True:
-            laid_out = [self._lay_out(next(source), layout, microphone) for _ in range(self._batch)]
+            laid_out = [self._lay_out(next(conversations), layout, recordings) for _ in range(self._batch)]
             laid_out.sort(key=lambda one: len(one.ids))
             yield [
                 join(
@@ -67,16 +68,16 @@ class QuestionFeed(IterableDataset[list[ConversationBatch]]):
                 for start in range(0, len(laid_out), self._group)
             ]
 
-    def _lay_out(self, conversation: Conversation, layout: Layout, microphone: Microphone) -> LaidOut:
+    def _lay_out(self, conversation: Conversation, layout: Layout, recordings: RecordingSource) -> LaidOut:
         laid_out = layout(
-            [(_say(turn, microphone), turn.reply) for turn in conversation.turns],
+            [(_user_input(turn, recordings), turn.reply) for turn in conversation.turns],
             system_prompt=conversation.system_prompt,
             greeting=self._domain.greeting if conversation.greeted else None,
         )
-        return replace(laid_out, clips=[microphone.mask(clip) for clip in laid_out.clips])
+        return replace(laid_out, clips=[recordings.mask(clip) for clip in laid_out.clips])
 
 
-def _say(turn: Turn, microphone: Microphone) -> Said:
+def _user_input(turn: Turn, recordings: RecordingSource) -> UserInput:
     if turn.typed is not None:
         return turn.typed
-    return microphone.nobody() if turn.clip is None else microphone.record(turn.clip)
+    return recordings.without_speech() if turn.clip is None else recordings.record(turn.clip)

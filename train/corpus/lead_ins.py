@@ -1,4 +1,4 @@
-"""What people say before they ask, which changes nothing: more phrasings than anyone would write down."""
+"""Lead-ins: words such as "please tell me" that people say before a question and that do not change its meaning."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _REQUEST_WORDS = frozenset(
 
 
 def with_lead_ins(text: str, domain: Domain) -> tuple[str, ...]:
-    """A phrasing to train on behind each lead-in that suits its first word.
+    """A training phrasing after each lead-in that suits its first word.
 
-    None of them sounds like a phrasing of the domain, held out or not.
+    Variants that equal a phrasing of the domain are left out, whether that phrasing is held out or not.
     """
     first = text.split()[0].lower().strip(",.?!")
     fitting = (

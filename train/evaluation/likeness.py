@@ -49,7 +49,7 @@ def direction(vectors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Alike:
+class MeanLikeness:
     """Means over recordings: likeness to the own prompt and to the closest other; how often the own is the nearest."""
 
     own: float
@@ -66,10 +66,10 @@ def likeness(voice: str, samples: NDArray[np.float32], encoder: Encoder, prompts
     return Likeness(voice, {name: float(vector @ prompt) for name, prompt in prompts.items()})
 
 
-def summary(measured: Iterable[Likeness]) -> Alike:
+def summary(measured: Iterable[Likeness]) -> MeanLikeness:
     """Means over recordings, at least one."""
     listed = list(measured)
-    return Alike(
+    return MeanLikeness(
         own=float(np.mean([one.own for one in listed])),
         closest_other=float(np.mean([one.closest_other for one in listed])),
         own_is_nearest=float(np.mean([one.nearest == one.voice for one in listed])),

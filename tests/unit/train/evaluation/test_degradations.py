@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from train.evaluation.mishaps import MISHAPS, all_befallen
+from train.evaluation.degradations import DEGRADATIONS, all_degraded
 from train.evaluation.questions import NEW, Question
 
 
@@ -21,12 +21,12 @@ def level_db(samples: np.ndarray) -> float:
     return float(20 * np.log10(np.sqrt(np.mean(samples**2))))
 
 
-def samples_by_mishap(question: Question, folder: Path) -> dict[str, np.ndarray]:
+def samples_by_degradation(question: Question, folder: Path) -> dict[str, np.ndarray]:
     found = {}
-    for number, befallen in enumerate(all_befallen([question])):
-        recorded = befallen.record(folder / f"{number}.wav", seed=number)
+    for number, degraded in enumerate(all_degraded([question])):
+        recorded = degraded.record(folder / f"{number}.wav", seed=number)
         assert recorded.recording is not None
-        assert (recorded.group, recorded.expected) == (befallen.mishap, question.expected)
+        assert (recorded.group, recorded.expected) == (degraded.degradation, question.expected)
         samples, rate = soundfile.read(recorded.recording)
         assert rate == 16_000
         found[recorded.group] = samples
@@ -34,7 +34,7 @@ def samples_by_mishap(question: Question, folder: Path) -> dict[str, np.ndarray]
 
 
 def test_each_mishap_does_what_it_is_called(question: Question, tmp_path: Path) -> None:
-    pauses, loud, quiet, noisy, room, telephone = samples_by_mishap(question, tmp_path).values()
+    pauses, loud, quiet, noisy, room, telephone = samples_by_degradation(question, tmp_path).values()
 
     assert 16_000 * (1 + 2 * 1.5) <= len(pauses) <= 16_000 * (1 + 2 * 2.0)
     assert not pauses[:24_000].any()
@@ -47,7 +47,7 @@ def test_each_mishap_does_what_it_is_called(question: Question, tmp_path: Path) 
 
 
 def test_the_same_befalls_it_every_time(question: Question, tmp_path: Path) -> None:
-    first, second = (samples_by_mishap(question, tmp_path / name) for name in ("first", "second"))
+    first, second = (samples_by_degradation(question, tmp_path / name) for name in ("first", "second"))
 
-    assert first.keys() == second.keys() == MISHAPS.keys()
-    assert all((first[mishap] == second[mishap]).all() for mishap in MISHAPS)
+    assert first.keys() == second.keys() == DEGRADATIONS.keys()
+    assert all((first[degradation] == second[degradation]).all() for degradation in DEGRADATIONS)

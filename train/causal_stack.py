@@ -17,7 +17,7 @@ from services.runtime.layers.rope import rotary_table
 
 
 class CausalStack(nn.Module):
-    """Layers and the final norm. `positions` int64 [longest L] holds the rotary position of each element of a sequence."""
+    """Layers and the final norm. `positions` int64 [longest L] are the rotary positions of its elements."""
 
     cos: Tensor
     sin: Tensor
@@ -31,7 +31,7 @@ class CausalStack(nn.Module):
         self.register_buffer("sin", sin[positions].repeat(1, 2), persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """rows [B, L, D] -> hidden [B, L, D] after the final norm. Each row attends to itself and to the rows before it.
+        """rows [B, L, D] -> hidden [B, L, D] after the final norm. Each row attends to itself and to earlier rows.
 
         The residual stream stays float32 under autocast, too.
         """

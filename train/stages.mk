@@ -1,7 +1,7 @@
-# The stages of chroma-nano, and what each waits for (docs/nano.md). Included by the Makefile.
-#   make -j2 train-nano                        all of it, two stages at a time: each computes on one core
+# The stages of chroma-nano and their dependencies (docs/nano.md). The Makefile includes this file.
+#   make -j2 train-nano                        all stages, two at a time, each on one core
 #   make train-nano RECIPE=gpu                 the same code on one GPU, every stage under 10 minutes
-#   make train-nano STAGE=vocoder ARGS="--minutes 30 --resume"      one stage, with options of its own
+#   make train-nano STAGE=vocoder ARGS="--minutes 30 --resume"      one stage with further options
 
 NANO ?= build/nano
 STAGE ?=
@@ -32,7 +32,7 @@ $(VENV)/.installed-train: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
 	@touch $@
 
-# Resemblyzer is wanted for its weights; what it depends on is for its own code (train/evaluation/voice_print.py).
+# Only the weights of Resemblyzer are used (train/evaluation/voice_print.py), so its dependencies are not installed.
 $(VENV)/.installed-eval: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps Resemblyzer
@@ -40,7 +40,7 @@ $(VENV)/.installed-eval: $(INSTALLED)
 
 train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
 
-eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings it never heard (MODEL=, ARGS=)
+eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings that training never uses (MODEL=, ARGS=)
 	$(BIN)/python -m train.evaluation --root $(NANO) $(if $(MODEL),--checkpoint $(MODEL)) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
 
 nano-synthesis: nano-replies nano-questions

@@ -51,7 +51,9 @@ def shifted(sound: Sound, factor: float) -> Sound:
 
 
 def standardise(sound: Sound, sample_rate_hz: int) -> Sound:
-    """The sound in the corpus's form: resampled, 40 ms of silence before, 120 ms after, mean 0, active RMS 0.1, clipped.
+    """The sound in the corpus's form: resampled, with 40 ms of silence before and 120 ms after, mean 0, active RMS 0.1.
+
+    Samples beyond 0.99 are clipped.
 
     Raises `ValueError` for silence.
     """

@@ -1,4 +1,4 @@
-"""`codec.safetensors`: the whole codec, of which vocoder and encoder stages each train a half."""
+"""The artefact `codec.safetensors`: the whole codec. The stages `vocoder` and `encoder` each train one half of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from train.pack.config import nano_config
 ARTEFACT = "codec.safetensors"
 
 _LAST_LAYER_SCALE = 0.05
-"""Of the decoder's last convolution at first: it begins near silence rather than at noise above full scale."""
+"""Initial scale of the decoder's last convolution: the first output is near silence, not noise above full scale."""
 
 
 def open_codec(root: Path, quantizer: PatchQuantizer, *, resume: bool) -> MimiModel:
-    """The codec with this quantizer's codebooks: its other weights from the artefact, or fresh.
+    """The codec with this quantizer's codebooks. The other weights are new, or the artefact's with `resume`.
 
     Raises `FileNotFoundError` for `resume` without an artefact.
     """
@@ -33,7 +33,7 @@ def open_codec(root: Path, quantizer: PatchQuantizer, *, resume: bool) -> MimiMo
 
 
 def new_codec(codec_config: Mapping[str, Any]) -> MimiModel:
-    """Fresh weights, fit to be trained."""
+    """A codec with initial weights for training."""
     model = build_mimi(codec_config)
     with torch.no_grad():
         decoder_half(model).decoder_seanet.layers[-1].get_parameter("conv.weight").mul_(_LAST_LAYER_SCALE)

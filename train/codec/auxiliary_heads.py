@@ -1,4 +1,5 @@
-"""What the decoder's early layers are asked to draw, long before the waveform's own loss can tell them."""
+"""Auxiliary heads of the decoder's training: its early layers learn from a mel loss long before the waveform's loss
+teaches them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _LAYERS = 2
 
 
 class MelHeads(nn.Module):
-    """Linear readings of a mel spectrogram from the first two upsampled layers of the decoder. For training only."""
+    """Linear maps from the decoder's first two upsampled layers to a mel spectrogram. For training only."""
 
     def __init__(self, model: MimiModel) -> None:
         super().__init__()
@@ -35,7 +36,10 @@ class MelHeads(nn.Module):
         self._mel = LogMel(fft=512, hop=_HOP, bands=_BANDS)
 
     def forward(self, wanted: Tensor, context: int) -> Tensor:
-        """How far the layers were from waveforms [B, S] in the decoder's last pass, from frame `context` on."""
+        """The mel distance of the decoder's last pass from the waveforms [B, S], summed over the layers.
+
+        Frames before `context` do not count.
+        """
         with torch.no_grad():
             around = self._mel.fft // 2
             target = self._mel(F.pad(wanted, (around, around)))[:, :, : wanted.shape[1] // _HOP]

@@ -1,8 +1,8 @@
 """Stage `codes`: fit the codec's quantizer and write the codes of every clip.
 
 Run `python -m train.codec.codes`. It writes `quantizer.safetensors` and `codes.safetensors`. The second holds int16
-[T, 8] under each clip's path. It also holds, under `PATH@960`, the codes of the same clip after 40 ms of additional
-silence: these codes differ although the sound is the same.
+[T, 8] under each clip's path. It also holds, under `PATH@960`, the codes of the same clip after 40 ms of silence:
+the frames begin elsewhere, so these codes differ although the sound is the same.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from train.optim.training_loop import ROOT, seed_everything
 from train.pack.config import nano_config
 
 LEADS = (0, 960)
-"""Samples of silence put before a clip: two sets of codes for each."""
+"""Numbers of samples of silence before a clip. Each gives one set of codes."""
 
 
 def code_key(clip: Clip, lead: int) -> str:
-    """Where the clip's codes stand in `codes.safetensors`."""
+    """The key of the clip's codes in `codes.safetensors`."""
     return f"{clip.path}@{lead}" if lead else clip.path
 
 
@@ -46,12 +46,12 @@ def read_pcm(audio: Path, clip: Clip) -> Pcm16:
 
 
 def load_quantizer(root: Path, device: str = "cpu") -> PatchQuantizer:
-    """The quantizer of this stage. Raises `FileNotFoundError` before it has run."""
+    """The quantizer of this stage. Raises `FileNotFoundError` when the stage has not run."""
     return PatchQuantizer.from_tensors(load_file(_made(root / "quantizer.safetensors")), device)
 
 
 def load_coded_clips(root: Path, wanted: Callable[[Clip], bool]) -> list[CodedClip]:
-    """The wanted clips that are not held out, each with all of its leads."""
+    """The wanted clips that are not held out, each with every lead of `LEADS`."""
     codes = load_file(_made(root / "codes.safetensors"))
     coded: list[CodedClip] = []
     for clip in read_manifest(root / "audio" / "replies.jsonl"):
@@ -72,9 +72,9 @@ def patches_of(audio: Path, clips: Iterable[Clip]) -> Iterator[tuple[Clip, int, 
             yield clip, lead, measure(wave[None])[0]
 
 
-def _evenly(own: Tensor, strange: Tensor) -> Tensor:
-    """Patches of the reply voices, and no more than as many of strangers: codes are few, and the replies need them."""
-    return torch.cat([own, strange[torch.randperm(len(strange))[: len(own)]]])
+def _balanced(own: Tensor, other: Tensor) -> Tensor:
+    """The patches of the reply voices, and at most as many of the other voices: the replies need most of the codes."""
+    return torch.cat([own, other[torch.randperm(len(other))[: len(own)]]])
 
 
 def _made(path: Path) -> Path:
@@ -101,8 +101,8 @@ def main(
     }
     replying = {clip.voice for clip in clips if clip.role == "reply"}
     own = torch.cat([rows for clip, rows in patches.values() if clip.voice in replying])
-    strange = [rows for clip, rows in patches.values() if clip.voice not in replying and not clip.held_out]
-    seen = _evenly(own, torch.cat(strange)) if strange else own
+    other = [rows for clip, rows in patches.values() if clip.voice not in replying and not clip.held_out]
+    seen = _balanced(own, torch.cat(other)) if other else own
     console.print(f"{len(clips)} clips, {len(seen)} frames to fit; k-means")
     quantizer = PatchQuantizer.fit(
         seen, codebooks=codebooks, codebook_size=codec["codebook_size"], width=codec["codebook_dim"]

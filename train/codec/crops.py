@@ -1,4 +1,4 @@
-"""Random pieces of speech with their codes: what vocoder and encoder are trained on."""
+"""Random pieces of speech with their codes: the training data of vocoder and encoder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CodedClip:
 
 @dataclass(frozen=True)
 class Crops:
-    """B pieces of equal length. `context` first frames stand for what was said before, and no loss is taken there."""
+    """B pieces of equal length. Their first `context` frames are only context: no loss is computed there."""
 
     pcm: Tensor
     """[B, T * 1920] float32, full scale 1."""
@@ -44,7 +44,8 @@ class Crops:
 
 
 class CropSource:
-    """Draws crops from clips, longer clips more often. One draw in ten is of beginnings: streams start cold."""
+    """Draws crops of clips, of longer clips more often. A tenth of the draws are the beginnings of clips, because the
+    codec also starts each stream without context."""
 
     CONTEXT = 2
     _BEGINNINGS = 0.1
@@ -58,7 +59,7 @@ class CropSource:
         self._random = random.Random(seed)
 
     def draw(self, batch: int, device: str | torch.device = "cpu") -> Crops:
-        """A batch of crops, all of them beginnings or none."""
+        """A batch of crops. Either all of them are beginnings of clips without context, or all have context."""
         beginnings = self._random.random() < self._BEGINNINGS
         pcm, codes = [], []
         for clip in self._random.choices(self._clips, self._weights, k=batch):
@@ -71,5 +72,5 @@ class CropSource:
 
 
 def whole_frames(pcm: Pcm16, *, lead: int = 0) -> Pcm16:
-    """The clip [S] behind `lead` samples of silence, filled up with silence to whole frames."""
+    """The clip [S] after `lead` samples of silence, padded with silence to whole frames."""
     return np.pad(pcm, (lead, -(lead + len(pcm)) % FRAME_SAMPLES))

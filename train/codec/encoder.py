@@ -31,7 +31,7 @@ from train.optim.training_loop import ROOT, Budget, Report, seed_everything
 
 _PEAK_RATE = 6e-4
 _PROJECTION_RATE_SCALE = 6.0
-"""The projections' outputs are of the components' size, ten times the latents'."""
+"""The projections' outputs are as large as the components, ten times as large as the latents."""
 _LARGEST_GAIN_DB = 6.0
 _SAVED_EVERY_S = 300.0
 _CALIBRATION_BATCHES = 25
@@ -39,7 +39,7 @@ _RIDGE = 1e-2
 
 
 class EncoderTargets:
-    """Random pieces of speech and the components their frames should come to."""
+    """Draws random pieces of speech with the components of their frames, the targets."""
 
     def __init__(self, crops: CropSource, quantizer: PatchQuantizer, *, seed: int, device: str | torch.device) -> None:
         self._crops, self._quantizer, self._device = crops, quantizer, device
@@ -47,7 +47,7 @@ class EncoderTargets:
         self._random = random.Random(seed)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor, int]:
-        """Waveforms [B, S], components [B, T, D], and how many first frames lack what was said before them."""
+        """Waveforms [B, S], components [B, T, D], and the number of first frames whose targets need earlier sound."""
         crop = self._crops.draw(batch, self._device)
         shift = self._random.randrange(FRAME_SAMPLES) if crop.context else 0
         gains = [10 ** (self._random.uniform(-_LARGEST_GAIN_DB, _LARGEST_GAIN_DB) / 20) for _ in range(batch)]
@@ -57,14 +57,15 @@ class EncoderTargets:
 
 
 def latents(model: MimiModel, pcm: Tensor) -> Tensor:
-    """Waveform [B, T * 1920] -> what the projections are given, [B, T, width]. bf16 inside, float32 out."""
+    """Waveform [B, T * 1920] -> inputs of the projections [B, T, width], computed in bf16, returned in float32."""
     with torch.autocast(pcm.device.type, torch.bfloat16):
         return encode_latents(model, pcm).float()
 
 
 @torch.no_grad()
 def calibrate(model: MimiModel, targets: EncoderTargets, quantizer: PatchQuantizer, batch: int) -> None:
-    """Set the projections to the best linear reading of an untrained encoder, after centring its waveform half."""
+    """Initialise the projections by ridge regression on an untrained encoder, after centring the outputs of its
+    convolutions."""
     pcm, _, _ = targets.draw(4 * batch)
     waveform_half = encoder_half(model).encoder_seanet
     waveform_half.layers[-1].get_parameter("conv.bias").sub_(waveform_half(pcm[:, None]).mean((0, 2)))
@@ -76,11 +77,11 @@ def calibrate(model: MimiModel, targets: EncoderTargets, quantizer: PatchQuantiz
     x, y = torch.cat(rows), torch.cat(wanted)
     power = x.T @ x
     ridge = _RIDGE * power.diagonal().mean() * torch.eye(len(power), device=x.device)
-    reading = torch.linalg.solve(power + ridge, x.T @ y)  # [width, D]
+    regression = torch.linalg.solve(power + ridge, x.T @ y)  # [width, D]
     for weight, scale in zip(
         input_projections(model), (quantizer.semantic_scale, quantizer.acoustic_scale), strict=True
     ):
-        weight.copy_((reading * scale).T[:, :, None])
+        weight.copy_((regression * scale).T[:, :, None])
 
 
 def train_encoder(
@@ -92,10 +93,10 @@ def train_encoder(
     batch: int,
     save: Callable[[], None],
 ) -> list[float]:
-    """Train the encoder in place; it ends as the average of its last weights.
+    """Train the encoder in place; at the end it holds the average of its last weights.
 
-    Returns each step's unexplained share of the components' variance, as the acoustic branch weighs them. `save` is
-    called every five minutes with the averaged weights in the model.
+    `save` is called every five minutes, while the model holds the averaged weights. Returns each step's unexplained
+    share of the components' variance, in the acoustic branch.
     """
     ends = input_projections(model)
     trained = [*encoder_half(model).parameters(), *ends]
@@ -107,7 +108,7 @@ def train_encoder(
         betas=(0.9, 0.99),
         weight_decay=0.01,
     )
-    steps, average = GuardedOptimizer(optimizer), WeightAverage(trained)
+    guarded, average = GuardedOptimizer(optimizer), WeightAverage(trained)
     unexplained: list[float] = []
     saved_at = time.monotonic()
     with Report("encoder", budget) as report:
@@ -115,10 +116,10 @@ def train_encoder(
             pcm, components, context = targets.draw(batch)
             hidden = latents(model, pcm)[:, context:]
             semantic, acoustic = _errors(hidden, components[:, context:], ends, quantizer)
-            steps.step(semantic + acoustic, budget.rate)
+            guarded.step(semantic + acoustic, budget.rate)
             average.update()
             unexplained.append(acoustic.item())
-            report.add(semantic=semantic.item(), acoustic=acoustic.item(), skipped=steps.skipped)
+            report.add(semantic=semantic.item(), acoustic=acoustic.item(), skipped=guarded.skipped)
             if time.monotonic() - saved_at > _SAVED_EVERY_S:
                 with average.applied():
                     save()
@@ -128,7 +129,7 @@ def train_encoder(
 
 
 def _errors(hidden: Tensor, components: Tensor, ends: Iterable[Tensor], quantizer: PatchQuantizer) -> Iterator[Tensor]:
-    """Of each branch, the squared error as a share of the batch's variance."""
+    """The squared error of each branch, as a share of the batch's variance."""
     for end, scale in zip(ends, (quantizer.semantic_scale, quantizer.acoustic_scale), strict=True):
         wanted = components * scale
         error = hidden @ end[:, :, 0].T - wanted
@@ -137,13 +138,13 @@ def _errors(hidden: Tensor, components: Tensor, ends: Iterable[Tensor], quantize
 
 def main(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 20.0,
-    batch: Annotated[int, typer.Option(help="Pieces a step.")] = 8,
-    frames: Annotated[int, typer.Option(help="Frames a piece, 80 ms each.")] = 12,
+    batch: Annotated[int, typer.Option(help="Pieces per step.")] = 8,
+    frames: Annotated[int, typer.Option(help="Frames per piece, 80 ms each.")] = 12,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
     seed: Annotated[int, typer.Option(help="Seed of crops and gains.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    resume: Annotated[bool, typer.Option(help="Go on from the artefact's encoder.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue from the artefact's encoder.")] = False,
 ) -> None:
     """Train Mimi's encoder to give the codes of `train.codec.codes`, on all voices of the replies."""
     torch.set_num_threads(threads)

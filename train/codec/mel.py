@@ -1,4 +1,4 @@
-"""Mel spectrograms of training audio, and the distance between two waveforms as the ear takes it."""
+"""Mel spectrograms of training audio, and a distance between waveforms that is computed from them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from transformers.audio_utils import mel_filter_bank
 from services.common.wire.audio import SAMPLE_RATE_HZ
 
 LOG_FLOOR = 1e-3
-"""Magnitudes below count as silence: 57 dB below a full-band tone of the corpus's loudness."""
+"""Smaller magnitudes count as silence: 57 dB below a full-band tone of the corpus's loudness."""
 
 _RESOLUTIONS = ((256, 32), (512, 64), (1024, 80), (2048, 128))
-"""Window and mel bands; windows overlap by three quarters."""
+"""Pairs of window length and number of mel bands; windows overlap by three quarters."""
 _CONVERGENCE_WEIGHT = 0.1
 
 
@@ -40,7 +40,7 @@ class LogMel(nn.Module):
         spectrum = torch.stft(
             pcm, self.fft, self.hop, window=self.get_buffer("_window"), center=False, return_complex=True
         )
-        return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)  # abs() has no slope at 0
+        return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)  # abs() has no gradient at 0
 
     def log_bands(self, magnitudes: Tensor) -> Tensor:
         """[B, bins, L] -> [B, bands, L]."""
@@ -74,7 +74,7 @@ class MelDistance(nn.Module):
 
 
 class FramePatches(nn.Module):
-    """What a code frame describes: 4 columns of 80 mel bands, the last window ending with the frame."""
+    """The mel patch of a code frame: 4 columns of 80 mel bands; the last window ends with the frame."""
 
     COLUMNS, BANDS = 4, 80
     SIZE = COLUMNS * BANDS
@@ -84,6 +84,6 @@ class FramePatches(nn.Module):
         self._mel = LogMel(fft=1024, hop=480, bands=self.BANDS)
 
     def forward(self, pcm: Tensor) -> Tensor:
-        """Waveform [B, T * 1920] -> patches [B, T, 320]; before the waveform lies silence."""
+        """Waveform [B, T * 1920] -> patches [B, T, 320]. The waveform is padded with silence in front."""
         columns = self._mel(F.pad(pcm, (self._mel.fft - self._mel.hop, 0)))  # [B, bands, 4T]
         return columns.unflatten(2, (-1, self.COLUMNS)).permute(0, 2, 1, 3).flatten(2)

@@ -1,4 +1,4 @@
-"""transformers' Mimi as the module that is trained, and its weights under the names of published checkpoints."""
+"""transformers' Mimi, the module that the codec stages train, and its weights under their published names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_mimi(codec_config: Mapping[str, Any]) -> MimiModel:
 
 
 def published_name(name: str) -> str:
-    """A tensor's name in checkpoints. transformers 5.17 to 5.23 nest what checkpoints keep side by side."""
+    """A tensor's name in checkpoints. transformers 5.17 to 5.23 nest modules that checkpoints keep side by side."""
     return PREFIX + _NESTED.sub(lambda match: match[match.lastindex or 0], name)
 
 
@@ -37,20 +37,20 @@ def codec_tensors(model: MimiModel) -> dict[str, Tensor]:
 
 
 def load_codec(model: MimiModel, tensors: Mapping[str, Tensor]) -> None:
-    """Fill the model from published names. Raises `KeyError` for a tensor that is missing, naming it."""
+    """Load tensors under their published names. Raises `KeyError` with the name of a missing tensor."""
     model.load_state_dict({name: tensors[published_name(name)] for name in model.state_dict()})
     for codebook in codebooks(model):
         codebook._embed = None  # its cache of embed_sum / cluster_usage
 
 
 def encoder_half(model: MimiModel) -> MimiEncoderModel:
-    """Everything before the quantizer."""
+    """The modules before the quantizer."""
     assert isinstance(model.encoder, MimiEncoderModel)
     return model.encoder
 
 
 def decoder_half(model: MimiModel) -> MimiDecoderModel:
-    """Everything behind the quantizer."""
+    """The modules after the quantizer."""
     assert isinstance(model.decoder, MimiDecoderModel)
     return model.decoder
 
@@ -61,7 +61,7 @@ def quantizer_halves(model: MimiModel) -> tuple[MimiResidualVectorQuantizer, Mim
 
 
 def codebooks(model: MimiModel) -> list[MimiEuclideanCodebook]:
-    """Codebook 0, then 1 and on."""
+    """All codebooks in order, from codebook 0."""
     found = []
     for half in quantizer_halves(model):
         for layer in half.layers:
@@ -71,7 +71,10 @@ def codebooks(model: MimiModel) -> list[MimiEuclideanCodebook]:
 
 
 def input_projections(model: MimiModel) -> tuple[Tensor, Tensor]:
-    """Of the semantic and the acoustic half, [codebook width, width, 1] each. Mimi has none where the widths agree."""
+    """The input projections of the semantic and the acoustic half, [codebook width, width, 1] each.
+
+    Mimi has none when the two widths are equal.
+    """
     semantic, acoustic = (half.input_proj for half in quantizer_halves(model))
     assert semantic is not None, "expected a quantizer narrower than the codec"
     assert acoustic is not None
@@ -79,7 +82,7 @@ def input_projections(model: MimiModel) -> tuple[Tensor, Tensor]:
 
 
 def output_projections(model: MimiModel) -> tuple[Tensor, Tensor]:
-    """Of the semantic and the acoustic half, [width, codebook width, 1] each."""
+    """The output projections of the semantic and the acoustic half, [width, codebook width, 1] each."""
     semantic, acoustic = (half.output_proj for half in quantizer_halves(model))
     assert semantic is not None, "expected a quantizer narrower than the codec"
     assert acoustic is not None
@@ -92,5 +95,5 @@ def decode_codes(model: MimiModel, codes: Tensor) -> Tensor:
 
 
 def encode_latents(model: MimiModel, pcm: Tensor) -> Tensor:
-    """Waveform [B, S] -> what the quantizer is given [B, ceil(S / 1920), width], with gradients."""
+    """Waveform [B, S] -> inputs of the quantizer [B, ceil(S / 1920), width], with gradients."""
     return encoder_half(model)(pcm[:, None]).latents.transpose(1, 2)

@@ -1,8 +1,8 @@
-"""The codec's quantizer, fitted to mel patches instead of learned with the codec: principal components, then k-means.
+"""The codec's quantizer, fitted to mel patches by principal components and k-means, not learned with the codec.
 
 Mimi quantizes two projections of one latent: a semantic one with codebook 0, an acoustic one with codebooks 1 to 7.
 Here both are fixed functions of the patch's principal components: the semantic branch sees the first few, the acoustic
-branch all of them. So codes exist before any network does, and decoder and encoder are trained to them apart.
+branch all of them. So the codes do not depend on any network, and decoder and encoder are trained separately with them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from transformers import MimiModel
 from train.codec.mimi import codebooks, output_projections
 
 _SEMANTIC_SHARE = 3 / 16
-"""Components the semantic branch sees: 12 of 64. It never uses the last one, where the end code lies."""
+"""Share of the components that the semantic branch sees: 12 of 64. The last one is the end code's."""
 _ACOUSTIC_WEIGHT = 0.6
-"""Of those components in the acoustic branch, which need not say again what codebook 0 says."""
+"""Weight of these components in the acoustic branch: codebook 0 already describes them."""
 _FIT_ROWS = 60_000
 _ROUNDS = 20
 _ROWS_AT_ONCE = 16_384
@@ -27,22 +27,22 @@ _ROWS_AT_ONCE = 16_384
 
 @dataclass(frozen=True)
 class PatchQuantizer:
-    """P values a patch, D components, K codebooks of N codes. Code 0 of codebook 0 is the end: no patch gets it."""
+    """P values per patch, D components, K codebooks of N codes. No patch gets code 0 of codebook 0, the end code."""
 
     mean: Tensor
     """[P]"""
     basis: Tensor
     """[P, D], orthonormal columns, largest variance first."""
     semantic_scale: Tensor
-    """[D], what the semantic branch multiplies the components by."""
+    """[D], factors of the components in the semantic branch."""
     acoustic_scale: Tensor
-    """[D]"""
+    """[D], factors of the components in the acoustic branch."""
     codebooks: Tensor
-    """[K, N, D], values that float16 holds exactly."""
+    """[K, N, D]; float16 holds the values exactly."""
 
     @classmethod
     def fit(cls, patches: Tensor, *, codebooks: int, codebook_size: int, width: int) -> PatchQuantizer:
-        """Fit to patches [R, P]: `width` components, then codebook after codebook on what those before left over."""
+        """Fit to patches [R, P]: `width` components, then each codebook to the residual of the earlier ones."""
         patches = patches[torch.randperm(len(patches))[:_FIT_ROWS]]
         mean = patches.mean(0)
         centred = patches - mean
@@ -86,9 +86,9 @@ class PatchQuantizer:
         return (acoustic / self.acoustic_scale) @ self.basis.T + self.mean
 
     def install(self, model: MimiModel) -> None:
-        """Write the codebooks into a Mimi of the same sizes. Its projections stay as they are, except at the end code.
+        """Write the codebooks into a Mimi of the same sizes. The projections stay unchanged except for the end code.
 
-        The decoder hears nothing in the end code: its component is cut out of the semantic output projection.
+        The end code decodes to zero: its component of the semantic output projection is set to zero.
         """
         with torch.no_grad():
             for codebook, table in zip(codebooks(model), self.codebooks, strict=True):
@@ -98,7 +98,7 @@ class PatchQuantizer:
             output_projections(model)[0][:, -1] = 0.0
 
     def tensors(self) -> dict[str, Tensor]:
-        """For `safetensors`, by field name."""
+        """The tensors by field name, for a safetensors file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -124,6 +124,6 @@ def _k_means(rows: Tensor, clusters: int) -> Tensor:
 
 
 def _nearest(rows: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row [R, D]: its nearest entry [R] and the distance [R]."""
+    """For each row of [R, D]: the index of its nearest entry [R] and the distance [R]."""
     parts = [torch.cdist(part[None], table[None])[0].min(dim=1) for part in rows.split(_ROWS_AT_ONCE)]
     return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])

@@ -2,7 +2,7 @@
 
 Run `python -m train.codec.vocoder --minutes 55`. The stage trains only the decoder, on the codes of
 `train.codec.codes`; no encoder is in the loop. The decoder's sound is later than the codes by `DELAY_SAMPLES`, so that
-the mel columns on both sides of a sample are known when the sample is made. A GPU can use a larger batch:
+the decoder knows the mel columns on both sides of a sample before it makes the sample. A GPU can use a larger batch:
 `--device cuda --batch 64 --minutes 8`. The stage writes `codec.safetensors` with an unchanged encoder.
 """
 
@@ -43,7 +43,7 @@ def delayed(pcm: Tensor) -> Tensor:
 
 
 def decode_waveform(model: MimiModel, codes: Tensor) -> Tensor:
-    """Codes [B, T, K] -> waveform [B, T * 1920], as Mimi decodes, with gradients. bf16 inside, float32 out."""
+    """Codes [B, T, K] -> waveform [B, T * 1920], with gradients, computed in bf16, returned in float32."""
     with torch.autocast(codes.device.type, torch.bfloat16):
         return decode_codes(model, codes).float()
 
@@ -51,15 +51,15 @@ def decode_waveform(model: MimiModel, codes: Tensor) -> Tensor:
 def train_vocoder(
     model: MimiModel, crops: CropSource, budget: Budget, *, batch: int, save: Callable[[], None]
 ) -> list[float]:
-    """Train the decoder in place; it ends as the average of its last weights. Returns each step's mel distance.
+    """Train the decoder in place; at the end it holds the average of its last weights.
 
-    `save` is called every five minutes with the averaged weights in the model.
+    `save` is called every five minutes, while the model holds the averaged weights. Returns each step's mel distance.
     """
     device = next(model.parameters()).device
     mel_heads, distance = MelHeads(model).to(device), MelDistance().to(device)
     trained = [*decoder_half(model).parameters(), *output_projections(model)]
     optimizer = torch.optim.AdamW([*trained, *mel_heads.parameters()], betas=(0.8, 0.99), weight_decay=0.01)
-    steps, average = GuardedOptimizer(optimizer), WeightAverage(trained)
+    guarded, average = GuardedOptimizer(optimizer), WeightAverage(trained)
     distances: list[float] = []
     saved_at = time.monotonic()
     with Report("vocoder", budget) as report:
@@ -68,10 +68,10 @@ def train_vocoder(
             wanted, made = delayed(crop.pcm), decode_waveform(model, crop.codes)
             mel = distance(made[:, crop.context_samples :], wanted[:, crop.context_samples :])
             early = mel_heads(wanted, crop.context)
-            steps.step(mel + _MEL_HEADS_WEIGHT * early, budget.rate)
+            guarded.step(mel + _MEL_HEADS_WEIGHT * early, budget.rate)
             average.update()
             distances.append(mel.item())
-            report.add(mel=distances[-1], early=early.item(), skipped=steps.skipped)
+            report.add(mel=distances[-1], early=early.item(), skipped=guarded.skipped)
             if time.monotonic() - saved_at > _SAVED_EVERY_S:
                 with average.applied():
                     save()
@@ -82,15 +82,15 @@ def train_vocoder(
 
 def main(
     minutes: Annotated[float, typer.Option(help="Training time.")] = 55.0,
-    batch: Annotated[int, typer.Option(help="Crops a step.")] = 8,
-    frames: Annotated[int, typer.Option(help="Frames a crop, 80 ms each.")] = 12,
+    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
+    frames: Annotated[int, typer.Option(help="Frames per crop, 80 ms each.")] = 12,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
     seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    resume: Annotated[bool, typer.Option(help="Go on from the artefact's weights.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue from the artefact's weights.")] = False,
 ) -> None:
-    """Train Mimi's decoder on the codes of the voices that reply."""
+    """Train Mimi's decoder on the codes of the reply voices."""
     torch.set_num_threads(threads)
     seed_everything(seed)
     replying = {clip.voice for clip in read_manifest(root / "audio" / "replies.jsonl") if clip.role == "reply"}

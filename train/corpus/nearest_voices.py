@@ -1,9 +1,9 @@
 """Find the nearest reply voice of each asking voice, and write train/corpus/nearest_voices.toml.
 
 Run `python -m train.corpus.nearest_voices`. The speech model learns from this file to answer the prompt of
-an unknown voice in the nearest reply voice. The measure is Resemblyzer's cosine between the means of the prompts that each voice
-says. Pitch and mean spectrum alone choose another voice for some speakers, because they show neither accent nor manner.
-A voice that is almost equally near to two reply voices is not in the file.
+an unknown voice in the nearest reply voice. The measure is Resemblyzer's cosine between the means of the prompts that
+each voice says. Pitch and mean spectrum alone choose another voice for some speakers, because they show neither accent
+nor manner. A voice that is almost equally near to two reply voices is not in the file.
 
 The command needs what `python -m train.evaluation` needs, and the corpus of
 `python -m train.corpus.synthesis --part replies`.
@@ -22,9 +22,9 @@ from rich.progress import track
 
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.voices import NEAREST_FILE, REPLY_VOICES
+from train.evaluation.likeness import Voices, direction
 from train.evaluation.transcription import load
 from train.evaluation.voice_print import load_voice_print
-from train.evaluation.likeness import Voices, direction
 from train.optim.training_loop import ROOT
 
 MIN_MARGIN = 0.03

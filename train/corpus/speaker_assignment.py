@@ -14,14 +14,21 @@ from dataclasses import dataclass, replace
 from train.audio.sound import Voice
 from train.corpus.clip_index import Role
 from train.corpus.domain import Domain
-from train.corpus.paraphrases import OUTSIDE, REPEAT
 from train.corpus.lead_ins import with_lead_ins
+from train.corpus.paraphrases import OUTSIDE, REPEAT
 from train.corpus.voices import AskingVoices
 
 _KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 4, 3, 4  # voices that say one training phrasing
 _LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it after a lead-in, each after a different one
-_PARAPHRASES = {"question": 60, "outside": 2_000, "repeat": 200}  # for each intent, for all outside questions, for all requests to repeat
-_PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = 1, 1  # voices that say one paraphrase; the quick engines are flite and espeak-ng
+_PARAPHRASES = {
+    "question": 60,
+    "outside": 2_000,
+    "repeat": 200,
+}  # for each intent, for all outside questions, for all requests to repeat
+_PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = (
+    1,
+    1,
+)  # voices that say one paraphrase; the quick engines are flite and espeak-ng
 _ASKING_PROMPTS = 10  # prompts that each trained asking voice says, drawn for each voice
 _ENROLLING_PROMPTS = 5  # prompts that each voice says that only enrols
 _HELD_OUT_PROMPTS = 6  # every held-out voice says the last six prompts

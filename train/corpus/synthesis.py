@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from train.audio.sound import standardise
-from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
 from train.corpus.clip_index import Clip, append, keep_only
 from train.corpus.domain import load_domain
+from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
 from train.corpus.voices import VoiceEngines
 from train.optim.training_loop import ROOT
 
@@ -52,7 +52,12 @@ def clip_path(clip: PlannedClip, part: Part) -> str:
 
 
 def synthesise(
-    planned: Sequence[PlannedClip], part: Part, audio: Path, *, shard: tuple[int, int] = (0, 1), on_clip: Callable[[], object]
+    planned: Sequence[PlannedClip],
+    part: Part,
+    audio: Path,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    on_clip: Callable[[], object],
 ) -> None:
     """Make the clips of `planned` that do not exist yet, or this shard of them, and add them to the part's manifest.
 

@@ -93,7 +93,7 @@ def write_nano_tokenizer(folder: Path) -> None:
 
 
 def text_embedding() -> torch.Tensor:
-    """`thinker.model.embed_tokens.weight`: float32 [V, 256], the same at every call; float16 holds its values exactly."""
+    """`thinker.model.embed_tokens.weight`: float32 [V, 256], always the same; float16 holds its values exactly."""
     dice = torch.Generator().manual_seed(_EMBEDDING_SEED)
     table = torch.randn(vocabulary_rows(), EMBEDDING_WIDTH, generator=dice) * _EMBEDDING_DEVIATION
     return table.half().float()  # [V, 256]

@@ -111,7 +111,7 @@ class VoiceEngines:
         return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
 
     def asking_voices(self) -> AskingVoices:
-        """Every voice that asks or enrols. Warns and leaves flite's voices out on a machine with neither flite nor apt."""
+        """Every voice that asks or enrols. With neither flite nor apt, warns and omits flite's voices."""
         return AskingVoices(
             self._kokoro_voices(),
             self._flite_voices(),

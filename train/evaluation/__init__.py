@@ -1,1 +1,1 @@
-"""How well chroma-nano does, through the real services: what `make eval-nano` measures (docs/nano.md)."""
+"""The evaluation of chroma-nano through the real services: `make eval-nano` (docs/nano.md)."""

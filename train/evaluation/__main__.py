@@ -1,17 +1,21 @@
-"""`python -m train.evaluation`: what a checkpoint understands and how well it speaks, through the real services.
+"""Evaluate a checkpoint through the real services: what it understands, and how well it speaks.
 
     python -m train.evaluation --checkpoint build/nano/checkpoint
     python -m train.evaluation --page docs/nano.md --picture docs/nano-spectrograms.png     (make eval-nano)
 
-Needs the extra `eval`, Resemblyzer (installed with --no-deps), and the corpus of `python -m train.corpus.synthesis`.
+This needs the extra `eval`, Resemblyzer (installed with --no-deps), and the corpus of `python -m
+train.corpus.synthesis`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,21 +27,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chroma_voice.client import Client
 from chroma_voice.local.repository import ROOT as CHECKOUT
 from chroma_voice.local.repository import SampleVoice, sample_voices
+from chroma_voice.local.sample_voices import enrol
+from chroma_voice.local.state import StateFolder
 from train.corpus.clip_index import read_manifest
 from train.corpus.domain import load_domain
 from train.evaluation.collect import Collected, collect
 from train.evaluation.judge import Judge
-from train.evaluation.transcription import load
+from train.evaluation.likeness import Encoder
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
 from train.evaluation.report import report, write_between_markers
-from train.evaluation.services import enrol_afresh, running
-from train.evaluation.stranger import reply_voices, strangers_of
 from train.evaluation.scoring import Originals, score
+from train.evaluation.stranger import reply_voices, strangers_of
+from train.evaluation.transcription import load
 from train.evaluation.voice_print import load_voice_print
-from train.evaluation.likeness import Encoder
 from train.evaluation.whisper import Whisper
 from train.optim.training_loop import ROOT
+
+_CLI = [sys.executable, "-m", "chroma_voice.cli"]
 
 console = Console(width=120, highlight=False)
 
@@ -45,18 +52,20 @@ console = Console(width=120, highlight=False)
 def main(
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")] = Path("models/chroma-nano"),
     root: Annotated[Path, typer.Option(help="Working folder, with the corpus in audio/.")] = ROOT,
-    checkout: Annotated[Path, typer.Option(help="Checkout whose samples/ has prompts and question.")] = CHECKOUT,
-    replies_per_voice: Annotated[int, typer.Option(help="Sentences spoken in each voice; 0: all.")] = 48,
+    checkout: Annotated[
+        Path, typer.Option(help="Checkout with the sample prompts and question in samples/.")
+    ] = CHECKOUT,
+    replies_per_voice: Annotated[int, typer.Option(help="Sentences to speak in each voice; 0: all.")] = 48,
     questions_per_group: Annotated[int, typer.Option(help="Questions of each group; 0: all.")] = 200,
     conversations: Annotated[int, typer.Option(help="Conversations of three turns.")] = 40,
-    spoken_answers: Annotated[int, typer.Option(help="Questions answered by speech, in all voices.")] = 24,
+    spoken_answers: Annotated[int, typer.Option(help="Questions to answer with speech, in all voices together.")] = 24,
     at_once: Annotated[int, typer.Option(help="Conversations at the same time.")] = 4,
-    mishaps: Annotated[int, typer.Option(help="Questions that each degradation of the recording befalls.")] = 208,
+    mishaps: Annotated[int, typer.Option(help="Questions to ask with each degradation of the recording.")] = 208,
     seed: Annotated[int, typer.Option(help="Draws the conversations.")] = 0,
-    page: Annotated[Path | None, typer.Option(help="Page whose marked part gets the tables.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Page to write the tables into, between its markers.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of spectrograms to write.")] = None,
 ) -> None:
-    """Measure a checkpoint: evaluation.json in --root, and tables on the console or in --page."""
+    """Evaluate a checkpoint: write evaluation.json in --root, and tables on the console or into --page."""
     voices = sample_voices(checkout)
     if not voices:
         raise typer.BadParameter(f"expected the prompts of voices in {checkout}/samples/voices, found none")
@@ -77,9 +86,9 @@ def main(
         seed=seed,
     )
     originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}
-    everybody = [*voices, *(stranger.prompt for stranger in strangers)]
+    prompts = [*voices, *(stranger.prompt for stranger in strangers)]
     with _bars() as bars:
-        collected = asyncio.run(_ask_all(checkpoint, everybody, plan, root / "evaluation", at_once, _progress_of(bars)))
+        collected = asyncio.run(_ask_all(checkpoint, prompts, plan, root / "evaluation", at_once, _progress_of(bars)))
         judge = _judge(voices, encoder, root)
         results = score(
             collected,
@@ -109,10 +118,32 @@ async def _ask_all(
     at_once: int,
     progress: Callable[[str, int], Callable[[], None]],
 ) -> Collected:
-    with tempfile.TemporaryDirectory(prefix="chroma-nano-") as state, running(checkpoint, Path(state)) as gateway:
+    with tempfile.TemporaryDirectory(prefix="chroma-nano-") as state, _running(checkpoint, Path(state)) as gateway:
         async with Client(gateway) as client:
-            await enrol_afresh(client, gateway, voices)
+            await _enrol_again(client, gateway, voices)
             return await collect(client, plan, folder, at_once=at_once, progress=progress)
+
+
+@contextmanager
+def _running(checkpoint: Path, state: Path) -> Iterator[str]:
+    """The services with this checkpoint, started by `chroma-voice up`; yields the gateway's host:port.
+
+    Raises `CalledProcessError` when they do not start; their logs stay in the folder `state`.
+    """
+    subprocess.run([*_CLI, "up", "--detach", "--model", str(checkpoint), "--state", str(state)], check=True)
+    try:
+        yield StateFolder(state).endpoints().gateway
+    finally:
+        subprocess.run([*_CLI, "down", "--state", str(state)], check=True)
+
+
+async def _enrol_again(client: Client, gateway: str, voices: Sequence[SampleVoice]) -> None:
+    """Enrol `voices` from their recordings; replace voices that the gateway has under the same ids."""
+    known = {voice.voice_id async for voice in client.list_voices()}
+    for voice in voices:
+        if voice.voice_id in known:
+            await client.delete_voice(voice.voice_id)
+    await enrol(voices, gateway, only_if_none=False)
 
 
 def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge:
@@ -126,7 +157,7 @@ def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge
 
 
 def _draw(collected: Collected, originals: Originals, picture: Path) -> None:
-    """The taco answer, or the first sentence that was spoken, in every voice."""
+    """Draw the taco answer, or else the first spoken sentence, in every voice."""
     known = [one for one in collected.replies if (one.voice, one.text) in originals]
     texts = [one.text for one in known]
     sentence = collected.taco.text if collected.taco.text in texts else texts[0]

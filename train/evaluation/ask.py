@@ -1,4 +1,4 @@
-"""Questions through the real services, as text turns that wait for no speech, and as spoken replies."""
+"""Questions to the real services, with replies as text only or as speech."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ import soundfile
 from chroma_voice.client import Client
 from chroma_voice.conversation import Conversation
 from chroma_voice.events import SAMPLE_RATE_HZ, TurnDone
-from train.evaluation.transcription import load
 from train.evaluation.questions import Question
+from train.evaluation.transcription import load
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _INPUT_RATE_HZ = 16_000
 _MAX_REPLY_S = 15.0
-"""Twice the longest reply of the domain: speech that goes on until here has missed its end."""
+"""Twice the longest reply of the domain. Speech that reaches this limit has missed its end."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and the text that came back."""
+    """A question and the text of its reply."""
 
     question: Question
     reply: str
 
     @property
     def right(self) -> bool:
-        """Whether the reply is, letter for letter, the answer of the question's intent."""
+        """Whether the reply equals the answer of the question's intent, letter for letter."""
         return self.reply.strip() == self.question.expected
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A reply that was spoken: its text, its sound in a WAV file, and why the sound ended ("eos", "limit", ...)."""
+    """A spoken reply: its text, its sound in a WAV file, and the reason of the sound's end ("eos", "limit", ...)."""
 
     voice: str
     text: str
@@ -50,7 +50,7 @@ class Spoken:
 
 
 async def turn(talk: Conversation, question: Question) -> TurnDone:
-    """Ask in a conversation and wait for the end of the reply. Raises the `ChromaError` of a failed turn."""
+    """Ask in a conversation and wait for the whole reply. Raises the `ChromaError` of a failed turn."""
     await _put(talk, question)
     done = await talk.reply().done()
     done.raise_for_error()
@@ -58,7 +58,7 @@ async def turn(talk: Conversation, question: Question) -> TurnDone:
 
 
 async def ask(client: Client, question: Question, voice: str) -> Answer:
-    """One question in a new conversation; its reply as text only."""
+    """Ask one question in a new conversation, with a reply as text only."""
     async with client.conversation(
         voice=voice, input_rate_hz=_INPUT_RATE_HZ, max_reply_s=_MAX_REPLY_S, text_only=True
     ) as talk:
@@ -66,7 +66,7 @@ async def ask(client: Client, question: Question, voice: str) -> Answer:
 
 
 async def converse(client: Client, questions: Sequence[Question], voice: str) -> list[Answer]:
-    """Several questions in one new conversation; replies as text only."""
+    """Ask several questions in one new conversation, with replies as text only."""
     async with client.conversation(
         voice=voice, input_rate_hz=_INPUT_RATE_HZ, max_reply_s=_MAX_REPLY_S, text_only=True
     ) as talk:
@@ -74,7 +74,7 @@ async def converse(client: Client, questions: Sequence[Question], voice: str) ->
 
 
 async def speak(client: Client, what: Question | str, voice: str, path: Path) -> Spoken:
-    """The spoken reply to a question, or a text spoken as it is, unpaced, written to a WAV file."""
+    """Write speech to a WAV file: the reply to a question, or a given text. The gateway sends it without pacing."""
     async with client.conversation(
         voice=voice, input_rate_hz=_INPUT_RATE_HZ, max_reply_s=_MAX_REPLY_S, max_lead_s=0
     ) as talk:
@@ -94,7 +94,10 @@ async def speak(client: Client, what: Question | str, voice: str, path: Path) ->
 async def each(
     items: Sequence[Item], work: Callable[[Item], Awaitable[Result]], *, at_once: int, done: Callable[[], None]
 ) -> list[Result]:
-    """The results of `work` on every item, in order, `at_once` at a time. The first failure ends all."""
+    """The results of `work` on every item, in order; `at_once` items run at the same time.
+
+    The first failure cancels the rest and is raised in an `ExceptionGroup`. `done` is called after each item.
+    """
     places = asyncio.Semaphore(at_once)
 
     async def one(item: Item) -> Result:

@@ -1,4 +1,4 @@
-"""A plan carried out: everything is asked of the services, and what comes back is kept."""
+"""Carries out a plan: asks the services everything in it and collects the replies."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Result = TypeVar("Result")
 
 SECOND = "second question of a conversation"
 REPEAT = "say that again: the same reply once more"
-REPEAT_OF_NOTHING = "say that again, with nothing said before: the outside answer"
+REPEAT_OF_NOTHING = "say that again, with no previous reply: the outside answer"
 
 Progress = Callable[[str, int], Callable[[], None]]
-"""From a title and a number of steps to what is to be called after each step."""
+"""Begins a progress bar with a title and a number of steps; returns the function to call after each step."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What came back. `replies` are the plan's sentences, voice by voice."""
+    """The replies to a plan. `replies` are the plan's sentences in every voice; `spoken` are spoken answers."""
 
     answers: list[Answer]
     degraded: list[Answer]
@@ -38,7 +38,7 @@ class Collected:
 
 
 async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, progress: Progress) -> Collected:
-    """Carry out a plan, `at_once` conversations at a time; WAV files go into `folder`."""
+    """Carry out a plan with `at_once` conversations at a time. Write WAV files into `folder`."""
 
     def voice_of(number: int) -> str:
         return plan.voices[number % len(plan.voices)]
@@ -68,16 +68,17 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
     return Collected(
         taco=await speak(client, plan.taco, plan.voices[0], folder / "taco.wav"),
         answers=await every("asking", range(len(plan.questions)), answered),
-        degraded=await every("asking after mishaps", range(len(plan.degraded)), answered_degraded),
+        degraded=await every("asking with degraded recordings", range(len(plan.degraded)), answered_degraded),
         in_conversation=list(chain(*await every("conversing", range(len(plan.conversations)), conversed))),
         replies=await every("speaking", jobs, said),
         spoken=await every("answering by speech", range(len(plan.spoken)), replied),
-        strangers=await every("speaking as strangers", strange, said),
+        strangers=await every("speaking in unknown voices", strange, said),
     )
 
 
 async def _converse(client: Client, plan: Plan, number: int, voice: str) -> list[Answer]:
-    """The second question and the repetition of one conversation, and a repetition with nothing before it."""
+    """The answers to the second question and to the request to repeat in one conversation, and to a request to repeat
+    without a previous reply."""
     first, second, repeat = plan.conversations[number]
     _, answer, repeated = await converse(client, (first, second, repeat), voice)
     lone = await ask(client, _as(repeat, REPEAT_OF_NOTHING, plan.outside_answer), voice)

@@ -1,4 +1,4 @@
-"""How much of some recordings a recogniser understands, by voice: `python -m train.evaluation.intelligibility`."""
+"""Word error rates of recordings by voice, with Whisper: `python -m train.evaluation.intelligibility`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from train.evaluation.transcription import Transcribed, Recording, transcribe, read_recordings, spread
+from train.evaluation.transcription import Recording, Transcribed, read_recordings, spread, transcribe
 from train.evaluation.whisper import Whisper
 from train.evaluation.word_errors import together
 from train.optim.training_loop import ROOT
@@ -23,7 +23,9 @@ def main(
     ],
     texts: Annotated[
         Path | None,
-        typer.Option(help="A manifest with the texts of sound files, found by their name and folder: VOICE/NAME.wav."),
+        typer.Option(
+            help="A manifest with the texts of sound files. It knows them by folder and name, VOICE/NAME.wav."
+        ),
     ] = None,
     voice: Annotated[list[str] | None, typer.Option(help="Only these voices.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="Only these roles of a manifest, such as reply.")] = None,
@@ -31,9 +33,9 @@ def main(
     worst: Annotated[int, typer.Option(help="How many of the worst recordings of each voice to print.")] = 5,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
 ) -> None:
-    """Print the word error rate of each voice by Whisper base, and its worst recordings.
+    """Print the word error rate of each voice with Whisper base, and its worst recordings.
 
-    A sound file's text is in --texts, or in a file of the same name that ends in .txt.
+    The text of a sound file is in --texts or in the file of the same name with the suffix .txt.
     """
     recordings = [recording for source in sources for recording in _recordings(source, texts, role)]
     if voice:
@@ -42,10 +44,10 @@ def main(
     if not chosen:
         raise typer.BadParameter("expected recordings, found none")
     whisper = Whisper(root / "whisper-base")
-    heard = list(track(transcribe(chosen, whisper), "listening", total=len(chosen), console=console))
-    for name in sorted({one.recording.voice for one in heard}):
-        _print_voice(name, [one for one in heard if one.recording.voice == name], worst)
-    _print_line("all", heard)
+    transcribed = list(track(transcribe(chosen, whisper), "transcribing", total=len(chosen), console=console))
+    for name in sorted({one.recording.voice for one in transcribed}):
+        _print_voice(name, [one for one in transcribed if one.recording.voice == name], worst)
+    _print_line("all", transcribed)
 
 
 def _recordings(source: Path, texts: Path | None, roles: list[str] | None) -> list[Recording]:
@@ -63,17 +65,17 @@ def _name_of(file: Path) -> tuple[str, str]:
     return file.parent.name, file.name
 
 
-def _print_voice(name: str, heard: list[Transcribed], worst: int) -> None:
-    _print_line(name, heard)
-    for one in sorted(heard, key=lambda one: one.errors.rate, reverse=True)[:worst]:
+def _print_voice(name: str, transcribed: list[Transcribed], worst: int) -> None:
+    _print_line(name, transcribed)
+    for one in sorted(transcribed, key=lambda one: one.errors.rate, reverse=True)[:worst]:
         if one.errors.wrong:
             console.print(f"  {one.errors.rate:7.1%}  {one.recording.path.name}  {one.recording.text}", markup=False)
-            console.print(f"           heard: {one.heard}", markup=False)
+            console.print(f"      transcript: {one.transcript}", markup=False)
 
 
-def _print_line(name: str, heard: list[Transcribed]) -> None:
-    errors = together(one.errors for one in heard)
-    console.print(f"{name}: WER {errors.rate:.1%}  ({errors.words} words, {len(heard)} recordings)", markup=False)
+def _print_line(name: str, transcribed: list[Transcribed]) -> None:
+    errors = together(one.errors for one in transcribed)
+    console.print(f"{name}: WER {errors.rate:.1%}  ({errors.words} words, {len(transcribed)} recordings)", markup=False)
 
 
 if __name__ == "__main__":

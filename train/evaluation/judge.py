@@ -1,4 +1,4 @@
-"""ClipReader judged: words by the recogniser, voice by the speaker encoder."""
+"""Judges recordings: the words with the recogniser, the voice with the speaker encoder."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from train.evaluation.transcription import Recogniser, Recording, load
-from train.evaluation.results import Judged
 from train.evaluation.likeness import Encoder, Voices, likeness
+from train.evaluation.results import Judged
+from train.evaluation.transcription import Recogniser, Recording, load
 from train.evaluation.word_errors import word_errors
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Listens to recordings, `at_once` of them at the same time. `prompts` are the voices that it knows."""
+    """Judges recordings, `at_once` of them at the same time. It compares their voices with those of `prompts`."""
 
     recogniser: Recogniser
     encoder: Encoder
@@ -22,21 +22,21 @@ class Judge:
     at_once: int = 1
 
     def with_prompts(self, prompts: Voices) -> Judge:
-        """A judge with the same ears that knows other voices."""
+        """The same judge with other voices to compare with."""
         return replace(self, prompts=prompts)
 
     def judge(
         self, recordings: Sequence[Recording], ended: Sequence[str | None], done: Callable[[], None]
     ) -> list[Judged]:
-        """One judgement for each recording, in order; `ended` says why the sound of each ended."""
+        """One judgement for each recording, in order. `ended` has the reason why each sound ended."""
 
         def one(recording: Recording, end: str | None) -> Judged:
             samples = load(recording.path)
-            heard = self.recogniser(samples) if len(samples) else ""
+            transcript = self.recogniser(samples) if len(samples) else ""
             alike = likeness(recording.voice, samples, self.encoder, self.prompts)
-            errors = word_errors(recording.text, heard)
+            errors = word_errors(recording.text, transcript)
             done()
-            return Judged(recording.voice, recording.text, heard, errors, alike, end)
+            return Judged(recording.voice, recording.text, transcript, errors, alike, end)
 
         with ThreadPoolExecutor(self.at_once) as pool:
             return list(pool.map(one, recordings, ended))

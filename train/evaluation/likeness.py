@@ -1,4 +1,4 @@
-"""How much a recording sounds like each of the voices that could have spoken it."""
+"""Likeness of a recording to voices: cosines of speaker embeddings."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 Encoder = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From samples [S] at 16 kHz to a vector of length 1; raises `ValueError` where nobody speaks."""
+"""Maps samples [S] at 16 kHz to a vector of length 1. Raises `ValueError` for samples without speech."""
 
 Voices = Mapping[str, NDArray[np.float32]]
-"""Voices by name, as vectors [D] of length 1."""
+"""The vectors [D] of length 1 of voices, by name."""
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """Cosine of a recording in `voice` with the prompt of each voice; empty where nobody was heard to speak."""
+    """The cosines of a recording of `voice` with the prompt of each voice; none for a recording without speech."""
 
     voice: str
     cosines: Mapping[str, float]
 
     @property
     def nearest(self) -> str | None:
-        """The voice whose prompt it is most like."""
+        """The voice with the largest cosine; None for a recording without speech."""
         return max(self.cosines, key=self.cosines.__getitem__) if self.cosines else None
 
     def nearest_of(self, voices: Iterable[str]) -> str | None:
-        """Which of these voices, all compared with it, it is most like; None where nobody was heard to speak."""
+        """The voice with the largest cosine among `voices`; None for a recording without speech."""
         return max(voices, key=self.cosines.__getitem__) if self.cosines else None
 
     @property
     def own(self) -> float:
-        """Cosine with the prompt of its own voice; 0 where nobody spoke."""
+        """Cosine with the prompt of its own voice; 0 for a recording without speech."""
         return self.cosines.get(self.voice, 0.0)
 
     @property
@@ -43,14 +43,16 @@ class Likeness:
 
 
 def direction(vectors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The mean of vectors [D], at least one, made length 1."""
+    """The mean of at least one vector [D], scaled to length 1."""
     mean = np.mean(list(vectors), axis=0)
     return mean / np.linalg.norm(mean)
 
 
 @dataclass(frozen=True)
 class MeanLikeness:
-    """Means over recordings: likeness to the own prompt and to the closest other; how often the own is the nearest."""
+    """Means over recordings: likeness to the own voice and to the closest other voice, and how often the own is
+    nearest.
+    """
 
     own: float
     closest_other: float

@@ -1,4 +1,4 @@
-"""Numbers as they are said in English."""
+"""English words of numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORDINALS = {
 
 
 def cardinal(number: int) -> str:
-    """Words of a whole number from 0 to 999,999,999, without "and" or hyphens."""
+    """The words of a whole number from 0 to 999,999,999, without "and" or hyphens."""
     if number < 20:
         return _ONES[number]
     for size, name in _SCALES:
@@ -32,7 +32,7 @@ def cardinal(number: int) -> str:
 
 
 def ordinal(number: int) -> str:
-    """Words of a place in a row: 21 is "twenty first"."""
+    """The words of an ordinal number: 21 is "twenty first"."""
     *before, last = cardinal(number).split()
     if last not in _ORDINALS:
         last = f"{last[:-1]}ie" if last.endswith("y") else last
@@ -41,7 +41,7 @@ def ordinal(number: int) -> str:
 
 
 def year(number: int) -> str:
-    """Words of a year by its two halves: 1889 is "eighteen eighty nine", 1905 "nineteen oh five"."""
+    """The words of a year by its two halves: 1889 is "eighteen eighty nine", 1905 "nineteen oh five"."""
     century, rest = divmod(number, 100)
     if rest == 0:
         return f"{cardinal(century)} hundred"

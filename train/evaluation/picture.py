@@ -1,4 +1,4 @@
-"""Spectrograms of replies beside their originals, as a picture."""
+"""A picture with the spectrograms of replies and of their originals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLOURS = 32
 
 @dataclass(frozen=True)
 class Pair:
-    """The original and the reply of one sentence in one voice."""
+    """The recordings of one sentence in one voice: the original and the reply."""
 
     voice: str
     original: Path
@@ -33,7 +33,7 @@ class Pair:
 
 
 def draw(pairs: Sequence[Pair], sentence: str, path: Path) -> None:
-    """One row a voice: original on the left, reply on the right, on the same time axis."""
+    """Write the picture: a row for each voice, the original on the left, the reply on the right, on one time axis."""
     seconds = max(len(load(file, _RATE_HZ)) for pair in pairs for file in (pair.original, pair.reply)) / _RATE_HZ
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(11, 0.8 + 1.4 * len(pairs)), layout="constrained", dpi=80)
@@ -50,7 +50,7 @@ def draw(pairs: Sequence[Pair], sentence: str, path: Path) -> None:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    """As a PNG of few colours, a quarter of the size."""
+    """Write the figure as a PNG with few colours, which takes a quarter of the bytes."""
     content = BytesIO()
     figure.savefig(content, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _show(axes: Axes, file: Path, title: str) -> None:
 
 
 def spectrogram_db(samples: np.ndarray) -> np.ndarray:
-    """Levels below the loudest bin in dB, [frames, bins], of samples [S]."""
+    """The spectrogram [frames, bins] of samples [S], in dB relative to the loudest bin."""
     padded = np.pad(samples, _WINDOW // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
     power = np.abs(np.fft.rfft(windows * np.hanning(_WINDOW), axis=1)) ** 2

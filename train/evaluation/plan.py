@@ -1,4 +1,4 @@
-"""What one evaluation asks, and how much of it."""
+"""The plan of an evaluation: the questions to ask and the sentences to speak."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TACO_TEXT = "Please tell me how to make a taco."
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much to ask; 0 means all that there is, for `conversations` and `spoken_answers` none."""
+    """How much to ask. 0 means all, but none for `conversations` and `spoken_answers`."""
 
     replies_per_voice: int
     questions_per_group: int
@@ -38,21 +38,21 @@ class Sizes:
     spoken_answers: int
     stranger_replies: int = 4
     degraded: int = 208
-    """Questions that each degradation befalls."""
+    """Number of questions to ask with each degradation."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask. `voices` are the ids of the voices to speak with, `strangers` those of voices never trained on."""
+    """What to ask. `voices` are the ids of the reply voices, `strangers` the ids of voices that training never uses."""
 
     questions: Sequence[Question]
     degraded: Sequence[DegradedQuestion]
     conversations: Sequence[tuple[Question, Question, Question]]
-    """Two questions, then a request to say that again."""
+    """Each is two questions and a request to repeat."""
     sentences: Sequence[str]
-    """To be spoken in every voice."""
+    """Sentences to speak in every voice."""
     spoken: Sequence[Question]
-    """To be answered by speech, in the voices by turns."""
+    """Questions to answer with speech, in the voices by turns."""
     taco: Question
     voices: Sequence[str]
     strangers: Sequence[str]
@@ -71,7 +71,7 @@ def make_plan(
     sizes: Sizes,
     seed: int,
 ) -> Plan:
-    """A plan of these sizes from the held-out ones among `clips`, whose paths are relative to `folder`."""
+    """A plan of these sizes with the held-out clips of `clips`, whose paths are relative to `folder`."""
     spoken = spoken_questions(clips, folder, domain)
     new = [question for question in spoken if question.group == NEW]
     sentences = spread_over(domain.replies, sizes.replies_per_voice or len(domain.replies))
@@ -93,7 +93,7 @@ def make_plan(
 def conversations(
     questions: Sequence[Question], repeats: Sequence[Question], count: int, seed: int
 ) -> list[tuple[Question, Question, Question]]:
-    """Random conversations, each of one asking voice where it has enough: two questions, then "say that again"."""
+    """Random conversations of two questions and a request to repeat, by one voice if it has enough questions."""
     if not repeats or len(questions) < 2:
         return []
     draw = random.Random(seed)
@@ -106,6 +106,6 @@ def conversations(
 
 
 def spread_over(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of the items, or all if they are fewer, evenly spread."""
+    """`count` evenly spread items, or all if there are fewer."""
     count = min(count, len(items))
     return [items[position] for position in np.linspace(0, len(items) - 1, count).round().astype(int)]

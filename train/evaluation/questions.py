@@ -1,4 +1,4 @@
-"""What the model is asked to measure its understanding: recordings and phrasings that it was not trained on."""
+"""Questions for the evaluation: recordings and phrasings that training never uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPED_OUTSIDE = "typed, outside the domain, new question"
 
 @dataclass(frozen=True)
 class Question:
-    """Something to ask, and the reply that is right. Without `recording` it is typed."""
+    """A question and its right reply. A question without `recording` is typed."""
 
     group: str
     voice: str
@@ -32,7 +32,7 @@ class Question:
 
 
 def spoken_questions(clips: Iterable[Clip], folder: Path, domain: Domain) -> list[Question]:
-    """The held-out recordings of questions inside and outside the domain; paths are relative to `folder`."""
+    """The held-out clips of questions inside and outside the domain. Their paths are relative to `folder`."""
     answers = {intent.name: intent.answer for intent in domain.intents}
     new = {text for intent in domain.intents for text in intent.held_out} | set(domain.outside_held_out)
     questions = []
@@ -50,7 +50,7 @@ def spoken_questions(clips: Iterable[Clip], folder: Path, domain: Domain) -> lis
 
 
 def repeat_requests(clips: Iterable[Clip], folder: Path) -> list[Question]:
-    """The held-out recordings that ask for the previous reply; what is right depends on the conversation."""
+    """The held-out clips that ask for the previous reply. The right reply depends on the conversation."""
     return [
         Question("repeat", clip.voice, clip.text, "", folder / clip.path)
         for clip in clips
@@ -59,7 +59,7 @@ def repeat_requests(clips: Iterable[Clip], folder: Path) -> list[Question]:
 
 
 def typed_questions(domain: Domain) -> list[Question]:
-    """The held-out phrasings, typed."""
+    """The held-out phrasings as typed questions."""
     return [
         *(Question(TYPED, "typed", text, intent.answer) for intent in domain.intents for text in intent.held_out),
         *(Question(TYPED_OUTSIDE, "typed", text, domain.outside_answer) for text in domain.outside_held_out),
@@ -67,7 +67,7 @@ def typed_questions(domain: Domain) -> list[Question]:
 
 
 def some_of_each_group(questions: Sequence[Question], most: int) -> list[Question]:
-    """At most `most` questions of each group, evenly spread over it; 0: all."""
+    """At most `most` evenly spread questions of each group; 0: all."""
     if not most:
         return list(questions)
     of_group: defaultdict[str, list[Question]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The findings as Markdown, written between two markers of a page."""
+"""The results as Markdown, written between two markers of a page."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _UNDERSTANDING = (
     "**Understanding.** A reply counts as right when it is, letter for letter, the answer of the question's intent."
 )
 _SPEECH = (
-    "**Speech.** Replies beside the synthetic originals of the same sentences, both heard by Whisper base. Likeness is"
-    " the cosine of speaker embeddings (Resemblyzer) with the prompt of the same voice, and with the prompt of the"
-    " closest other voice."
+    "**Speech.** Replies beside the synthetic originals of the same sentences, both transcribed by Whisper base."
+    " Likeness is the cosine of speaker embeddings (Resemblyzer) with the prompt of the same voice, and with the prompt"
+    " of the closest other voice."
 )
 _SPEECH_HEAD = (
     *("voice", "replies (words)", "word errors", "of originals", "likeness to own", "of originals"),
     *("to closest other", "own is nearest", "of originals", "ends by EOS"),
 )
 _STRANGERS_HEAD = (
-    "who enrols",
+    "speaker",
     "nearest voice",
     "replies",
     "most like it",
@@ -43,7 +43,7 @@ _EXAMPLES = 8
 
 
 def write_between_markers(page: Path, text: str) -> None:
-    """Replace what stands between the markers of a page. Raises `ValueError` for a page without them."""
+    """Replace the text between the markers of a page. Raises `ValueError` for a page without markers."""
     content = page.read_text(encoding="utf-8")
     before, begin, rest = content.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -53,7 +53,7 @@ def write_between_markers(page: Path, text: str) -> None:
 
 
 def report(results: Results, picture: str = "") -> str:
-    """All tables, with the aims first; `picture` is where the page finds the spectrograms, if there are any."""
+    """All tables, the aims first. `picture` is the path of the spectrograms as seen from the page, or empty."""
     parts = [
         _table(("aim", "wanted", "measured", "met"), _aims(results)),
         _UNDERSTANDING,
@@ -66,8 +66,8 @@ def report(results: Results, picture: str = "") -> str:
         f"![Spectrograms of one sentence: original beside reply, in every voice]({picture})" if picture else "",
         _strangers(results),
         _table(_STRANGERS_HEAD, map(_stranger_row, results.strangers)),
-        f"**The taco question**, with the seed's own recording, answered in the voice {results.taco.voice}:"
-        f" “{results.taco.reply}” The recogniser heard: “{results.taco.heard}”",
+        f"**The taco question**, in the recording of a person, answered in the voice {results.taco.voice}:"
+        f" “{results.taco.reply}” Whisper's transcript: “{results.taco.transcript}”",
         *_examples(results.mistakes, results.misrecognised),
         f"The checkpoint's files take {results.checkpoint_bytes / 1e6:.1f} MB.",
     ]
@@ -141,9 +141,9 @@ def _strangers(results: Results) -> str:
     prompts = sum(one.prompts for one in strangers)
     right = sum(one.like.get(one.nearest, 0) for one in strangers)
     return (
-        f"**Voices that it does not know** enrol with a sentence each: {prompts} prompts of {len(strangers)} speakers"
-        f" that nothing was trained on. {_percent(right / replies)} of {replies} replies are most like the reply voice"
-        " that the speaker is nearest to."
+        f"**Unknown voices** enrol with a sentence each: {prompts} prompts of {len(strangers)} speakers that training"
+        f" never used. {_percent(right / replies)} of {replies} replies are most like the nearest reply voice of the"
+        " speaker."
     )
 
 
@@ -172,10 +172,10 @@ def _examples(mistakes: list[Mistake], misrecognised: list[Misrecognised]) -> It
             ),
         )
     if misrecognised:
-        yield "The replies that were understood worst:"
+        yield "The replies with the most word errors:"
         yield _table(
-            ("voice", "text", "heard"),
-            ((one.voice, one.text, one.heard or "(nothing)") for one in misrecognised[:_EXAMPLES]),
+            ("voice", "text", "transcript"),
+            ((one.voice, one.text, one.transcript or "(nothing)") for one in misrecognised[:_EXAMPLES]),
         )
 
 

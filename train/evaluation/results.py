@@ -1,4 +1,4 @@
-"""What an evaluation found, as it is kept in evaluation.json and shown in docs/nano.md."""
+"""The results of an evaluation, for evaluation.json and docs/nano.md."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from train.evaluation.word_errors import WordErrors, together
 
 @dataclass(frozen=True)
 class Judged:
-    """A recording of a voice, an original or a reply: its text, what was heard, and how much it sounds like whom.
+    """A judged recording, an original or a reply: its text, its transcript, and its likeness to the voices.
 
-    `ended` says why a reply's sound ended; None for an original.
+    `ended` is the reason why a reply's sound ended; None for an original.
     """
 
     voice: str
     text: str
-    heard: str
+    transcript: str
     errors: WordErrors
     likeness: Likeness
     ended: str | None
@@ -31,7 +31,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Share:
-    """So many right ones of some."""
+    """A number of right answers among a number of questions."""
 
     name: str
     right: int
@@ -39,7 +39,7 @@ class Share:
 
     @property
     def rate(self) -> float:
-        """Share of right ones. Raises `ZeroDivisionError` for none at all."""
+        """Share of right answers. Raises `ZeroDivisionError` without questions."""
         return self.right / self.count
 
 
@@ -59,8 +59,10 @@ class VoiceFigures:
 
 @dataclass(frozen=True)
 class StrangerFigures:
-    """Replies with the `prompts` of a speaker who was never trained on: how many are most like which reply voice, and
-    likeness to the prompt. `nearest` is the reply voice that the speaker is nearest to.
+    """Figures of the replies after the `prompts` of a speaker that training never uses.
+
+    `nearest` is the nearest reply voice of the speaker. `like` counts the replies by the reply voice that they are most
+    like. `own` is the likeness to the speaker's prompt.
     """
 
     speaker: str
@@ -74,7 +76,7 @@ class StrangerFigures:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A question that was answered otherwise than its intent is."""
+    """A question with a wrong answer."""
 
     group: str
     voice: str
@@ -85,26 +87,26 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Misrecognised:
-    """A reply of which words were not understood."""
+    """A reply with word errors in its transcript."""
 
     voice: str
     text: str
-    heard: str
+    transcript: str
     word_error_rate: float
 
 
 @dataclass(frozen=True)
 class Taco:
-    """The seed's question with its own recording: the reply, and what the recogniser heard of it."""
+    """The reply to the taco question of a person, and the transcript of the reply's sound."""
 
     voice: str
     reply: str
-    heard: str = ""
+    transcript: str = ""
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything of one evaluation."""
+    """All results of one evaluation."""
 
     checkpoint_bytes: int
     questions: list[Share]
@@ -120,13 +122,13 @@ class Results:
     misrecognised: list[Misrecognised]
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write the results as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """From the JSON of `write`."""
+        """Read the JSON of `write`."""
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         lists: dict[str, type] = {
             "questions": Share,
@@ -146,7 +148,7 @@ class Results:
 
 
 def shares(answers: Iterable[Answer], name_of: Callable[[Answer], str]) -> list[Share]:
-    """How many answers of each name are right, in the order in which the names come first."""
+    """The right answers and the number of answers of each name, in the order of the names' first answers."""
     of_name: defaultdict[str, list[bool]] = defaultdict(list)
     for answer in answers:
         of_name[name_of(answer)].append(answer.right)
@@ -154,7 +156,7 @@ def shares(answers: Iterable[Answer], name_of: Callable[[Answer], str]) -> list[
 
 
 def figures(voice: str, judged: Sequence[Judged]) -> VoiceFigures:
-    """Means over some recordings, at least one."""
+    """Means over recordings, at least one."""
     errors = together(one.errors for one in judged)
     alike = summary(one.likeness for one in judged)
     ends = [one.ended == "eos" for one in judged if one.ended is not None]
@@ -171,7 +173,7 @@ def figures(voice: str, judged: Sequence[Judged]) -> VoiceFigures:
 
 
 def figures_by_voice(judged: Sequence[Judged]) -> list[VoiceFigures]:
-    """Means for each voice, in order of names, and last for all of them."""
+    """Means for each voice, in the order of their names, and for all voices at the end."""
     voices = sorted({one.voice for one in judged})
     return [
         *(figures(voice, [one for one in judged if one.voice == voice]) for voice in voices),
@@ -180,7 +182,7 @@ def figures_by_voice(judged: Sequence[Judged]) -> list[VoiceFigures]:
 
 
 def mistakes(answers: Iterable[Answer]) -> list[Mistake]:
-    """The answers that are not right."""
+    """The wrong answers."""
     return [
         Mistake(
             answer.question.group, answer.question.voice, answer.question.text, answer.question.expected, answer.reply
@@ -191,6 +193,6 @@ def mistakes(answers: Iterable[Answer]) -> list[Mistake]:
 
 
 def misrecognised(judged: Iterable[Judged]) -> list[Misrecognised]:
-    """The recordings with wrong words, worst first."""
-    found = [Misrecognised(one.voice, one.text, one.heard, one.errors.rate) for one in judged if one.errors.wrong]
+    """The recordings with word errors, the worst one first."""
+    found = [Misrecognised(one.voice, one.text, one.transcript, one.errors.rate) for one in judged if one.errors.wrong]
     return sorted(found, key=lambda one: one.word_error_rate, reverse=True)

@@ -1,4 +1,4 @@
-"""What was collected, judged: from answers and recordings to the figures of an evaluation."""
+"""Scores the collected answers and recordings: computes the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from train.evaluation.ask import Spoken
 from train.evaluation.collect import Collected, Progress
 from train.evaluation.judge import Judge
-from train.evaluation.transcription import Recording, load
+from train.evaluation.likeness import Voices
 from train.evaluation.results import (
     Judged,
     Results,
@@ -22,13 +22,13 @@ from train.evaluation.results import (
     shares,
 )
 from train.evaluation.stranger import Stranger
-from train.evaluation.likeness import Voices
+from train.evaluation.transcription import Recording, load
 from train.evaluation.words import normalise
 
 Originals = Mapping[tuple[str, str], Path]
-"""The synthetic original of a sentence in a voice: (voice, text) to a sound file."""
+"""The sound files of the synthetic originals, by voice and text."""
 
-_NOBODY = "no voice"
+_NO_VOICE = "no voice"
 
 
 def score(
@@ -41,14 +41,16 @@ def score(
     checkpoint_bytes: int,
     progress: Progress,
 ) -> Results:
-    """All figures. The judge knows the prompts of the reply voices; `replying` are those voices themselves, with which
-    a stranger's reply is compared.
+    """The results of `collected`.
+
+    The judge compares replies with the prompts of the reply voices. Replies to strangers are compared with `replying`,
+    the mean vectors of the reply voices, and with the strangers' prompts.
     """
     same = [one for one in collected.replies if (one.voice, one.text) in originals]
     recordings = [Recording(originals[one.voice, one.text], one.voice, one.text) for one in same]
-    of_originals = judge.judge(recordings, [None] * len(same), progress("hearing originals", len(same)))
-    replies = _judged(judge, collected.replies, "hearing replies", progress)
-    answers = _judged(judge, collected.spoken, "hearing answers", progress)
+    of_originals = judge.judge(recordings, [None] * len(same), progress("judging originals", len(same)))
+    replies = _judged(judge, collected.replies, "judging replies", progress)
+    answers = _judged(judge, collected.spoken, "judging answers", progress)
     spoken_questions = [answer for answer in collected.answers if answer.question.recording is not None]
     return Results(
         checkpoint_bytes=checkpoint_bytes,
@@ -63,7 +65,7 @@ def score(
         taco=Taco(
             collected.taco.voice,
             collected.taco.text,
-            *(one.heard for one in _judged(judge, [collected.taco], "hearing about tacos", progress)),
+            *(one.transcript for one in _judged(judge, [collected.taco], "judging the taco reply", progress)),
         ),
         mistakes=mistakes([*collected.answers, *collected.in_conversation]),
         misrecognised=misrecognised(replies),
@@ -71,10 +73,10 @@ def score(
 
 
 def _judged(judge: Judge, spoken: Sequence[Spoken], title: str, progress: Progress) -> list[Judged]:
-    """Judgements of the replies that have words at all."""
-    told = [one for one in spoken if normalise(one.text)]
-    recordings = [Recording(one.path, one.voice, one.text) for one in told]
-    return judge.judge(recordings, [one.ended for one in told], progress(title, len(told)))
+    """Judgements of the replies that have words."""
+    with_words = [one for one in spoken if normalise(one.text)]
+    recordings = [Recording(one.path, one.voice, one.text) for one in with_words]
+    return judge.judge(recordings, [one.ended for one in with_words], progress(title, len(with_words)))
 
 
 def _strangers(
@@ -84,15 +86,15 @@ def _strangers(
     judge: Judge,
     progress: Progress,
 ) -> list[StrangerFigures]:
-    """Figures for each speaker who replied, over all prompts of that speaker."""
+    """Figures for each speaker with replies, over all prompts of the speaker."""
     prompts = {one.prompt.voice_id: judge.encoder(load(one.prompt.recording)) for one in strangers}
-    judged = _judged(judge.with_prompts({**replying, **prompts}), spoken, "hearing strangers", progress)
+    judged = _judged(judge.with_prompts({**replying, **prompts}), spoken, "judging replies to strangers", progress)
     found = []
     for speaker, nearest in dict.fromkeys((one.speaker, one.nearest) for one in strangers):
         own = {one.prompt.voice_id for one in strangers if one.speaker == speaker}
         if replies := [one for one in judged if one.voice in own]:
             means = figures(speaker, replies)
-            like = Counter(one.likeness.nearest_of(replying) or _NOBODY for one in replies)
+            like = Counter(one.likeness.nearest_of(replying) or _NO_VOICE for one in replies)
             found.append(
                 StrangerFigures(
                     speaker, nearest, len(own), len(replies), dict(like.most_common()), means.own, means.word_error_rate

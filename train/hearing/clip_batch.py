@@ -56,7 +56,9 @@ def join_clips(clips: Sequence[LabelledClip], chunk_frames: int) -> ClipBatch:
     return ClipBatch(
         mel=pad_sequence(chunks, batch_first=True).float() if chunks else torch.zeros(0, chunk_frames, 1),
         mel_frames=_integers([chunk.shape[0] for chunk in chunks]),
-        embedding_counts=_integers([sum(audio_tokens(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]),
+        embedding_counts=_integers(
+            [sum(audio_tokens(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]
+        ),
         letters=torch.cat([_integers([]), *(clip.letters for clip in clips)]),
         letter_counts=_integers([len(clip.letters) for clip in clips]),
         subjects=_integers([clip.subject for clip in clips]),

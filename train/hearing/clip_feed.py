@@ -14,7 +14,7 @@ from train.corpus.clip_index import Clip, shuffled_passes
 from train.corpus.domain import Domain
 from train.hearing.clip_batch import ClipBatch, join_clips
 from train.hearing.clip_features import labelled_clip
-from train.hearing.recordings import RecordingSource, ClipReader
+from train.hearing.recordings import ClipReader, RecordingSource
 
 _NO_SPEECH = 0.03
 """Share of the recordings without speech."""

@@ -53,7 +53,9 @@ class TrainableAudioTower(AudioTower):
 
     def _encode(self, mel: Tensor, frames: Tensor) -> Tensor:
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
-        x = x * _inside(frames, x.shape[-1])[:, None, :].to(x.dtype)  # the next convolution must see zeros after the end
+        x = x * _inside(frames, x.shape[-1])[:, None, :].to(
+            x.dtype
+        )  # the next convolution must see zeros after the end
         x = F.gelu(self.conv2(x)).transpose(1, 2)  # [C, T / 2, width]
         x = x + self._positions[: x.shape[1]].to(x.dtype)
         seen = _inside((frames - 1) // 2 + 1, x.shape[1])

@@ -44,7 +44,7 @@ class ClipReader:
 
 
 class RecordingSource:
-    """Makes recordings of clips, each with one of the `augmentations`. The babble noise is made of clips of `others`."""
+    """Makes recordings of clips, each with one of the `augmentations`. Babble noise consists of clips of `others`."""
 
     def __init__(
         self,

@@ -31,8 +31,8 @@ from train.optim.muon import MuonAndAdamW
 from train.optim.stability import GuardedOptimizer, WeightAverage
 from train.optim.training_loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
 from train.pack.config import nano
-from train.reasoner.validation import TACO, ValidationSet
 from train.reasoner.model import PREFIX, ReasonerModel
+from train.reasoner.validation import TACO, ValidationSet
 
 TOWER = f"{PREFIX}audio_tower."
 HEADS_PREFIX = "aids."
@@ -76,8 +76,8 @@ def train_hearing(
 ) -> list[float]:
     """Train the tower and the heads in place; at the end they hold the average of their last weights.
 
-    `checkpoint` is called every `checkpoint_every_s` seconds, while they hold the averaged weights. Returns the spelling
-    loss of each step.
+    `checkpoint` is called every `checkpoint_every_s` seconds, while they hold the averaged weights. Returns the
+    spelling loss of each step.
     """
     device = model.lm_head.weight.device
     optimizer = GuardedOptimizer(MuonAndAdamW([model.audio_tower, heads]))

@@ -17,7 +17,7 @@ _REMEMBERED = 100
 
 
 class GuardedOptimizer:
-    """Clips gradients, and skips the step when their norm is NaN or more than ten times the median of the last hundred."""
+    """Clips gradients, and skips a step whose norm is NaN or ten times the median of the last hundred norms."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
@@ -42,7 +42,7 @@ class GuardedOptimizer:
 
 
 class WeightAverage:
-    """An exponential average of parameters over about the last `steps` updates, with less noise than the last weights."""
+    """An exponential average of parameters over about the last `steps` updates, less noisy than the last weights."""
 
     def __init__(self, parameters: Iterable[Tensor], steps: int = 500) -> None:
         self._parameters = list(parameters)

@@ -28,7 +28,7 @@ def seed_everything(seed: int) -> None:
 
 
 class Budget:
-    """Limit of a stage's steps, in minutes and optionally in steps, and the learning rate: linear warm-up, then a cosine.
+    """Limit of a stage's steps, in minutes and optionally in steps, with a learning rate: warm-up, then a cosine.
 
     The rate depends on the spent share of the budget, so a stage of any length ends with a rate near zero.
     """

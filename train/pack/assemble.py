@@ -70,8 +70,8 @@ def read_artefacts(root: Path) -> dict[str, torch.Tensor]:
 def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, temperature: float, top_k: int) -> int:
     """Write a checkpoint of `tensors`, in float16, into `folder` and return its bytes. Other files in `folder` stay.
 
-    Raises `AssemblyError` and changes nothing when a tensor is missing, unexpected, not finite in float16 or has a wrong
-    shape, or when the files would be larger than `CHECKPOINT_BYTES`.
+    Raises `AssemblyError` and changes nothing when a tensor is missing, unexpected, not finite in float16 or has a
+    wrong shape, or when the files would be larger than `CHECKPOINT_BYTES`.
     """
     halves = _checked(tensors, expected_tensors(ChromaConfig.from_dict(config)))
     folder.mkdir(parents=True, exist_ok=True)

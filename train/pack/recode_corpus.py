@@ -38,7 +38,7 @@ from train.corpus.voices import REPLY_VOICES
 from train.optim.training_loop import ROOT
 from train.pack.assemble import TEMPERATURE, TOP_K
 from train.speech.examples import CodedRecording
-from train.speech.free_running import SLOTS, GeneratedReply, plan_replies, generate, scratch_checkpoint
+from train.speech.free_running import SLOTS, GeneratedReply, generate, plan_replies, scratch_checkpoint
 from train.speech.recordings import RESERVED_PROMPTS
 
 
@@ -82,7 +82,7 @@ def main(
 def _replies_and_prompts(
     clips: list[Clip], recorded: dict[str, np.ndarray]
 ) -> tuple[dict[str, list[CodedRecording]], dict[str, list[CodedRecording]]]:
-    """By reply voice: the recordings of all its sentences, and those of its reserved prompts. `recorded`: their codes."""
+    """The recordings of all sentences and of the reserved prompts, by reply voice. `recorded` has their codes."""
     tokenizer = nano_tokenizer()
     sentences = list(dict.fromkeys(clip.text for clip in clips if clip.role == "prompt"))
     replies, prompts = defaultdict[str, list[CodedRecording]](list), defaultdict[str, list[CodedRecording]](list)
@@ -95,7 +95,9 @@ def _replies_and_prompts(
     return dict(replies), dict(prompts)
 
 
-def _all_codes(clips: list[Clip], recorded: dict[str, np.ndarray], generated: list[GeneratedReply]) -> dict[str, np.ndarray]:
+def _all_codes(
+    clips: list[Clip], recorded: dict[str, np.ndarray], generated: list[GeneratedReply]
+) -> dict[str, np.ndarray]:
     """All codes under the names that `load_recordings` reads, without the generated sentences that did not end."""
     generated_by_text = {(one.voice, one.recording.token_ids): one for one in generated}
     tokenizer = nano_tokenizer()

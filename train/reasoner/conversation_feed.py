@@ -14,7 +14,7 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.audio.augment import NEAR, AugmentationSettings
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain
-from train.hearing.recordings import RecordingSource, ClipReader
+from train.hearing.recordings import ClipReader, RecordingSource
 from train.reasoner.conversation_batch import ConversationBatch, LaidOut, join
 from train.reasoner.conversations import Conversation, ConversationSource, Turn
 from train.reasoner.layout import Layout, UserInput

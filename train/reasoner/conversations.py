@@ -17,8 +17,8 @@ import numpy as np
 
 from train.corpus.clip_index import Clip, shuffled_passes, subject_of
 from train.corpus.domain import Domain
-from train.corpus.paraphrases import OUTSIDE, REPEAT
 from train.corpus.lead_ins import with_lead_ins
+from train.corpus.paraphrases import OUTSIDE, REPEAT
 
 _OTHERS_TYPED = 0.25
 """Share of typed turns that are outside the domain or ask for the previous reply."""

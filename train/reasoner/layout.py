@@ -1,4 +1,4 @@
-"""The thinker's input for whole conversations, laid out by the code of the service (services/reasoner/model/prompt.py)."""
+"""The thinker's input for whole conversations, laid out with services/reasoner/model/prompt.py like in the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from services.runtime.checkpoint.config import TokenIds
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.hearing.clip_features import Recording, labelled_clip
 from train.reasoner.conversation_batch import LaidOut
-
 
 UserInput = str | Recording
 """Typed text, or a recording."""
@@ -64,7 +63,8 @@ class Layout:
         return [*self._tokenizer.encode(text), self._tokens.im_end]
 
     def _place(self, pieces: Sequence[Piece], replies: Sequence[list[int]]) -> tuple[list[int], list[int]]:
-        """The token ids of `pieces`, and the index after each of `replies` in them. Each reply is a piece of its own."""
+        """The token ids of `pieces`, and the index after each of `replies` in them. Each reply is a piece of its own.
+        """
         ids: list[int] = []
         ends: list[int] = []
         for piece in pieces:

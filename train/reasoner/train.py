@@ -32,9 +32,9 @@ from train.optim.stability import GuardedOptimizer, WeightAverage
 from train.optim.training_loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
 from train.pack.config import nano
 from train.reasoner.conversation_batch import ConversationBatch
-from train.reasoner.validation import TACO, ValidationSet
-from train.reasoner.model import ReasonerModel
 from train.reasoner.conversation_feed import ConversationFeed
+from train.reasoner.model import ReasonerModel
+from train.reasoner.validation import TACO, ValidationSet
 
 _PEAK_RATE = 2e-3
 _REPLY_WEIGHT = 4.0

@@ -20,6 +20,7 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.corpus.clip_index import Clip, subject_of
 from train.corpus.domain import Domain
 from train.hearing.auxiliary_tasks import SubjectHead, subject_numbers
+from train.hearing.clip_features import Recording
 from train.hearing.recordings import ClipReader
 from train.reasoner.conversation_batch import ConversationBatch, LaidOut, join
 from train.reasoner.conversations import answers, reply_to

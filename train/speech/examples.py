@@ -96,8 +96,12 @@ class SpeechCorpus:
         self._strangers = [(voice, clips) for voice, several in strangers.items() for clips in several]
         self._corruption = corruption
         self._dice = np.random.default_rng(seed)
-        self._cumulative_weights = {voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in replies.items()}
-        if not replies or any(len(clips) < 2 or not self._cumulative_weights[voice][-1] for voice, clips in replies.items()):
+        self._cumulative_weights = {
+            voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in replies.items()
+        }
+        if not replies or any(
+            len(clips) < 2 or not self._cumulative_weights[voice][-1] for voice, clips in replies.items()
+        ):
             raise ValueError("speech corpus: expected two recordings of every voice, and one to teach")
 
     def batches(self, size: int) -> Iterator[SpeechBatch]:

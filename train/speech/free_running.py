@@ -1,8 +1,8 @@
-"""What the speech model says when nobody holds its hand: `python -m train.speech.free_running`.
+"""Trial of the speech model without teacher forcing: `python -m train.speech.free_running`.
 
-Speaks replies in every reply voice through the service's own model, each after a voice prompt that was never trained
-on, and compares them with the recordings: whether they end by themselves, how long they last, how many codes are those
-of the recording. Where there is a codec, it writes what was said as sound, VOICE/NUMBER.wav beside VOICE/NUMBER.txt.
+The command generates replies in every reply voice with the service's model, each after a reserved voice prompt. It
+compares them with the recordings: whether they end by EOS, how long they are, and how many codes are equal. If there is
+a codec, the option --out writes the replies as VOICE/NUMBER.wav, with their texts in VOICE/NUMBER.txt.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAX_FRAMES = 150
 
 @dataclass
 class GeneratedReply:
-    """One reply: what the recording has, and what was said. `thoughts` are yet to be brought."""
+    """A reply to generate, with its recording: `frames` and `end` are the result, `thoughts` the input not fed yet."""
 
     voice: str
     recording: CodedRecording
@@ -57,20 +57,20 @@ class GeneratedReply:
 
     @property
     def recorded_frames(self) -> int:
-        """How long it should be."""
+        """The number of frames of the recording."""
         return len(self.recording.variants[0])
 
     def share_equal(self, codebook: int | None = None) -> float:
-        """Share of the recording's codes that were said in their place, of one codebook or of all."""
-        said, recorded = np.array(self.frames), self.recording.variants[0]
-        length = min(len(said), len(recorded))
+        """Share of the recording's codes that the reply has at the same position, in one codebook or in all."""
+        generated, recorded = np.array(self.frames), self.recording.variants[0]
+        length = min(len(generated), len(recorded))
         chosen = slice(None) if codebook is None else slice(codebook, codebook + 1)
-        same = (said[:length, chosen] == recorded[:length, chosen]).sum() if length else 0
-        return float(same) / recorded[:, chosen].size
+        equal = (generated[:length, chosen] == recorded[:length, chosen]).sum() if length else 0
+        return float(equal) / recorded[:, chosen].size
 
 
 def scratch_checkpoint(root: Path, folder: Path) -> Checkpoint:
-    """As much of a checkpoint as active takes, from the artefacts under `root`: no reasoner, the codec if it is."""
+    """A checkpoint in `folder` from the artefacts under `root`: the speech model, and the codec if it exists."""
     tensors = {"thinker.model.embed_tokens.weight": text_embedding(), **load_artefact(root / "speech.safetensors")}
     if (root / "codec.safetensors").exists():
         tensors |= load_artefact(root / "codec.safetensors")
@@ -86,7 +86,7 @@ def plan_replies(
     prompts: Mapping[str, Sequence[CodedRecording]],
     sampling: SamplingParams,
 ) -> list[GeneratedReply]:
-    """Every one of `replies` after the next of its voice's `prompts`, with noise for the thinker's states."""
+    """All `replies`, each after one of the `prompts` of its voice in turn, with noise in place of hidden states."""
     noise = torch.Generator().manual_seed(sampling.seed)
     planned = []
     for voice, recordings in replies.items():
@@ -100,10 +100,10 @@ def plan_replies(
     return planned
 
 
-def generate(generator: Generator, generated: Sequence[GeneratedReply]) -> None:
-    """Let all of `generated` speak to the end, together."""
+def generate(generator: Generator, replies: Sequence[GeneratedReply]) -> None:
+    """Generate all `replies` to their ends in one batch, at most as many as the generator has slots."""
     active: dict[int, tuple[Request, GeneratedReply]] = {}
-    for one in generated:
+    for one in replies:
         slot = generator.open(one.request.sampling)
         generator.prefill([slot], [one.request.voice.rows[:-1]])
         active[slot] = (Request(one.request, slot, generator), one)
@@ -127,19 +127,19 @@ def generate(generator: Generator, generated: Sequence[GeneratedReply]) -> None:
 
 
 def summary_table(generated: Sequence[GeneratedReply]) -> Table:
-    """A line for each voice."""
+    """A table with a row for each voice."""
     table = Table("voice", "replies", "ended", "frames off", "codes of codebook 0 as recorded", "all codes")
     for voice in dict.fromkeys(one.voice for one in generated):
         own = [one for one in generated if one.voice == voice]
         ended = sum(one.end is EndReason.EOS for one in own)
         off = float(np.mean([abs(len(one.frames) - one.recorded_frames) for one in own]))
-        same_0, same = (float(np.mean([one.share_equal(codebook) for one in own])) for codebook in (0, None))
-        table.add_row(voice, str(len(own)), f"{ended / len(own):.1%}", f"{off:.2f}", f"{same_0:.1%}", f"{same:.1%}")
+        equal_0, equal = (float(np.mean([one.share_equal(codebook) for one in own])) for codebook in (0, None))
+        table.add_row(voice, str(len(own)), f"{ended / len(own):.1%}", f"{off:.2f}", f"{equal_0:.1%}", f"{equal:.1%}")
     return table
 
 
 def write_sounds(mimi: Mimi, generated: Sequence[GeneratedReply], tokenizer: Tokenizer, folder: Path) -> None:
-    """What was said, as sound and as text."""
+    """Write the replies as sound and as text."""
     for index, one in enumerate(track(generated, "decode")):
         if one.frames:
             (folder / one.voice).mkdir(parents=True, exist_ok=True)
@@ -151,13 +151,13 @@ def write_sounds(mimi: Mimi, generated: Sequence[GeneratedReply], tokenizer: Tok
 def main(
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
     per_voice: Annotated[int, typer.Option(help="At most this many replies of each voice, evenly spread.")] = 24,
-    temperature: Annotated[float, typer.Option(help="Of sampling; 0: take the likeliest code.")] = 0.8,
+    temperature: Annotated[float, typer.Option(help="Temperature of sampling; 0: take the likeliest code.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Codes to draw from.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the sounds; unset: none are made.")] = None,
 ) -> None:
-    """Speak and compare."""
+    """Generate replies and compare them with the recordings."""
     torch.set_num_threads(threads)
     console, tokenizer = Console(width=120), nano_tokenizer()
     recordings = load_recordings(root, tokenizer)
@@ -170,7 +170,9 @@ def main(
     with TemporaryDirectory() as folder:
         checkpoint = scratch_checkpoint(root, Path(folder))
         generator = load_generator(checkpoint, slots=SLOTS)
-        generated = plan_replies(generator, ChromaConfig.from_dict(checkpoint.config), replies, recordings.reserved, sampling)
+        generated = plan_replies(
+            generator, ChromaConfig.from_dict(checkpoint.config), replies, recordings.reserved, sampling
+        )
         generated.sort(key=lambda one: one.recorded_frames)
         for start in track(range(0, len(generated), SLOTS), "speak", console=console):
             generate(generator, generated[start : start + SLOTS])

@@ -3,7 +3,8 @@
     E(text_start) | E(prompt text) | E(text_end) | A(prompt frames) | zero row | then for each target frame
     [A(previous frame)] [h, E(token)]      the pair on even frames until the text ends, im_end included
 
-The target after the last frame is the EOS frame. (docs/model.md, sections 2 to 4; services/speech_gen/model/generator.py)
+The target after the last frame is the EOS frame. (docs/model.md, sections 2 to 4;
+services/speech_gen/model/generator.py)
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def lay_out(config: ChromaConfig, speech: Speech) -> SpeechRows:
 
     live = len(prompt_ids) + prompt_frames + 1  # the first row after the zero row
     frames = np.arange(reply_frames + 1)
-    thoughts_fed = np.minimum(frames // FRAMES_PER_THOUGHT + 1, len(thoughts))  # number of thoughts fed for the frames up to this one
+    thoughts_fed = np.minimum(
+        frames // FRAMES_PER_THOUGHT + 1, len(thoughts)
+    )  # number of thoughts fed for the frames up to this one
     target_at = live - 1 + frames + 2 * thoughts_fed
     fed = frames[::FRAMES_PER_THOUGHT][: len(thoughts)]
     thought_at = target_at[fed]

@@ -22,7 +22,7 @@ from train.corpus.vocabulary import nano_tokenizer, text_embedding
 from train.optim.training_loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
 from train.pack.config import nano
 from train.speech.batch import SpeechBatch
-from train.speech.examples import SpeechCorpus, Corruption
+from train.speech.examples import Corruption, SpeechCorpus
 from train.speech.model import SpeechModel
 from train.speech.recordings import load_recordings
 

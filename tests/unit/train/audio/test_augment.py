@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.audio.augment import UNCHANGED, Augmenter, AugmentationSettings, mask
+from train.audio.augment import UNCHANGED, AugmentationSettings, Augmenter, mask
 from train.audio.noises import Samples, coloured_noise, decibels, fast_length, no_speech
 
 

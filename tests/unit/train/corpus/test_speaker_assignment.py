@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support.humming import DOMAIN, asking_voices, voices
-from train.corpus.speaker_assignment import plan_questions, plan_replies
 from train.corpus.domain import Domain
 from train.corpus.paraphrases import Paraphrases
+from train.corpus.speaker_assignment import plan_questions, plan_replies
 
 ASKING = asking_voices()
 HELD_OUT_PHRASINGS = {"tacos, how", "what is it that barks.", "is it going to rain", "once more"}

@@ -11,14 +11,14 @@ import typer
 
 from tests.support.humming import DOMAIN, HummingVoice, asking_voices, voices
 from train.audio.sound import ACTIVE_RMS
-from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.domain import Domain
+from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
 from train.corpus.synthesis import Part, clip_path, parse_shard, synthesise
 
 
 def make(planned: list[PlannedClip], part: Part, audio: Path, shard: tuple[int, int] = (0, 1)) -> list[Clip]:
-    synthesise(planned, part, audio, shard=shard, said=lambda: None)
+    synthesise(planned, part, audio, shard=shard, on_clip=lambda: None)
     return read_manifest(audio / f"{part}.jsonl")
 
 
@@ -54,7 +54,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesise(planned, Part.REPLIES, tmp_path, said=stop_after_two)
+        synthesise(planned, Part.REPLIES, tmp_path, on_clip=stop_after_two)
     assert [clip.text for clip in make(planned, Part.REPLIES, tmp_path)] == [clip.text for clip in planned]
     assert len(voice.said) == len(planned)
 

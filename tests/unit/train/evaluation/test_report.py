@@ -79,7 +79,7 @@ def test_strangers_are_counted_together_and_shown_apart() -> None:
     assert "50.0% of 10 replies" in text
     assert rows(text, "cat") == [["| cat", "ben", "8", "5", "ann 3", "0.60", "40.0% |"]]
     assert rows(text, "dan")[0][3:5] == ["0", "ben 2"]
-    assert "who enrols" not in report(replace(RESULTS, strangers=[]))
+    assert "Unknown voices" not in report(replace(RESULTS, strangers=[]))
 
 
 def test_the_picture_is_shown_if_there_is_one() -> None:

@@ -13,8 +13,8 @@ from train.evaluation.collect import REPEAT, SECOND, Collected
 from train.evaluation.judge import Judge
 from train.evaluation.questions import NEW, Question
 from train.evaluation.results import Results, Share
-from train.evaluation.stranger import Stranger
 from train.evaluation.scoring import score
+from train.evaluation.stranger import Stranger
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
 """The voice is what the fake encoder hears in a level, and the text what the fake recogniser hears in it."""
@@ -114,11 +114,11 @@ def test_a_stranger_is_heard_as_the_voice_that_it_is_most_like(results: Results)
 
 
 def test_the_taco_reply_is_heard(results: Results) -> None:
-    assert results.taco.heard == "Warm a tortilla."
+    assert results.taco.transcript == "Warm a tortilla."
 
 
 def test_what_was_not_understood_is_listed(results: Results) -> None:
-    assert [(one.voice, one.heard) for one in results.misrecognised] == [("ben", "Warm a tortilla.")]
+    assert [(one.voice, one.transcript) for one in results.misrecognised] == [("ben", "Warm a tortilla.")]
 
 
 def test_results_are_the_same_after_writing_and_reading(results: Results, tmp_path: Path) -> None:

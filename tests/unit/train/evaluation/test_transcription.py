@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from train.evaluation.transcription import Recording, transcribe, load, read_recordings, spread
+from train.evaluation.transcription import Recording, load, read_recordings, spread, transcribe
 from train.evaluation.word_errors import WordErrors
 
 
@@ -21,7 +21,7 @@ def test_the_recogniser_hears_16_khz_and_is_compared_with_the_text(tmp_path: Pat
 
     [heard] = transcribe([Recording(path, "ann", "one second")], lambda samples: f"{len(samples) // 16_000} second")
 
-    assert heard.heard == "1 second"
+    assert heard.transcript == "1 second"
     assert heard.errors == WordErrors(0, 2)
 
 

@@ -6,7 +6,7 @@ from train.evaluation.word_errors import WordErrors, together, word_errors
 
 
 @pytest.mark.parametrize(
-    ("heard", "wrong"),
+    ("transcript", "wrong"),
     [
         ("a red taco for 2", 0),
         ("a red talk oh for two", 2),
@@ -15,8 +15,8 @@ from train.evaluation.word_errors import WordErrors, together, word_errors
         ("a red taco for two two two", 2),
     ],
 )
-def test_substitutions_deletions_and_insertions_count(heard: str, wrong: int) -> None:
-    assert word_errors("A red taco for two.", heard) == WordErrors(wrong, 5)
+def test_substitutions_deletions_and_insertions_count(transcript: str, wrong: int) -> None:
+    assert word_errors("A red taco for two.", transcript) == WordErrors(wrong, 5)
 
 
 def test_long_texts_weigh_more() -> None:

@@ -1,4 +1,4 @@
-"""The ears alone: what is said is spelt and what it is about is named, on tones for words."""
+"""The audio tower learns letters and subjects from tones that stand for words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from train.hearing.recordings import ClipReader
 from train.hearing.train import TOWER, hearing_artefact, load_hearing, train_hearing
 from train.optim.training_loop import Budget, load_artefact, save_artefact
 
-UNCHANGED = AugmentationSettings(pause_s=(0.0, 0.1), level_db=(-20.0, -14.0), noise_share=0.0, room_share=0.0, microphone_share=0.0)
+UNCHANGED = AugmentationSettings(
+    pause_s=(0.0, 0.1), level_db=(-20.0, -14.0), noise_share=0.0, room_share=0.0, microphone_share=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,7 @@ def feed(tiny: TinyReasoner, tmp_path_factory: pytest.TempPathFactory) -> ClipFe
         sf.write(
             folder / clip.path, 0.2 * np.sin(np.arange(8_000) * 2 * np.pi * HZ[clip.intent or ""] / 16_000), 16_000
         )
-    return ClipFeed(
-        tiny.config, tiny.tokenizer, DOMAIN, lambda: clips, ClipReader(folder), batch=6, seed=0, augmentations=[UNCHANGED]
-    )
+    return ClipFeed(tiny.config, DOMAIN, lambda: clips, ClipReader(folder), batch=6, seed=0, augmentations=[UNCHANGED])
 
 
 def test_subjects_and_letters_are_learnt_from_the_tower_alone(tiny: TinyReasoner, feed: ClipFeed) -> None:

@@ -148,7 +148,7 @@ def test_text_table_that_is_not_the_frozen_one_is_refused(few_tensors: dict[str,
     [
         ("thinker.lm_head.weight", None, "1 tensors are missing, among them thinker.lm_head.weight"),
         ("thinker.lm_head.weight", torch.zeros(3, 4), r"thinker.lm_head.weight: expected shape \[\d+, 256\], found"),
-        ("thinker.lm_tail.weight", torch.zeros(1), "no place in config.json: thinker.lm_tail.weight"),
+        ("thinker.lm_tail.weight", torch.zeros(1), "1 tensors are unknown to config.json: thinker.lm_tail.weight"),
         ("thinker.model.norm.weight", torch.full((256,), 1e6), "thinker.model.norm.weight: has values that are not"),
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 from gateway.conversation import transcription
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain, Intent, load_domain
-from train.corpus.patterns import plain
 from train.corpus.lead_ins import with_lead_ins
+from train.corpus.patterns import plain
 from train.reasoner.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
 
 DOMAIN = Domain(

@@ -11,7 +11,8 @@ from services.reasoner.model.prompt import ChatTemplate
 from tests.support.rendered import encode_rendered
 from tests.support.tiny_reasoner import TinyReasoner, sound
 from train.hearing.auxiliary_tasks import spell
-from train.reasoner.layout import Recording, Said
+from train.hearing.clip_features import Recording
+from train.reasoner.layout import UserInput
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
     return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
 
 
-def rendered(tiny: TinyReasoner, turns: list[tuple[Said, str]], system: str | None, greeting: str | None) -> list[int]:
+def rendered(
+    tiny: TinyReasoner, turns: list[tuple[UserInput, str]], system: str | None, greeting: str | None
+) -> list[int]:
     """The template applied to the whole conversation, its last reply left open."""
     tokens = tiny.config.tokens
     template = ChatTemplate(tiny.tokenizer, audio_id=tokens.audio, im_end_id=tokens.im_end)
@@ -41,7 +44,7 @@ def rendered(tiny: TinyReasoner, turns: list[tuple[Said, str]], system: str | No
 @pytest.mark.parametrize("greeting", [None, "Hello there."])
 def test_rows_are_those_of_the_rendered_template(tiny: TinyReasoner, system: str | None, greeting: str | None) -> None:
     spoken = Recording(sound(2.7, seed=1), "one", 0)
-    turns: list[tuple[Said, str]] = [(spoken, "The first."), ("and typed?", "The second."), (spoken, "The third.")]
+    turns: list[tuple[UserInput, str]] = [(spoken, "The first."), ("and typed?", "The second."), (spoken, "The third.")]
     laid_out = tiny.layout(turns, system_prompt=system, greeting=greeting)
     assert laid_out.ids == rendered(tiny, turns, system, greeting)
     assert len(laid_out.clips) == 2

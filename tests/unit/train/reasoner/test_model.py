@@ -13,9 +13,10 @@ from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
 from tests.support.tiny_reasoner import TinyReasoner, sound
 from train.corpus.vocabulary import text_embedding
+from train.hearing.clip_features import Recording
 from train.pack.config import nano
 from train.reasoner.conversation_batch import LaidOut, join
-from train.reasoner.layout import Recording, Said
+from train.reasoner.layout import UserInput
 from train.reasoner.model import PREFIX, ReasonerModel
 
 
@@ -36,7 +37,7 @@ def trained(tiny: TinyReasoner) -> ReasonerModel:
     return model
 
 
-def conversations() -> dict[str, tuple[list[torch.Tensor], list[tuple[Said, str]]]]:
+def conversations() -> dict[str, tuple[list[torch.Tensor], list[tuple[UserInput, str]]]]:
     """Named conversations: their recordings, and their turns."""
     long, short, quick = sound(4.63, seed=1), sound(0.9, seed=2), sound(2.0, seed=3)
     return {

@@ -1,4 +1,4 @@
-"""The stage on a toy domain: it learns what is asked, hears it in files, and is examined on what is held out."""
+"""The stage on a toy domain: it learns from sound files and is validated with held-out recordings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.tiny_reasoner import TinyReasoner
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain, Intent
 from train.hearing.auxiliary_tasks import AuxiliaryHeads, subject_numbers
+from train.hearing.clip_features import Recording
 from train.hearing.recordings import ClipReader
 from train.optim.training_loop import Budget
 from train.reasoner.conversation_batch import ConversationBatch, join
-from train.reasoner.validation import ValidationSet
-from train.reasoner.layout import Recording
 from train.reasoner.conversation_feed import ConversationFeed
 from train.reasoner.train import train_reasoner
+from train.reasoner.validation import ValidationSet
 
 DOMAIN = Domain(
     intents=tuple(
@@ -60,11 +60,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Clip], Path]:
 
 def toy_steps(tiny: TinyReasoner, clips: list[Clip], folder: Path) -> Iterator[list[ConversationBatch]]:
     """The same step over and over: each tone asked alone, the last ones after a typed question."""
-    recordings = ClipReader(folder)
+    reader = ClipReader(folder)
     answers = {intent.name: intent.answer for intent in DOMAIN.intents}
     laid_out = []
     for number, clip in enumerate(clip for clip in clips if not clip.held_out):
-        asked = Recording(torch.from_numpy(recordings.read(clip)), clip.text, SUBJECTS[clip.intent or ""])
+        asked = Recording(torch.from_numpy(reader.read(clip)), clip.text, SUBJECTS[clip.intent or ""])
         before = [("low tone", answers["low"])] if number % 3 == 2 else []
         laid_out.append(tiny.layout([*before, (asked, answers[clip.intent or ""])]))
     step = [join(half, audio_id=tiny.config.tokens.audio, chunk_frames=200) for half in (laid_out[:5], laid_out[5:])]
@@ -76,36 +76,36 @@ def test_toy_questions_are_learnt_and_answered_in_a_voice_never_heard(
 ) -> None:
     torch.manual_seed(0)
     model = tiny.new_model()
-    exam = ValidationSet(tiny.config, tiny.tokenizer, DOMAIN)
-    exam.add_clips(*clips, most=100)
-    assert exam.sit(model).share() == 0.0
+    validation = ValidationSet(tiny.config, tiny.tokenizer, DOMAIN)
+    validation.add_clips(*clips, most=100)
+    assert validation.check_replies(model).share() == 0.0
     frozen = {name: tensor.clone() for name, tensor in model.artefact().items()}
-    pauses: list[int] = []
+    checkpoints: list[int] = []
     budget = Budget(minutes=5.0, peak_rate=4e-3, warm_up_steps=10, max_steps=80)
     losses = train_reasoner(
         model,
         AuxiliaryHeads(48, len(SUBJECTS)),
         toy_steps(tiny, *clips),
         budget,
-        every_s=0.0,
-        pause=lambda: pauses.append(1),
+        checkpoint_every_s=0.0,
+        checkpoint=lambda: checkpoints.append(1),
     )
     assert losses[0] > 4.0
     assert losses[-1] < 0.5
-    assert len(pauses) == 80
-    marks = exam.sit(model)
-    assert marks.share("voice") == 1.0, [(one.text, one.reply) for one in marks.wrong]
+    assert len(checkpoints) == 80
+    result = validation.check_replies(model)
+    assert result.share("voice") == 1.0, [(one.text, one.reply) for one in result.wrong]
     assert torch.equal(frozen["thinker.model.norm.weight"], model.artefact()["thinker.model.norm.weight"])
-    assert any("new voice: 100.0% of 3" in line for line in marks.lines())
+    assert any("new voice: 100.0% of 3" in line for line in result.lines())
 
 
 def test_feed_gives_groups_of_the_size_asked_for_and_never_a_held_out_clip(
     tiny: TinyReasoner, clips: tuple[list[Clip], Path]
 ) -> None:
     listed, folder = clips
-    heard = [clip for clip in listed if not clip.held_out]
+    trained = [clip for clip in listed if not clip.held_out]
     feed = ConversationFeed(
-        tiny.config, tiny.tokenizer, DOMAIN, lambda: heard, ClipReader(folder), batch=10, group=4, seed=0
+        tiny.config, tiny.tokenizer, DOMAIN, lambda: trained, ClipReader(folder), batch=10, group=4, seed=0
     )
     (step, other), (again, _) = list(itertools.islice(feed, 2)), list(itertools.islice(feed, 2))
     assert [len(group.ids) for group in step] == [4, 4, 2]
@@ -134,11 +134,11 @@ def test_what_is_new_in_a_question_is_told_apart(tiny: TinyReasoner, clips: tupl
         Clip(path, "voice0", "a low tone", "question", "low", 0.5, True),
         Clip(path, "voice2", "a low tone", "question", "low", 0.5, True),
     ]
-    exam = ValidationSet(tiny.config, tiny.tokenizer, DOMAIN)
-    exam.add_clips([*(clip for clip in listed if not clip.held_out), *asked], folder, most=10)
-    assert {(one.voice, one.text): one.new for one in exam.questions} == {
+    validation = ValidationSet(tiny.config, tiny.tokenizer, DOMAIN)
+    validation.add_clips([*(clip for clip in listed if not clip.held_out), *asked], folder, most=10)
+    assert {(one.voice, one.text): one.new for one in validation.questions} == {
         ("voice2", "low tone"): "voice",
         ("voice0", "a low tone"): "phrasing",
         ("voice2", "a low tone"): "voice and phrasing",
     }
-    assert exam.questions[0].reply == "Good morning."
+    assert validation.questions[0].reply == "Good morning."

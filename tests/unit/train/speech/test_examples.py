@@ -14,7 +14,7 @@ from checkpoints.presets import preset_config
 from services.runtime.checkpoint.config import ChromaConfig
 from train.corpus.clip_index import Clip, append
 from train.corpus.vocabulary import nano_tokenizer
-from train.speech.examples import CodedRecording, SpeechCorpus, Corruption
+from train.speech.examples import CodedRecording, Corruption, SpeechCorpus
 from train.speech.model import SpeechModel
 from train.speech.recordings import load_recordings
 from train.speech.train import new_optimizer, train_step
@@ -47,7 +47,10 @@ def table() -> torch.Tensor:
 
 
 def corpus_of(
-    replies: dict[str, list[CodedRecording]], strangers: dict[str, list[list[CodedRecording]]], *, corruption: Corruption
+    replies: dict[str, list[CodedRecording]],
+    strangers: dict[str, list[list[CodedRecording]]],
+    *,
+    corruption: Corruption,
 ) -> SpeechCorpus:
     return SpeechCorpus(tiny(), table(), replies, strangers, corruption=corruption, seed=0)
 

@@ -1,4 +1,4 @@
-"""Spoken conversations through all three engines, in real time: when each frame's sound was there, and how late."""
+"""Spoken conversations through all three models in real time: the time of each frame's sound, and the late frames."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PIECE_SAMPLES = HEARING_RATE_HZ * 2 // 25
 
 
 @dataclass
-class Heard:
-    """One reply as its listener has it. Times are seconds from the commit."""
+class ReplySound:
+    """The sound of one reply. Times are seconds after the commit."""
 
     refused: bool = False
     sound_s: list[float] = field(default_factory=list)
-    """When the sound of each frame was there."""
+    """The time of each frame's sound."""
 
     @property
     def underruns(self) -> int:
-        """Frames that were late for a player that starts at the first one and waits when it must."""
+        """Number of late frames for a player that starts with the first frame and waits for each late one."""
         late, plays_s = 0, self.sound_s[0] if self.sound_s else 0.0
         for ready_s in self.sound_s:
             late += ready_s > plays_s + 1e-3
@@ -52,12 +52,12 @@ async def converse(
     frames: int,
     *,
     speaks_s: float,
-) -> Heard:
+) -> ReplySound:
     """A question [S] at 16 kHz, spoken over `speaks_s` seconds, and its reply of `frames` frames in real time."""
-    heard = Heard()
-    asked = TurnOpen(max_thoughts=(frames + 1) // 2, keep_prefix=True)
+    reply = ReplySound()
+    turn = TurnOpen(max_thoughts=(frames + 1) // 2, keep_prefix=True)
     try:
-        async with engine.open(asked) as thinking:
+        async with engine.open(turn) as thinking:
             await thinking.feed(Conversation(FixedPrompt(history)))
             pieces = question.split(PIECE_SAMPLES)
             began_s = time.perf_counter()
@@ -67,30 +67,30 @@ async def converse(
             await thinking.feed(Commit())
             thinking.finish()
             committed_s = time.perf_counter()
-            wanted = SpeechRequest(voice, SamplingParams(seed=1), frames, LEAD_S)
+            speech = SpeechRequest(voice, SamplingParams(seed=1), frames, LEAD_S)
             async with (
-                engine.open(wanted) as speaking,
+                engine.open(speech) as speaking,
                 engine.open(Decode()) as sounding,
                 asyncio.TaskGroup() as tasks,
             ):
-                tasks.create_task(_hand_thoughts(thinking, speaking))
-                tasks.create_task(_hand_frames(speaking, sounding))
+                tasks.create_task(_feed_thoughts(thinking, speaking))
+                tasks.create_task(_feed_frames(speaking, sounding))
                 async for pcm in sounding:
                     ready = len(pcm) // FRAME_SAMPLES
-                    heard.sound_s += [time.perf_counter() - committed_s] * ready
+                    reply.sound_s += [time.perf_counter() - committed_s] * ready
     except ResourceExhausted:
-        heard.refused = True
-    return heard
+        reply.refused = True
+    return reply
 
 
-async def _hand_thoughts(thinking: Any, speaking: Any) -> None:
+async def _feed_thoughts(thinking: Any, speaking: Any) -> None:
     async for output in thinking:
         if isinstance(output, Thought):
             await speaking.feed(SpokenThought(output.token_id, output.hidden, output.last))
     speaking.finish()
 
 
-async def _hand_frames(speaking: Any, sounding: Any) -> None:
+async def _feed_frames(speaking: Any, sounding: Any) -> None:
     async for output in speaking:
         if isinstance(output, Frame):
             await sounding.feed(np.array([output.codes]))

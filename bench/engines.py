@@ -1,8 +1,8 @@
-"""`make bench`: our engines beside a plain loop that serves one request at a time, in one process run.
+"""`make bench`: our engines beside a plain loop that serves one request at a time, in one process.
 
-Everything runs on the same `mid` checkpoint in float32 with two CPU threads, and is repeated, interleaved; medians are
-compared. The frames of both are equal, checked each time. On a machine that is busy with other work, `--threads 1
---cpu-time` counts the process's own seconds instead of the wall clock's.
+Both run the same `mid` checkpoint in float32 with two CPU threads. The repeats of both are interleaved, and the
+benchmark compares medians. It also checks that both give the same frames. On a busy machine, `--threads 1 --cpu-time`
+counts the process's CPU seconds instead of the wall clock's.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from services.speech_gen.model.voice import VoicePrompt
 
 WIDTHS = (1, 4, 16, 32)
 SAFE_MARGIN = 1e-4
-"""Two float32 implementations agree on every choice whose two likeliest answers are further apart than this."""
+"""Two float32 implementations make the same choice when its two largest logits differ by more than this."""
 
 Samples = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. Frames count 80 ms each."""
+    """The amount of work to measure. A frame is 80 ms."""
 
     preset: Preset = "mid"
     repeats: int = 5
@@ -54,14 +54,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A session whose voice the engines know."""
+    """A session with its enrolled voice."""
 
     session: Session
     voice: VoicePrompt
 
 
 async def measure(plan: Plan) -> Samples:
-    """Samples of every quantity, `plan.repeats` each. Seconds, or frames a second."""
+    """`plan.repeats` samples of every quantity, in seconds or in frames per second."""
     checkpoint = cached_checkpoint(plan.preset)
     clock = time.process_time if plan.cpu_time else time.perf_counter
     loop, ours = PlainLoop(checkpoint, clock=clock), InProcess(checkpoint, slots=max(plan.widths), clock=clock)
@@ -76,7 +76,7 @@ async def measure(plan: Plan) -> Samples:
     ]
     samples: Samples = defaultdict(list)
     for repeat in range(plan.repeats + 1):
-        taken = samples if repeat else defaultdict(list)  # the first round warms both
+        taken = samples if repeat else defaultdict(list)  # the first round warms both up
         plain = _plain_turns(loop, talker.session, plan, taken)
         async with ours.running() as engine:
             await _our_turns(ours, engine, talker, plan, plain, taken)
@@ -86,7 +86,7 @@ async def measure(plan: Plan) -> Samples:
 
 
 def _clear_session(loop: PlainLoop, plan: Plan) -> Session:
-    """The first session whose two turns leave no choice to rounding."""
+    """The first session in whose two turns no choice depends on rounding."""
     for seed in range(100):
         session = make_session(loop.config, seed, voice_s=plan.voice_s, history_ids=plan.history_ids)
         first = loop.turn(session, session.history, plan.plain_frames, margins=True)
@@ -95,7 +95,7 @@ def _clear_session(loop: PlainLoop, plan: Plan) -> Session:
         second = loop.turn(session, _second(session, first.reply), plan.plain_frames, margins=True)
         if second.smallest_margin > SAFE_MARGIN:
             return session
-    raise RuntimeError(f"none of 100 sessions keeps a margin of {SAFE_MARGIN} between its choices")
+    raise RuntimeError(f"none of 100 sessions has a margin of more than {SAFE_MARGIN} in all its choices")
 
 
 def _second(session: Session, reply: list[int]) -> list[int]:
@@ -119,7 +119,7 @@ async def _our_turns(
     plain: tuple[PlainTurn, PlainTurn],
     samples: Samples,
 ) -> None:
-    """The plain loop's two turns again, with a voice that has not spoken before."""
+    """The two turns of the plain loop with our engines, which have to prefill the voice."""
     ours.forget_voices()
     session = talker.session
     first = await ours.turn(engine, talker.voice, session.history, plan.plain_frames)
@@ -133,7 +133,7 @@ async def _our_turns(
 
 
 async def _our_crowd(ours: InProcess, engine: Any, crowd: list[Enrolled], plan: Plan, samples: Samples) -> None:
-    """All arrive at once with a voice that is known; all of it counts, from the arrival to the last frame."""
+    """Whole turns that arrive at once, with a voice that is already prefilled."""
     voice = crowd[0].voice
     turns = await asyncio.gather(*(ours.turn(engine, voice, member.session.history, plan.frames) for member in crowd))
     width = len(crowd)
@@ -144,12 +144,12 @@ async def _our_crowd(ours: InProcess, engine: Any, crowd: list[Enrolled], plan: 
 
 
 def _speaking_rate(turn: PlainTurn | EngineTurn) -> float:
-    """Frames a second between the first and the last."""
+    """Frames per second between the first frame and the last."""
     return (len(turn.frames) - 1) / (turn.frame_s[-1] - turn.frame_s[0])
 
 
 def summarise(samples: Samples, plan: Plan) -> dict[str, Any]:
-    """Medians, ratios of them, and the samples."""
+    """The medians, their ratios, and the samples."""
     medians = {name: statistics.median(values) for name, values in samples.items()}
     plain = medians["plain frames/s"]
     ratios = {f"frames/s at {width}": medians[f"ours frames/s at {width}"] / plain for width in plan.widths}
@@ -172,14 +172,14 @@ def summarise(samples: Samples, plan: Plan) -> dict[str, Any]:
 
 
 def conditions(summary: dict[str, Any]) -> str:
-    """What the numbers are of."""
+    """The conditions of the measurement in one line."""
     threads = summary["threads"]
     seconds = "CPU seconds" if summary["plan"]["cpu_time"] else "wall clock"
     return f"{summary['plan']['preset']} preset, float32, {threads} CPU thread{'s' * (threads > 1)}, {seconds}, medians"
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """What the run showed."""
+    """Print the results."""
     medians, ratios, widths = summary["medians"], summary["ratios"], summary["plan"]["widths"]
     table = Table("", "plain loop", "ours", "ratio", title=conditions(summary))
 

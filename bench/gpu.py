@@ -1,7 +1,7 @@
-"""`make bench-gpu`: the engines at full size with random weights on one GPU, beside what its memory allows.
+"""`make bench-gpu`: the engines at full size with random weights on one GPU, beside the limit of its memory rate.
 
-Needs no internet: weights are drawn here (about 10 GB in build/bench). `--preset tiny --device cpu --dtype float32`
-runs the same code anywhere.
+The benchmark draws the weights itself (about 10 GB in build/bench), so it needs no internet. `--preset tiny --device
+cpu --dtype float32` runs the same code on any machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ QUESTION_S = 5.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run. `reply_frames` count 80 ms each; `context` rows are behind every stream of a timed step."""
+    """The amount of work to measure. A frame is 80 ms; the streams of a timed step have `context` positions each."""
 
     preset: Preset = "full"
     device: str = "cuda"
@@ -57,7 +57,7 @@ class Plan:
 
 
 async def measure(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """All of it, in the order of the printed tables. `tell` is given a line as each part is done."""
+    """All results, in the order of the printed tables. Calls `tell` with a line of text after each part."""
     checkpoint = cached_checkpoint(plan.preset, "bfloat16" if plan.dtype == "bfloat16" else "float32")
     dtype = DTYPES[plan.dtype]
     ours = InProcess(checkpoint, slots=max(*plan.widths, plan.most_conversations), dtype=dtype, device=plan.device)
@@ -93,7 +93,7 @@ async def measure(plan: Plan, tell: Callable[[str], None] = lambda line: None) -
     }
     async with ours.running() as engine:
         short = replace(plan, reply_frames=min(plan.reply_frames, 25))
-        alone = [await talk(ours, engine, short, 1) for _ in range(6)][1:]  # the first fills the voice's pages
+        alone = [await talk(ours, engine, short, 1) for _ in range(6)][1:]  # the first one prefills the voice
         result["first sound ms, alone"] = statistics.median(each["first sound ms, median"] for each in alone)
         result["RTF, alone"] = _real_time_factor(steps)
         tell(f"first sound alone: {result['first sound ms, alone']:.0f} ms")
@@ -102,14 +102,17 @@ async def measure(plan: Plan, tell: Callable[[str], None] = lambda line: None) -
 
 
 def _real_time_factor(steps: dict[str, list[StepCost]]) -> float:
-    """Of one stream: half a thought, a frame and its sound for every 80 ms."""
+    """The real-time factor of one stream: half a thought, a frame and its sound for each 80 ms."""
     thinker, speech, codec = (steps[name][0].ms for name in ("thinker", "speech frame", "codec"))
     return (thinker / 2 + speech + codec) / 1e3 / FRAME_S
 
 
 async def _ramp(ours: InProcess, engine: Any, plan: Plan, tell: Callable[[str], None]) -> list[dict[str, float]]:
-    """Twice as many conversations at once each time, until one of them has an underrun or is refused; then halfway
-    between the most that were served and the fewest that were not, until these are an eighth apart."""
+    """Search for the largest number of conversations at once without an underrun or a refusal.
+
+    The number doubles until a round fails. Then the search bisects between the largest number that was served and the
+    smallest that failed, until they differ by an eighth.
+    """
     rounds: list[dict[str, float]] = []
     served, too_many = 0, plan.most_conversations + 1
     count = min(plan.least_conversations, plan.most_conversations)
@@ -127,7 +130,7 @@ async def _ramp(ours: InProcess, engine: Any, plan: Plan, tell: Callable[[str], 
 
 
 async def talk(ours: InProcess, engine: Any, plan: Plan, count: int) -> dict[str, float]:
-    """`count` conversations in one voice that begin within the length of a reply."""
+    """`count` conversations in one voice, which begin at random times within half the length of a reply."""
     session = make_session(ours.config, 0, voice_s=plan.voice_s, history_ids=plan.history_ids)
     voice = ours.voice(session)
     dice = torch.Generator().manual_seed(count)
@@ -136,22 +139,22 @@ async def talk(ours: InProcess, engine: Any, plan: Plan, count: int) -> dict[str
 
     async def one(number: int) -> Any:
         await asyncio.sleep(starts_s[number])
-        history = [number, *session.history]  # so that nobody shares a history
+        history = [number, *session.history]  # so that no two conversations share a prefix
         return await converse(ours, engine, voice, history, question, plan.reply_frames, speaks_s=QUESTION_S)
 
-    heard = await asyncio.gather(*(one(number) for number in range(count)))
-    first_ms = sorted(each.sound_s[0] * 1e3 for each in heard if each.sound_s) or [float("nan")]
+    replies = await asyncio.gather(*(one(number) for number in range(count)))
+    first_ms = sorted(each.sound_s[0] * 1e3 for each in replies if each.sound_s) or [float("nan")]
     return {
         "conversations": count,
-        "underruns": sum(each.underruns for each in heard),
-        "refused": sum(each.refused for each in heard),
+        "underruns": sum(each.underruns for each in replies),
+        "refused": sum(each.refused for each in replies),
         "first sound ms, median": statistics.median(first_ms),
         "first sound ms, p95": first_ms[math.ceil(0.95 * len(first_ms)) - 1],
     }
 
 
 def print_tables(result: dict[str, Any], console: Console) -> None:
-    """What the run showed."""
+    """Print the results."""
     machine, plan = result["machine"], result["plan"]
     names = list(result["steps"])
     table = Table("streams", *(f"{name} ms (floor)" for name in names))
@@ -166,7 +169,7 @@ def print_tables(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     held = result["bytes a conversation"]
     parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in held.items())
-    console.print(f"a conversation of {plan['context']} rows holds: {parts}")
+    console.print(f"a conversation of {plan['context']} positions holds: {parts}")
     console.print(f"alone: first sound {result['first sound ms, alone']:.1f} ms, RTF {result['RTF, alone']:.3f}")
 
 

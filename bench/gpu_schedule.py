@@ -1,8 +1,8 @@
-"""`make bench-gpu-schedule`: conversations on one GPU, on a machine without one.
+"""`make bench-gpu-schedule`: the scheduling of conversations on one GPU, measured on a machine without a GPU.
 
-Runners, agenda, engine and event loop are the real ones, in real time; the models are not: a step computes nothing
-that takes long, and lasts what such a step takes on the GPU in question. The default is an H200 with all three models
-on one engine thread (docs/performance.md). What is measured is the order of work, not the device.
+Runners, schedulers, engine and event loop are real and run in real time. The models compute almost nothing: each step
+sleeps until it has lasted as long as on the GPU. The default times are those of an H200 with all three models on one
+engine thread (docs/performance.md). The benchmark measures the order of the steps, not the device.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ COSTS_MS = {
     "frame": (2.9, 0.0145),
     "decode": (1.2, 0.038),
 }
-"""By kind of step: milliseconds of any, and more for each stream in it. Measured on an H200, the first two eager."""
+"""For each kind of step: fixed milliseconds, and milliseconds for each stream in it. Measured on an H200, the first two
+without CUDA graphs."""
 
 
 @dataclass
-class Pace:
-    """Stretches steps to their cost, and counts them."""
+class StepPacer:
+    """Makes steps last as long as their cost, and counts them."""
 
     costs_ms: dict[str, tuple[float, float]]
     widths: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     over_s: float = 0.0
-    """By how much steps took longer than they should, in all: with much of it the figures mean nothing."""
+    """Total time by which steps exceeded their cost. If it is large, the figures are not valid."""
 
-    def on(self, runner: OneDevice) -> None:
-        """From now on, the runner's steps last as long as they cost."""
+    def attach(self, runner: OneDevice) -> None:
+        """Make all later steps of the runner last as long as their cost."""
         step = runner.step
 
         def paced(batch: Any) -> Iterable[Any]:
@@ -68,8 +69,8 @@ class Pace:
         runner.step = paced
 
 
-class _NoFrames:
-    """Stands in for `Generator.frame`: pages and counters move, nothing is computed."""
+class _EmptyFrameStep:
+    """Replaces `Generator.frame`: updates pages and counters, computes nothing."""
 
     def __init__(self, ours: InProcess) -> None:
         self._generator = ours.generator
@@ -81,8 +82,8 @@ class _NoFrames:
         return np.ones((len(slots), self._generator.backbone.codebooks), dtype=np.int64)
 
 
-class _Silence:
-    """Stands in for the codec's step."""
+class _SilentDecodeStep:
+    """Replaces the codec's step: returns silence."""
 
     def __init__(self, ours: InProcess) -> None:
         self.slots = ours.codec.decode_step.slots
@@ -93,22 +94,22 @@ class _Silence:
 
 
 async def serve(plan: Plan, costs_ms: dict[str, tuple[float, float]], conversations: int) -> dict[str, Any]:
-    """One round of `conversations` that begin within half a reply's length."""
+    """One round of `conversations`, which begin within half a reply's length."""
     ours = InProcess(cached_checkpoint(plan.preset), slots=conversations + 4)
     ours.warm_up()
-    vars(ours.generator)["frame"] = _NoFrames(ours)
-    vars(ours.codec)["decode_step"] = _Silence(ours)
-    pace = Pace(costs_ms)
+    vars(ours.generator)["frame"] = _EmptyFrameStep(ours)
+    vars(ours.codec)["decode_step"] = _SilentDecodeStep(ours)
+    pacer = StepPacer(costs_ms)
     async with ours.running() as engine:
         assert isinstance(engine.runner, OneDevice)
-        pace.on(engine.runner)
-        heard = await talk(ours, engine, plan, conversations)
-    steps = {kind: (len(widths), float(np.mean(widths))) for kind, widths in pace.widths.items()}
-    return {**heard, "steps": steps, "over s": pace.over_s}
+        pacer.attach(engine.runner)
+        latencies = await talk(ours, engine, plan, conversations)
+    steps = {kind: (len(widths), float(np.mean(widths))) for kind, widths in pacer.widths.items()}
+    return {**latencies, "steps": steps, "over s": pacer.over_s}
 
 
 def print_table(results: Sequence[dict[str, Any]], console: Console) -> None:
-    """A line a round."""
+    """Print a row for each round."""
     kinds = list(COSTS_MS)
     table = Table("conversations", "first sound ms, median", "p95", "underruns", *(f"{kind} steps" for kind in kinds))
     for result in results:
@@ -116,7 +117,7 @@ def print_table(results: Sequence[dict[str, Any]], console: Console) -> None:
         first = (f"{result[f'first sound ms, {which}']:.0f}" for which in ("median", "p95"))
         table.add_row(f"{result['conversations']:.0f}", *first, f"{result['underruns']:.0f}", *steps)
     console.print(table)
-    console.print(f"steps took {sum(result['over s'] for result in results):.1f} s longer than they should, in all")
+    console.print(f"steps took {sum(result['over s'] for result in results):.1f} s longer than their costs in total")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""How long a thought takes after an utterance, by the utterance's length: `python -m bench.hearing`.
+"""The time from the commit of an utterance to the first thought, by the utterance's length: `python -m bench.hearing`.
 
-An utterance arrives in 80 ms pieces. Between pieces the engine works off what it has, as it would while somebody
-speaks; so what is timed, from the commit to the first thought, is only what could not be done before the commit.
-Three ways: the loudest part comes early, so the mel's clamp never moves; it comes last, so chunks are redone; and the
-whole utterance arrives at once with its commit, as a file would. Lengths and ways are interleaved, medians compared.
+An utterance arrives in 80 ms pieces. Between pieces the engine does all work that it can do, like while a user speaks.
+So the measured time contains only the work that is left at the commit. There are three cases. In the first, the loudest
+part comes early, so the clamp of the mel never moves. In the second, it comes last, so chunks are recomputed. In the
+third, the whole utterance arrives with its commit, like a file. Lengths and cases are interleaved; the benchmark
+compares medians.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.hearing_plot import plot_hearing
+from bench.plots import plot_hearing
 from bench.workload import CACHE, cached_checkpoint
 from checkpoints.presets import Preset
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
@@ -40,7 +41,7 @@ LENGTHS_S = (1.0, 2.5, 4.0, 10.0, 20.0, 30.0)
 SHORT_S, LONG_S = 4.0, 20.0
 EXPECTED_RATIO = 1.3
 POSITIONS = 1024
-WAYS = {
+CASES = {
     "still": "while spoken, clamp still",
     "moved": "while spoken, loudest at the end",
     "at once": "all at once, with the commit",
@@ -48,19 +49,21 @@ WAYS = {
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One utterance: seconds from its commit to the first thought, as they pass and as this process computes in them,
-    and chunks encoded twice."""
+class Timing:
+    """One utterance: wall-clock and CPU seconds from its commit to the first thought, and the recomputed chunks."""
 
     first_thought_s: float
     cpu_s: float
-    redone_chunks: int
-    prompt_rows: int
+    recomputed_chunks: int
+    prompt_tokens: int
 
 
 def utterance(seconds: float, *, louder_end: bool) -> torch.Tensor:
-    """Syllables of a harmonic voice over faint noise, float32 [S] at 16 kHz, growing softer from its first second on;
-    or its last second is the loudest, by 26 dB, which lifts the clamp above earlier pauses."""
+    """Syllables of a harmonic voice over faint noise, float32 [S] at 16 kHz.
+
+    The first second is the loudest. With `louder_end` it is the last second, by 26 dB: this lifts the clamp of the mel
+    above earlier pauses.
+    """
     samples = int(seconds * HEARING_RATE_HZ)
     dice = torch.Generator().manual_seed(7)
     at_s = torch.arange(samples) / HEARING_RATE_HZ
@@ -72,8 +75,8 @@ def utterance(seconds: float, *, louder_end: bool) -> torch.Tensor:
     return loudness * syllables * voice + torch.randn(samples, generator=dice) * 1e-5
 
 
-class Ears:
-    """A thinker behind an engine, and utterances heard by it."""
+class UtteranceTimer:
+    """The reasoner's engine, for timed turns of one utterance each."""
 
     def __init__(self, preset: Preset) -> None:
         checkpoint = cached_checkpoint(preset)
@@ -86,15 +89,15 @@ class Ears:
         self.runner = ThinkRunner(thinker, tokenizer, kv, max_thoughts=1)
         self.engine = ThinkEngine("hearing", self.runner)
 
-    async def hear(self, clip: torch.Tensor, *, while_spoken: bool) -> Heard:
-        """One turn, cold: nothing of it is kept for the next."""
+    async def time_turn(self, clip: torch.Tensor, *, while_spoken: bool) -> Timing:
+        """One turn with this utterance. The prefix cache keeps nothing of it."""
         piece_samples = int(FRAME_S * HEARING_RATE_HZ)
         async with self.engine.open(TurnOpen()) as stream:
             await stream.feed(Conversation(ChatPrompt(self.template, None, [])))
             if while_spoken:
                 for piece in clip.split(piece_samples):
                     await stream.feed(Audio(piece))
-                    await self._worked_off(stream)
+                    await self._caught_up(stream)
             committed_s, cpu_before_s = time.perf_counter(), time.process_time()
             if not while_spoken:
                 await stream.feed(Audio(clip))
@@ -104,11 +107,11 @@ class Ears:
             first_thought_s, cpu_s = time.perf_counter() - committed_s, time.process_time() - cpu_before_s
             done = await anext(stream)
         assert isinstance(thought, Thought), "a turn begins with a thought"
-        assert isinstance(done, Done), "a turn of one thought ends with its account"
-        return Heard(first_thought_s, cpu_s, done.recomputed_chunks, done.usage.prompt_tokens)
+        assert isinstance(done, Done), "a turn of one thought ends with its usage"
+        return Timing(first_thought_s, cpu_s, done.recomputed_chunks, done.usage.prompt_tokens)
 
-    async def _worked_off(self, stream: ThinkStream) -> None:
-        """Wait until all that was fed is encoded and prefilled."""
+    async def _caught_up(self, stream: ThinkStream) -> None:
+        """Wait until everything that was fed is encoded and prefilled."""
         request: Request = stream.state
         while stream.inbox or request.pending or self._positions_wait(request):  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
@@ -118,35 +121,37 @@ class Ears:
 
 
 async def measure(preset: Preset, repeats: int, lengths_s: tuple[float, ...]) -> dict[str, Any]:
-    """Medians by way and length."""
-    ears = Ears(preset)
-    ears.engine.start()
-    heard: dict[tuple[str, float], list[Heard]] = defaultdict(list)
+    """The medians by case and length."""
+    timer = UtteranceTimer(preset)
+    timer.engine.start()
+    timings: dict[tuple[str, float], list[Timing]] = defaultdict(list)
     for repeat in range(repeats + 1):
         for seconds in lengths_s:
-            for way in WAYS:
-                result = await ears.hear(utterance(seconds, louder_end=way == "moved"), while_spoken=way != "at once")
+            for case in CASES:
+                result = await timer.time_turn(
+                    utterance(seconds, louder_end=case == "moved"), while_spoken=case != "at once"
+                )
                 if repeat:  # the first round warms up
-                    heard[way, seconds].append(result)
-    await asyncio.to_thread(ears.engine.stop)
-    ways = {
-        way: [
+                    timings[case, seconds].append(result)
+    await asyncio.to_thread(timer.engine.stop)
+    cases = {
+        case: [
             {
                 "utterance_s": seconds,
-                "first_thought_ms": statistics.median(one.first_thought_s for one in heard[way, seconds]) * 1e3,
-                "cpu_ms": statistics.median(one.cpu_s for one in heard[way, seconds]) * 1e3,
-                "least_ms": min(one.first_thought_s for one in heard[way, seconds]) * 1e3,
-                "most_ms": max(one.first_thought_s for one in heard[way, seconds]) * 1e3,
-                "redone_chunks": max(one.redone_chunks for one in heard[way, seconds]),
-                "prompt_rows": heard[way, seconds][0].prompt_rows,
+                "first_thought_ms": statistics.median(one.first_thought_s for one in timings[case, seconds]) * 1e3,
+                "cpu_ms": statistics.median(one.cpu_s for one in timings[case, seconds]) * 1e3,
+                "least_ms": min(one.first_thought_s for one in timings[case, seconds]) * 1e3,
+                "most_ms": max(one.first_thought_s for one in timings[case, seconds]) * 1e3,
+                "recomputed_chunks": max(one.recomputed_chunks for one in timings[case, seconds]),
+                "prompt_tokens": timings[case, seconds][0].prompt_tokens,
             }
             for seconds in lengths_s
         ]
-        for way in WAYS
+        for case in CASES
     }
-    summary: dict[str, Any] = {"preset": preset, "threads": torch.get_num_threads(), "repeats": repeats, "ways": ways}
-    summary["ratios"] = {way: _ratio(ways[way], "first_thought_ms") for way in WAYS}
-    summary["cpu_ratios"] = {way: _ratio(ways[way], "cpu_ms") for way in WAYS}
+    summary: dict[str, Any] = {"preset": preset, "threads": torch.get_num_threads(), "repeats": repeats, "cases": cases}
+    summary["ratios"] = {case: _ratio(cases[case], "first_thought_ms") for case in CASES}
+    summary["cpu_ratios"] = {case: _ratio(cases[case], "cpu_ms") for case in CASES}
     return summary
 
 
@@ -156,25 +161,25 @@ def _ratio(rows: list[dict[str, float]], what: str) -> float:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """Milliseconds from commit to first thought, and redone chunks."""
+    """Print the milliseconds from commit to first thought, and the recomputed chunks."""
     table = Table(
         title=f"commit to first thought, {summary['preset']} preset, {summary['threads']} threads, ms (CPU ms)"
     )
     table.add_column("utterance", justify="right")
-    for name in WAYS.values():
+    for name in CASES.values():
         table.add_column(name, justify="right")
-    table.add_column("chunks redone", justify="right")
-    for still, moved, at_once in zip(*(summary["ways"][way] for way in WAYS), strict=True):
+    table.add_column("chunks recomputed", justify="right")
+    for still, moved, at_once in zip(*(summary["cases"][case] for case in CASES), strict=True):
         table.add_row(
             f"{still['utterance_s']:g} s",
             *(f"{row['first_thought_ms']:.0f} ({row['cpu_ms']:.0f})" for row in (still, moved, at_once)),
-            f"{still['redone_chunks']:.0f} / {moved['redone_chunks']:.0f}",
+            f"{still['recomputed_chunks']:.0f} / {moved['recomputed_chunks']:.0f}",
         )
     ratios, cpu_ratios = summary["ratios"], summary["cpu_ratios"]
     table.add_section()
     table.add_row(
         f"{LONG_S:g} s : {SHORT_S:g} s",
-        *(f"{ratios[way]:.2f} x ({cpu_ratios[way]:.2f} x)" for way in WAYS),
+        *(f"{ratios[case]:.2f} x ({cpu_ratios[case]:.2f} x)" for case in CASES),
         f"aim: {EXPECTED_RATIO} x",
     )
     console.print(table)
@@ -193,7 +198,7 @@ def main() -> None:
     print_table(summary, Console())
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "hearing.json").write_text(json.dumps(summary, indent=2))
-    plot_hearing(summary, WAYS, arguments.out / "hearing.png")
+    plot_hearing(summary, CASES, arguments.out / "hearing.png")
     print(f"{arguments.out}/hearing.json, {arguments.out}/hearing.png")
 
 

@@ -1,4 +1,4 @@
-"""Thinker, speech generator and codec behind one engine thread, and turns spoken through them."""
+"""All three models behind one engine thread in this process, and turns through them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ THINKER_POSITIONS = 2048
 
 @dataclass
 class EngineTurn:
-    """What one turn gave. Times are seconds from the moment both streams were asked for."""
+    """The result of one turn. Times are seconds from the opening of its streams."""
 
     frames: list[tuple[int, ...]] = field(default_factory=list)
     frame_s: list[float] = field(default_factory=list)
@@ -48,16 +48,16 @@ class EngineTurn:
 
 @dataclass(frozen=True)
 class FixedPrompt:
-    """A prompt given as token ids. As with any prompt, rows are still to come when the user's turn is complete."""
+    """A prompt of fixed token ids. The last id comes when the user's turn is closed, like in any prompt."""
 
     ids: list[int]
 
     def opening(self) -> list[Piece]:
-        """All but the last."""
+        """All ids but the last."""
         return [self.ids[:-1]]
 
     def text(self, text: str, /) -> list[Piece]:
-        """Nothing: what the user says is among the ids."""
+        """Nothing: the ids contain the user's text."""
         return []
 
     def begin_audio(self) -> list[Piece]:
@@ -67,12 +67,12 @@ class FixedPrompt:
     end_audio = begin_audio
 
     def close(self) -> list[Piece]:
-        """The last."""
+        """The last id."""
         return [self.ids[-1:]]
 
 
 class InProcess:
-    """Both engines of one checkpoint for `slots` conversations on `device`."""
+    """The three models of one checkpoint on one `device`, with `slots` streams each."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class InProcess:
         self.codec = CodecRunner(self.mimi, decode_slots=slots)
 
     def warm_up(self) -> None:
-        """What each service does before it reports that it serves."""
+        """Warm up all models, like each service does before it reports SERVING."""
         for runner in (self.think, self.speech, self.codec):
             runner.warm_up()
 
@@ -113,13 +113,13 @@ class InProcess:
         return enroll(self.generator.backbone, self.config.tokens, codes.astype(np.int64), session.transcript)
 
     def forget_voices(self) -> None:
-        """Drop the prompts that no stream uses: the next turn of their voices prefills them again."""
+        """Evict the voice prompts that no stream uses. The next turn with such a voice prefills it again."""
         while self.speech.shared_prompts.evict_one():
             pass
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[runtime.Engine[Any, Any, Any, Any]]:
-        """The engine thread over both models."""
+        """A running engine over all models."""
         runner = OneDevice({TurnOpen: self.think, SpeechRequest: self.speech, Decode: self.codec})
         engine: runtime.Engine[Any, Any, Any, Any] = runtime.Engine("bench", runner)
         engine.start()

@@ -1,4 +1,4 @@
-"""Several models behind one engine thread, as they share one device: their steps take turns."""
+"""Several models behind one engine thread, which share one device: their steps alternate."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ AnyStream = Stream[Any, Any, Any]
 
 
 class OneDevice:
-    """A `Runner` made of runners, by the type of the requests each serves."""
+    """A `Runner` that combines runners. The type of a request chooses its runner."""
 
     def __init__(self, runners: Mapping[type, AnyRunner]) -> None:
         self._runners = dict(runners)
         self._turns = list(self._runners.values())
 
     def admit(self, stream: AnyStream) -> None:
-        """As the runner for this request does."""
+        """Admit the stream to its runner."""
         self._of(stream).admit(stream)
 
     def schedule(self, now_s: float) -> tuple[AnyRunner, Any] | None:
-        """The next runner, in turn, that has work."""
+        """The next runner with work, in rotation, and its batch."""
         for _ in range(len(self._turns)):
             runner = self._turns.pop(0)
             self._turns.append(runner)
@@ -34,24 +34,24 @@ class OneDevice:
         return None
 
     def idle_s(self, now_s: float) -> float | None:
-        """Until the first of them may have work."""
+        """Seconds until the first of the runners may have work."""
         waits = [wait_s for runner in self._turns if (wait_s := runner.idle_s(now_s)) is not None]
         return min(waits) if waits else None
 
     def step(self, batch: tuple[AnyRunner, Any]) -> Iterable[tuple[AnyStream, Any | End]]:
-        """One step of one of them."""
+        """One step of the batch's runner."""
         return batch[0].step(batch[1])
 
     def streams_of(self, batch: tuple[AnyRunner, Any]) -> Iterable[AnyStream]:
-        """The streams of that step."""
+        """The streams of the batch."""
         return batch[0].streams_of(batch[1])
 
     def describe(self, batch: tuple[AnyRunner, Any]) -> tuple[str, int] | None:
-        """As the runner of that step does."""
+        """The description by the batch's runner."""
         return batch[0].describe(batch[1])
 
     def release(self, stream: AnyStream) -> None:
-        """As its runner does."""
+        """Release the stream in its runner."""
         self._of(stream).release(stream)
 
     def _of(self, stream: AnyStream) -> AnyRunner:

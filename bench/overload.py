@@ -1,9 +1,9 @@
-"""`make bench-overload`: more callers than the machine can serve, by three policies.
+"""`make bench-overload`: more calls than the machine can serve, with three policies.
 
-Runner, schedule, admission and KV pages are the real ones; the clock and the model are not: a step computes nothing and
-lasts what such a step takes on the machine in question, 10 % less to 15 % more. By default that is this one with the
-`mid` preset, measured first. Both policies get the same arrivals. A listener presses play at the first frame; a frame
-that is not there at its moment is an underrun, and delays all that follow.
+Runner, scheduler, admission and KV pages are real. The clock and the model are simulated: a step computes nothing and
+moves the clock by the time of such a step, 10 % less to 15 % more. The default times are those of the `mid` preset on
+this machine, which the benchmark measures first. All policies get the same arrivals. A listener starts to play at the
+first frame. A frame that comes later than its time is an underrun, and it delays all later frames.
 """
 
 from __future__ import annotations
@@ -51,25 +51,25 @@ POLICIES = ("deadlines and admission", "deadlines alone", "first come, first ser
 
 @dataclass(frozen=True)
 class Machine:
-    """How long steps last: a frame of w streams `first_ms + (w - 1) * each_ms`, a prompt row `row_ms`."""
+    """Step times: a frame of w streams takes `first_ms + (w - 1) * each_ms`, a prompt position `row_ms`."""
 
     first_ms: float
     each_ms: float
     row_ms: float
 
     def frame_s(self, width: int) -> float:
-        """Seconds of a frame of `width` streams."""
+        """Seconds that a frame of `width` streams takes."""
         return (self.first_ms + (width - 1) * self.each_ms) / 1e3
 
     @property
     def capacity(self) -> int:
-        """Streams of which a frame takes no longer than it sounds."""
+        """Largest number of streams in real time: their frame takes at most its own duration."""
         return int(1 + (FRAME_S * 1e3 - self.first_ms) / self.each_ms)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """One arrival: `voice` of a few, `frames` of 80 ms to say."""
+    """A caller: arrival time, number of the voice, and frames of the reply, 80 ms each."""
 
     arrives_s: float
     voice: int
@@ -78,18 +78,18 @@ class Caller:
 
 @dataclass
 class Call:
-    """What became of a caller. Times are on the simulated clock; `frame_s` when each frame was ready."""
+    """The outcome of a call: refused, or the time of each frame on the simulated clock."""
 
     caller: Caller
     refused: bool = False
     frame_s: list[float] = field(default_factory=list)
 
     def first_frame_s(self) -> float:
-        """From arrival to the first frame."""
+        """Seconds from the arrival to the first frame."""
         return self.frame_s[0] - self.caller.arrives_s
 
     def stalls_s(self) -> list[float]:
-        """The silences of a player that starts at the first frame and waits whenever a frame is late."""
+        """The silences in seconds of a player that starts at the first frame and waits for each late frame."""
         stalls: list[float] = []
         plays_s = self.frame_s[0]
         for made_s in self.frame_s:
@@ -101,22 +101,21 @@ class Call:
 
 
 class TimedGenerator(Generator):
-    """A generator that computes nothing and moves a clock instead. Slots and pages are kept as always."""
+    """A generator that moves a clock instead of computing. It updates slots and pages as usual."""
 
-    def on(self, machine: Machine, seed: int) -> TimedGenerator:
-        """Start the clock at 0."""
+    def start(self, machine: Machine, seed: int) -> None:
+        """Set the clock to 0, with the step times of `machine`."""
         self.now_s = 0.0
         self._machine = machine
         self._dice = random.Random(seed)
-        return self
 
     def prefill(self, slots: Sequence[int], chunks: Sequence[Tensor]) -> None:
-        """Takes as long as the rows do."""
+        """Move the clock by the time of these positions."""
         self.kv.plan(slots, [len(chunk) for chunk in chunks])
         self._pass(sum(len(chunk) for chunk in chunks) * self._machine.row_ms / 1e3)
 
     def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
-        """Takes as long as a frame of so many does."""
+        """Move the clock by the time of a frame of these streams."""
         slots = [*alone, *fed]
         self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
         self.frames[slots] += 1
@@ -128,10 +127,10 @@ class TimedGenerator(Generator):
 
 
 class FirstComeRunner(SpeechRunner):
-    """No deadlines: whoever came first is served first, and everybody is let in while there is a slot."""
+    """A runner without deadlines: it serves streams in order of arrival and admits all while a slot is free."""
 
     def schedule(self, now_s: float) -> Batch | None:
-        """All waiting prompts before any frame; then frames in order of arrival, as far ahead as the lead allows."""
+        """All waiting prompts first, then frames in order of arrival, as far ahead as the lead allows."""
         scheduler = self.scheduler
         prompts = scheduler.waiting_prompts(scheduler.chunk_positions)
         if prompts:
@@ -141,7 +140,7 @@ class FirstComeRunner(SpeechRunner):
 
 
 def arrivals(seconds: float, rate: float, seed: int) -> list[Caller]:
-    """Poisson arrivals at `rate` a second, of 3 to 12 s replies in one of eight voices."""
+    """Poisson arrivals at `rate` per second, with replies of 3 to 12 s in one of eight voices."""
     dice = random.Random(seed)
     callers: list[Caller] = []
     now_s = dice.expovariate(rate)
@@ -160,8 +159,8 @@ def serve(
     *,
     max_load: float | None,
 ) -> list[Call]:
-    """One policy over one list of callers, until the last frame of the last one let in."""
-    generator.on(machine, seed=1)
+    """Serve the callers with one policy until the last admitted call ends."""
+    generator.start(machine, seed=1)
     runner = policy(generator, max_load=max_load, clock=lambda: generator.now_s)
     runner.warm_up()
     generator.now_s = 0.0
@@ -197,7 +196,7 @@ def serve(
 
 
 def _stream(caller: Caller, voices: Sequence[VoicePrompt], thought: Thought) -> SpeechStream:
-    """A stream whose whole text is there already."""
+    """A stream with its whole text in the inbox."""
     request = SpeechRequest(voices[caller.voice], SamplingParams(greedy=True), caller.frames, LEAD_S)
     thoughts = caller.frames // 2 + 1
     stream = SpeechStream(request, inbox_items=thoughts + 1, outbox_items=caller.frames + 2)
@@ -206,7 +205,7 @@ def _stream(caller: Caller, voices: Sequence[VoicePrompt], thought: Thought) -> 
 
 
 def account(calls: Sequence[Call]) -> dict[str, Any]:
-    """What the callers of one policy went through."""
+    """Figures of the calls of one policy."""
     served = [call for call in calls if not call.refused]
     stalls_s = [sum(call.stalls_s()) for call in served]
     first_s = sorted(call.first_frame_s() for call in served)
@@ -226,7 +225,7 @@ def account(calls: Sequence[Call]) -> dict[str, Any]:
 
 
 def this_machine(preset: Preset) -> Machine:
-    """Step times of the preset on this machine, with contexts as long as the benchmark's callers have them."""
+    """Step times of the preset on this machine, with contexts like those of the benchmark's calls."""
     checkpoint = cached_checkpoint(preset)
     generator = load_generator(checkpoint, slots=16)
     times = measure(generator, 16, time.perf_counter)
@@ -241,7 +240,7 @@ def this_machine(preset: Preset) -> Machine:
 
 
 def compare(machine: Machine, *, seconds: float, overload: float, slots: int) -> dict[str, Any]:
-    """Both policies under `overload` times the callers that the machine can serve."""
+    """All policies with `overload` times the load that the machine can serve."""
     checkpoint = cached_checkpoint("tiny")
     config = ChromaConfig.from_dict(checkpoint.config)
     generator = load_generator(checkpoint, slots=slots)
@@ -263,7 +262,7 @@ def compare(machine: Machine, *, seconds: float, overload: float, slots: int) ->
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The comparison; streams want a running event loop."""
+    """The comparison. It is a coroutine because streams need a running event loop."""
     machine = Machine(*arguments.step_ms) if arguments.step_ms else this_machine(arguments.preset)
     if machine.capacity < 2:
         raise SystemExit(f"{machine}: too slow for two streams in real time; describe another with --step-ms")
@@ -271,7 +270,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def print_table(result: dict[str, Any], console: Console) -> None:
-    """What the run showed."""
+    """Print the results."""
     machine = result["machine"]
     title = (
         f"{result['overload']:g} times the load of {result['capacity']} streams in real time "

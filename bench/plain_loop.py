@@ -1,9 +1,9 @@
-"""One request at a time, as the reference serves: transformers' own modules, nothing kept from turn to turn.
+"""A plain loop for one request at a time, like the reference: transformers' modules, and no cache between turns.
 
-A turn encodes the voice recording, prefills the whole conversation and the whole voice prompt into fresh caches, then
-makes frames one by one: a thinker step for every second frame, the backbone, and `generate()` of the depth decoder.
-Where the reference wastes more than that (lm_head over the whole prompt, hidden states of all layers, its mask
-bookkeeping), this loop does not. (docs/model.md, sections 2 to 4)
+A turn encodes the voice recording and prefills the whole conversation and the whole voice prompt into new caches. Then
+it makes frames one by one: a thinker step for every second frame, the backbone, and `generate()` of the depth decoder.
+The reference also computes lm_head for the whole prompt, hidden states of all layers, and masks; this loop does not.
+(docs/model.md, sections 2 to 4)
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from services.runtime.checkpoint.weights import Weights
 
 @dataclass
 class PlainTurn:
-    """What one turn gave. Times are seconds from its beginning."""
+    """The result of one turn. Times are seconds from its beginning."""
 
     frames: list[tuple[int, ...]] = field(default_factory=list)
     frame_s: list[float] = field(default_factory=list)
     reply: list[int] = field(default_factory=list)
     smallest_margin: float = float("inf")
-    """Between the two likeliest codes or tokens of any choice; only when asked for."""
+    """Smallest difference of the two largest logits of any choice; only computed with `margins`."""
 
 
 class PlainLoop:
@@ -116,14 +116,14 @@ class PlainLoop:
         return turn
 
     def _voice_rows(self, session: Session) -> Tensor:
-        """The prompt's rows [1, P, D]."""
+        """The embeddings of the voice prompt [1, P, D]."""
         tokens = self.config.tokens
         text = self.thinker.embed_tokens(torch.tensor([[tokens.text_start, *session.transcript, tokens.text_end]]))
         audio = self._audio_rows(self.encode(session.recording)[None])
         return torch.cat([text, audio, torch.zeros_like(text[:, :1])], dim=1)
 
     def _audio_rows(self, codes: Tensor) -> Tensor:
-        """A of codes [1, T, K] -> [1, T, D]."""
+        """Codes [1, T, K] -> audio embeddings A [1, T, D]."""
         offsets = torch.arange(self.config.codebooks) * self.config.code_vocab_size
         return self.audio_table(codes + offsets).sum(dim=-2)
 
@@ -141,7 +141,7 @@ class PlainDepthDecoder(PreTrainedModel, GenerationMixin):
         self.codebooks = config.codebooks
         self.code_vocab = config.code_vocab_size
         self.codebook_size = config.codec.codebook_size
-        self._audio_table = [audio_table]  # in a list: owned by the backbone, not a parameter of this module
+        self._audio_table = [audio_table]  # in a list, so that it is no parameter of this module: the backbone owns it
 
     def frame(self, code: Tensor, backbone_hidden: Tensor, note: Callable[[Tensor], None] | None) -> Tensor:
         """Codebook 0's code [1, 1] and the backbone's hidden state [1, D] -> codes [1, K]."""
@@ -169,7 +169,7 @@ class PlainDepthDecoder(PreTrainedModel, GenerationMixin):
         backbone_hidden: Tensor | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast:
-        """The next code [1, 1] -> its successor's logits. `backbone_hidden` comes with the frame's first code."""
+        """A code [1, 1] -> the logits of the next code. `backbone_hidden` comes only with the frame's first code."""
         assert past_key_values is not None, "generate() keeps a cache"
         codebook = 0 if backbone_hidden is not None else past_key_values.get_seq_length() - 1
         rows = self._audio_table[0](input_ids + codebook * self.code_vocab)
@@ -191,7 +191,7 @@ class PlainDepthDecoder(PreTrainedModel, GenerationMixin):
         backbone_hidden: Tensor | None = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """What `generate()` hands to `forward`."""
+        """The arguments of `forward` in `generate()`."""
         opening = past_key_values is None or past_key_values.get_seq_length() == 0
         return {
             "input_ids": input_ids[:, -1:],
@@ -207,14 +207,14 @@ class _Heads(nn.Module):
 
 
 def _rows_model(config: StackConfig) -> LlamaModel:
-    """A Llama whose rows come embedded."""
+    """A Llama without an embedding table: its inputs are embeddings."""
     model = LlamaModel(LlamaConfig(vocab_size=1, bos_token_id=None, eos_token_id=None, **_stack_arguments(config)))
     model.embed_tokens = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return model
 
 
 def _stack_arguments(config: StackConfig) -> dict[str, Any]:
-    assert config.rope.kind == "default", "made for the presets"
+    assert config.rope.kind == "default", "the plain loop supports the presets only"
     return {
         "hidden_size": config.width,
         "num_hidden_layers": config.layers,
@@ -232,7 +232,7 @@ _NESTED = re.compile(r"^(?:(encoder|decoder)\.\1_seanet|(?:encoder|decoder)\.(\w
 
 
 def _codec(checkpoint: Checkpoint, config: ChromaConfig) -> MimiModel:
-    """transformers 5.23 nests the modules of what it calls encoder and decoder; checkpoints do not."""
+    """The codec with the checkpoint's weights. transformers 5.23 nests modules that checkpoints keep side by side."""
     codec = MimiModel(MimiConfig(**config.codec.raw)).eval()
     weights = Weights(checkpoint, torch.float32).below("codec_model")
     stored = {

@@ -1,8 +1,8 @@
-"""The benchmarks' pictures."""
+"""Plots of the benchmarks' results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from matplotlib.axes import Axes
 OURS = "#1f6f8b"
 PLAIN = "#c8553d"
 REAL_TIME_FRAMES_S = 12.5
+_CASE_COLOURS = ("#1f6f8b", "#e09f3e", "#c8553d")
 
 
 def plot_engines(summary: dict[str, Any], conditions: str, path: Path) -> None:
-    """Frames a second by sessions, and the wait for the first frame, beside the plain loop."""
+    """Plot frames per second and the time to the first frame, beside the plain loop."""
     medians, ratios, widths = summary["medians"], summary["ratios"], summary["plan"]["widths"]
     plain = medians["plain frames/s"]
     figure, (rate, wait) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
@@ -53,7 +54,7 @@ def plot_engines(summary: dict[str, Any], conditions: str, path: Path) -> None:
 
 
 def plot_overload(result: dict[str, Any], policies: Sequence[str], path: Path) -> None:
-    """What became of the callers, how long the served ones heard silence, and how long they waited, by policy."""
+    """Plot by policy: the outcomes of the calls, the silence within the replies, and the time to the first frame."""
     figure, (fate, silence, wait) = plt.subplots(1, 3, figsize=(12.5, 4.0), layout="constrained")
     colours = (OURS, "#8fb8a8", PLAIN)
     parts = (("served without underrun", OURS), ("with underruns", PLAIN), ("refused", "#d9d4c7"))
@@ -64,7 +65,7 @@ def plot_overload(result: dict[str, Any], policies: Sequence[str], path: Path) -
         bars = fate.bar(labels, counts, bottom=below, color=colour, label=part, width=0.6)
         fate.bar_label(bars, [str(count) if count > 20 else "" for count in counts], label_type="center")
         below = [low + count for low, count in zip(below, counts, strict=True)]
-    fate.set(ylabel="callers", title="What became of them")
+    fate.set(ylabel="callers", title="Outcomes")
     fate.set_ylim(top=max(below) * 1.3)
     fate.legend(loc="upper center", ncols=1, frameon=False, fontsize=8)
     for axes, name, title in (
@@ -80,6 +81,23 @@ def plot_overload(result: dict[str, Any], policies: Sequence[str], path: Path) -
     wait.legend(loc="lower right", frameon=False, fontsize=8)
     load = f"{result['overload']:g} times the load that {result['capacity']} streams in real time can carry"
     _finish(figure, (fate, silence, wait), f"{load}; the same arrivals for all", path)
+
+
+def plot_hearing(summary: dict[str, Any], cases: Mapping[str, str], path: Path) -> None:
+    """Plot the milliseconds from commit to first thought over the utterance's length."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for (case, name), colour in zip(cases.items(), _CASE_COLOURS, strict=True):
+        rows = summary["cases"][case]
+        seconds = [row["utterance_s"] for row in rows]
+        axes.plot(seconds, [row["first_thought_ms"] for row in rows], "o-", color=colour, label=name, markersize=4)
+        least, most = ([row[key] for row in rows] for key in ("least_ms", "most_ms"))
+        axes.fill_between(seconds, least, most, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="utterance, s", ylabel="ms from commit to first thought", ylim=(0, None))
+    axes.set_title(f"{summary['preset']} preset, float32, {summary['threads']} CPU threads", fontsize=10, color="0.35")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
 
 
 def _finish(figure: Any, axes: Sequence[Axes], title: str, path: Path) -> None:

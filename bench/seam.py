@@ -1,9 +1,9 @@
-"""What is heard where a long reply is parted: the gap, the loudness on both sides, and whether it clicks.
+"""The seams between the segments of a long reply: the gap, the loudness on both sides, and clicks.
 
     python -m bench.seam CHECKPOINT [--positions 400] [--seconds 60] [--plot seam.png]
 
-The reply is random thoughts, so the figures of random weights say only that nothing breaks at a seam; those of a
-trained checkpoint say what a listener hears. Fewer positions than the model has bring seams sooner.
+The reply consists of random thoughts. With random weights the figures show only that a seam breaks nothing; with a
+trained checkpoint they show the sound at a seam. A smaller number of positions gives earlier seams.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 
 WINDOW_S = 0.5
-"""Sound on each side whose loudness is compared."""
+"""Length of the sound on each side for the comparison of loudness."""
 
 QUIET_WINDOW = SAMPLE_RATE_HZ // 100
 QUIET_DB = -40.0
-"""10 ms are a gap when they are this much quieter than the second around the seam."""
+"""10 ms of sound are a gap when they are quieter than the second around the seam by this much."""
 
 
 @dataclass(frozen=True)
 class Seam:
-    """One seam. Loudness is RMS in dB of full scale; `gap_ms` is the silence that touches the seam.
+    """One seam. Loudness is RMS in dB of full scale; `gap_ms` is the length of the silence at the seam.
 
-    `jump` compares the step from the last sample to the first with the largest step within 20 ms on either side:
-    a click stands out with much more than 1.
+    `jump` is the step between the two samples at the seam, relative to the largest other step within 20 ms. A click has
+    a value much larger than 1.
     """
 
     at_s: float
@@ -54,7 +54,7 @@ class Seam:
 
 
 def measure(pcm: np.ndarray, sample: int) -> Seam:
-    """The seam between `pcm[sample - 1]` and `pcm[sample]`; float32 [S] at 24 kHz."""
+    """The seam between `pcm[sample - 1]` and `pcm[sample]`. `pcm` is float32 [S] at 24 kHz."""
     window = int(WINDOW_S * SAMPLE_RATE_HZ)
     before, after = pcm[max(0, sample - window) : sample], pcm[sample : sample + window]
     floor_db = _loudness_db(np.concatenate([before, after])) + QUIET_DB
@@ -74,7 +74,7 @@ def measure(pcm: np.ndarray, sample: int) -> Seam:
 def speak_long(
     generator: Generator, mimi: Mimi, request: SpeechRequest, thoughts: Sequence[Thought]
 ) -> tuple[np.ndarray, list[int]]:
-    """The sound of a long reply [S], and the samples at which segments begin, the first left out."""
+    """The sound of a long reply [S], and the first samples of its segments, without the first segment."""
     spoken = speak(generator, request, thoughts, TextBreaks(None))
     openings = [frame for frame, rows in enumerate(spoken.rows[1:]) if not rows[0].any()]
     voiced = np.array([frame.codes for frame in spoken.frames if frame.voiced])
@@ -86,7 +86,7 @@ def _loudness_db(pcm: np.ndarray) -> float:
 
 
 def _quiet_windows(pcm: np.ndarray, floor_db: float) -> int:
-    """How many windows of 10 ms are quiet before the first loud one."""
+    """The number of quiet windows of 10 ms before the first loud one."""
     count = 0
     for start in range(0, len(pcm), QUIET_WINDOW):
         if _loudness_db(pcm[start : start + QUIET_WINDOW]) > floor_db:
@@ -110,7 +110,7 @@ def _random_reply(
 
 
 def main() -> None:
-    """Speak, decode, measure, print, plot."""
+    """Generate a reply, decode it, measure its seams, print and plot them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--positions", type=int, default=400)
@@ -129,7 +129,7 @@ def main() -> None:
     generator = Generator(loaded.backbone, loaded.decoder, kv, eos=loaded.eos, im_end=loaded.im_end)
     pcm, samples = speak_long(generator, mimi, *_random_reply(generator, checkpoint, mimi, arguments.seconds))
     if not samples:
-        print(f"the model said EOS after {len(pcm) / SAMPLE_RATE_HZ:.1f} s, before any seam")
+        print(f"the reply ended by EOS after {len(pcm) / SAMPLE_RATE_HZ:.1f} s, before any seam")
         return
     print("   at s   before dB   after dB   gap ms   jump")
     for seam in (measure(pcm, sample) for sample in samples):

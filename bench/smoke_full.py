@@ -1,10 +1,10 @@
-"""A few frames of a turn at full size through the real services: does it run here, in how much memory, how fast?
+"""Smoke test of a turn at full size through the real services: whether it completes, its memory and its speed.
 
     python bench/smoke_full.py [--preset full] [--frames 10] [--state state/smoke]
 
-Writes the preset with random bfloat16 weights once (about 10.5 GB for `full`), starts all processes, enrols a voice,
-asks a recorded question and prints one JSON line: peak memory of each process and of all together, seconds to the
-first sound, seconds a frame.
+The script writes the preset with random bfloat16 weights once (about 10.5 GB for `full`), starts all processes, enrols
+a voice and asks a recorded question. It prints one JSON line: the peak memory of each process and of all together, the
+seconds to the first sound, and the seconds per frame.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ SETTINGS = {
     "CHROMA_TURN_LIMIT_S": str(PATIENCE_S),
     "CHROMA_STAGE_PATIENCE_S": str(PATIENCE_S),
 }
-"""One stream, every core, and the patience that full size needs on a small machine."""
+"""One stream, all cores, and the long timeouts that full size needs on a small machine."""
 
 
 class MemoryWatch(threading.Thread):
-    """Samples what the processes hold together: proportional set size, in which a shared page counts once."""
+    """Samples the total memory of the processes as proportional set size, which counts a shared page once."""
 
     def __init__(self, pids: list[int]) -> None:
         super().__init__(daemon=True)
@@ -61,14 +61,14 @@ class MemoryWatch(threading.Thread):
             self.peak_bytes = max(self.peak_bytes, sum(_status_bytes(pid, "smaps_rollup", "Pss") for pid in self._pids))
 
     def end(self) -> int:
-        """Stop sampling; the peak in bytes."""
+        """Stop sampling and return the peak in bytes."""
         self._over.set()
         self.join()
         return self.peak_bytes
 
 
 def main() -> int:
-    """Run it. The exit status is not 0 when the turn did not complete."""
+    """Run the test. The exit status is 0 only when the turn completed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="full")
     parser.add_argument("--frames", type=int, default=10)
@@ -131,7 +131,7 @@ async def _turn(folder: StateFolder, frames: int) -> dict[str, Any]:
 
 
 def _status_bytes(pid: int, file: str, field: str) -> int:
-    """A field of /proc/PID/FILE, in bytes; 0 for a process that is gone."""
+    """A field of /proc/PID/FILE, in bytes; 0 for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

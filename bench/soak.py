@@ -1,8 +1,8 @@
-"""`make bench-soak MINUTES=10`: callers who join, are cut off, barge in and hang up, against the real processes.
+"""`make bench-soak MINUTES=10`: callers who talk, cancel, barge in and hang up, against the real processes.
 
-Afterwards every process must hold what it held before: no slot, no KV page that is not kept for later turns, the same
-number of asyncio tasks. Resident memory is reported beside them. "Before" is after a first part of the same load, when
-voices are cached and allocators have what they need.
+After the load, every process must hold the same resources as before it: no slot, no KV page outside the caches for
+later turns, and the same number of asyncio tasks. The report shows resident memory too. The state before the load is
+taken after a first part of the same load, when caches and allocators are filled.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ VOICE = "reader"
 WORDS = "Unless to be rather cold hearted and rather selfish is to be ill disposed."
 PROCESSES = ("gateway", "reasoner", "speech_gen", "codec")
 TURNS = 3
-"""Most turns of a visit."""
+"""Most turns of one conversation."""
 PIECE_S = 0.1
 SETTLE_S = 60.0
-"""A replica may still be freeing what the last caller left; a leak is there for good."""
+"""Longest wait until the processes have freed the resources of the last calls."""
 
 
 class HangUp(Exception):
-    """The caller is gone in the middle of a reply."""
+    """The caller leaves in the middle of a reply."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a process holds. `pages` are KV pages that are not kept for later turns."""
+class Resources:
+    """The resources that a process holds. `pages` are KV pages outside the caches for later turns."""
 
     slots: int
     pages: int
@@ -56,12 +56,12 @@ class Held:
 
     @property
     def exact(self) -> tuple[int, int, int]:
-        """What must be back to the last one."""
+        """The numbers that must return exactly to their old values."""
         return self.slots, self.pages, self.tasks
 
 
-def read(metrics_address: str) -> Held:
-    """What the process with this metrics page holds now."""
+def read(metrics_address: str) -> Resources:
+    """The resources of the process with this metrics page."""
     with urllib.request.urlopen(f"http://{metrics_address}/metrics", timeout=60) as page:
         families = text_string_to_metric_families(page.read().decode())
     sums: Counter[str] = Counter()
@@ -69,18 +69,18 @@ def read(metrics_address: str) -> Held:
         for sample in family.samples:
             sums[sample.name] += int(sample.value)
     used, kept = sums["chroma_voice_kv_pages_used"], sums["chroma_voice_kv_pages_kept"]
-    return Held(
+    return Resources(
         sums["chroma_voice_slots_used"], used - kept, sums["chroma_voice_tasks"], sums["process_resident_memory_bytes"]
     )
 
 
-def read_all(endpoints: Endpoints) -> dict[str, Held]:
-    """What every process holds now."""
+def read_all(endpoints: Endpoints) -> dict[str, Resources]:
+    """The resources of every process."""
     return {name: read(endpoints.metrics[name]) for name in PROCESSES}
 
 
-async def settle(endpoints: Endpoints, expected: dict[str, Held] | None) -> dict[str, Held]:
-    """What every process holds once it is as `expected`, or free of slots if nothing is; after `SETTLE_S` anyway."""
+async def settle(endpoints: Endpoints, expected: dict[str, Resources] | None) -> dict[str, Resources]:
+    """The resources of every process once they are as `expected`, or free for None; after `SETTLE_S` in any case."""
     ends_s = time.monotonic() + SETTLE_S
     while True:
         held = await asyncio.to_thread(read_all, endpoints)
@@ -94,7 +94,7 @@ async def settle(endpoints: Endpoints, expected: dict[str, Held] | None) -> dict
 
 
 class Load:
-    """Callers, one after the other in each of `callers` places, and how their turns ended."""
+    """`callers` concurrent series of random calls. `ends` counts the ends of their turns."""
 
     def __init__(self, gateway: str, *, callers: int, seed: int) -> None:
         self.ends: Counter[str] = Counter()
@@ -106,7 +106,10 @@ class Load:
         self._question = [samples[at : at + piece].tobytes() for at in range(0, len(samples), piece)]
 
     async def run(self, seconds: float) -> None:
-        """Keep all places taken for so long; whoever is talking then finishes. Raises what no caller should see."""
+        """Run the calls for `seconds` and finish those that are open then.
+
+        Raises every error of a call except RESOURCE_EXHAUSTED.
+        """
         ends_s = time.monotonic() + seconds
         async with asyncio.TaskGroup() as places:
             for place in range(self._callers):
@@ -117,7 +120,7 @@ class Load:
         async with Client(self._gateway, attempts=1) as client:
             while time.monotonic() < ends_s:
                 try:
-                    await self._visit(client, dice)
+                    await self._call(client, dice)
                 except HangUp:
                     pass
                 except ChromaError as error:
@@ -125,30 +128,32 @@ class Load:
                         raise
                     self.ends["refused"] += 1
 
-    async def _visit(self, client: Client, dice: random.Random) -> None:
+    async def _call(self, client: Client, dice: random.Random) -> None:
         talk = client.conversation(
             voice=VOICE, input_rate_hz=self._rate_hz, max_reply_s=dice.uniform(0.5, 4.0), max_lead_s=0.5
         )
         async with talk:
             for _ in range(dice.randint(1, TURNS)):
                 await self._ask(talk, dice)
-                end = dice.choice(("heard out", "cancelled", "barged in", "hung up"))
-                if end == "heard out":
-                    await self._hear_out(talk)
-                elif await self._hear_some(talk, dice.randint(1, 12)):
+                end = dice.choice(("played to the end", "cancelled", "barged in", "hung up"))
+                if end == "played to the end":
+                    await self._receive_rest(talk)
+                elif await self._receive_some(talk, dice.randint(1, 12)):
                     self.ends[end] += 1
-                    await self._cut_off(talk, end, dice)
+                    await self._interrupt(talk, end, dice)
 
-    async def _cut_off(self, talk: Conversation, end: str, dice: random.Random) -> None:
-        """End the reply that runs, so; it is heard out if it ended by itself meanwhile."""
+    async def _interrupt(self, talk: Conversation, end: str, dice: random.Random) -> None:
+        """End the running reply in the way `end`, then wait for the end of the turn."""
         if end == "hung up":
             raise HangUp
         if end == "cancelled":
             await talk.cancel(played_s=dice.uniform(0.0, 0.5))
         else:
             await self._ask(talk, dice)
-            await self._hear_out(talk)  # the reply that was barged into; then the one to the new question
-        await self._hear_out(talk)
+            await self._receive_rest(
+                talk
+            )  # waits for the interrupted reply; the call below waits for the reply to the new question
+        await self._receive_rest(talk)
 
     async def _ask(self, talk: Conversation, dice: random.Random) -> None:
         if dice.random() < 0.5:
@@ -158,8 +163,8 @@ class Load:
             await talk.send_text("How do I make a taco?")
         await talk.commit()
 
-    async def _hear_some(self, talk: Conversation, pieces: int) -> bool:
-        """Take so many pieces of sound. False if the reply ended before."""
+    async def _receive_some(self, talk: Conversation, pieces: int) -> bool:
+        """Receive this many pieces of sound. Returns False if the reply ended before."""
         async for event in talk.reply():
             pieces -= isinstance(event, AudioDelta)
             if isinstance(event, TurnDone):
@@ -169,7 +174,7 @@ class Load:
                 return True
         return False
 
-    async def _hear_out(self, talk: Conversation) -> None:
+    async def _receive_rest(self, talk: Conversation) -> None:
         async for event in talk.reply():
             if isinstance(event, TurnDone):
                 self._count(event)
@@ -181,7 +186,7 @@ class Load:
 
 
 async def soak(endpoints: Endpoints, *, minutes: float, callers: int, seed: int) -> dict[str, object]:
-    """The load for so long, and what the processes held before, in the middle of it and after it."""
+    """Run the load. Returns the resources of the processes before it, in the middle of it and after it."""
     load = Load(endpoints.gateway, callers=callers, seed=seed)
     await load.run(max(10.0, 6.0 * minutes))
     before = await settle(endpoints, None)
@@ -205,7 +210,7 @@ async def soak(endpoints: Endpoints, *, minutes: float, callers: int, seed: int)
 
 @contextmanager
 def processes(folder: Path, model: str) -> Iterator[Endpoints]:
-    """All processes, started by the command that users type, with a voice enrolled; stopped at the end."""
+    """All processes, started with `chroma-voice up`, with an enrolled voice; stopped at the end."""
 
     def run(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "chroma_voice.cli", *arguments, "--state", str(folder)], check=True)
@@ -220,7 +225,7 @@ def processes(folder: Path, model: str) -> Iterator[Endpoints]:
 
 
 def table(result: dict[str, object]) -> Table:
-    """What was held, before -> in the middle -> after."""
+    """A table of the resources: before -> in the middle -> after."""
     shown = Table(title=f"{result['callers']} callers for {result['minutes']:g} minutes: {result['ends']}")
     for column in ("process", "slots", "KV pages", "tasks", "RSS, MB"):
         shown.add_column(column)
@@ -232,7 +237,7 @@ def table(result: dict[str, object]) -> Table:
 
 
 def main() -> None:
-    """Run, print a table, write JSON; exit status 1 when something is not back."""
+    """Run the load, print a table, write JSON. The exit status is 1 when a process still holds resources."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--callers", type=int, default=8)

@@ -1,6 +1,7 @@
-"""What one step of each model takes by the streams in it, and the least it can take: the bytes that it must read.
+"""Times of one step of each model by the number of its streams, and a lower bound from the bytes that it must read.
 
-Steps are those that are served: on CUDA the captured ones, with what the host tells them and what it reads back.
+The steps are those of the services. On CUDA they are captured graphs; the time contains the transfers from and to the
+host.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SCRATCH_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class StepCost:
-    """`ms` a step of `width` streams, and `floor_ms`: weights and the streams' keys and values, at the copy rate."""
+    """`ms` of a step of `width` streams, and its lower bound `floor_ms`: the time to read weights, keys and values."""
 
     width: int
     ms: float
@@ -36,7 +37,7 @@ class StepCost:
 
 
 def copy_rate(device: str) -> float:
-    """Bytes a second that the device moves, read and written counted."""
+    """Bytes per second that the device reads and writes in a copy."""
     size_bytes = SCRATCH_BYTES if device.startswith("cuda") else SCRATCH_BYTES // 8
     source = torch.zeros(size_bytes // 4, device=device)
     target = torch.empty_like(source)
@@ -47,7 +48,7 @@ def copy_rate(device: str) -> float:
 def thinker_steps(
     ours: InProcess, weight_bytes: int, rate: float, widths: Sequence[int], context: int
 ) -> list[StepCost]:
-    """One more thought for each of `width` turns of `context` rows."""
+    """One more thought for each of `width` turns with `context` positions."""
     thinker, kv = ours.think.thinker, ours.think.kv
 
     def step(slots: list[int]) -> None:
@@ -67,7 +68,7 @@ def thinker_steps(
 def speech_steps(
     ours: InProcess, weight_bytes: int, rate: float, widths: Sequence[int], context: int
 ) -> list[StepCost]:
-    """A frame of each of `width` streams of `context` rows; every second one takes a thought, as in speech."""
+    """A frame of each of `width` streams with `context` positions. Half of them take a thought, like in real speech."""
     generator = ours.generator
     kv = generator.kv
     thought = Thought(0, generator.backbone.text_table[0].cpu())
@@ -101,18 +102,18 @@ def codec_steps(ours: InProcess, weight_bytes: int, rate: float, widths: Sequenc
 
 
 def weight_bytes(checkpoint: Checkpoint, *prefixes: str, size: int) -> int:
-    """Bytes of the tensors below `prefixes`, `size` each value."""
+    """Bytes of the tensors below `prefixes`, with `size` bytes for each value."""
     return sum(math.prod(checkpoint.shape(name)) * size for prefix in prefixes for name in checkpoint.names(prefix))
 
 
 def row_bytes(kv: PagedKV) -> int:
-    """Bytes of one row's keys and values in all layers."""
+    """Bytes of one position's keys and values in all layers."""
     config = kv.config
     return 2 * config.layers * config.kv_heads * config.head_dim * kv.k.element_size()
 
 
 def stream_bytes(ours: InProcess, context: int) -> dict[str, int]:
-    """What one conversation with `context` rows holds on the device, part by part."""
+    """Bytes of one conversation with `context` positions on the device, for each model."""
     window = ours.mimi.decoder.new_state(1, 1)
     return {
         "thinker": context * row_bytes(ours.think.kv),
@@ -139,7 +140,7 @@ def _slots_with_context(
 
 
 def _fill(slots: list[int], context: int, table: torch.Tensor, prefill: Callable[[torch.Tensor, int], object]) -> None:
-    """Any rows will do: times do not depend on them."""
+    """Fill the slots with arbitrary embeddings: times do not depend on the values."""
     rows = table[:1].expand(context, -1).contiguous()
     for slot in slots:
         for chunk in rows.split(256):

@@ -1,4 +1,4 @@
-"""What the benchmarks ask for: seeded sessions with a voice, a history and questions, on a cached checkpoint."""
+"""The benchmarks' workload: seeded sessions with a voice, a history and a question, and a cached checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.runtime.checkpoint.config import ChromaConfig
 CACHE = Path("build/bench")
 
 Clock = Callable[[], float]
-"""Seconds: `time.perf_counter`, or `time.process_time` where other work shares the machine."""
+"""Returns seconds: `time.perf_counter`, or `time.process_time` on a machine with other work."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Session:
     history: list[int]
     """System prompt and earlier turns, up to the commit of the first turn."""
     question: list[int]
-    """What the second turn adds after the first one's reply."""
+    """The ids of the second turn after the first turn's reply."""
 
 
 def cached_checkpoint(preset: Preset, dtype: DType = "float32") -> Checkpoint:
-    """The preset's checkpoint with random weights that end no turn, written once into build/bench."""
+    """The preset's checkpoint with random weights that never end a turn, written once into build/bench."""
     folder = CACHE / f"{preset}-{dtype}"
     if not (folder / "config.json").exists():
         write_checkpoint(preset, folder, dtype=dtype, endless=True)
@@ -43,7 +43,7 @@ def cached_checkpoint(preset: Preset, dtype: DType = "float32") -> Checkpoint:
 
 
 def make_session(config: ChromaConfig, seed: int, *, voice_s: float, history_ids: int) -> Session:
-    """Text ids below any control token's, and a noisy recording of `voice_s` seconds."""
+    """A random session: ids of plain text, and `voice_s` seconds of noise as the voice's recording."""
     dice = torch.Generator().manual_seed(seed)
     plain_ids = min(config.tokens.audio, config.tokens.im_end, config.tokens.text_start)
 

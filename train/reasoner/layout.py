@@ -63,8 +63,7 @@ class Layout:
         return [*self._tokenizer.encode(text), self._tokens.im_end]
 
     def _place(self, pieces: Sequence[Piece], replies: Sequence[list[int]]) -> tuple[list[int], list[int]]:
-        """The token ids of `pieces`, and the index after each of `replies` in them. Each reply is a piece of its own.
-        """
+        """The token ids of `pieces`, and the index after each of `replies`. Each reply is one of the pieces."""
         ids: list[int] = []
         ends: list[int] = []
         for piece in pieces:

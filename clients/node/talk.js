@@ -1,6 +1,6 @@
-// One spoken question, one spoken reply, over gRPC. The protos are the only thing it shares with the server.
+// One spoken question and one spoken reply over gRPC. Of the server it needs the protos only.
 //
-//   node talk.js 127.0.0.1:20480 reader question.wav reply.wav
+//   node talk.js 127.0.0.1:50051 amber ../../samples/question_make_taco.wav reply.wav
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -14,7 +14,7 @@ const PIECE_BYTES = 32768;
 const definition = loadSync("chroma/v1/dialogue.proto", { includeDirs: [PROTOS], keepCase: true, enums: String });
 const { DialogueService } = grpc.loadPackageDefinition(definition).chroma.v1;
 
-/** Sample rate and samples of a mono 16-bit WAV file. */
+/** Read a mono 16-bit WAV file: {rate, samples}. */
 function readWav(path) {
   const file = readFileSync(path);
   let [rate, at] = [0, 12];
@@ -48,7 +48,7 @@ function writeWav(path, pieces) {
   writeFileSync(path, Buffer.concat([header, data]));
 }
 
-/** Ask, and return the reply's sound once the turn is over; its text is printed as it comes. */
+/** Ask, and resolve to the reply's sound when the turn has ended. The text is printed while it comes. */
 function ask(client, voice, { rate, samples }) {
   return new Promise((resolve, reject) => {
     const call = client.Converse();

@@ -1,7 +1,7 @@
 """Client of chroma-voice: conversations, sessions and voices, without torch.
 
-async with Client("127.0.0.1:20480") as client:
-    async with client.conversation(voice="reader") as talk:
+async with Client("127.0.0.1:50051") as client:
+    async with client.conversation(voice="amber") as talk:
         await talk.send_text("Please tell me how to make a taco.")
         await talk.commit()
         async for event in talk.reply():

@@ -1,4 +1,4 @@
-"""Calls that are tried again where the protos tell the caller to: UNAVAILABLE and RESOURCE_EXHAUSTED."""
+"""Repetition of calls that end with UNAVAILABLE or RESOURCE_EXHAUSTED, as the protos ask of callers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 @dataclass(frozen=True)
 class Backoff:
-    """Growing, jittered pauses between the `attempts` at a call; a server's `retry_after_s` makes a pause longer."""
+    """Up to `attempts` attempts at a call, with growing, jittered pauses. A server's `retry_after_s` makes a pause longer."""
 
     attempts: int = 5
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """What the first successful attempt gives. Raises the last attempt's error, and any other error at once."""
+        """Return the result of the first successful attempt.
+
+        Raises the error of the last attempt. Raises any error but `Unavailable` and `ResourceExhausted` at once.
+        """
         for tried in range(1, self.attempts + 1):
             try:
                 return await attempt()

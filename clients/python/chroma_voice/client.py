@@ -1,4 +1,4 @@
-"""The client: one channel to a gateway, its voices, sessions and conversations."""
+"""The client of a gateway: voices, sessions and conversations over one gRPC channel."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from chroma_voice.voice import Voice
 T = TypeVar("T")
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""A recording to enrol is at most 16 MiB; a long session's entries must fit too."""
+"""Limit of a message in both directions. A recording has at most 16 MiB; the entries of a long session must fit too."""
 
 
 class Client:
-    """A connection to a gateway at `address` (host:port). `timeout_s` bounds every call but conversations.
+    """A connection to a gateway at `address` (host:port). Use it as an async context manager.
 
-    A call that finds the server away or full is made up to `attempts` times, with growing pauses between. `api_key` is
-    for gateways that ask for one; `tls` trusts the authorities that gRPC knows, or those in `tls_ca` (PEM). Every
-    method raises the `ChromaError` behind a failed call (see `chroma_voice.errors`).
+    `timeout_s` bounds every call except conversations. When the server is away or full, a call is repeated with growing
+    pauses, up to `attempts` attempts in all. `api_key` is for gateways that require one. With `tls` the connection is
+    encrypted; the gateway's certificate must be signed by an authority that gRPC trusts, or by one in `tls_ca` (PEM).
+    A failed call raises a `ChromaError` (see `chroma_voice.errors`).
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class Client:
         transcribe: bool = False,
         text_only: bool = False,
     ) -> Conversation:
-        """A conversation in a new session with these settings, or in the one named by `session_id`.
+        """Return a conversation in a new session with these settings, or in the session `session_id`.
 
-        `input_rate_hz` (8000 to 48000) and `input_encoding` describe the audio to be sent; leave the rate unset to
-        send none. `max_lead_s` is how far ahead of the listener speech is made; 0 makes it as fast as possible.
-        With `turn_detection` the server finds the user's turns in the sound; without, the caller commits. `transcribe`
-        asks for a `UserTranscript` after each spoken turn, where the server allows it. `text_only` replies are silent.
+        `input_rate_hz` (8000 to 48000) and `input_encoding` describe the user's audio; a conversation without a rate
+        sends no audio. `max_lead_s` is the number of seconds that the reply's speech may be made ahead of its playback;
+        0 makes it as fast as possible. With `turn_detection` the server finds the user's turns in the audio; without
+        it the caller commits each turn. `transcribe` asks for a `UserTranscript` after each spoken turn; the server
+        must allow it. With `text_only` replies have text and no speech.
         """
         return Conversation(
             self._dialogue,
@@ -100,13 +102,13 @@ class Client:
         )
 
     async def create_session(self, settings: SessionSettings) -> Session:
-        """A new session; `settings.voice` is required."""
+        """Create a session; `settings.voice` is required."""
         request = dialogue_pb2.CreateSessionRequest(config=settings.to_proto())
         response = await self._answer(self._dialogue.CreateSession, request)
         return Session.from_proto(response.session)
 
     async def get_session(self, session_id: str) -> Session:
-        """A session with its entries."""
+        """Return a session with its entries."""
         request = dialogue_pb2.GetSessionRequest(session_id=session_id)
         response = await self._answer(self._dialogue.GetSession, request)
         return Session.from_proto(response.session)
@@ -118,7 +120,7 @@ class Client:
         return Session.from_proto(response.session)
 
     async def delete_session(self, session_id: str) -> None:
-        """Forget a session, its turns and its audio."""
+        """Delete a session, its turns and its audio."""
         request = dialogue_pb2.DeleteSessionRequest(session_id=session_id)
         await self._answer(self._dialogue.DeleteSession, request)
 
@@ -137,13 +139,13 @@ class Client:
         return Voice.from_proto(response.voice)
 
     async def get_voice(self, voice_id: str) -> Voice:
-        """One voice."""
+        """Return one voice."""
         request = dialogue_pb2.GetVoiceRequest(voice_id=voice_id)
         response = await self._answer(self._voices.GetVoice, request)
         return Voice.from_proto(response.voice)
 
     async def list_voices(self) -> AsyncIterator[Voice]:
-        """All voices in order of their ids, fetched page by page."""
+        """Yield all voices in order of their ids. They are fetched page by page."""
         page_token = ""
         while True:
             request = dialogue_pb2.ListVoicesRequest(page_token=page_token)
@@ -155,7 +157,7 @@ class Client:
                 return
 
     async def delete_voice(self, voice_id: str) -> None:
-        """Forget a voice for good."""
+        """Delete a voice."""
         request = dialogue_pb2.DeleteVoiceRequest(voice_id=voice_id)
         await self._answer(self._voices.DeleteVoice, request)
 

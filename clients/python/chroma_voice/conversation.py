@@ -1,4 +1,4 @@
-"""One Converse call: the user's turns in, spoken replies out."""
+"""A conversation over one `Converse` call: it sends the user's turns and receives spoken replies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENCODINGS: dict[Encoding, audio_pb2.AudioEncoding.ValueType] = {
     "f32le": audio_pb2.AUDIO_ENCODING_PCM_F32LE,
 }
 _MESSAGE_BYTES = 32_768
-"""Audio travels in pieces of this size: far below any message limit, and a whole number of samples."""
+"""Size of an audio message: far below every message limit, and a whole number of samples of each encoding."""
 
 Metadata = tuple[tuple[str, str], ...]
 Call = grpc.aio.StreamStreamCall[dialogue_pb2.ConverseRequest, dialogue_pb2.ConverseResponse]
@@ -33,10 +33,10 @@ Call = grpc.aio.StreamStreamCall[dialogue_pb2.ConverseRequest, dialogue_pb2.Conv
 class Conversation:
     """A live conversation. Make it with `Client.conversation` and use it as an async context manager.
 
-    Entering opens the call, again while the server is away or full, and sets `session`. Leaving ends the conversation:
-    cleanly when the body ended, else by cancelling the call, which frees everything on the server within one step. A
-    lost or refused call raises the `ChromaError` behind it from whatever was waiting. One task may send while another
-    reads.
+    Entering opens the call and sets `session`; it is repeated while the server is away or full. When the body of the
+    `async with` ends, the conversation ends. When the body raises, the call is cancelled, and the server frees what the
+    call holds within one step. When the call is lost or refused, the method that waits for it raises a `ChromaError`.
+    One task may send while another one reads.
     """
 
     session: Session
@@ -101,7 +101,7 @@ class Conversation:
             call.cancel()
 
     async def send_audio(self, data: bytes) -> None:
-        """Send the user's sound, mono PCM in the encoding and rate given at the start, as it is recorded."""
+        """Send the user's speech: mono PCM in the conversation's input encoding and rate. Send it while it is recorded."""
         for start in range(0, len(data), _MESSAGE_BYTES):
             await self._send(dialogue_pb2.ConverseRequest(audio=data[start : start + _MESSAGE_BYTES]))
 
@@ -110,33 +110,33 @@ class Conversation:
         await self._send(dialogue_pb2.ConverseRequest(text=text))
 
     async def commit(self) -> None:
-        """End the user's turn: the reply starts, and one that still runs is interrupted."""
+        """End the user's turn. Its reply starts; a reply that still runs is interrupted."""
         await self._send(dialogue_pb2.ConverseRequest(commit=dialogue_pb2.CommitTurn()))
 
     async def say(self, text: str, *, end: bool = True) -> None:
-        """Have the session's voice speak `text`; with `end` unset more pieces follow."""
+        """Let the session's voice speak `text`. With `end` False more pieces of the text follow."""
         await self._send(dialogue_pb2.ConverseRequest(say=dialogue_pb2.Say(text=text, end=end)))
 
     async def cancel(self, *, played_s: float | None = None) -> None:
-        """Interrupt the running reply, of which `played_s` seconds were played, or drop uncommitted input."""
+        """Interrupt the running reply, of which `played_s` seconds were played. Without one, drop uncommitted input."""
         cancel = dialogue_pb2.CancelTurn(played_ms=None if played_s is None else round(played_s * 1000))
         await self._send(dialogue_pb2.ConverseRequest(cancel=cancel))
 
     async def update(self, settings: SessionSettings) -> None:
-        """Change settings from the next turn on; None and an empty voice keep what is."""
+        """Change the session's settings from the next turn on. None and an empty voice change nothing."""
         await self._send(dialogue_pb2.ConverseRequest(update=settings.to_proto()))
 
     async def detect_turns(self, detection: TurnDetection | None) -> None:
-        """Other turn detection from here on; None: none, the caller commits."""
+        """Change the turn detection from now on. None turns it off: the caller commits each turn."""
         await self._send(dialogue_pb2.ConverseRequest(turn_detection=detection_to_proto(detection)))
 
     async def events(self) -> AsyncIterator[Event]:
-        """All events until the conversation ends."""
+        """Yield all events until the conversation ends."""
         while (event := await self._event()) is not None:
             yield event
 
     def reply(self) -> Reply:
-        """The next turn: `async for event in talk.reply()`, or its `text()` and `audio()`."""
+        """Return the reply of the next turn: iterate over it for all events, or over its `text()` and `audio()`."""
         return Reply(self._event)
 
     @property
@@ -152,20 +152,20 @@ class Conversation:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         except asyncio.InvalidStateError:
-            # The call is over: reading it tells why.
+            # The call has ended. Reading from it raises its status.
             while await self._receive() is not None:
                 pass
             raise ChromaError("the server ended the conversation", status="CANCELLED") from None
 
     async def _event(self) -> Event | None:
-        """The next event; None when the conversation ended well."""
+        """Return the next event, or None when the conversation has ended without an error."""
         while (response := await self._receive()) is not None:
             if (event := event_from_proto(response)) is not None:
                 return event
         return None
 
     async def _receive(self) -> dialogue_pb2.ConverseResponse | None:
-        """The next message; None when the server ended the conversation well."""
+        """Return the next message, or None when the server has ended the conversation without an error."""
         try:
             response = await self._running.read()
         except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""What can go wrong for a caller, with the gRPC status behind each.
+"""The errors of the client, each with its gRPC status.
 
 ChromaError              any other status     the server failed, or a bug
 |- InvalidArgument       INVALID_ARGUMENT     the request is wrong: fix it
@@ -22,7 +22,7 @@ RETRY_AFTER_TRAILER = "retry-after-ms"
 
 
 class ChromaError(Exception):
-    """Root of the tree. `status` is the name of the gRPC status, `retry_after_s` when a retry is worth it, if known."""
+    """Root of the tree. `status` is the name of the gRPC status; `retry_after_s`, if known, is the pause before a retry."""
 
     status = "INTERNAL"
 
@@ -34,7 +34,7 @@ class ChromaError(Exception):
 
 
 class InvalidArgument(ChromaError):
-    """The request is wrong whatever the state of the server."""
+    """The request is wrong in every state of the server."""
 
     status = "INVALID_ARGUMENT"
 
@@ -111,22 +111,23 @@ LEAVES: dict[str, type[ChromaError]] = {
 
 
 def from_status(status: str, message: str, *, retry_after_s: float | None = None) -> ChromaError:
-    """The error for a gRPC status name; `ChromaError` itself for a status without a leaf."""
+    """Return the error of a gRPC status name: `ChromaError` itself for a status without a class of its own."""
     return LEAVES.get(status, ChromaError)(message, status=status, retry_after_s=retry_after_s)
 
 
 def from_code(code: int, message: str, *, retry_after_s: float | None = None) -> ChromaError:
-    """The error for a canonical gRPC status number, such as 14 for UNAVAILABLE."""
+    """Return the error of a gRPC status number, such as 14 for UNAVAILABLE."""
     names = {int(status.value[0]): status.name for status in grpc.StatusCode}
     return from_status(names.get(code, "UNKNOWN"), message, retry_after_s=retry_after_s)
 
 
 _WROTE_TO_ENDED_CALL = "Internal error from Core"
-"""What grpcio's asyncio client says, as INTERNAL, when its write meets the end of a call (grpc/grpc#36066)."""
+"""Details of the INTERNAL status that grpcio's asyncio client reports when it writes to a call that has just ended
+(grpc/grpc#36066)."""
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> ChromaError:
-    """The error behind a failed call, with the server's retry hint when it sent one."""
+    """Return the error of a failed call, with the server's `retry-after-ms` if it sent one."""
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WROTE_TO_ENDED_CALL:
         return Unavailable("the server ended the call while it was written to: connect again, with the session's id")
     hints = [value for key, value in error.trailing_metadata() or () if key == RETRY_AFTER_TRAILER]

@@ -1,4 +1,4 @@
-"""What a conversation tells its caller, in the order in which a turn tells it."""
+"""The events of a conversation, and their translation from the wire messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chroma.v1 import dialogue_pb2, reasoner_pb2
 from chroma_voice.errors import ChromaError, from_code
 
 SAMPLE_RATE_HZ = 24_000
-"""Rate of all reply audio."""
+"""Sample rate of the audio of all replies."""
 
 
 @dataclass(frozen=True)
 class SpeechStarted:
-    """Speech of the user began `audio_s` into the stream of sound, with turn detection."""
+    """The server detected the start of the user's speech, `audio_s` seconds after the start of the input audio."""
 
     turn_id: str
     audio_s: float
@@ -25,7 +25,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True)
 class SpeechStopped:
-    """Speech of the user ended `audio_s` into the stream of sound, with turn detection."""
+    """The server detected the end of the user's speech, `audio_s` seconds after the start of the input audio."""
 
     turn_id: str
     audio_s: float
@@ -33,7 +33,7 @@ class SpeechStopped:
 
 @dataclass(frozen=True)
 class UserTranscript:
-    """What the user said in a turn, after its `TurnDone`; with `error` why that is not known."""
+    """The user's words in a turn; it comes after the turn's `TurnDone`. `error` is set when transcription failed."""
 
     turn_id: str
     text: str
@@ -42,7 +42,7 @@ class UserTranscript:
 
 @dataclass(frozen=True)
 class TurnStarted:
-    """A turn was committed and its reply is on the way."""
+    """A turn was committed, and its reply has started."""
 
     turn_id: str
 
@@ -77,7 +77,10 @@ class AudioDelta:
 
 @dataclass(frozen=True)
 class Timings:
-    """When things happened, in seconds since the turn's commit by the gateway's clock. None: it did not happen."""
+    """Times of a turn, in seconds since its commit, by the gateway's clock. None: it did not happen.
+
+    `heard_s`: the user's turn was encoded and prefilled. Thoughts, frames and audio: the first and the last of each.
+    """
 
     heard_s: float | None = None
     first_thought_s: float | None = None
@@ -89,7 +92,7 @@ class Timings:
 
     @classmethod
     def from_proto(cls, timings: dialogue_pb2.TurnTimings) -> Timings:
-        """From the wire message."""
+        """Return the value of the wire message."""
         return cls(**{field.name: value for field, value in timings.ListFields()})
 
 
@@ -104,7 +107,11 @@ _OUTCOMES: dict[int, Outcome] = {
 
 @dataclass(frozen=True)
 class TurnDone:
-    """How a turn ended. `error` is set when it failed; `speech_end` is "eos", "limit", "positions", "given" or ""."""
+    """The end of a turn. `error` is set when the turn failed.
+
+    `recorded`: the session's store has the turn. `heard_text`: the part of `text` that was played, an upper bound.
+    `speech_end`: why the speech ended: "eos", "limit", "positions", "given", or "" when it did not end by itself.
+    """
 
     turn_id: str
     outcome: Outcome
@@ -123,13 +130,13 @@ class TurnDone:
     timings: Timings
 
     def raise_for_error(self) -> None:
-        """Raise the error of a failed turn; nothing otherwise."""
+        """Raise the turn's error if the turn failed."""
         if self.error is not None:
             raise self.error
 
     @classmethod
     def from_proto(cls, done: dialogue_pb2.TurnDone) -> TurnDone:
-        """From the wire message."""
+        """Return the value of the wire message."""
         outcome = _OUTCOMES.get(done.outcome, "failed")
         error = None
         if outcome == "failed":
@@ -158,7 +165,7 @@ Event = SpeechStarted | SpeechStopped | TurnStarted | TextDelta | AudioDelta | T
 
 
 def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
-    """The event of a wire message; None for a message that is no event of a turn, or one this client is too old for."""
+    """Return the event of a wire message; None for `opened` and for messages that this version does not know."""
     match response.WhichOneof("response"):
         case "turn_started":
             return TurnStarted(response.turn_started.turn_id)

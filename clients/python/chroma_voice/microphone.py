@@ -1,6 +1,6 @@
-"""Microphone and loudspeaker of this machine; needs the extra: `pip install "chroma-voice-client[microphone]"`.
+"""Microphone and loudspeaker of this machine. Needs the extra `microphone` of the package.
 
-async with Client(address) as client, client.conversation(voice="reader", input_rate_hz=RATE_HZ) as talk:
+async with Client(address) as client, client.conversation(voice="amber", input_rate_hz=RATE_HZ) as talk:
     async with asyncio.timeout(5):
         async for sound in microphone():
             await talk.send_audio(sound)
@@ -19,15 +19,18 @@ from chroma_voice.errors import FailedPrecondition
 from chroma_voice.events import SAMPLE_RATE_HZ
 
 RATE_HZ = SAMPLE_RATE_HZ
-"""Of the microphone's sound: `input_rate_hz` of the conversation."""
+"""Sample rate of the microphone's sound: give it to the conversation as `input_rate_hz`."""
 
 _PIECE_SAMPLES = RATE_HZ // 25
 _MAX_PIECES = 250
-"""10 s of sound that nobody took; then the oldest is dropped."""
+"""10 s of sound. When the caller reads more slowly than this, the oldest piece is dropped."""
 
 
 async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
-    """Sound as it is recorded: 40 ms of 16-bit little-endian mono PCM at `RATE_HZ` at a time, until it is closed."""
+    """Yield the recorded sound in pieces of 40 ms: 16-bit little-endian mono PCM at `RATE_HZ`.
+
+    Raises `FailedPrecondition` without the package `sounddevice` or without PortAudio.
+    """
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[bytes] = asyncio.Queue(_MAX_PIECES)
 
@@ -47,8 +50,10 @@ async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
 
 
 async def play(sound: AsyncIterable[bytes], device: int | str | None = None) -> None:
-    """Play a reply's sound (16-bit little-endian mono PCM at 24 kHz) as it comes, to its end; cancelling it is silence
-    at once."""
+    """Play a reply's sound (16-bit little-endian mono PCM at 24 kHz) while it comes. Returns at its end.
+
+    Cancelling it stops the sound at once. Raises `FailedPrecondition` as `microphone` does.
+    """
     stream = _sounddevice().RawOutputStream(samplerate=SAMPLE_RATE_HZ, channels=1, dtype="int16", device=device)
     stream.start()
     try:

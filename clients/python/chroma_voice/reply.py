@@ -1,4 +1,4 @@
-"""One reply as it comes, readable in several ways at the same time."""
+"""The reply of one turn, which several tasks can read at the same time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from chroma_voice.events import AudioDelta, Event, TextDelta, TurnDone, TurnStar
 
 
 class Reply:
-    """The events of one turn, from the next one on: `TurnStarted`, deltas, and last a `TurnDone`.
+    """The events of the next turn: `TurnStarted`, deltas, and at last a `TurnDone`.
 
-    Iterate over it for all events, whatever happened to the turn; over `text()` and `audio()` for their content. Every
-    iterator gives the whole reply, also when several tasks read at once: whoever needs an event that has not come yet
-    reads it for all. The reply's events are kept while it is.
+    Iterate over the reply for all its events, or over `text()` and `audio()` for their content. Every iterator gives
+    the whole reply, also when several tasks read at once: the task that first needs a new event receives it for all.
+    The reply keeps its events.
     """
 
     def __init__(self, receive: Callable[[], Awaitable[Event | None]]) -> None:
@@ -23,7 +23,7 @@ class Reply:
         self._reading = asyncio.Lock()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """All events. Raises `ChromaError` when the conversation ends before the turn does."""
+        """Yield all events. Raises `ChromaError` when the conversation ends before the turn does."""
         position, turn_id = 0, ""
         while True:
             event = await self._event(position)
@@ -31,25 +31,27 @@ class Reply:
             if isinstance(event, TurnStarted):
                 turn_id = event.turn_id
             if isinstance(event, TurnDone) and turn_id in ("", event.turn_id):
-                return  # a turn interrupted before may end later than this one starts, while the server's store is slow
+                return
+            # The `TurnDone` of another turn is skipped: while the server's store is slow, it can come after this turn
+            # has started.
             position += 1
 
     async def text(self) -> AsyncIterator[str]:
-        """The reply's text, piece by piece. Raises the error of a failed turn at its end."""
+        """Yield the reply's text, piece by piece. At its end, raises the error of a failed turn."""
         async for event in self:
             if isinstance(event, TextDelta):
                 yield event.text
         (await self.done()).raise_for_error()
 
     async def audio(self) -> AsyncIterator[bytes]:
-        """The reply's sound, piece by piece: 16-bit little-endian mono PCM at 24 kHz. Errors as in `text`."""
+        """Yield the reply's sound, piece by piece: 16-bit little-endian mono PCM at 24 kHz. Raises as `text` does."""
         async for event in self:
             if isinstance(event, AudioDelta):
                 yield event.data
         (await self.done()).raise_for_error()
 
     async def done(self) -> TurnDone:
-        """How the turn ended, once it has."""
+        """Wait until the turn has ended and return its `TurnDone`."""
         done = None
         async for event in self:
             done = event

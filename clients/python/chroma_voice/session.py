@@ -1,4 +1,4 @@
-"""A session: a conversation's memory, its settings and its recorded entries."""
+"""Sessions: their settings and their recorded entries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chroma.v1 import dialogue_pb2, speech_gen_pb2
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are drawn; None leaves the checkpoint's default. `greedy` overrides the rest."""
+    """How codes are sampled. None takes the checkpoint's default. With `greedy` the other settings have no effect."""
 
     greedy: bool = False
     temperature: float | None = None
@@ -20,7 +20,7 @@ class Sampling:
     seed: int | None = None
 
     def to_proto(self) -> speech_gen_pb2.Sampling:
-        """As the wire message."""
+        """Return the wire message."""
         return speech_gen_pb2.Sampling(
             greedy=self.greedy,
             temperature=self.temperature,
@@ -32,7 +32,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """Settings of a session. None leaves the server's default, or the present value in an update."""
+    """Settings of a session. None takes the server's default; in an update, None changes nothing."""
 
     voice: str = ""
     system_prompt: str | None = None
@@ -40,7 +40,7 @@ class SessionSettings:
     max_reply_s: float | None = None
 
     def to_proto(self) -> dialogue_pb2.SessionConfig:
-        """As the wire message."""
+        """Return the wire message."""
         return dialogue_pb2.SessionConfig(
             voice_id=self.voice,
             system_prompt=self.system_prompt,
@@ -51,7 +51,7 @@ class SessionSettings:
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded entry. `heard_text` is the part of an interrupted reply that was heard, an upper bound."""
+    """One recorded entry. `heard_text` is the part of a reply's text that was played, an upper bound."""
 
     speaker: Literal["user", "assistant"]
     turn_id: str
@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Session:
-    """A conversation's memory, oldest entry first. `dropped_turns` counts older turns no longer kept."""
+    """A session with its entries, oldest first. `dropped_turns` is the number of older turns that were dropped."""
 
     session_id: str
     voice: str
@@ -74,7 +74,7 @@ class Session:
 
     @classmethod
     def from_proto(cls, session: dialogue_pb2.Session) -> Session:
-        """From the wire message."""
+        """Return the value of the wire message."""
         config = session.config
         return cls(
             session_id=session.session_id,

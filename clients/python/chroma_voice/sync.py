@@ -1,6 +1,6 @@
-"""The client without asyncio: the same names, blocking.
+"""The client for programs without asyncio: the same names, and methods that block.
 
-with SyncClient("127.0.0.1:20480") as client, client.conversation(voice="reader") as talk:
+with SyncClient("127.0.0.1:50051") as client, client.conversation(voice="amber") as talk:
     talk.send_text("Please tell me how to make a taco.")
     talk.commit()
     for event in talk.reply():
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Loop:
-    """An event loop on a thread of its own, which runs what other threads ask for."""
+    """An event loop on its own thread. Other threads run coroutines on it and wait for their results."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -35,7 +35,7 @@ class Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Its result; an interruption (Ctrl-C) cancels it."""
+        """Run `work` and return its result. An interruption of the caller (Ctrl-C) cancels the work."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -44,7 +44,7 @@ class Loop:
             raise
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Each item as it comes."""
+        """Yield each item as it comes."""
         end = object()
 
         async def advance() -> T | object:
@@ -54,14 +54,14 @@ class Loop:
             yield item  # type: ignore[misc]
 
     def close(self) -> None:
-        """Stop the thread; what still runs is dropped."""
+        """Stop the thread. Work that still runs is dropped."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
 class SyncClient:
-    """`Client` for code without asyncio. Use it as a context manager. Any thread may call it."""
+    """`Client` for programs without asyncio. Use it as a context manager. Any thread may call it."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class SyncClient:
 
 
 class SyncConversation:
-    """`Conversation` for code without asyncio. Make it with `SyncClient.conversation`; use it as a context manager."""
+    """`Conversation` for programs without asyncio. Make it with `SyncClient.conversation`; use it as a context manager."""
 
     def __init__(self, conversation: Conversation, loop: Loop) -> None:
         self._conversation = conversation
@@ -217,7 +217,7 @@ class SyncConversation:
 
 
 class SyncReply:
-    """`Reply` for code without asyncio."""
+    """`Reply` for programs without asyncio."""
 
     def __init__(self, reply: Reply, loop: Loop) -> None:
         self._reply = reply

@@ -1,4 +1,4 @@
-"""How the server finds the user's turns in a stream of sound."""
+"""Settings of the turn detection: how the server finds the user's turns in the input audio."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from chroma.v1 import dialogue_pb2
 
 @dataclass(frozen=True)
 class TurnDetection:
-    """None leaves the server's default. `docs/turn-taking.md` shows what each setting does.
+    """Settings of turn detection; None takes the server's default. `docs/turn-taking.md` explains each of them.
 
-    With `create_response` False the caller commits; with `interrupt_response` False only a commit interrupts.
+    With `create_response` False the caller commits each turn. With `interrupt_response` False the user's speech does
+    not interrupt a reply; the next commit does.
     """
 
     threshold: float | None = None
@@ -21,7 +22,7 @@ class TurnDetection:
     interrupt_response: bool | None = None
 
     def to_proto(self) -> dialogue_pb2.TurnDetection:
-        """As the wire message."""
+        """Return the wire message."""
         return dialogue_pb2.TurnDetection(
             threshold=self.threshold,
             silence_duration_ms=self.silence_ms,
@@ -32,5 +33,5 @@ class TurnDetection:
 
 
 def detection_to_proto(detection: TurnDetection | None) -> dialogue_pb2.TurnDetection:
-    """As the wire message of a change; None: the caller commits from now on."""
+    """Return the wire message of a change. None turns detection off: the caller commits each turn."""
     return dialogue_pb2.TurnDetection(off=True) if detection is None else detection.to_proto()

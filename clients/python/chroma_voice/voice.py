@@ -1,4 +1,4 @@
-"""An enrolled voice."""
+"""Enrolled voices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chroma.v1 import dialogue_pb2
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice to speak with. `duration_s` is the recording's length, `consent` what its speaker agreed to."""
+    """An enrolled voice. `duration_s` is the length of its recording; `consent` says who agreed to its use, and how."""
 
     voice_id: str
     display_name: str
@@ -21,7 +21,7 @@ class Voice:
 
     @classmethod
     def from_proto(cls, voice: dialogue_pb2.Voice) -> Voice:
-        """From the wire message."""
+        """Return the value of the wire message."""
         return cls(
             voice_id=voice.voice_id,
             display_name=voice.display_name,

@@ -27,7 +27,7 @@ app.command(context_settings=serve.PASS_THROUGH)(serve.checkpoint)
 
 
 def main() -> None:
-    """Run the command line. Errors are printed plainly; the exit status is then 1, or 2 for a wrong usage."""
+    """Run the command line. An error is printed as one line. The exit status is 1 then, and 2 for wrong usage."""
     try:
         app()
     except ChromaError as error:

@@ -1,4 +1,4 @@
-"""Which gateway a command talks to."""
+"""The address of the gateway that a command talks to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class GatewayAddress:
 
 
 def find_gateway(gateway: str, state: Path) -> GatewayAddress:
-    """The gateway named, or the launcher's. Raises `Unavailable` when none is named and no launcher runs."""
+    """Return `gateway` if it is set, else the gateway of the launcher in `state`.
+
+    Raises `Unavailable` when no launcher runs there.
+    """
     if gateway:
         return GatewayAddress(gateway, random_weights=False)
     endpoints = StateFolder(state).endpoints()

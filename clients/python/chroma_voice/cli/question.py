@@ -25,7 +25,10 @@ class Recording:
 
 
 def read_recording(path: Path) -> Recording:
-    """Read an audio file; several channels are averaged, the rate is kept. Raises `InvalidArgument` if it is none."""
+    """Read an audio file. Channels are averaged, and the rate is kept.
+
+    Raises `InvalidArgument` for a file that is not audio, and for samples that are NaN or infinite.
+    """
     try:
         samples, sample_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:

@@ -1,4 +1,4 @@
-"""The reply as it comes: its text, and on a terminal a line that counts the seconds of sound."""
+"""The view of a reply: its text, and on a terminal a line with the seconds of sound."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 
 class ReplyView:
-    """Shows one reply while it is made. On a terminal it redraws; elsewhere the text is written as it comes."""
+    """Shows one reply while it is made. On a terminal it redraws its lines; elsewhere it appends the text."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -35,7 +35,7 @@ class ReplyView:
             self._console.print()
 
     def add_text(self, piece: str) -> None:
-        """A piece of the reply's text."""
+        """Show another piece of the reply's text. Unprintable characters are shown as dots."""
         printable = "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in piece)
         self._text += printable
         if self._live:
@@ -44,7 +44,7 @@ class ReplyView:
             self._console.print(printable, end="", markup=False)
 
     def add_sound(self, seconds: float) -> None:
-        """More sound arrived."""
+        """Count `seconds` more of sound."""
         self._sound_s += seconds
         if self._live:
             self._redraw()

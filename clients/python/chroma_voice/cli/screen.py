@@ -1,4 +1,4 @@
-"""What the launcher shows: a spinner for each process that starts, a line for each change."""
+"""The output of the launcher: a spinner for each process that starts, and a line for each change."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Screen:
                     self.say(f"  {line}")
 
     def all_ready(self, line: str) -> None:
-        """Print that everything is ready; the spinners are over."""
+        """Stop the spinners and print that everything is ready."""
         self._progress.stop()
         self.say(line)
 

@@ -17,7 +17,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_
 
 
 class ServiceName(StrEnum):
-    """What can be served."""
+    """The server processes."""
 
     REASONER = "reasoner"
     SPEECH_GEN = "speech-gen"

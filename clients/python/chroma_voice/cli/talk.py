@@ -29,8 +29,8 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A finished turn as this client saw it. `first_sound_s` and `last_sound_s` count from the commit."""
+class ReceivedTurn:
+    """A finished turn, with the times at which this client received its sound, in seconds since the commit."""
 
     done: TurnDone
     first_sound_s: float | None
@@ -46,9 +46,9 @@ def talk(
         "reply.wav"
     ),
     text: Annotated[str, typer.Option(help="A question as text, alone or after the recording.")] = "",
-    say: Annotated[str, typer.Option(help="No question: have the voice say this.")] = "",
+    say: Annotated[str, typer.Option(help="Instead of a question: a text that the voice speaks.")] = "",
     system: Annotated[str | None, typer.Option(help="The system prompt. Default: the checkpoint's.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Most seconds of speech in the reply.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Seconds of speech in the reply, at most.")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely code.")] = False,
     temperature: Annotated[float | None, typer.Option(help="Above 0. Default: the checkpoint's.")] = None,
     top_k: Annotated[int | None, typer.Option(help="1 or more. Default: the checkpoint's.")] = None,
@@ -67,7 +67,7 @@ def talk(
     if greedy or temperature is not None or top_k is not None or seed is not None:
         sampling = Sampling(greedy=greedy, temperature=temperature, top_k=top_k, seed=seed)
 
-    async def run() -> Heard:
+    async def run() -> ReceivedTurn:
         async with (
             Client(found.address) as client,
             client.conversation(
@@ -80,15 +80,15 @@ def talk(
             ) as conversation,
         ):
             await _ask(conversation, recording, text, say)
-            return await _hear(conversation, out)
+            return await _receive(conversation, out)
 
     if found.random_weights:
         console.print(f"note: {RANDOM_WEIGHTS}", markup=False)
     if recording and question:
         console.print(f"asking {question} ({recording.duration_s:.1f} s)", markup=False)
     out.parent.mkdir(parents=True, exist_ok=True)
-    heard = asyncio.run(run())
-    _conclude(heard, out)
+    received = asyncio.run(run())
+    _conclude(received, out)
 
 
 async def _ask(conversation: Conversation, recording: Recording | None, text: str, say: str) -> None:
@@ -102,7 +102,7 @@ async def _ask(conversation: Conversation, recording: Recording | None, text: st
     await conversation.commit()
 
 
-async def _hear(conversation: Conversation, out: Path) -> Heard:
+async def _receive(conversation: Conversation, out: Path) -> ReceivedTurn:
     """Receive the reply, show it as it comes and save its sound to `out`."""
     committed = time.monotonic()
     first_sound_s = last_sound_s = None
@@ -117,14 +117,14 @@ async def _hear(conversation: Conversation, out: Path) -> Heard:
                     sound.writeframes(event.data)
                     view.add_sound(event.duration_s)
                 case TurnDone():
-                    return Heard(event, first_sound_s, last_sound_s)
+                    return ReceivedTurn(event, first_sound_s, last_sound_s)
     raise ChromaError("the reply ended without a result")
 
 
-def _conclude(heard: Heard, out: Path) -> None:
-    """Save text and picture and print where everything is. Raises the error of a failed turn."""
-    done = heard.done
-    if heard.first_sound_s is not None:
+def _conclude(received: ReceivedTurn, out: Path) -> None:
+    """Save the text and the picture, and print their paths. Raises the error of a failed turn."""
+    done = received.done
+    if received.first_sound_s is not None:
         console.print(f"sound      {out} ({done.output_audio_s:.2f} s)", markup=False)
     elif done.error:
         out.unlink()
@@ -133,20 +133,20 @@ def _conclude(heard: Heard, out: Path) -> None:
     text_file.write_text(done.text + "\n")
     console.print(f"text       {text_file}", markup=False)
     picture = out.with_suffix(".png")
-    turn = waterfall.Turn.of(done, delivered_s=heard.first_sound_s)
+    turn = waterfall.Turn.of(done, delivered_s=received.first_sound_s)
     if waterfall.save_picture(turn, picture):
         console.print(f"waterfall  {picture}", markup=False)
     console.print()
     for line in waterfall.text_lines(turn):
         console.print(line, markup=False)
     console.print()
-    if heard.first_sound_s is None or heard.last_sound_s is None:
+    if received.first_sound_s is None or received.last_sound_s is None:
         console.print("an empty reply: the model ended its speech at once")
         return
     console.print(
-        f"first sound after {heard.first_sound_s * 1000:.0f} ms; "
-        f"{done.output_audio_s:.2f} s of speech in {heard.last_sound_s:.2f} s, "
-        f"RTF {heard.last_sound_s / done.output_audio_s:.3f}",
+        f"first sound after {received.first_sound_s * 1000:.0f} ms; "
+        f"{done.output_audio_s:.2f} s of speech in {received.last_sound_s:.2f} s, "
+        f"RTF {received.last_sound_s / done.output_audio_s:.3f}",
         markup=False,
     )
     if done.speech_end not in ("eos", "given"):

@@ -1,4 +1,4 @@
-"""`chroma-voice trace`: what every process did for one turn, put together from their logs."""
+"""`chroma-voice trace`: the spans of one turn, collected from the logs of all processes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from chroma_voice.local.state import StateFolder
 
 _COLUMNS = 48
 _FIELDS = re.compile(r"\{\".*\}$")
-"""The JSON object that is a log line, or that ends one written as text."""
+"""The JSON object of a log line: the whole line in JSON logs, the end of the line in text logs."""
 
 
 @dataclass
 class Span:
-    """One span of a log. Times in seconds; `marks` since the span's own start."""
+    """One span of a log. Times are in seconds; those of `marks` count from the span's start."""
 
     name: str
     turn: str
@@ -45,14 +45,14 @@ def trace(
         list[Path] | None, typer.Option("--log", help="Read these logs, text or JSON, - for standard input.")
     ] = None,
 ) -> None:
-    """Show a turn's waterfall: when each process worked for it, in seconds since the user's commit."""
+    """Show the waterfall of a turn: the spans of every process, with times since the user's commit."""
     spans = list(read_spans(_lines(log or sorted(StateFolder(state).logs.glob("*.log")))))
     for line in waterfall(choose(spans, turn)):
         Console(highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def read_spans(lines: Iterable[str]) -> Iterator[Span]:
-    """The spans among the lines of logs."""
+    """Yield the spans among the lines of logs."""
     for line in lines:
         found = _FIELDS.search(line.strip())
         if found is None or '"span"' not in line:
@@ -71,17 +71,17 @@ _OF_EVERY_LINE = ("time", "level", "logger", "service", "session", "tenant", "me
 
 
 def choose(spans: list[Span], turn: str) -> list[Span]:
-    """The spans of the turn whose id begins with `turn`; of the last turn when that is empty. Raises NotFound."""
+    """Return the spans of the last turn whose id begins with `turn`. Raises `NotFound` when there is none."""
     turns = [span for span in spans if span.name == "turn" and span.turn.startswith(turn)]
     if not turns:
         what = f"turn {turn!r}" if turn else "any turn"
-        raise NotFound(f"the logs tell nothing of {what}: they show a turn once it has ended")
+        raise NotFound(f"the logs have no spans of {what}: a turn is logged when it has ended")
     chosen = max(turns, key=lambda span: span.start_s).turn
     return [span for span in spans if span.turn == chosen]
 
 
 def waterfall(spans: list[Span]) -> list[str]:
-    """The spans as a tree of bars, with what happened in them below."""
+    """Return the lines of a tree of bars, one for each span, with its marks and notes below it."""
     ordered = sorted(spans, key=lambda span: span.start_s)
     by_id = {span.span_id: span for span in ordered}
     roots: list[Span] = []

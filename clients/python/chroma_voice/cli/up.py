@@ -157,7 +157,7 @@ def up(
 
 
 def down(state: State = DEFAULT_STATE) -> None:
-    """Stop what `up` runs in this state folder."""
+    """Stop everything that `up` runs in this state folder."""
     console = Console(highlight=False)
     folder = StateFolder(state)
     pid = folder.owner()
@@ -174,7 +174,7 @@ def down(state: State = DEFAULT_STATE) -> None:
 
 
 async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, *, only_if_none: bool) -> None:
-    """Enrol the sample voices. A failure is reported and ends nothing: everything works without them."""
+    """Enrol the sample voices. A failure is printed and stops nothing: the system works without them."""
     try:
         ids = await sample_voices.enrol(repository.sample_voices(), endpoints.gateway, only_if_none=only_if_none)
     except (ChromaError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`chroma-voice voice`: the enrolled voices."""
+"""`chroma-voice voice`: commands for the enrolled voices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add(
     ],
     transcript: Annotated[str, typer.Option(help="What the recording says, word for word.")],
     consent: Annotated[str, typer.Option(help="Who agreed to the cloning of this voice, and how.")],
-    name: Annotated[str, typer.Option(help="A name for people. Default: the id.")] = "",
+    name: Annotated[str, typer.Option(help="Display name. Default: the id.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Remove a voice of this id first.")] = False,
     gateway: Gateway = "",
     state: State = DEFAULT_STATE,
@@ -93,7 +93,7 @@ def show(voice: VoiceId, gateway: Gateway = "", state: State = DEFAULT_STATE) ->
 
 @app.command()
 def remove(voice: VoiceId, gateway: Gateway = "", state: State = DEFAULT_STATE) -> None:
-    """Forget a voice for good."""
+    """Delete a voice."""
 
     async def run() -> None:
         async with Client(find_gateway(gateway, state).address) as client:

@@ -1,4 +1,4 @@
-"""The waterfall of one turn: what each stage did when, as text and as a picture."""
+"""The waterfall of one turn: the times of each stage, as text and as a picture."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ _TEXT_COLUMNS = 56
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a turn, in seconds since the commit: it had its input at `begin_s`, gave something first at
-    `first_s` and last at `last_s`."""
+    """One stage of a turn. Times in seconds since the commit: of its first input, its first result, its last result."""
 
     name: str
     owner: str
@@ -25,7 +24,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the waterfall shows: the stages in order, and the turn's totals. `sound_s` is the speech's length."""
+    """The content of a waterfall: the stages in order, and the totals. `sound_s` is the length of the speech."""
 
     stages: tuple[Stage, ...]
     first_sound_s: float | None
@@ -34,7 +33,10 @@ class Turn:
 
     @classmethod
     def of(cls, done: TurnDone, *, delivered_s: float | None) -> Turn:
-        """From a turn's result, and the client's own time of the first sound. Stages that never began are left out."""
+        """Make it from a turn's result and the time at which the client received the first sound.
+
+        Stages that did not begin are left out.
+        """
         times = done.timings
         marks = (
             ("hearing", "reasoner", "#7c6fd0", 0.0, times.heard_s, times.heard_s),
@@ -54,7 +56,7 @@ class Turn:
 
 
 def text_lines(turn: Turn) -> list[str]:
-    """The whole turn for a terminal: dots until a stage's first result, blocks until its last."""
+    """Return the lines for a terminal: dots until a stage's first result, blocks until its last result."""
     scale = _TEXT_COLUMNS / max(turn.last_sound_s, 1e-9)
     lines = [f"{'':<9} {'':<{_TEXT_COLUMNS + 1}}    first       last"]
     for stage in turn.stages:
@@ -66,7 +68,7 @@ def text_lines(turn: Turn) -> list[str]:
 
 
 def save_picture(turn: Turn, path: Path) -> bool:
-    """Save the picture as a PNG. False, and nothing saved, without matplotlib or without any stage."""
+    """Save the picture as a PNG. Returns False and saves nothing without matplotlib or without any stage."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Drawing the waterfall of a turn with matplotlib: the way to the first sound above, the whole turn below."""
+"""The picture of a turn's waterfall, drawn with matplotlib: above up to the first sound, below the whole turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEFT, _WIDTH = 0.165, 0.785
 _TOP, _GAP, _BOTTOM = 0.81, 0.115, 0.075
 _BAR = 0.56
 _THINNEST = 1 / 400
-"""A bar is at least this part of the axis wide, so that it can be seen."""
+"""Smallest width of a bar, as a part of the axis: narrower bars could not be seen."""
 
 
 def draw(figure: Figure, turn: Turn) -> None:
@@ -34,7 +34,7 @@ def draw(figure: Figure, turn: Turn) -> None:
 
 
 def _whole_turn(turn: Turn) -> list[Stage]:
-    """The stages that go on during the turn, and the playing of the sound, which goes on after it."""
+    """Return the stages of the lower chart: all but the delivery, and the playback of the sound."""
     shown = [stage for stage in turn.stages if stage.name != "delivery"]
     if turn.sound_s and turn.first_sound_s is not None:
         begin_s = turn.first_sound_s
@@ -61,7 +61,7 @@ def _draw_whole(axes: Axes, stages: Sequence[Stage]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     axes.set_xlabel("since the question was committed; pale: waiting for the first result", fontsize=9, color=_QUIET)
     for row, stage in enumerate(stages):
-        # A stage with a single result, such as hearing, works all the time until it.
+        # A stage with a single result, such as hearing, works all the time until that result.
         first_s = stage.first_s if stage.last_s > stage.first_s else stage.begin_s
         axes.barh(row, first_s - stage.begin_s, left=stage.begin_s, height=_BAR, color=stage.color, alpha=0.28)
         axes.barh(row, max(stage.last_s - first_s, end_s * _THINNEST), left=first_s, height=_BAR, color=stage.color)

@@ -1,1 +1,1 @@
-"""One machine: the launcher that starts, watches and stops all processes of the pipeline."""
+"""The launcher: it starts, watches and stops all processes on one machine."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from chroma_voice.errors import FailedPrecondition
 
 _VALID_DAYS = 397
 """Browsers refuse certificates that are valid for longer."""
@@ -29,24 +28,56 @@ class Certificate:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the certificate, as browsers show it: compare it before you trust it."""
-        digest = x509.load_pem_x509_certificate(self.chain.read_bytes()).fingerprint(hashes.SHA256())
-        return digest.hex(":").upper()
+        """SHA-256 of the certificate, in the form in which browsers show it: compare the two before you trust it."""
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.chain.read_text())).digest().hex(":").upper()
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Host names and IP addresses of this machine, as this machine and its neighbours use them."""
+
+    hosts: frozenset[str]
+    addresses: frozenset[str]
 
 
 def certificate(folder: Path) -> Certificate:
-    """The certificate kept in `folder`. A new one is made when none fits this machine or it expires soon."""
+    """Return the certificate kept in `folder`. Make a new one when none fits this machine or it expires soon.
+
+    Raises `FailedPrecondition` without the package `cryptography`: only `up --tls` needs it, so the client's extras do
+    not install it.
+    """
     found = Certificate(folder / "certificate.pem", folder / "key.pem")
     names = _names()
-    if found.key.exists() and found.chain.exists() and _still_good(found.chain, names):
-        return found
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if not (found.key.exists() and found.chain.exists() and _is_good(found.chain, names)):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(found, names)
+    except ImportError as error:
+        raise FailedPrecondition(
+            "--tls needs the package cryptography to make a certificate: `pip install cryptography`"
+        ) from error
+    return found
+
+
+def _write(files: Certificate, names: _Names) -> None:
+    """Make a key and its certificate, and write both."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    found.key.unlink(missing_ok=True)
-    with os.fdopen(os.open(found.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    files.key.unlink(missing_ok=True)
+    with os.fdopen(os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chroma-voice on this machine")])
+    alternatives = x509.SubjectAlternativeName(
+        [
+            *(x509.DNSName(host) for host in sorted(names.hosts)),
+            *(x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(names.addresses)),
+        ]
+    )
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -56,31 +87,31 @@ def certificate(folder: Path) -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=_VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(alternatives, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    found.chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return found
+    files.chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
-def _still_good(chain: Path, names: list[x509.GeneralName]) -> bool:
+def _is_good(chain: Path, names: _Names) -> bool:
+    """Whether the certificate is valid for another `_RENEW_DAYS` and holds all names."""
+    from cryptography import x509
+
     kept = x509.load_pem_x509_certificate(chain.read_bytes())
     if kept.not_valid_after_utc < datetime.now(UTC) + timedelta(days=_RENEW_DAYS):
         return False
     alternatives = kept.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return set(names) <= set(alternatives)
+    addresses = {str(address) for address in alternatives.get_values_for_type(x509.IPAddress)}
+    return names.hosts <= set(alternatives.get_values_for_type(x509.DNSName)) and names.addresses <= addresses
 
 
-def _names() -> list[x509.GeneralName]:
-    """The names and addresses of this machine, as this machine and its neighbours use them."""
+def _names() -> _Names:
     name = socket.gethostname()
-    hosts = dict.fromkeys(host for host in ("localhost", name, f"{name}.local") if host.isascii())
     addresses = {"127.0.0.1", "::1"}
     with contextlib.suppress(OSError):  # the name resolves nowhere: a machine without a network
         addresses |= {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(name, None)}
-    return [
-        *(x509.DNSName(host) for host in hosts),
-        *(x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(addresses)),
-    ]
+    return _Names(
+        frozenset(host for host in ("localhost", name, f"{name}.local") if host.isascii()), frozenset(addresses)
+    )

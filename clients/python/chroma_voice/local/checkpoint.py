@@ -1,4 +1,4 @@
-"""The choice of the checkpoint to run: the one asked for, or the one of the repository."""
+"""The choice of the checkpoint: the one that the user names, or the one in the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chroma_voice.local import repository
 TOOL = "checkpoints.__main__"
 
 TINY = "tiny"
-"""The name of a checkpoint of seeded random weights, written when first asked for. Its speech is noise."""
+"""Name of a checkpoint with seeded random weights. It is written at its first use. Its speech is noise."""
 
 _FETCH = """
 import sys
@@ -26,24 +26,24 @@ try:
 except CheckpointError as error:
     sys.exit(error.message)
 """
-"""Prints the folder of a checkpoint. In a process of its own: the launcher needs no torch."""
+"""A script that prints the folder of a checkpoint. It runs in its own process, so that the launcher needs no torch."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A checkpoint's folder, and what is known about it."""
+    """The chosen checkpoint."""
 
     folder: Path
     random_weights: bool = False
     is_default: bool = False
-    """Whether it is the one that comes with the repository."""
+    """Whether it is the checkpoint of the repository."""
 
 
 def choose(model: str, state: Path) -> Chosen:
-    """The checkpoint `model`: a folder, a hub id (fetched first, with a progress bar on the terminal), `tiny`, or
-    when empty the one that comes with the repository.
+    """Return the checkpoint `model`: a folder, a hub id, or `tiny`. Empty: the checkpoint of the repository.
 
-    Raises `FailedPrecondition` when there is none, or it cannot be fetched or written.
+    The checkpoint of a hub id is fetched first, with a progress bar on the terminal. Raises `FailedPrecondition` when
+    there is no such checkpoint, or it cannot be fetched or written.
     """
     if model == TINY:
         return Chosen(_tiny(state), random_weights=True)
@@ -73,7 +73,7 @@ def _tiny(state: Path) -> Path:
 
 
 def _resolve(model: str) -> Path:
-    """The folder of a checkpoint. A hub id is fetched here once, so that the services do not each fetch it."""
+    """Return the folder of a checkpoint. A hub id is fetched once here, and not by each service."""
     path = Path(model)
     if path.is_dir():
         return path.absolute()

@@ -10,7 +10,7 @@ _CHECK_TIMEOUT_S = 2.0
 
 
 async def is_serving(address: str) -> bool:
-    """Whether the server at `address` answers SERVING for itself as a whole; False also when none answers.
+    """Return whether the server at `address` answers SERVING for its empty service name. False when no server answers.
 
     Each check opens a new channel. A kept channel would wait longer and longer before it finds a server that has
     just started.

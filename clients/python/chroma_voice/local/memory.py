@@ -1,4 +1,4 @@
-"""The memory that the weights of the services need, beside the memory of the devices that they run on."""
+"""The memory that the weights of the services need, compared with the memory of their devices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NVIDIA_SMI_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a device in bytes: what is free, and all of it."""
+    """Memory of a device in bytes: the free part, and the total."""
 
     free_bytes: int
     total_bytes: int
 
 
 def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Iterator[str]:
-    """Lines for people: the weights of each service, the memory of each device, a warning where it is short.
+    """Yield lines for the user: the weights of each service, the memory of each device, a warning if it is too small.
 
     `needed` and `devices` map a service to its weights and to its torch device. Raises `FailedPrecondition` when the
     weights cannot fit: more than all memory of this machine, or more than the free memory of a GPU.
@@ -49,12 +49,12 @@ def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Itera
 
 
 def in_words(size_bytes: int) -> str:
-    """A size for people, in units of 10^9 or 10^6 bytes."""
+    """Return a size as text, in units of 10^9 or 10^6 bytes."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def read_memory(device: str) -> Memory | None:
-    """The memory of a torch device; None where the system does not tell."""
+    """Return the memory of a torch device; None when the system does not report it."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return _machine()

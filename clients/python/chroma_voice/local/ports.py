@@ -8,12 +8,12 @@ import socket
 LOOPBACK = "127.0.0.1"
 
 _FIRST, _LAST = 20_000, 32_000
-"""The range lies below the one from which Linux takes the local ports of outgoing connections. A child that restarts
-must find its port free, and a client that dials it again must not connect to itself."""
+"""This range lies below the range from which Linux takes the local ports of outgoing connections. So the port of a child
+stays free while the child restarts, and a client that connects again cannot connect to itself."""
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports on which nothing listened a moment ago. Raises OSError when there are none."""
+    """Return `count` different ports that were free when they were tried. Raises OSError when there are too few."""
     found: list[int] = []
     for port in random.sample(range(_FIRST, _LAST), k=_LAST - _FIRST):
         if len(found) == count:

@@ -18,8 +18,9 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit("the launcher is gone")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""A script that the child runs before it becomes its command. A `preexec_fn` would fork this process, and a process
-that uses gRPC must not fork: the child would inherit locks of threads that it does not have."""
+"""A script that the child runs first; then it replaces itself by the command. It asks Linux for SIGTERM when the launcher
+dies. A `preexec_fn` could not do this: it forks the launcher, and a process that uses gRPC must not fork, because the child
+would inherit locks of threads that it does not have."""
 
 
 _TAIL_BYTES = 16_384
@@ -42,7 +43,7 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """The running child's process id; None when none runs."""
+        """Process id of the running child; None when no child runs."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else None
 
@@ -63,13 +64,16 @@ class Process:
             )
 
     async def wait(self) -> int:
-        """Wait until the child ends; its exit status, negative for a signal."""
+        """Wait until the child ends. Returns its exit status, which is negative after a signal."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
         return await self._process.wait()
 
     async def stop(self, grace_s: float, hurry: asyncio.Event) -> bool:
-        """SIGTERM, then SIGKILL after `grace_s` seconds or as soon as `hurry` is set. True if it ended by itself."""
+        """Send SIGTERM, then SIGKILL after `grace_s` seconds or when `hurry` is set.
+
+        Returns True when the child ended before SIGKILL.
+        """
         if self.pid is None:
             return True
         self._signal(signal.SIGTERM)
@@ -83,7 +87,7 @@ class Process:
         return False
 
     def last_lines(self, count: int = 12) -> list[str]:
-        """The end of the log of the present or last run, for people."""
+        """Return the last `count` lines of the log of the present or last run."""
         try:
             with self.log_file.open("rb") as log:
                 log.seek(max(self._log_start, self.log_file.stat().st_size - _TAIL_BYTES))

@@ -1,6 +1,6 @@
 """The small trained checkpoint and the sample voices of the repository.
 
-Both lie beside the code in a checkout. An installed package has neither: 32 MB of weights are no package data.
+Only a checkout has them. An installed package does not contain them: the weights alone have 32 MB.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[4]
-"""The checkout's folder, if this code lies in one."""
+"""Root of the checkout, if this code is part of one."""
 
 CHECKPOINT = Path("models", "chroma-nano")
 SAMPLES = Path("samples")
@@ -20,7 +20,7 @@ _VOICE_FOLDER = "voices/"
 
 @dataclass(frozen=True)
 class SampleVoice:
-    """A recording to enrol. `consent` says where it is from."""
+    """A recording to enrol. `consent` names its source."""
 
     voice_id: str
     recording: Path
@@ -29,13 +29,13 @@ class SampleVoice:
 
 
 def trained_checkpoint(root: Path | None = None) -> Path | None:
-    """The folder of the small trained checkpoint; None outside a checkout."""
+    """Return the folder of the small trained checkpoint; None outside a checkout."""
     folder = (root or ROOT) / CHECKPOINT
     return folder if (folder / "config.json").is_file() else None
 
 
 def sample_voices(root: Path | None = None) -> list[SampleVoice]:
-    """The recordings in `samples/voices`, as `samples/audio.json` describes them; none outside a checkout."""
+    """Return the recordings of `samples/voices`, as `samples/audio.json` describes them; none outside a checkout."""
     samples = (root or ROOT) / SAMPLES
     described = samples / "audio.json"
     if not described.is_file():

@@ -9,9 +9,9 @@ from chroma_voice.local.repository import SampleVoice
 
 
 async def enrol(voices: Sequence[SampleVoice], gateway: str, *, only_if_none: bool) -> list[str]:
-    """Enrol the voices that the gateway at `gateway` (host:port) does not have yet; return their ids.
+    """Enrol the voices that the gateway at `gateway` (host:port) does not have. Returns the ids of the new voices.
 
-    With `only_if_none` a gateway that has any voice gets none. Raises the `ChromaError` of a call that fails.
+    With `only_if_none`, a gateway that has a voice gets no others. Raises the `ChromaError` of a call that fails.
     """
     async with Client(gateway) as client:
         known = {voice.voice_id async for voice in client.list_voices()}

@@ -1,4 +1,4 @@
-"""The processes of one machine: which they are, how they find each other, and the order in which they stop."""
+"""The processes on one machine: their addresses, their start and the order in which they stop."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _STOP_GRACE_S = _DRAIN_S + 5.0
 
 @dataclass(frozen=True)
 class Child:
-    """A process and how to know that it is ready."""
+    """A process and the probe that tells whether it is ready."""
 
     process: Process
     probe: Probe
 
 
 class Stack:
-    """The processes of one machine.
+    """All processes on one machine.
 
-    `environment` is what the children inherit. With CHROMA_REDIS_URL in it no store is started. A process listens on
-    CHROMA_<PROCESS>_LISTEN and shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN where these are set, otherwise on
-    free loopback ports that are chosen at construction. `http_listen` (host:port) is where the page and the HTTP API
-    are, by TLS with `certificate`; empty: a free loopback port.
+    The children inherit `environment`. If CHROMA_REDIS_URL is in it, no store is started. A process listens on
+    CHROMA_<PROCESS>_LISTEN and shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN if these are set, otherwise on free
+    loopback ports. `http_listen` (host:port) is the address of the page and the HTTP API; empty: a free loopback port.
+    With `certificate` they are served over TLS.
     """
 
     def __init__(
@@ -126,8 +126,9 @@ class Stack:
     ) -> None:
         """Start everything, keep it running until `stop` is set, then stop everything.
 
-        When all are ready `prepare` is awaited, then the endpoints are written and `announce` is called. `hurry` cuts
-        the stopping short. Raises `ChildDied` when a process ends before it was ever ready, after stopping the others.
+        When all are ready, `prepare` is awaited, then the endpoints are written and `announce` is called. When `hurry` is
+        set, stopping does not wait for the children. Raises `ChildDied` when a process ends before it was ever ready;
+        the other processes are stopped first.
         """
         for name in self.names:
             (self._folder.logs / f"{name}.log").write_bytes(b"")
@@ -186,16 +187,16 @@ class Stack:
 
 
 def _own(name: str, setting: str) -> str:
-    """The variable of a setting that process `name` alone reads; it beats the one that all processes share."""
+    """Return the variable of a setting that only process `name` reads. It overrides the variable for all processes."""
     return f"CHROMA_{name}_{setting}".upper()
 
 
 def _threads() -> int:
-    """Threads of each service. The three services compute at the same time on one machine."""
+    """Return the number of threads of each service. The three services compute at the same time on one machine."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 
 def _seen_from_here(listen: str, loopback: str = LOOPBACK) -> str:
-    """The host:port to dial for a listening address, with `loopback` as the name of this machine."""
+    """Return the host:port to connect to for a listening address, with `loopback` as the name of this machine."""
     host, _, port = listen.rpartition(":")
     return f"{loopback}:{port}" if host in ("", "0.0.0.0", "[::]", LOOPBACK) else listen

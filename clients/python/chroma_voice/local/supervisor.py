@@ -1,4 +1,4 @@
-"""Supervision of one child: start it, wait until it is healthy, start it again with a backoff when it dies."""
+"""The supervision of one child: start, readiness, and restarts with growing pauses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chroma_voice.local.process import Process
 _FIRST_BACKOFF_S = 0.25
 _LONGEST_BACKOFF_S = 10.0
 _STEADY_S = 30.0
-"""A child that was ready for this long restarts with the first backoff again."""
+"""When a child that ran for this long dies, its next restart has the first, short pause again."""
 _PROBE_EVERY_S = 0.1
 
 Probe = Callable[[], Awaitable[bool]]
@@ -43,10 +43,10 @@ Report = Callable[[Change], None]
 
 
 async def supervise(process: Process, probe: Probe, report: Report) -> None:
-    """Keep `process` running until cancelled; the child itself is left for the caller to stop.
+    """Keep `process` running until this is cancelled. The caller then stops the child.
 
-    A child that dies after it was ready is restarted, with the pause doubling while it keeps dying. Raises
-    `ChildDied` with the last lines of its log when it ends before it was ever ready.
+    A child that dies after it was ready is started again; the pause doubles at each death. Raises `ChildDied` with the
+    last lines of the child's log when the child ends before it was ever ready.
     """
     backoff_s = _FIRST_BACKOFF_S
     was_ready = False
@@ -78,7 +78,7 @@ async def supervise(process: Process, probe: Probe, report: Report) -> None:
 
 
 async def _until(probe: Probe) -> None:
-    while not await probe():  # noqa: ASYNC110 (what is waited for is in another process)
+    while not await probe():  # noqa: ASYNC110 (the event happens in another process)
         await asyncio.sleep(_PROBE_EVERY_S)
 
 

@@ -1,4 +1,4 @@
-"""How many weights of a checkpoint each service loads, and in which dtype; read without torch."""
+"""The number of weights that each service loads from a checkpoint, and their dtype. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _PREFIXES = {
 """Names of the tensors that each service loads. (docs/model.md, section 8)"""
 
 _AUDIO_TABLES = ("backbone.audio_embedding.", "decoder.audio_embedding.")
-"""One table, which a checkpoint may hold under either name or both. It is loaded once."""
+"""Two names of the same table. A checkpoint may hold it under one of them or under both; it is loaded once."""
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _MAX_FLOAT32_BYTES = 4 * 10**9
-"""Up to this size in float32 a checkpoint is small, and `auto` means float32."""
+"""`auto` means float32 for a checkpoint of up to this size in float32, and bfloat16 for a larger one."""
 
 
 class DType(StrEnum):
-    """Compute dtypes to choose from."""
+    """Compute dtypes that the user can choose."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -35,7 +35,7 @@ class DType(StrEnum):
 
 @dataclass(frozen=True)
 class Weights:
-    """What one service loads, and the dtype in which it holds that."""
+    """The weights that one service loads."""
 
     parameters: int
     dtype: str
@@ -47,7 +47,7 @@ class Weights:
 
 
 def count_parameters(folder: Path) -> dict[str, int]:
-    """The number of weights in the checkpoint `folder` that each service loads; empty when no header can be read.
+    """Return the number of weights that each service loads from `folder`; empty when the headers cannot be read.
 
     A checkpoint that is damaged or incomplete is reported by the services, which read all of it.
     """
@@ -66,7 +66,7 @@ def count_parameters(folder: Path) -> dict[str, int]:
 
 
 def choose_dtype(asked: DType, parameters: Mapping[str, int]) -> DType:
-    """The dtype asked for; for `auto` float32, or bfloat16 when the weights take more than 4 GB in float32."""
+    """Return the dtype that was asked for. `auto`: float32, or bfloat16 if the weights take more than 4 GB in float32."""
     if asked is not DType.AUTO:
         return asked
     is_small = sum(parameters.values()) * _BYTES["float32"] <= _MAX_FLOAT32_BYTES
@@ -74,7 +74,7 @@ def choose_dtype(asked: DType, parameters: Mapping[str, int]) -> DType:
 
 
 def _tensor_sizes(folder: Path) -> Iterator[tuple[str, int]]:
-    """Name and number of values of every tensor, from the headers of the safetensors files."""
+    """Yield the name and the number of values of every tensor, from the headers of the safetensors files."""
     for shard in sorted(folder.glob("*.safetensors")):
         with shard.open("rb") as file:
             (header_bytes,) = struct.unpack("<Q", file.read(8))

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from pathlib import Path
 
+import pytest
+
+from chroma_voice.errors import FailedPrecondition
 from chroma_voice.local.certificate import certificate
 
 
@@ -27,3 +31,9 @@ def test_the_certificate_is_kept_and_its_key_is_the_owners_alone(tmp_path: Path)
     assert made.chain.read_bytes() == first
     assert made.key.stat().st_mode & 0o077 == 0
     assert len(made.fingerprint.split(":")) == 32
+
+
+def test_without_cryptography_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(FailedPrecondition, match="pip install cryptography"):
+        certificate(tmp_path)

@@ -17,7 +17,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 @dataclass(frozen=True)
 class Backoff:
-    """Up to `attempts` attempts at a call, with growing, jittered pauses. A server's `retry_after_s` makes a pause longer."""
+    """Up to `attempts` attempts, with growing, jittered pauses. A server's `retry_after_s` makes a pause longer."""
 
     attempts: int = 5
 

@@ -101,7 +101,7 @@ class Conversation:
             call.cancel()
 
     async def send_audio(self, data: bytes) -> None:
-        """Send the user's speech: mono PCM in the conversation's input encoding and rate. Send it while it is recorded."""
+        """Send the user's speech: mono PCM in the conversation's input encoding and rate, while it is recorded."""
         for start in range(0, len(data), _MESSAGE_BYTES):
             await self._send(dialogue_pb2.ConverseRequest(audio=data[start : start + _MESSAGE_BYTES]))
 

@@ -22,7 +22,7 @@ RETRY_AFTER_TRAILER = "retry-after-ms"
 
 
 class ChromaError(Exception):
-    """Root of the tree. `status` is the name of the gRPC status; `retry_after_s`, if known, is the pause before a retry."""
+    """Root of the tree. `status` names the gRPC status; `retry_after_s`, if known, is the pause before a retry."""
 
     status = "INTERNAL"
 

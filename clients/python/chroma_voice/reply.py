@@ -32,8 +32,8 @@ class Reply:
                 turn_id = event.turn_id
             if isinstance(event, TurnDone) and turn_id in ("", event.turn_id):
                 return
-            # The `TurnDone` of another turn is skipped: while the server's store is slow, it can come after this turn
-            # has started.
+            # The `TurnDone` of an earlier turn does not end this reply. It can come after this turn's start while the
+            # server's store is slow.
             position += 1
 
     async def text(self) -> AsyncIterator[str]:

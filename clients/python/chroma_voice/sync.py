@@ -159,7 +159,7 @@ class SyncClient:
 
 
 class SyncConversation:
-    """`Conversation` for programs without asyncio. Make it with `SyncClient.conversation`; use it as a context manager."""
+    """`Conversation` for programs without asyncio. Make it with `SyncClient.conversation`. It is a context manager."""
 
     def __init__(self, conversation: Conversation, loop: Loop) -> None:
         self._conversation = conversation

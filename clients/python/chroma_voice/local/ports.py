@@ -8,8 +8,8 @@ import socket
 LOOPBACK = "127.0.0.1"
 
 _FIRST, _LAST = 20_000, 32_000
-"""This range lies below the range from which Linux takes the local ports of outgoing connections. So the port of a child
-stays free while the child restarts, and a client that connects again cannot connect to itself."""
+"""This range lies below the range from which Linux takes the local ports of outgoing connections. So the port of a
+child stays free while the child restarts, and a client that connects again cannot connect to itself."""
 
 
 def free_ports(count: int) -> list[int]:

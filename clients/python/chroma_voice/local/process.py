@@ -18,9 +18,10 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit("the launcher is gone")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""A script that the child runs first; then it replaces itself by the command. It asks Linux for SIGTERM when the launcher
-dies. A `preexec_fn` could not do this: it forks the launcher, and a process that uses gRPC must not fork, because the child
-would inherit locks of threads that it does not have."""
+"""A script that the child runs first; then it replaces itself by the command.
+
+It asks Linux for SIGTERM when the launcher dies. A `preexec_fn` could not do this: it forks the launcher, and a process
+that uses gRPC must not fork, because the child would inherit locks of threads that it does not have."""
 
 
 _TAIL_BYTES = 16_384

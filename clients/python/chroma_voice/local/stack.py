@@ -126,8 +126,8 @@ class Stack:
     ) -> None:
         """Start everything, keep it running until `stop` is set, then stop everything.
 
-        When all are ready, `prepare` is awaited, then the endpoints are written and `announce` is called. When `hurry` is
-        set, stopping does not wait for the children. Raises `ChildDied` when a process ends before it was ever ready;
+        When all are ready, `prepare` is awaited, then the endpoints are written and `announce` is called. When `hurry`
+        is set, stopping kills the children at once. Raises `ChildDied` when a process ends before it was ever ready;
         the other processes are stopped first.
         """
         for name in self.names:

@@ -87,7 +87,7 @@ class StateFolder:
         draft.replace(self._endpoints)
 
     def endpoints(self) -> Endpoints:
-        """Return the endpoints of the running launcher. Raises `Unavailable` when no launcher runs here or it is not ready."""
+        """Return the running launcher's endpoints. Raises `Unavailable` when none runs here or it is not ready."""
         if self.owner() is None:
             stale = f" ({self._endpoints.name} is left over from one that ended)" if self._endpoints.exists() else ""
             raise Unavailable(f"no chroma-voice runs in {self.path}{stale}: start one with `chroma-voice up`")

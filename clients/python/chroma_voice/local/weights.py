@@ -66,7 +66,7 @@ def count_parameters(folder: Path) -> dict[str, int]:
 
 
 def choose_dtype(asked: DType, parameters: Mapping[str, int]) -> DType:
-    """Return the dtype that was asked for. `auto`: float32, or bfloat16 if the weights take more than 4 GB in float32."""
+    """Return `asked`. For `auto`: float32, or bfloat16 if the weights take more than 4 GB in float32."""
     if asked is not DType.AUTO:
         return asked
     is_small = sum(parameters.values()) * _BYTES["float32"] <= _MAX_FLOAT32_BYTES

@@ -1,56 +1,19 @@
 from __future__ import annotations
 
-import asyncio
-import threading
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from chroma.v1 import dialogue_pb2
 from chroma_voice.cli import app
 from chroma_voice.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from tests.support.fake_gateway import FakeGateway, serving
-
-
-@contextmanager
-def in_background(gateway: FakeGateway) -> Iterator[str]:
-    """Serve `gateway` from another thread's event loop: the command runs its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = serving(gateway)
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-@pytest.fixture
-def gateway() -> FakeGateway:
-    return FakeGateway()
-
-
-@pytest.fixture
-def question(tmp_path: Path) -> Path:
-    path = tmp_path / "question.flac"
-    tone = 0.5 * np.sin(np.arange(22_050) / 20)
-    soundfile.write(path, np.stack((tone, tone), axis=1), 22_050)
-    return path
-
-
-def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
-    with in_background(gateway) as address:
-        return CliRunner().invoke(app, [*map(str, arguments), "--gateway", address])
+from tests.support.fake_gateway import FakeGateway
+from tests.support.gateway_commands import run
 
 
 def test_talk_saves_sound_text_and_picture_and_prints_where(
@@ -129,18 +92,3 @@ def test_talk_without_a_gateway_says_how_to_start_one(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["talk", "--text", "Hi", "--voice", "reader", "--state", str(tmp_path)])
     assert isinstance(result.exception, Unavailable)
     assert "chroma-voice up" in str(result.exception)
-
-
-def test_voice_commands_add_list_show_and_remove(gateway: FakeGateway, question: Path) -> None:
-    add = ("voice", "add", "ann", question, "--transcript", "Beep.", "--consent", "Ann, in writing")
-    assert run(gateway, *add).exit_code == 0
-    assert run(gateway, *add).exit_code == 1
-    assert run(gateway, *add, "--replace").exit_code == 0
-    listed = run(gateway, "voice", "list").output
-    assert "ann" in listed
-    assert "reader" in listed
-    shown = run(gateway, "voice", "show", "ann").output
-    assert "Beep." in shown
-    assert "Ann, in writing" in shown
-    assert run(gateway, "voice", "remove", "ann").exit_code == 0
-    assert isinstance(run(gateway, "voice", "show", "ann").exception, NotFound)

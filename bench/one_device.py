@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from services.runtime.engine.engine import Runner
+from services.runtime.engine.runner import Runner
 from services.runtime.engine.stream import End, Stream
 
 AnyRunner = Runner[Any, Any, Any, Any]

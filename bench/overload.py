@@ -34,7 +34,7 @@ from services.common.errors import ResourceExhausted
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S
 from services.runtime.checkpoint.config import ChromaConfig
-from services.runtime.engine.engine import End
+from services.runtime.engine.stream import End
 from services.speech_gen.messages import Frame, SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought
 from services.speech_gen.model.voice import VoicePrompt, enroll

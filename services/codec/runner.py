@@ -24,7 +24,7 @@ from services.runtime.engine.stream import End
 
 
 class CodecRunner:
-    """Runs one Mimi for the streams of an engine: a `Runner` (services/runtime/engine/engine.py).
+    """Runs one Mimi for the streams of an engine: a `Runner` (services/runtime/engine/runner.py).
 
     Args:
         mimi: the model, on its device.

@@ -50,7 +50,7 @@ class Counters:
 
 
 class ThinkRunner:
-    """A `Runner` (services/runtime/engine/engine.py) for turns of a conversation.
+    """A `Runner` (services/runtime/engine/runner.py) for turns of a conversation.
 
     Args:
         kv: memory of the thinker's stack. Its slots bound the turns served at once. Its positions and its pages bound

@@ -35,7 +35,7 @@ class Counters:
 
 
 class SpeechRunner:
-    """A `Runner` for `services.runtime.engine.Engine`. Its streams' `state` is a `Request`.
+    """A `Runner` (services/runtime/engine/runner.py) for replies. Its streams' `state` is a `Request`.
 
     Args:
         generator: the model; its slots bound the streams.

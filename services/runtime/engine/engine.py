@@ -1,7 +1,7 @@
 """The engine: one thread for each device and one loop: release, admit, schedule, step, deliver.
 
 An engine serves many callers with one model. Callers live on an asyncio event loop and hold a `Stream`. The model
-lives behind a `Runner`, which only the engine thread touches. Each stream has two queues, both bounded:
+lives behind a `Runner` (runner.py), which only the engine thread touches. Each stream has two queues, both bounded:
 
     caller --feed()--> inbox  --runner reads in schedule/step--> model
     caller <--iterate-- outbox <--runner returns from step-----  model
@@ -17,7 +17,7 @@ Failure: an error in a phase ends the streams that the phase concerns, and the e
 
     admit            the arriving stream
     release          the leaving stream, which has ended already; its slot may be lost
-    schedule, idle_s every admitted stream: both look at all of them, and the error does not say which one is to blame
+    schedule, idle_s every admitted stream: both look at all of them, and the error does not say which one caused it
     step, deliver    the streams of the batch
     describe         none; nor does an error of the observer
 
@@ -34,10 +34,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
-from services.common.errors import ChromaError, ResourceExhausted, Unavailable
+from services.common.errors import ChromaError, ResourceExhausted
+from services.runtime.engine.failures import EngineStopped, Failures, ending_error
 from services.runtime.engine.observer import EngineObserver, NullObserver
+from services.runtime.engine.runner import BatchT, Runner
 from services.runtime.engine.stream import (
     DEFAULT_INBOX_ITEMS,
     DEFAULT_OUTBOX_ITEMS,
@@ -51,62 +53,8 @@ from services.runtime.engine.stream import (
 
 log = logging.getLogger(__name__)
 
-BatchT = TypeVar("BatchT")
-
-PHASES = ("release", "admit", "schedule", "idle_s", "step", "deliver")
-"""The parts of the loop whose failures end streams or lose slots, as the observer is told of them."""
-
-MAX_FAILURES_IN_A_ROW = 5
-"""Failed phases without a successful step between them after which the engine gives up. A device in a broken state
-fails every step; a single bad request fails one."""
-
 RELEASE_WAIT_S = 1.0
 """How long a caller that leaves waits for its slot to be freed. The engine frees it in any case before it admits."""
-
-
-class EngineStopped(Unavailable):
-    """The engine has ended: no stream can be opened, and open ones end with this error."""
-
-
-class PhaseFailed(ChromaError):
-    """A phase of the engine raised an unexpected error, which ended this stream. The log has the traceback."""
-
-
-class Runner(Protocol[RequestT, InputT, OutputT, BatchT]):
-    """A model behind an engine. Every method runs on the engine thread, never two at once."""
-
-    def admit(self, stream: Stream[RequestT, InputT, OutputT]) -> None:
-        """Take what the stream needs (a slot, pages) and set `stream.state`.
-
-        Raises a domain error, for instance when no slot is free; the caller gets it from `Engine.open`. The engine
-        sets `retry_after_s` of a ResourceExhausted. A runner that raises must have taken nothing.
-        """
-
-    def schedule(self, now_s: float) -> BatchT | None:
-        """Choose the work of the next step among admitted streams, or None when there is none now.
-
-        Bookkeeping only, called while streams are admitted. An error ends all of them.
-        """
-
-    def idle_s(self, now_s: float) -> float | None:
-        """After `schedule` gave None: seconds until there may be work without new input (pacing), else None."""
-
-    def step(self, batch: BatchT) -> Iterable[tuple[Stream[RequestT, InputT, OutputT], OutputT | End]]:
-        """One forward pass. Returns outputs in order; an `End` closes its stream.
-
-        A raised error ends every stream of the batch (see `streams_of`), and the engine goes on.
-        """
-        ...
-
-    def streams_of(self, batch: BatchT) -> Iterable[Stream[RequestT, InputT, OutputT]]:
-        """The streams that a failure of this batch concerns."""
-        ...
-
-    def describe(self, batch: BatchT) -> tuple[str, int] | None:
-        """The kind of the step and the streams in it, for the observer; None for a step that computes nothing."""
-
-    def release(self, stream: Stream[RequestT, InputT, OutputT]) -> None:
-        """Give back all that `admit` and later steps took. Called exactly once for each admitted stream."""
 
 
 class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
@@ -136,31 +84,27 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         self._departures: deque[Stream[RequestT, InputT, OutputT]] = deque()
         self._live: dict[Stream[RequestT, InputT, OutputT], float] = {}
         """When each was admitted, in monotonic seconds."""
-        self._stays = RetryAfterEstimator()
+        self._retry_after = RetryAfterEstimator()
         self._wake = threading.Event()
         self._stopping = False
-        self._door = threading.Lock()
-        """Held to append to `_arrivals` and to set `_closed`, so that no stream arrives unseen."""
+        self._arrivals_lock = threading.Lock()
+        """Taken to append to `_arrivals` and to set `_closed`, so that no stream arrives after the last look."""
         self._closed = False
-        self._failure: str | None = None
+        self._failures = Failures()
         self._phase: tuple[str, float] | None = None
-        """The phase of now and when it began, in monotonic seconds; None while the engine waits for work."""
-        self._failures_in_a_row = 0
-        self._slots_lost = False
-        self._reported: set[str] = set()
-        """Phases whose failure concerns no stream and is in the log."""
+        """The current phase and its start in monotonic seconds; None while the engine waits for work."""
         self._thread = threading.Thread(target=self._run, name=f"{name}-engine", daemon=True)
 
     @property
     def failure(self) -> str | None:
         """Why the engine ended without being stopped; None as long as it has not."""
-        return self._failure if self._closed else None
+        return self._failures.fatal if self._closed else None
 
     def busy(self) -> tuple[str, float]:
         """The heartbeat: the phase that runs now and the seconds since it began.
 
-        ("", 0.0) while the engine waits for work, and after its end. A step that does not come back shows itself as
-        seconds that grow. May be called from any thread.
+        ("", 0.0) while the engine waits for work, and after its end. While a step hangs, the seconds grow. May be called
+        from any thread.
         """
         phase = self._phase
         return (phase[0], time.monotonic() - phase[1]) if phase else ("", 0.0)
@@ -172,7 +116,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
     def stop(self, timeout_s: float = 10.0) -> None:
         """End every stream with `EngineStopped` and join the thread.
 
-        A thread that hangs is left behind after `timeout_s`; the streams end all the same.
+        After `timeout_s` a thread that hangs is left running; the streams end in any case.
         """
         self._stopping = True
         self._wake.set()
@@ -185,13 +129,14 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         """A stream, admitted. Leaving the context releases its slot before the next step.
 
         Raises:
-            whatever `Runner.admit` raises; `EngineStopped` when the engine has ended.
+            EngineStopped: the engine has ended.
+            ChromaError: `Runner.admit` refused the stream, with the error that it raised.
         """
         stream: Stream[RequestT, InputT, OutputT] = Stream(
             request, inbox_items=self._inbox_items, outbox_items=self._outbox_items
         )
         stream._wake_engine = self._wake.set
-        with self._door:
+        with self._arrivals_lock:
             if self._stopping or self._closed:
                 raise self._stopped()
             self._arrivals.append(stream)
@@ -208,14 +153,13 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
 
     def _run(self) -> None:
         try:
-            while not self._stopping and self._failure is None:
+            while not self._stopping and self._failures.fatal is None:
                 self._round()
         except BaseException as error:
-            log.exception("the engine thread failed")
-            self._failure = f"{type(error).__name__} in its thread"
+            self._failures.end_of_thread(error)
         finally:
-            if self._failure is not None:
-                log.critical("the engine gives up: %s", self._failure)
+            if self._failures.fatal is not None:
+                log.critical("the engine gives up: %s", self._failures.fatal)
             self._phase = None
             self._end_all()
             for stream in [*self._live]:
@@ -226,13 +170,13 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             self._live.clear()
 
     def _round(self) -> None:
-        """One round of the loop. Leavers go first, so that their slots serve those who arrive."""
+        """Run the loop once. Leaving streams go first, so that arriving ones can get their slots."""
         self._wake.clear()
         while self._departures:
             self._end(self._departures.popleft(), None)
         while self._arrivals:
             self._admit(self._arrivals.popleft())
-        if self._failure is not None:
+        if self._failures.fatal is not None:
             return
         if not self._live:
             self._rest(None)
@@ -252,7 +196,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         self._step(batch)
 
     def _rest(self, wait_s: float | None) -> None:
-        """Wait for a caller, at most `wait_s` seconds."""
+        """Wait until a caller does something, at most `wait_s` seconds."""
         self._phase = None
         self._wake.wait(wait_s)
 
@@ -265,11 +209,11 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             self.runner.admit(stream)
         except ChromaError as error:
             if isinstance(error, ResourceExhausted):
-                error.retry_after_s = self._stays.wait_s(len(self._live))
+                error.retry_after_s = self._retry_after.wait_s(len(self._live))
             self._end(stream, error)
             self._observe(self._observer.refused, error)
-            if isinstance(error, ResourceExhausted) and self._slots_lost and not self._live:
-                self._failure = "no slot is free although no stream is live: failed releases lost them"
+            if isinstance(error, ResourceExhausted) and self._failures.slots_lost and not self._live:
+                self._failures.no_slot_left()
         except Exception as error:
             self._fail("admit", error, [stream])
             self._observe(self._observer.refused, error)
@@ -278,7 +222,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             raise
         else:
             now_s = self._live[stream] = time.monotonic()
-            stream._call_soon(_set_result, stream._admitted)
+            stream._call_soon(stream._admit_on_loop)
             self._observe(self._observer.admitted, now_s - stream.opened_s)
 
     def _step(self, batch: BatchT) -> None:
@@ -297,7 +241,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             ended_s = ended_s or time.monotonic()
             self._fail(phase, error, self._streams_of(batch))
         else:
-            self._failures_in_a_row = 0
+            self._failures.step_succeeded()
         if described is not None:
             self._observe(self._observer.stepped, *described, ended_s - started_s)
 
@@ -307,7 +251,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         try:
             return self.runner.describe(batch)
         except Exception as error:
-            self._report("describe", error)
+            self._failures.in_measurement("describe", error)
             return None
 
     def _streams_of(self, batch: BatchT) -> Iterable[Stream[RequestT, InputT, OutputT]]:
@@ -318,7 +262,11 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             return self._live
 
     def _deliver(self, outputs: Iterable[tuple[Stream[RequestT, InputT, OutputT], OutputT | End]]) -> None:
-        """Readers are woken by one call for each event loop; a call takes 6 microseconds, 1.5 ms for 256 streams."""
+        """Append the outputs and wake the readers.
+
+        One call wakes all readers of an event loop: a call takes 6 microseconds, so one for each of 256 streams would
+        take 1.5 ms.
+        """
         readers: dict[asyncio.AbstractEventLoop, list[Stream[RequestT, InputT, OutputT]]] = {}
         try:
             for stream, output in outputs:
@@ -332,28 +280,27 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
                 streams[0]._call_soon(_wake_readers, streams)
 
     def _end(self, stream: Stream[RequestT, InputT, OutputT], error: BaseException | None) -> None:
-        if stream in self._live:
-            self._enter("release")
-            self._stays.left(time.monotonic() - self._live.pop(stream))
-            try:
+        """Release a stream, if it is admitted, and tell its caller. `error`: why it ends; None for a regular end."""
+        try:
+            if stream in self._live:
+                self._enter("release")
+                self._retry_after.left(time.monotonic() - self._live.pop(stream))
                 self.runner.release(stream)
-            except Exception as failure:
-                self._slots_lost = True
-                self._fail("release", failure, ())
-            finally:
-                stream._call_soon(stream._end_on_loop, error)
-        else:
+        except Exception as failure:
+            self._failures.in_release()
+            self._fail("release", failure, ())
+        finally:
             stream._call_soon(stream._end_on_loop, error)
 
     def _end_all(self) -> None:
         """End every stream and every waiting `open`, without the runner: it may be what failed or hangs."""
-        with self._door:
+        with self._arrivals_lock:
             self._closed = True
         for stream in [*self._live, *self._arrivals, *self._departures]:
             stream._call_soon(stream._end_on_loop, self._stopped())
 
     def _stopped(self) -> EngineStopped:
-        reason = f": {self._failure}" if self._failure else ""
+        reason = f": {self._failures.fatal}" if self._failures.fatal else ""
         return EngineStopped(f"the engine has stopped{reason}")
 
     def _enter(self, phase: str) -> None:
@@ -361,38 +308,19 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
 
     def _fail(self, phase: str, error: Exception, streams: Iterable[Stream[RequestT, InputT, OutputT]]) -> None:
         """Report a failed phase and end the streams that it concerns."""
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self._failure = (
-                f"{MAX_FAILURES_IN_A_ROW} failures in a row without a successful step, the last in `{phase}`"
-            )
         ending = list(streams)
-        log.error("the engine's phase `%s` failed; %d streams end with it", phase, len(ending), exc_info=error)
+        self._failures.in_phase(phase, error, len(ending))
         self._observe(self._observer.phase_failed, phase)
         for stream in ending:
-            failed = error
-            if not isinstance(error, ChromaError):
-                failed = PhaseFailed(f"the engine's phase `{phase}` failed: {type(error).__name__}")
-            self._end(stream, failed)
+            self._end(stream, ending_error(phase, error))
 
     def _observe(self, tell: Callable[..., None], *measurement: Any) -> None:
         try:
             tell(*measurement)
         except Exception as error:
-            self._report("observe", error)
-
-    def _report(self, phase: str, error: Exception) -> None:
-        """Log a failure that concerns no stream, once for each phase: it may come back at every step."""
-        if phase not in self._reported:
-            self._reported.add(phase)
-            log.error("the engine's phase `%s` failed; the engine goes on unmeasured", phase, exc_info=error)
+            self._failures.in_measurement("observe", error)
 
 
 def _wake_readers(streams: list[Stream[Any, Any, Any]]) -> None:
     for stream in streams:
         stream._readable.set()
-
-
-def _set_result(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

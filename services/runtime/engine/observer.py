@@ -18,7 +18,7 @@ class EngineObserver(Protocol):
         """A step of `width` streams took `seconds`; `kind` as `Runner.describe` names it."""
 
     def phase_failed(self, phase: str) -> None:
-        """A phase of the engine's loop raised an error; `phase` is one of `services.runtime.engine.engine.PHASES`."""
+        """A phase of the engine's loop failed: release, admit, schedule, idle_s, step or deliver."""
 
 
 class NullObserver:

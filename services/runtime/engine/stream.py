@@ -113,6 +113,10 @@ class Stream(Generic[RequestT, InputT, OutputT]):
         except RuntimeError:  # the caller's event loop is closed
             self._abandoned = True
 
+    def _admit_on_loop(self) -> None:
+        if not self._admitted.done():
+            self._admitted.set_result(None)
+
     def _end_on_loop(self, error: BaseException | None) -> None:
         self._ended = True
         self._error = self._error or error

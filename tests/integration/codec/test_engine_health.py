@@ -20,7 +20,7 @@ from chroma.v1 import codec_pb2_grpc
 from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from services.common.rpc.server import LIVENESS
-from services.runtime.engine.engine import MAX_FAILURES_IN_A_ROW
+from services.runtime.engine.failures import MAX_FAILURES_IN_A_ROW
 from tests.support.paths import PUBLIC_GOLDEN
 
 PROCESS = """

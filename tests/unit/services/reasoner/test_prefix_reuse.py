@@ -17,7 +17,7 @@ from services.reasoner.model.thinker import Thinker
 from services.reasoner.runner import Outputs, ThinkRunner
 from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from services.runtime.engine.engine import PhaseFailed
+from services.runtime.engine.failures import PhaseFailed
 from services.runtime.layers.transformer import AttentionBackend
 from tests.support.thinking import Turn, feed_all, ids_of, new_runner, opened, running, take_turn, tone
 

@@ -12,7 +12,8 @@ import torch
 from reference.speech import speak
 from services.common.errors import InvalidArgument, ResourceExhausted
 from services.common.sampling import SamplingParams
-from services.runtime.engine.engine import Engine, PhaseFailed
+from services.runtime.engine.engine import Engine
+from services.runtime.engine.failures import PhaseFailed
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Generator, Thought

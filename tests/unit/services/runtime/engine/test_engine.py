@@ -9,7 +9,8 @@ import pytest
 
 from services.common.errors import ResourceExhausted, Unavailable
 from services.runtime.engine import engine as engine_module
-from services.runtime.engine.engine import MAX_FAILURES_IN_A_ROW, Engine, EngineStopped, PhaseFailed
+from services.runtime.engine.engine import Engine
+from services.runtime.engine.failures import MAX_FAILURES_IN_A_ROW, EngineStopped, PhaseFailed
 from services.runtime.engine.stream import DEFAULT_RETRY_AFTER_S, End, Stream
 
 DoublingStream = Stream[str, int, int]

@@ -18,7 +18,7 @@ from services.common.wire.audio import FRAME_S, FRAME_SAMPLES, HEARING_RATE_HZ
 from services.reasoner.messages import Audio, Commit, Conversation, Thought, TurnOpen
 from services.runtime.engine.engine import Engine
 from services.speech_gen.messages import Frame, SpeechRequest
-from services.speech_gen.model.generator import Thought as SpokenThought
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import VoicePrompt
 
 LEAD_S = 2.0
@@ -86,7 +86,7 @@ async def converse(
 async def _feed_thoughts(thinking: Any, speaking: Any) -> None:
     async for output in thinking:
         if isinstance(output, Thought):
-            await speaking.feed(SpokenThought(output.token_id, output.hidden, output.last))
+            await speaking.feed(ThoughtInput(output.token_id, output.hidden, output.last))
     speaking.finish()
 
 

@@ -26,7 +26,7 @@ from bench.in_process import InProcess
 from bench.one_device import OneDevice
 from bench.workload import CACHE, cached_checkpoint
 from services.common.wire.audio import FRAME_SAMPLES
-from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.generator import ThoughtInput
 
 COSTS_MS = {
     "prefill": (14.0, 0.0),
@@ -75,7 +75,7 @@ class _EmptyFrameStep:
     def __init__(self, ours: InProcess) -> None:
         self._generator = ours.generator
 
-    def __call__(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
+    def __call__(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[ThoughtInput]) -> np.ndarray:
         slots = [*alone, *fed]
         self._generator.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
         self._generator.frames[slots] += 1

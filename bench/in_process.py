@@ -29,7 +29,7 @@ from services.runtime.engine import engine as runtime
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.pages import PAGE_SIZE
 from services.speech_gen.messages import Frame, SpeechRequest
-from services.speech_gen.model.generator import Thought as SpokenThought
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
@@ -153,7 +153,7 @@ class InProcess:
                 async for output in thinking:
                     if isinstance(output, Thought):
                         turn.reply.append(output.token_id)
-                        await speaking.feed(SpokenThought(output.token_id, output.hidden, output.last))
+                        await speaking.feed(ThoughtInput(output.token_id, output.hidden, output.last))
                 speaking.finish()
 
             async with asyncio.TaskGroup() as tasks:

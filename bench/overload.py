@@ -36,7 +36,7 @@ from services.common.wire.audio import FRAME_S
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Frame, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import VoicePrompt, enroll
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner, measure
@@ -114,7 +114,7 @@ class TimedGenerator(Generator):
         self.kv.plan(slots, [len(chunk) for chunk in chunks])
         self._pass(sum(len(chunk) for chunk in chunks) * self._machine.row_ms / 1e3)
 
-    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
+    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[ThoughtInput]) -> np.ndarray:
         """Move the clock by the time of a frame of these streams."""
         slots = [*alone, *fed]
         self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
@@ -164,7 +164,7 @@ def serve(
     runner = policy(generator, max_load=max_load, clock=lambda: generator.now_s)
     runner.warm_up()
     generator.now_s = 0.0
-    thought = Thought(0, generator.backbone.text_table[0])
+    thought = ThoughtInput(0, generator.backbone.text_table[0])
     live: dict[SpeechStream, Call] = {}
     calls = [Call(caller) for caller in callers]
     coming = deque(calls)
@@ -195,7 +195,7 @@ def serve(
     return calls
 
 
-def _stream(caller: Caller, voices: Sequence[VoicePrompt], thought: Thought) -> SpeechStream:
+def _stream(caller: Caller, voices: Sequence[VoicePrompt], thought: ThoughtInput) -> SpeechStream:
     """A stream with its whole text in the inbox."""
     request = SpeechRequest(voices[caller.voice], SamplingParams(greedy=True), caller.frames, LEAD_S)
     thoughts = caller.frames // 2 + 1

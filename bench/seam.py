@@ -25,7 +25,7 @@ from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.pages import PAGE_SIZE
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
@@ -72,7 +72,7 @@ def measure(pcm: np.ndarray, sample: int) -> Seam:
 
 
 def speak_long(
-    generator: Generator, mimi: Mimi, request: SpeechRequest, thoughts: Sequence[Thought]
+    generator: Generator, mimi: Mimi, request: SpeechRequest, thoughts: Sequence[ThoughtInput]
 ) -> tuple[np.ndarray, list[int]]:
     """The sound of a long reply [S], and the first samples of its segments, without the first segment."""
     spoken = speak(generator, request, thoughts, TextBreaks(None))
@@ -97,7 +97,7 @@ def _quiet_windows(pcm: np.ndarray, floor_db: float) -> int:
 
 def _random_reply(
     generator: Generator, checkpoint: Checkpoint, mimi: Mimi, seconds: float
-) -> tuple[SpeechRequest, list[Thought]]:
+) -> tuple[SpeechRequest, list[ThoughtInput]]:
     dice = np.random.default_rng(0)
     vocab, width = generator.backbone.text_table.shape
     tokens = ChromaConfig.from_dict(checkpoint.config).tokens
@@ -105,7 +105,7 @@ def _random_reply(
     prompt = enroll(generator.backbone, tokens, mimi.encode(voice).astype(np.int64), [1, 2, 3])
     frames = int(seconds * FRAME_RATE_HZ)
     hidden = torch.from_numpy(dice.normal(size=(frames, width)).astype(np.float32)).to(generator.backbone.stack.dtype)
-    thoughts = [Thought(int(dice.integers(vocab)), row) for row in hidden]
+    thoughts = [ThoughtInput(int(dice.integers(vocab)), row) for row in hidden]
     return SpeechRequest(prompt, SamplingParams(seed=1), frames), thoughts
 
 

@@ -22,7 +22,7 @@ from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOKS
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.generator import ThoughtInput
 
 SCRATCH_BYTES = 1 << 30
 
@@ -71,7 +71,7 @@ def speech_steps(
     """A frame of each of `width` streams with `context` positions. Half of them take a thought, like in real speech."""
     generator = ours.generator
     kv = generator.kv
-    thought = Thought(0, generator.backbone.text_table[0].cpu())
+    thought = ThoughtInput(0, generator.backbone.text_table[0].cpu())
 
     def two_frames(slots: list[int]) -> None:
         half = len(slots) // 2

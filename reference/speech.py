@@ -13,7 +13,7 @@ from services.runtime.layers.transformer import AttentionBackend
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.request import Request
 
@@ -41,7 +41,7 @@ class Recording:
 
 
 def speak(
-    generator: Generator, message: SpeechRequest, thoughts: Iterable[Thought], breaks: TextBreaks | None = None
+    generator: Generator, message: SpeechRequest, thoughts: Iterable[ThoughtInput], breaks: TextBreaks | None = None
 ) -> Recording:
     """Speak all of `thoughts`, divided into segments where `breaks` allows. Raises what a stream can raise."""
     recording = Recording()
@@ -60,7 +60,7 @@ def speak(
     return recording
 
 
-def _speak(generator: Generator, request: Request, thoughts: deque[Thought]) -> Iterator[Output]:
+def _speak(generator: Generator, request: Request, thoughts: deque[ThoughtInput]) -> Iterator[Output]:
     slot, prompt = request.slot, request.prompt_positions
     generator.prefill([slot], [request.message.voice.rows[:prompt]])
     request.prefilled = prompt

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from services.common.errors import InvalidArgument
-from services.reasoner.model.audio_tower import audio_tokens
+from services.common.wire.audio import tokens_of_mel_frames
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
 from services.reasoner.model.prompt_embeddings import edits_of
@@ -90,7 +90,7 @@ def pieces_of(input_ids: Sequence[int], clips: Sequence[torch.Tensor], audio_id:
         if not clips_left:
             raise InvalidArgument(f"the prompt has placeholders for more than {len(clips)} clips")
         clip = clips_left.pop(0)
-        expected = audio_tokens(valid_frames(clip.shape[0]))
+        expected = tokens_of_mel_frames(valid_frames(clip.shape[0]))
         run = place
         while run < len(input_ids) and input_ids[run] == audio_id:
             run += 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.common.errors import InvalidArgument
 from services.speech_gen.messages import EndReason, Frame, Output, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.segment import POSITIONS_PER_FRAME, POSITIONS_PER_THOUGHT, Segment
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.shared_prompts import SharedPrompt
@@ -80,7 +80,7 @@ class Request:
         `next_thought` was called."""
         return self._segment.positions
 
-    def next_thought(self, waiting: Thought | None) -> Thought | None:
+    def next_thought(self, waiting: ThoughtInput | None) -> ThoughtInput | None:
         """The thought that the next frame takes, or None.
 
         `waiting` is the oldest thought that has come in, or None when there is none. The result is `waiting` itself
@@ -126,7 +126,7 @@ class Request:
         self.segment_is_over = False
         self._segment = Segment(self._segment_positions)
 
-    def _choose_thought(self, waiting: Thought | None) -> Thought | None:
+    def _choose_thought(self, waiting: ThoughtInput | None) -> ThoughtInput | None:
         if not self.wants_thought:
             return None
         if waiting is None:  # the text ended without a thought marked as its last
@@ -136,7 +136,7 @@ class Request:
             return None
         if self._closes_before(waiting):
             self._segment.is_closing = True
-            return Thought(self._im_end, waiting.hidden)
+            return ThoughtInput(self._im_end, waiting.hidden)
         self.thoughts += 1
         self._segment.thoughts += 1
         self.text_ended = waiting.last
@@ -144,7 +144,7 @@ class Request:
             self._breaks.push(waiting.token_id)
         return waiting
 
-    def _closes_before(self, thought: Thought) -> bool:
+    def _closes_before(self, thought: ThoughtInput) -> bool:
         if self._breaks is None or thought.last:
             return False
         return self._segment.closes_before(self._breaks.before(thought.token_id))

@@ -11,7 +11,7 @@ from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Output, SpeechEnd
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.request import Request, max_positions
 from services.speech_gen.scheduler import Batch, Scheduler, SpeechStream
@@ -172,7 +172,7 @@ class SpeechRunner:
         outputs: list[tuple[SpeechStream, Output | End]] = []
         without: list[SpeechStream] = []
         fed: list[SpeechStream] = []
-        thoughts: list[Thought] = []
+        thoughts: list[ThoughtInput] = []
         for stream in speakers:
             try:
                 thought = self._next_thought(stream)
@@ -205,7 +205,7 @@ class SpeechRunner:
                 request.begin_segment()
         return outputs
 
-    def _next_thought(self, stream: SpeechStream) -> Thought | None:
+    def _next_thought(self, stream: SpeechStream) -> ThoughtInput | None:
         """The thought that the stream's next frame takes, or None. Raises `InvalidArgument`."""
         request = self.scheduler.requests[stream]
         waiting = stream.inbox[0] if stream.inbox else None
@@ -248,6 +248,6 @@ def measure(generator: Generator, widest: int, clock: Callable[[], float]) -> St
 
 def _two_frames(generator: Generator, slots: list[int]) -> None:
     """A frame with a thought, then a frame without one, of every slot."""
-    thought = Thought(0, generator.backbone.text_table[0])
+    thought = ThoughtInput(0, generator.backbone.text_table[0])
     generator.frame([], slots, [thought] * len(slots))
     generator.frame(slots, [], [])

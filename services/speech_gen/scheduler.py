@@ -18,12 +18,12 @@ from services.common.errors import ResourceExhausted
 from services.common.wire.audio import FRAME_S
 from services.runtime.engine.stream import Stream
 from services.speech_gen.messages import Output, SpeechRequest
-from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.request import Request
 from services.speech_gen.shared_prompts import SharedPrompts
 from services.speech_gen.step_times import StepTimes
 
-SpeechStream = Stream[SpeechRequest, Thought, Output]
+SpeechStream = Stream[SpeechRequest, ThoughtInput, Output]
 
 MAX_COMPANY_WAIT_S = FRAME_S
 """Longest wait for company, that of a stream which is as far ahead as it may be."""

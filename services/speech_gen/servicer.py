@@ -32,11 +32,11 @@ from services.runtime.checkpoint.dtypes import from_raw, to_raw
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
 from services.speech_gen.messages import EndReason, Frame, Output, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
 from services.speech_gen.scheduler import Batch, SpeechStream
 
-SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
+SpeechEngine = Engine[SpeechRequest, ThoughtInput, Output, Batch]
 
 _TEXT_END_TIMEOUT_S = 5.0
 """How long a call stays open for the caller's last thoughts after its speech has ended. A caller that writes to an
@@ -193,7 +193,7 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             if thought.index != next_index:
                 raise InvalidArgument(f"thoughts out of order: expected index {next_index}, got {thought.index}")
             raw = tensors.from_message(thought.hidden, shape=(width,), what=f"hidden state of thought {next_index}")
-            await stream.feed(Thought(thought.token_id, from_raw(raw, dtype), thought.last))
+            await stream.feed(ThoughtInput(thought.token_id, from_raw(raw, dtype), thought.last))
             next_index, ended = next_index + 1, thought.last
             if ended:
                 text_ended.set()

@@ -19,7 +19,7 @@ from reference.thinker import Reply, think
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import CODEBOOK_SIZE
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import enroll
 from tests.conformance.models import Models
 
@@ -174,7 +174,7 @@ def _say(
     transcript = golden["in.input_ids"][row][golden["in.attention_mask"][row].bool()].tolist()
     voice = enroll(models.generator.backbone, tokens, prompt_codes.numpy(), transcript)
     thoughts = [
-        Thought(token_id, state, last=token_id == tokens.im_end)
+        ThoughtInput(token_id, state, last=token_id == tokens.im_end)
         for token_id, state in zip(token_ids, hidden, strict=True)
     ]
     return speak(models.generator, SpeechRequest(voice, SamplingParams(greedy=True), max_frames), thoughts)

@@ -18,13 +18,13 @@ from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, speech_gen_pb2
 from reference.speech import speak
 from reference.thinker import think
 from services.common.sampling import SamplingParams
-from services.reasoner.model.audio_tower import audio_tokens
+from services.common.wire.audio import tokens_of_mel_frames
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import enroll
 from tests.conformance.models import Models
 from tests.support.local_stack import QUESTION, SAMPLES, LocalStack, run
@@ -60,13 +60,13 @@ class InProcess:
         prompt = ChatPrompt(self.template, None, [])
         ids = [
             *flat(prompt.begin_audio()),
-            *[tokens.audio] * audio_tokens(valid_frames(len(spoken))),
+            *[tokens.audio] * tokens_of_mel_frames(valid_frames(len(spoken))),
             *flat(prompt.end_audio()),
             *flat(prompt.close()),
         ]
         reply = think(self.models.thinker, ids, [torch.from_numpy(spoken)], max_thoughts=200)
         thoughts = [
-            Thought(token_id, hidden, last=token_id == tokens.im_end)
+            ThoughtInput(token_id, hidden, last=token_id == tokens.im_end)
             for token_id, hidden in zip(reply.token_ids, reply.hidden, strict=True)
         ]
         recording, _ = soundfile.read(VOICE_24_KHZ, dtype="float32")

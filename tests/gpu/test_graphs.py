@@ -22,7 +22,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.graphs.graphs import StepGraphs
 from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.weights import load_generator
 from tests.support import golden_cases, golden_speech
 
@@ -54,7 +54,7 @@ def speak_all(generator: Generator, seed: int) -> dict[str, list[tuple[int, ...]
     dice = random.Random(seed)
     waiting = list(golden_speech.all_rows())
     dice.shuffle(waiting)
-    live: dict[int, tuple[golden_speech.Row, list[Thought]]] = {}
+    live: dict[int, tuple[golden_speech.Row, list[ThoughtInput]]] = {}
     spoken: dict[str, list[tuple[int, ...]]] = {row.name: [] for row in waiting}
     while waiting or live:
         if waiting and generator.kv.free_slots and (not live or dice.random() < 0.4):
@@ -139,7 +139,7 @@ def test_bfloat16_stays_near_the_reference(case: str) -> None:
 
     generator.backbone.codebook0_logits = recording
     first = row.thoughts[0]
-    generator.frame([], [slot], [Thought(first.token_id, first.hidden.bfloat16())])
+    generator.frame([], [slot], [ThoughtInput(first.token_id, first.hidden.bfloat16())])
     expected = golden_speech.tensors(case)["out.codebook0_logits"][0, 0, :CODEBOOK_SIZE]
     error = (recorded[0][0].cpu() - expected).abs().mean()
     assert error < BFLOAT16_TOLERANCE * expected.abs().mean()

@@ -29,7 +29,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Thought
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.scheduler import Batch
@@ -43,7 +43,7 @@ SLOTS = 2 * SESSIONS
 MIN_MARGIN = 1e-4
 PCM_TOLERANCE = 1e-4
 
-SpeechEngine = Engine[SpeechRequest, Thought, Output, Batch]
+SpeechEngine = Engine[SpeechRequest, ThoughtInput, Output, Batch]
 CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, CodecBatch]
 
 
@@ -142,7 +142,7 @@ class Stack:
                     if isinstance(thought, messages.Thought):
                         heard.token_ids.append(thought.token_id)
                         heard.hidden.append(thought.hidden)
-                        await speak.feed(Thought(thought.token_id, thought.hidden, thought.last))
+                        await speak.feed(ThoughtInput(thought.token_id, thought.hidden, thought.last))
                 speak.finish()
 
             async def say() -> None:

@@ -20,7 +20,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
 from tests.support.paths import PUBLIC_GOLDEN
 
@@ -46,7 +46,7 @@ class Row:
     name: str
     codes: np.ndarray
     token_ids: list[int]
-    thoughts: list[Thought]
+    thoughts: list[ThoughtInput]
     max_frames: int
     frames: list[tuple[int, ...]]
     margin: float
@@ -107,7 +107,7 @@ def _row(case: str, b: int, codes: np.ndarray) -> Row:
         name=case if alone else f"{case}-{b}",
         codes=codes,
         token_ids=golden["in.input_ids"][b][golden["in.attention_mask"][b].bool()].tolist(),
-        thoughts=[Thought(token_id, hidden[i], token_id == im_end) for i, token_id in enumerate(token_ids)],
+        thoughts=[ThoughtInput(token_id, hidden[i], token_id == im_end) for i, token_id in enumerate(token_ids)],
         max_frames=meta["max_new_tokens"],
         frames=[tuple(frame) for frame in frames.tolist()],
         margin=min(meta["min_top2_margin"]["codebook0"], meta["min_top2_margin"]["decoder"]),

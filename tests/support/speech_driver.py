@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.scheduler import Batch, SpeechStream
 
@@ -37,7 +37,7 @@ class SpeechDriver:
         )
         self.outputs: dict[SpeechStream, list[Output | End]] = {}
 
-    def open(self, request: SpeechRequest, thoughts: Sequence[Thought] = ()) -> SpeechStream:
+    def open(self, request: SpeechRequest, thoughts: Sequence[ThoughtInput] = ()) -> SpeechStream:
         """A new admitted stream with `thoughts` in its inbox. Raises what `admit` raises."""
         stream = SpeechStream(request, inbox_items=64, outbox_items=1024)
         self.runner.admit(stream)

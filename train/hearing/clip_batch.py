@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from services.reasoner.model.audio_tower import audio_tokens
+from services.common.wire.audio import tokens_of_mel_frames
 from train.hearing.model import chunks_of
 
 
@@ -57,7 +57,7 @@ def join_clips(clips: Sequence[LabelledClip], chunk_frames: int) -> ClipBatch:
         mel=pad_sequence(chunks, batch_first=True).float() if chunks else torch.zeros(0, chunk_frames, 1),
         mel_frames=_integers([chunk.shape[0] for chunk in chunks]),
         embedding_counts=_integers(
-            [sum(audio_tokens(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]
+            [sum(tokens_of_mel_frames(c.shape[0]) for c in chunks_of(clip.mel, chunk_frames)) for clip in clips]
         ),
         letters=torch.cat([_integers([]), *(clip.letters for clip in clips)]),
         letter_counts=_integers([len(clip.letters) for clip in clips]),

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from services.reasoner.model.audio_tower import AudioTower, audio_tokens
+from services.common.wire.audio import tokens_of_mel_frames
+from services.reasoner.model.audio_tower import AudioTower
 from services.runtime.checkpoint.config import AudioTowerConfig
 
 _CONV_GAIN = 3.0
@@ -41,7 +42,7 @@ class TrainableAudioTower(AudioTower):
             frames: int64 [C], the number of mel frames of each chunk, 3 or more.
 
         Returns:
-            [N, output_width]; N is the sum of `audio_tokens` over the chunks.
+            [N, output_width]; N is the sum of `tokens_of_mel_frames` over the chunks.
         """
         short = frames <= mel.shape[1] // 2  # most clips end in a short chunk, which takes half the work
         if not short.any() or short.all():
@@ -84,13 +85,13 @@ class TrainableAudioTower(AudioTower):
 
 
 def embeddings_per_chunk(frames: Tensor) -> Tensor:
-    """`audio_tokens` of each chunk: int64 [C]."""
+    """`tokens_of_mel_frames` of each chunk: int64 [C]."""
     return (((frames - 1) // 2 + 1) - 2) // 2 + 1
 
 
 def chunks_of(mel: Tensor, chunk_frames: int) -> list[Tensor]:
     """The tower's chunks of one clip [T, bins], without a last chunk that is too short for an embedding."""
-    return [chunk for chunk in mel.split(chunk_frames) if audio_tokens(chunk.shape[0])]
+    return [chunk for chunk in mel.split(chunk_frames) if tokens_of_mel_frames(chunk.shape[0])]
 
 
 def _attend(attention: nn.Module, x: Tensor, bias: Tensor, heads: int) -> Tensor:

@@ -30,7 +30,7 @@ from services.runtime.checkpoint.checkpoint import SINGLE_FILE, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import EndReason, Frame, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.request import Request
@@ -50,7 +50,7 @@ class GeneratedReply:
 
     voice: str
     recording: CodedRecording
-    thoughts: list[Thought]
+    thoughts: list[ThoughtInput]
     request: SpeechRequest
     frames: list[tuple[int, ...]] = field(default_factory=list)
     end: EndReason | None = None
@@ -94,8 +94,8 @@ def plan_replies(
         for index, recording in enumerate(recordings):
             request = SpeechRequest(enrolled[index % len(enrolled)], sampling, MAX_FRAMES)
             hidden = torch.randn(len(recording.token_ids) + 1, generator.backbone.width, generator=noise)
-            thoughts = [Thought(token, row) for token, row in zip(recording.token_ids, hidden, strict=False)]
-            thoughts.append(Thought(config.tokens.im_end, hidden[-1], last=True))
+            thoughts = [ThoughtInput(token, row) for token, row in zip(recording.token_ids, hidden, strict=False)]
+            thoughts.append(ThoughtInput(config.tokens.im_end, hidden[-1], last=True))
             planned.append(GeneratedReply(voice, recording, thoughts, request))
     return planned
 
@@ -108,7 +108,7 @@ def generate(generator: Generator, replies: Sequence[GeneratedReply]) -> None:
         generator.prefill([slot], [one.request.voice.rows[:-1]])
         active[slot] = (Request(one.request, slot, generator), one)
     while active:
-        fed: dict[int, Thought] = {}
+        fed: dict[int, ThoughtInput] = {}
         for slot, (request, one) in active.items():
             thought = request.next_thought(one.thoughts[0] if one.thoughts else None)
             if thought is not None:

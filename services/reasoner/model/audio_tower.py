@@ -14,17 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from services.common.errors import CheckpointError
+from services.common.wire.audio import tokens_of_mel_frames
 from services.runtime.checkpoint.config import AudioTowerConfig
-
-
-def rows_after_conv(mel_frames: int) -> int:
-    """Positions left by the stride-2 convolution."""
-    return (mel_frames - 1) // 2 + 1 if mel_frames else 0
-
-
-def audio_tokens(mel_frames: int) -> int:
-    """Positions of the prompt that a clip or a chunk of `mel_frames` takes: its AUDIO tokens."""
-    return max((rows_after_conv(mel_frames) - 2) // 2 + 1, 0)
 
 
 class _Attention(nn.Module):
@@ -83,7 +74,7 @@ class AudioTower(nn.Module):
             chunks: scaled mel features, each [T, mel_bins] with 3 <= T <= chunk_frames (fewer frames make none).
 
         Returns:
-            for each chunk, [audio_tokens(T), output_width] in the tower's dtype.
+            for each chunk, [tokens_of_mel_frames(T), output_width] in the tower's dtype.
         """
         lengths = [chunk.shape[0] for chunk in chunks]
         assert all(3 <= n <= self.chunk_frames for n in lengths), f"chunk frames: {lengths}"
@@ -91,12 +82,12 @@ class AudioTower(nn.Module):
         mel = nn.utils.rnn.pad_sequence([c.to(device, dtype) for c in chunks], batch_first=True)
         even = min(lengths) == max(lengths)
         embeddings = self.encode_padded(mel, None if even else torch.tensor(lengths, device=device))
-        return [embeddings[i, : audio_tokens(n)] for i, n in enumerate(lengths)]
+        return [embeddings[i, : tokens_of_mel_frames(n)] for i, n in enumerate(lengths)]
 
     def encode_padded(self, mel: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         """Chunks filled up to one length: mel [C, T, bins] -> [C, T // 4, output_width] in the tower's dtype.
 
-        `frames` int64 [C] counts the frames of each chunk, 3 to T; None: T each. The first `audio_tokens` of a chunk's
+        `frames` int64 [C] counts the frames of each chunk, 3 to T; None: T each. The first `tokens_of_mel_frames` of a chunk's
         output are valid.
         """
         x = F.gelu(self.conv1(mel.transpose(1, 2)))

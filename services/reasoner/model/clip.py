@@ -21,12 +21,11 @@ from hashlib import blake2b
 
 import torch
 
-from services.reasoner.model.audio_tower import audio_tokens
+from services.common.wire.audio import MEL_HOP_SAMPLES, tokens_of_mel_frames
 from services.reasoner.model.mel import (
     CLAMP_DECADES,
-    HOP_SAMPLES,
+    EMPTY_BIN_LOG_MEL,
     N_FFT,
-    SILENCE,
     MelFilters,
     log_mel,
     scaled,
@@ -64,7 +63,7 @@ def clip_keys(pcm: torch.Tensor) -> list[int]:
     """Cache keys of a whole recording's positions. `pcm`: float32 [S] at 16 kHz."""
     digest = ClipDigest()
     digest.add(pcm)
-    return digest.keys(audio_tokens(valid_frames(pcm.shape[0])))
+    return digest.keys(tokens_of_mel_frames(valid_frames(pcm.shape[0])))
 
 
 @dataclass
@@ -76,7 +75,7 @@ class ClipChunk:
     lowest: float
     """The smallest bin of `log_mel`. A floor above it changes this chunk."""
     embeddings: torch.Tensor | None = None
-    """The tower's output [audio_tokens(T), D], computed under `encoded_floor`."""
+    """The tower's output [tokens_of_mel_frames(T), D], computed under `encoded_floor`."""
     encoded_floor: float = float("-inf")
     cached: bool = False
     """Whether the KV cache holds all positions of this chunk: its embeddings are not needed."""
@@ -84,7 +83,7 @@ class ClipChunk:
     @property
     def length(self) -> int:
         """Positions of the prompt that this chunk takes."""
-        return audio_tokens(self.log_mel.shape[0])
+        return tokens_of_mel_frames(self.log_mel.shape[0])
 
     def is_dirty(self, floor: float) -> bool:
         """Whether the embeddings are missing, or would change under `floor`."""
@@ -124,7 +123,7 @@ class Clip:
     @property
     def is_silent(self) -> bool:
         """Whether no bin so far rises above the spectrogram's own lower bound."""
-        return self._loudest <= SILENCE
+        return self._loudest <= EMPTY_BIN_LOG_MEL
 
     def append(self, pcm: torch.Tensor) -> None:
         """Add samples: float32 [S] at 16 kHz, of any length. The floor moves only when a chunk is completed."""
@@ -136,10 +135,10 @@ class Clip:
         self._pieces.append(pcm)
         if not self._reflected and self.samples > _REACH:
             self._reflect()
-        window_samples = (self._chunk_frames - 1) * HOP_SAMPLES + N_FFT
+        window_samples = (self._chunk_frames - 1) * MEL_HOP_SAMPLES + N_FFT
         while self._reflected and self._pending_samples >= window_samples:
             self._add_frames(log_mel(self._join()[:window_samples], self._mel), self._chunk_frames)
-            self._drop(self._chunk_frames * HOP_SAMPLES)
+            self._drop(self._chunk_frames * MEL_HOP_SAMPLES)
 
     def finish(self) -> None:
         """End the recording. Zeros follow it, as in the reference."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-from services.common.wire.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ, MEL_HOP_SAMPLES
 
 N_FFT = 400
-HOP_SAMPLES = 160
-FRAMES_PER_S = HEARING_RATE_HZ // HOP_SAMPLES
+FRAMES_PER_S = HEARING_RATE_HZ // MEL_HOP_SAMPLES
 
 MAX_CLIP_SAMPLES = 300 * HEARING_RATE_HZ - N_FFT // 2
 """The reference's padded length. It would cut a longer clip, or reflect its end instead of padding with zeros."""
@@ -24,8 +23,8 @@ CLAMP_DECADES = 8.0
 LOWEST_POWER = 1e-10
 """A smaller mel power counts as this one, so that it has a logarithm."""
 
-SILENCE = -9.999
-"""Just above the log10 of LOWEST_POWER, which `log_mel` returns where there is no sound."""
+EMPTY_BIN_LOG_MEL = -9.999
+"""Just above the log10 of LOWEST_POWER. A bin up to this value has no power."""
 
 
 class MelFilters:
@@ -49,7 +48,7 @@ class MelFilters:
 
 def valid_frames(samples: int) -> int:
     """Frames of a clip: ceil(samples / 160)."""
-    return -(-samples // HOP_SAMPLES)
+    return -(-samples // MEL_HOP_SAMPLES)
 
 
 def log_mel(samples: torch.Tensor, mel: MelFilters) -> torch.Tensor:
@@ -59,9 +58,9 @@ def log_mel(samples: torch.Tensor, mel: MelFilters) -> torch.Tensor:
         samples: float32 [S], S >= N_FFT; the first window starts at its first sample.
 
     Returns:
-        float32 [1 + (S - N_FFT) // HOP_SAMPLES, bins] on the filters' device.
+        float32 [1 + (S - N_FFT) // MEL_HOP_SAMPLES, bins] on the filters' device.
     """
-    windows = samples.to(mel.device).unfold(0, N_FFT, HOP_SAMPLES) * mel.window  # [T, N_FFT]
+    windows = samples.to(mel.device).unfold(0, N_FFT, MEL_HOP_SAMPLES) * mel.window  # [T, N_FFT]
     power = torch.fft.rfft(windows).abs() ** 2  # [T, N_FFT // 2 + 1]
     return torch.clamp(power @ mel.filters, min=LOWEST_POWER).log10()
 

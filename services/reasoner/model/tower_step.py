@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from services.reasoner.model.audio_tower import AudioTower, audio_tokens
+from services.common.wire.audio import tokens_of_mel_frames
+from services.reasoner.model.audio_tower import AudioTower
 from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
 from services.runtime.graphs.staging import Field, Fields
@@ -30,7 +31,7 @@ class TowerStep:
         self._counts = buckets(MAX_CHUNKS)
         self._step = CapturedStep("tower", graphs, shapes=self._counts[::-1], fields=self._fields)
         if graphs.padded:
-            weight, rows = tower.conv1.weight, audio_tokens(tower.chunk_frames)
+            weight, rows = tower.conv1.weight, tokens_of_mel_frames(tower.chunk_frames)
             self._rows = torch.zeros(MAX_CHUNKS, rows, tower.output_width, dtype=weight.dtype, device=weight.device)
 
     @torch.inference_mode()
@@ -46,7 +47,7 @@ class TowerStep:
             mel[len(chunk) :] = 0.0
         self._step.run(count, inputs, self._compute)
         rows = self._rows[: len(chunks)].clone()
-        return [rows[place, : audio_tokens(len(chunk))] for place, chunk in enumerate(chunks)]
+        return [rows[place, : tokens_of_mel_frames(len(chunk))] for place, chunk in enumerate(chunks)]
 
     def capture(self) -> None:
         """Capture a step of every number of chunks. Does nothing where steps are not padded."""

@@ -39,8 +39,11 @@ from services.speech_gen.model.sampling import SamplingTable, choose
 
 
 @dataclass(frozen=True)
-class Thought:
-    """One step of the reasoner: `hidden` [D] in the compute dtype; `last` marks the step that ended the text."""
+class ThoughtInput:
+    """What speaking needs of a thought: the reasoner's token and the hidden state [D] behind it, in the compute dtype.
+
+    `last` marks the thought that ends the text. The reasoner's `Thought` also has the text and the place in the reply.
+    """
 
     token_id: int
     hidden: Tensor
@@ -108,7 +111,7 @@ class Generator:
         self._prompt_step(self.backbone, chunks, self.kv.plan(slots, [len(chunk) for chunk in chunks]))
 
     @torch.inference_mode()
-    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[Thought]) -> np.ndarray:
+    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[ThoughtInput]) -> np.ndarray:
         """One frame of every stream in `alone` (one row each) and `fed` (three rows each, with a thought).
 
         Returns codes int64 [W, K], first those of `alone`, then those of `fed`.
@@ -175,7 +178,7 @@ class Generator:
         self._previous.index_copy_(0, inputs["slots"], frame)
         self._codes[: shape.streams] = frame
 
-    def check(self, thought: Thought) -> None:
+    def check(self, thought: ThoughtInput) -> None:
         """Raise `InvalidArgument` for a thought that the step cannot compute, before it joins a batch."""
         vocab, width = self.backbone.text_table.shape
         if not 0 <= thought.token_id < vocab:

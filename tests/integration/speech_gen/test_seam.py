@@ -14,7 +14,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 from tests.support.paths import PUBLIC_GOLDEN
@@ -34,7 +34,7 @@ def spoken() -> tuple[np.ndarray, list[int]]:
     codes = dice.integers(0, 2048, (25, 8))
     voice = enroll(generator.backbone, ChromaConfig.from_dict(checkpoint.config).tokens, codes, [1, 2, 3])
     hidden = torch.from_numpy(dice.normal(size=(FRAMES, 48)).astype(np.float32))
-    thoughts = [Thought(int(dice.integers(600)), row) for row in hidden]
+    thoughts = [ThoughtInput(int(dice.integers(600)), row) for row in hidden]
     return speak_long(generator, mimi, SpeechRequest(voice, SamplingParams(seed=3), FRAMES), thoughts)
 
 

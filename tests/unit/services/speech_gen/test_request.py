@@ -13,7 +13,7 @@ from reference.speech import Recording, speak
 from services.common.errors import InvalidArgument
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.messages import EndReason, Frame, SpeechEnd
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.text_breaks import TextBreaks
 from services.speech_gen.request import Request, max_positions
 from tests.support.golden_speech import single_rows, small_tokenizer
@@ -29,11 +29,11 @@ def new_request(generator: Generator, breaks: TextBreaks | None = None, max_fram
     return Request(replace(message, max_frames=max_frames or message.max_frames), 0, generator, breaks)
 
 
-def thoughts_of(text: str) -> list[Thought]:
+def thoughts_of(text: str) -> list[ThoughtInput]:
     """Thoughts that spell `text`, with the hidden states of a golden reply over and over."""
     hidden = [thought.hidden for thought in single_rows()["basic_audio"].thoughts]
     ids = small_tokenizer().encode(text)
-    return [Thought(token_id, hidden[i % len(hidden)], i == len(ids) - 1) for i, token_id in enumerate(ids)]
+    return [ThoughtInput(token_id, hidden[i % len(hidden)], i == len(ids) - 1) for i, token_id in enumerate(ids)]
 
 
 def test_all_eos_first_frame_is_an_empty_reply(generator: Generator) -> None:
@@ -106,7 +106,7 @@ def short(generator: Generator) -> Generator:
     return Generator(generator.backbone, generator.decoder, kv, eos=generator.eos, im_end=generator.im_end)
 
 
-def say(generator: Generator, thoughts: Sequence[Thought], max_frames: int) -> tuple[Recording, SpeechEnd]:
+def say(generator: Generator, thoughts: Sequence[ThoughtInput], max_frames: int) -> tuple[Recording, SpeechEnd]:
     message = replace(single_rows()["basic_audio"].request(generator), max_frames=max_frames)
     spoken = speak(generator, message, thoughts, TextBreaks(small_tokenizer()))
     assert spoken.end is not None
@@ -131,7 +131,7 @@ def test_every_segment_is_a_speech_of_its_own_from_the_voice_prompt(short: Gener
         closes = until != end.frames
         count = len(fed) - closes
         if closes:
-            closing = Thought(short.im_end, thoughts[first + count].hidden, last=True)
+            closing = ThoughtInput(short.im_end, thoughts[first + count].hidden, last=True)
             assert fed[-1][2].equal(short.backbone.text_rows(torch.tensor([short.im_end]))[0])
             part = [*thoughts[first : first + count], closing]
         else:

@@ -16,7 +16,7 @@ from services.runtime.engine.engine import Engine
 from services.runtime.engine.failures import PhaseFailed
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.runner import SpeechRunner, measure
 from services.speech_gen.scheduler import Batch, SpeechStream
 from tests.support.golden_speech import Row, all_rows, single_rows
@@ -33,7 +33,7 @@ async def test_golden_speeches_are_the_same_in_any_company(seed: int, generator:
     driver = SpeechDriver(generator, width=dice.choice([5, 16]), chunk_positions=dice.choice([7, 64]), shared_prompts=3)
     waiting = [rows[i % len(rows)] for i in range(60)]
     dice.shuffle(waiting)
-    live: dict[SpeechStream, tuple[Row, list[Thought]]] = {}
+    live: dict[SpeechStream, tuple[Row, list[ThoughtInput]]] = {}
     spoken = hung_up = 0
     while waiting or live:
         if waiting and dice.random() < 0.3 and generator.kv.free_slots:
@@ -85,7 +85,7 @@ async def test_sampled_speech_is_the_same_alone_and_in_company(generator: Genera
 
 async def test_speeches_through_the_engine_equal_the_reference(generator: Generator) -> None:
     runner = SpeechRunner(generator)
-    engine: Engine[SpeechRequest, Thought, Output, Batch] = Engine("speech", runner)
+    engine: Engine[SpeechRequest, ThoughtInput, Output, Batch] = Engine("speech", runner)
     engine.start()
 
     async def say(row: Row) -> None:
@@ -96,7 +96,7 @@ async def test_speeches_through_the_engine_equal_the_reference(generator: Genera
         assert [output.codes for output in outputs if isinstance(output, Frame)] == row.frames
         assert isinstance(outputs[-1], SpeechEnd)
 
-    async def feed(stream: SpeechStream, thoughts: list[Thought]) -> None:
+    async def feed(stream: SpeechStream, thoughts: list[ThoughtInput]) -> None:
         for thought in thoughts:
             await stream.feed(thought)
         stream.finish()
@@ -157,7 +157,7 @@ async def test_bad_thought_ends_its_own_stream_only(generator: Generator) -> Non
     row = single_rows()["basic_audio"]
     driver = SpeechDriver(generator)
     good = driver.open(row.request(generator), row.thoughts)
-    bad = driver.open(row.request(generator), [row.thoughts[0], Thought(1, torch.full((48,), torch.nan))])
+    bad = driver.open(row.request(generator), [row.thoughts[0], ThoughtInput(1, torch.full((48,), torch.nan))])
     driver.run()
     assert driver.frames(good) == row.frames
     assert driver.frames(bad) == row.frames[:2]
@@ -188,7 +188,7 @@ async def test_more_streams_than_slots_are_refused_with_a_hint(generator: Genera
 async def test_failed_step_ends_its_streams_and_spares_the_engine(generator: Generator) -> None:
     row = single_rows()["text_only"]
     runner = SpeechRunner(generator, shared_prompts=0)
-    engine: Engine[SpeechRequest, Thought, Output, Batch] = Engine("speech", runner)
+    engine: Engine[SpeechRequest, ThoughtInput, Output, Batch] = Engine("speech", runner)
     engine.start()
     request = row.request(generator)
     broken = replace(request, voice=replace(request.voice, rows=torch.zeros(5, 47)))

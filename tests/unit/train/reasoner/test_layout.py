@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.reasoner.model.audio_tower import audio_tokens
+from services.common.wire.audio import tokens_of_mel_frames
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import ChatTemplate
 from tests.support.rendered import encode_rendered
@@ -32,7 +32,7 @@ def rendered(
     for said, reply in turns:
         typed = {"type": "text", "text": said} if isinstance(said, str) else {"type": "audio"}
         messages += [{"role": "user", "content": [typed]}, {"role": "assistant", "content": reply}]
-        rows += [] if isinstance(said, str) else [audio_tokens(valid_frames(len(said.pcm)))]
+        rows += [] if isinstance(said, str) else [tokens_of_mel_frames(valid_frames(len(said.pcm)))]
     ids: list[int] = []
     for token in encode_rendered(tiny.tokenizer, template.render(messages)):
         ids += [token] * (rows.pop(0) if token == tokens.audio else 1)

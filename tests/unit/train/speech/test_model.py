@@ -16,7 +16,7 @@ from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 from train.optim.training_loop import load_artefact, save_artefact
@@ -65,7 +65,7 @@ def say(served: Served, *, reply_tokens: int, frames: int, seed: int) -> Said:
     prompt_codes = dice.integers(0, 500, (7, served.config.codebooks))
     hidden = torch.from_numpy(dice.standard_normal((reply_tokens + 1, served.config.backbone.width))).float()
     im_end = served.config.tokens.im_end
-    thoughts = [Thought(token, hidden[i], token == im_end) for i, token in enumerate([*reply_ids, im_end])]
+    thoughts = [ThoughtInput(token, hidden[i], token == im_end) for i, token in enumerate([*reply_ids, im_end])]
     voice = enroll(served.generator.backbone, served.config.tokens, prompt_codes, prompt_ids)
     request = SpeechRequest(voice, SamplingParams(seed=seed), frames)
     recording = speak(served.generator, request, thoughts)

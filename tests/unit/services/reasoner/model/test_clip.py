@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.wire.audio import HEARING_RATE_HZ
-from services.reasoner.model.audio_tower import AudioTower, audio_tokens
+from services.common.wire.audio import HEARING_RATE_HZ, tokens_of_mel_frames
+from services.reasoner.model.audio_tower import AudioTower
 from services.reasoner.model.clip import Clip
 from services.reasoner.model.mel import MelFilters, scaled
 from services.runtime.checkpoint.config import AudioTowerConfig
@@ -100,9 +100,9 @@ def test_pieces_give_what_the_whole_clip_gives(
     clip_state = encoded(clip, tower, [cut for cut in cuts if cut < clip.shape[0]])
     whole = whole_clip_features(clip)
     torch.testing.assert_close(features_of(clip_state), whole, atol=2e-5, rtol=0)
-    pieces = [piece for piece in whole.split(CHUNK_FRAMES) if audio_tokens(piece.shape[0])]
+    pieces = [piece for piece in whole.split(CHUNK_FRAMES) if tokens_of_mel_frames(piece.shape[0])]
     torch.testing.assert_close(embeddings_of(clip_state), torch.cat(tower(pieces)), atol=2e-4, rtol=0)
-    assert embeddings_of(clip_state).shape[0] == audio_tokens(whole.shape[0])
+    assert embeddings_of(clip_state).shape[0] == tokens_of_mel_frames(whole.shape[0])
     assert clip_state.dirty() == []
 
 
@@ -111,7 +111,7 @@ def test_every_length_around_a_chunk_edge_is_whole(samples: int, tower: AudioTow
     clip = clip_with_loudness(3, [-10.0] * 6, 2_000)[:samples]
     clip_state = encoded(clip, tower)
     torch.testing.assert_close(features_of(clip_state), whole_clip_features(clip), atol=2e-5, rtol=0)
-    assert embeddings_of(clip_state).shape[0] == audio_tokens(-(-samples // 160))
+    assert embeddings_of(clip_state).shape[0] == tokens_of_mel_frames(-(-samples // 160))
 
 
 @pytest.mark.parametrize("samples", [1, 100, 200, 201, 320])

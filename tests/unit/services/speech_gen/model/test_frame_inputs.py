@@ -19,7 +19,7 @@ from services.runtime.kvcache import attention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
 from services.speech_gen.model import depth_decoder, sampling
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from tests.support.golden_speech import all_rows
 from tests.support.kernels import DEVICE, why_not
 
@@ -38,7 +38,7 @@ class Company:
         self.generator = generator
         self.dice = random.Random(seed)
         self.rows = all_rows()
-        self.live: dict[int, tuple[Iterator[Thought], int]] = {}
+        self.live: dict[int, tuple[Iterator[ThoughtInput], int]] = {}
 
     def step(self) -> np.ndarray:
         """One frame of some of the streams: codes [W, K]."""
@@ -58,7 +58,7 @@ class Company:
             self.live[slot] = (iter(row.thoughts), 0)
         chosen = [slot for slot in self.live if self.dice.random() < 0.8] or list(self.live)[:1]
         alone: list[int] = []
-        fed: list[tuple[int, Thought]] = []
+        fed: list[tuple[int, ThoughtInput]] = []
         for slot in chosen:
             thoughts, frames = self.live[slot]
             thought = next(thoughts, None) if frames % 2 == 0 else None

@@ -17,7 +17,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.speech_gen.messages import EndReason, SpeechRequest
-from services.speech_gen.model.generator import Generator, Thought
+from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
 from tests.support.golden_speech import CHECKPOINT, SINGLE_CASES, Row, all_rows, single_rows, tensors
@@ -96,15 +96,15 @@ def test_speech_without_a_thought_is_refused(generator: Generator) -> None:
 @pytest.mark.parametrize(
     ("thought", "message"),
     [
-        (Thought(640, torch.zeros(48)), "token id of 0 to 639, got 640"),
-        (Thought(-1, torch.zeros(48)), "token id of 0 to 639, got -1"),
-        (Thought(1, torch.zeros(47)), r"hidden state \[48\]"),
-        (Thought(1, torch.zeros(48, dtype=torch.bfloat16)), "bfloat16"),
-        (Thought(1, torch.full((48,), torch.nan)), "NaN"),
-        (Thought(1, torch.full((48,), torch.inf)), "NaN or infinite"),
+        (ThoughtInput(640, torch.zeros(48)), "token id of 0 to 639, got 640"),
+        (ThoughtInput(-1, torch.zeros(48)), "token id of 0 to 639, got -1"),
+        (ThoughtInput(1, torch.zeros(47)), r"hidden state \[48\]"),
+        (ThoughtInput(1, torch.zeros(48, dtype=torch.bfloat16)), "bfloat16"),
+        (ThoughtInput(1, torch.full((48,), torch.nan)), "NaN"),
+        (ThoughtInput(1, torch.full((48,), torch.inf)), "NaN or infinite"),
     ],
 )
-def test_bad_thought_is_refused(thought: Thought, message: str, generator: Generator) -> None:
+def test_bad_thought_is_refused(thought: ThoughtInput, message: str, generator: Generator) -> None:
     with pytest.raises(InvalidArgument, match=message):
         generator.check(thought)
 
@@ -150,7 +150,7 @@ def spoken_with_small_codebooks(generator: Generator, params: SamplingParams) ->
         generator.backbone, ChromaConfig.from_dict(small_config()).tokens, np.full((2, 8), SMALL_CODEBOOK - 1), [1, 2]
     )
     noise = torch.Generator().manual_seed(1)
-    thoughts = [Thought(3 + i, torch.randn(generator.backbone.width, generator=noise), i == 3) for i in range(4)]
+    thoughts = [ThoughtInput(3 + i, torch.randn(generator.backbone.width, generator=noise), i == 3) for i in range(4)]
     return speak(generator, SpeechRequest(voice, params, max_frames=12), thoughts)
 
 

@@ -34,7 +34,6 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
         thinker.config,
         slots=settings.slots,
         pages=settings.kv_pages or max(pages_each, settings.slots * pages_each // 4),
-        page_size=PAGE_SIZE,
         dtype=DTYPES[settings.dtype],
         device=settings.device,
         max_positions=max_positions,

@@ -93,26 +93,22 @@ class ThinkRunner:
         if self._scheduler.has_preempted:
             raise ResourceExhausted("the KV memory is full", resource="kv_pages")
         slot = self.kv.open()
-        stream.state = Request(
-            stream.request,
-            self._tokenizer,
-            slot=slot,
-            new_prompt=self.thinker.new_prompt,
-            match_prefix=partial(self._match_prefix, slot),
-            im_end_id=self.thinker.tokens.im_end,
-            max_thoughts=self._max_thoughts if wanted is None else min(wanted, self._max_thoughts),
-            max_positions=self._max_positions,
-            opened_s=stream.opened_s,
-        )
+        try:
+            stream.state = self._new_request(stream, slot)
+        except BaseException:
+            self.kv.close(slot)
+            raise
         self._scheduler.add(stream)
 
     def release(self, stream: ThinkStream) -> None:
         """Free the slot and its pages. Pages kept for later turns are free for every stream that needs them."""
         request: Request = stream.state
         self._scheduler.remove(stream)
-        self._keep_prefix(request, ends_here=True)
         self.counters.recomputed_chunks += request.recomputed_chunks
-        self.kv.close(request.slot)
+        try:
+            self._keep_prefix(request, ends_here=True)
+        finally:
+            self.kv.close(request.slot)
 
     def idle_s(self, now_s: float) -> float | None:
         """None: only new input, or a reader who catches up, makes work."""
@@ -161,6 +157,20 @@ class ThinkRunner:
             self.thinker.choose(self.prompt_step(self.thinker.forward, [embeddings], plan))
         finally:
             self.kv.close(slot)
+
+    def _new_request(self, stream: ThinkStream, slot: int) -> Request:
+        wanted = stream.request.max_thoughts
+        return Request(
+            stream.request,
+            self._tokenizer,
+            slot=slot,
+            new_prompt=self.thinker.new_prompt,
+            match_prefix=partial(self._match_prefix, slot),
+            im_end_id=self.thinker.tokens.im_end,
+            max_thoughts=self._max_thoughts if wanted is None else min(wanted, self._max_thoughts),
+            max_positions=self._max_positions,
+            opened_s=stream.opened_s,
+        )
 
     def _take_in(self, batch: Batch) -> Outputs:
         """Turn input into prompt positions, stream by stream, within `INTAKE_SAMPLES` or until one fails."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from services.common.errors import InvalidArgument, ResourceExhausted
+from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
@@ -80,10 +80,10 @@ class SpeechRunner:
         self.scheduler.step_times = measure(self.generator, widest, self._clock)
 
     def admit(self, stream: SpeechStream) -> None:
-        """Give the stream a slot, and promise it the pages it can come to need.
+        """Give the stream a slot, and reserve the most pages that it can need.
 
         Raises `ResourceExhausted` when all slots or pages are taken, or when steps would become too slow for the
-        streams that are speaking. A stream alone is admitted however slow the device is.
+        streams that are speaking. The first stream is admitted however slow the device is.
         """
         self.scheduler.check_load()
         message, kv = stream.request, self.generator.kv
@@ -92,31 +92,34 @@ class SpeechRunner:
         pages = kv.pages_for(max_positions(message, kv.max_positions)) - shared_positions // kv.page_size
         if shared:
             shared.streams += 1  # so that making room does not evict it
+        slot: int | None = None
         try:
             self.scheduler.make_room(pages)
             slot = self.generator.open(message.sampling, shared.prefix if shared else None)
-        except ResourceExhausted:
+            stream.state = Request(
+                message,
+                slot,
+                self.generator,
+                TextBreaks(self._tokenizer),
+                shared_prompt=shared,
+                promised_pages=pages,
+                admitted_s=self._clock(),
+            )
+        except BaseException:
+            if slot is not None:
+                self.generator.close(slot)
             if shared:
                 shared.streams -= 1
             raise
         self.counters.shared_positions += shared_positions
-        stream.state = Request(
-            message,
-            slot,
-            self.generator,
-            TextBreaks(self._tokenizer),
-            shared_prompt=shared,
-            promised_pages=pages,
-            admitted_s=self._clock(),
-        )
         self.scheduler.add(stream, stream.state)
 
     def release(self, stream: SpeechStream) -> None:
         """Free the stream's slot and pages, in whatever state it is."""
         request = self.scheduler.remove(stream)
-        self.generator.close(request.slot)
         if request.shared_prompt:
             request.shared_prompt.streams -= 1
+        self.generator.close(request.slot)
 
     def schedule(self, now_s: float) -> Batch | None:
         """The next step: a chunk of voice prompts, or a frame."""

@@ -87,8 +87,8 @@ class AudioTower(nn.Module):
     def encode_padded(self, mel: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         """Chunks filled up to one length: mel [C, T, bins] -> [C, T // 4, output_width] in the tower's dtype.
 
-        `frames` int64 [C] counts the frames of each chunk, 3 to T; None: T each. The first `tokens_of_mel_frames` of a chunk's
-        output are valid.
+        `frames` int64 [C] counts the frames of each chunk, 3 to T; None: T each. Of a chunk's output, the first
+        `tokens_of_mel_frames(frames)` embeddings are valid.
         """
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
         if frames is not None:  # a shorter chunk's second convolution sees zeros past its end, as it does alone

@@ -103,8 +103,8 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
     def busy(self) -> tuple[str, float]:
         """The heartbeat: the phase that runs now and the seconds since it began.
 
-        ("", 0.0) while the engine waits for work, and after its end. While a step hangs, the seconds grow. May be called
-        from any thread.
+        ("", 0.0) while the engine waits for work, and after its end. While a step hangs, the seconds grow. Any thread
+        may call this.
         """
         phase = self._phase
         return (phase[0], time.monotonic() - phase[1]) if phase else ("", 0.0)

@@ -91,9 +91,13 @@ class Generator:
         Raises `ResourceExhausted`.
         """
         slot = self.kv.open(prompt)
+        try:
+            self._sampling.set(slot, sampling)
+        except BaseException:
+            self.kv.close(slot)
+            raise
         self.frames[slot] = 0
         self._opening[slot] = True
-        self._sampling.set(slot, sampling)
         return slot
 
     def close(self, slot: int) -> None:

@@ -51,7 +51,6 @@ def load_generator(
         [Linear(head[:, :codebook_size].t().contiguous()) for head in decoder_heads],
         streams=slots,
     )
-    page_size = PAGE_SIZE
-    pages = kv_pages or slots * -(-config.backbone.max_positions // page_size)
-    kv = PagedKV(config.backbone, slots=slots, pages=pages, page_size=page_size, dtype=dtype, device=device)
+    pages = kv_pages or slots * -(-config.backbone.max_positions // PAGE_SIZE)
+    kv = PagedKV(config.backbone, slots=slots, pages=pages, dtype=dtype, device=device)
     return Generator(backbone, decoder, kv, eos=config.codebook_eos, im_end=config.tokens.im_end)

@@ -17,6 +17,7 @@ from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.failures import PhaseFailed
 from services.runtime.kvcache.paged_kv import PagedKV
 from tests.support.golden_cases import CASES, CHECKPOINT, Row, golden_rows
 from tests.support.thinking import (
@@ -275,4 +276,41 @@ async def test_failing_input_ends_its_own_stream_only(
 def test_warm_up_leaves_nothing_behind(golden_thinker: Thinker, tokenizer: Tokenizer) -> None:
     runner = new_runner(golden_thinker, tokenizer)
     runner.warm_up()
+    assert_nothing_held(runner)
+
+
+async def test_an_admission_that_fails_takes_nothing(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, slots=1)
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no memory for the request")
+
+    async with running(runner) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr("services.reasoner.runner.Request", broken)
+            with pytest.raises(PhaseFailed, match="admit"):
+                await take_turn(engine, turn(template), [Text("What?"), Commit()])
+        _, done = await take_turn(engine, turn(template), [Text("What?"), Commit()])
+    assert done.usage.prompt_tokens > 0
+    assert_nothing_held(runner)
+
+
+async def test_a_release_that_cannot_keep_its_prefix_still_frees_the_slot(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, slots=1)
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the prefix cache is broken")
+
+    async with running(runner) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.prefixes, "insert", broken)
+            async with opened(engine, turn(template, keep_prefix=True)):
+                pass
+            assert runner.kv.free_slots == 1
+        _, done = await take_turn(engine, turn(template), [Text("What?"), Commit()])
+    assert done.usage.prompt_tokens > 0
     assert_nothing_held(runner)

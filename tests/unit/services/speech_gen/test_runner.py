@@ -185,6 +185,40 @@ async def test_more_streams_than_slots_are_refused_with_a_hint(generator: Genera
         driver.runner.release(stream)
 
 
+@pytest.mark.parametrize("broken", ["services.speech_gen.runner.Request", "services.speech_gen.runner.TextBreaks"])
+async def test_an_admission_that_fails_takes_nothing(
+    broken: str, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = single_rows()["text_only"]
+    driver = SpeechDriver(generator)
+    driver.open(row.request(generator), row.thoughts)
+    driver.run()
+    before = (generator.kv.free_slots, generator.kv.free_pages)
+
+    def fails(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no memory for the request")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, fails)
+        with pytest.raises(RuntimeError, match="no memory"):
+            driver.open(row.request(generator))
+    assert (generator.kv.free_slots, generator.kv.free_pages) == before
+    assert driver.runner.shared_prompts.evict_one(), "a failed admission counts as a user of the shared prompt"
+
+
+def test_a_stream_whose_sampling_cannot_be_stored_takes_no_slot(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object) -> None:
+        raise RuntimeError("the device is broken")
+
+    free = generator.kv.free_slots
+    monkeypatch.setattr(generator._sampling, "set", fails)
+    with pytest.raises(RuntimeError, match="broken"):
+        generator.open(SamplingParams())
+    assert generator.kv.free_slots == free
+
+
 async def test_failed_step_ends_its_streams_and_spares_the_engine(generator: Generator) -> None:
     row = single_rows()["text_only"]
     runner = SpeechRunner(generator, shared_prompts=0)

@@ -1,7 +1,7 @@
 """The command behind `chroma-voice checkpoint`: look at a checkpoint, or make one with random weights.
 
-    python -m services.runtime.checkpoint_tool inspect PATH
-    python -m services.runtime.checkpoint_tool new PRESET DIR [--seed N] [--dtype float32|bfloat16] [--endless]
+    python -m checkpoints inspect PATH
+    python -m checkpoints new PRESET DIR [--seed N] [--dtype float32|bfloat16] [--endless]
 
 `inspect` exits with 1 when a tensor is missing or misshapen; an error of either command exits with 2.
 """

@@ -8,8 +8,11 @@ import yaml
 
 from chroma.v1 import codec_pb2, dialogue_pb2, reasoner_pb2, speech_gen_pb2
 from gateway.settings import GatewaySettings
+from services.codec.settings import CodecSettings
 from services.common.rpc.server import LIVENESS
 from services.common.settings import ServiceSettings, split_address
+from services.common.variables import PREFIX, given_variable, own_name, shared_name
+from services.reasoner.settings import ReasonerSettings
 from tests.support.manifests import (
     DEPLOY,
     OVERLAYS,
@@ -48,10 +51,28 @@ every_build = pytest.mark.parametrize(
 
 
 def assert_settings_are_real(given: dict[str, str], settings_type: type[ServiceSettings]) -> ServiceSettings:
-    fields = {f"CHROMA_{name}".upper(): name for name in settings_type.model_fields}
-    ours = {name: value for name, value in given.items() if name.startswith("CHROMA_")}
-    assert set(ours) <= set(fields), f"{sorted(set(ours) - set(fields))} of {settings_type.__name__}"
-    return settings_type.model_validate({fields[name]: value for name, value in ours.items()})
+    """The settings that a process reads from these variables. Each `CHROMA_*` name must be shared or the process's own,
+    and each value valid.
+    """
+    ours = {name: value for name, value in given.items() if name.startswith(PREFIX)}
+    fields: dict[str, str] = {}
+    known: set[str] = set()
+    for field in settings_type.model_fields:
+        names = {shared_name(field), own_name(settings_type.service, field)} & set(ours)
+        if names:
+            fields[field] = ours[given_variable(ours, settings_type.service, field)]
+        known |= names
+    assert set(ours) == known, f"{sorted(set(ours) - known)} of {settings_type.__name__}"
+    return settings_type.model_validate(fields)
+
+
+def test_a_manifest_may_use_the_name_of_one_process_and_of_no_other() -> None:
+    given = {"CHROMA_MODEL": "some/folder", "CHROMA_SLOTS": "8", "CHROMA_CODEC_SLOTS": "2"}
+    settings = assert_settings_are_real(given, CodecSettings)
+    assert isinstance(settings, CodecSettings)
+    assert settings.slots == 2
+    with pytest.raises(AssertionError, match="CHROMA_CODEC_SLOTS"):
+        assert_settings_are_real(given, ReasonerSettings)
 
 
 @every_build
@@ -79,8 +100,6 @@ def test_ports_are_where_the_processes_listen(manifests: Any) -> None:
 
 
 def test_the_gateways_http_port_is_one_it_listens_on() -> None:
-    if "http_listen" not in GatewaySettings.model_fields:
-        pytest.skip("the gateway has no HTTP face yet: port 8080 is reserved for it")
     built = base_with(())
     gateway = next(container for _, container, kind in processes(built) if kind is GatewaySettings)
     assert environment(gateway, built)["CHROMA_HTTP_LISTEN"] == "0.0.0.0:8080"

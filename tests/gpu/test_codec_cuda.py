@@ -1,4 +1,4 @@
-"""The codec on a CUDA device against itself on the CPU."""
+"""The codec on a CUDA device gives the sound that it gives on the CPU."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_a_decode_step_can_be_captured_and_replayed() -> None:
     state.reset(0)
     state.reset(2)
     frames = np.random.default_rng(2).integers(0, 2048, (2, 30, 8))
-    heard: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     for index in range(30):
         codes.copy_(torch.from_numpy(frames[:, index : index + 1]))
         graph.replay()
-        heard.append(pcm.cpu().numpy().copy())
+        parts.append(pcm.cpu().numpy().copy())
     for row in range(2):
         whole = mimi.decode(frames[row])
-        assert np.abs(np.concatenate([part[row] for part in heard]) - whole).max() < 1e-4
+        assert np.abs(np.concatenate([part[row] for part in parts]) - whole).max() < 1e-4

@@ -1,4 +1,6 @@
-"""On a CUDA device: replayed graphs equal eager steps, bfloat16 stays near float32, and nothing is captured late."""
+"""The models on a CUDA device: replayed graphs equal eager steps, and no step lacks its graph. bfloat16 stays near
+float32.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def generator_on(device: str, dtype: torch.dtype = torch.float32) -> Generator:
 
 
 def speak_all(generator: Generator, seed: int) -> dict[str, list[tuple[int, ...]]]:
-    """Every golden speech, in steps of random company; each stream's frames."""
+    """Generate every golden speech, with random streams in each step. Returns the frames of each stream by name."""
     dice = random.Random(seed)
     waiting = list(golden_speech.all_rows())
     dice.shuffle(waiting)
@@ -125,7 +127,7 @@ def test_nothing_is_allocated_by_a_replayed_frame() -> None:
 
 @pytest.mark.parametrize("case", golden_speech.SINGLE_CASES)
 def test_bfloat16_stays_near_the_reference(case: str) -> None:
-    """The first frame: later ones continue from codes that bfloat16 may have chosen otherwise."""
+    """Only the first frame is compared. Later frames continue from codes that bfloat16 may have chosen otherwise."""
     generator = generator_on("cuda", torch.bfloat16)
     row = golden_speech.single_rows()[case]
     slot = generator.open(SamplingParams(greedy=True))
@@ -161,13 +163,13 @@ def test_replayed_thoughts_equal_those_of_the_cpu() -> None:
     for device in ("cpu", "cuda"):
         thinker = load_thinker(CHECKPOINT, dtype=torch.float32, device=device)
         results.append(thoughts_of(thinker, prompts))
-    (ids, hidden), (ids_there, hidden_there) = results
-    assert ids == ids_there
-    torch.testing.assert_close(hidden_there, hidden, rtol=0, atol=FLOAT32_TOLERANCE)
+    (cpu_ids, cpu_hidden), (cuda_ids, cuda_hidden) = results
+    assert cuda_ids == cpu_ids
+    torch.testing.assert_close(cuda_hidden, cpu_hidden, rtol=0, atol=FLOAT32_TOLERANCE)
 
 
 def thoughts_of(thinker: Thinker, prompts: list[list[int]]) -> tuple[list[list[int]], torch.Tensor]:
-    """30 steps of all streams, the first half of them without the last stream."""
+    """The tokens and hidden states of 30 steps. The last stream takes part from the 16th step on."""
     kv = PagedKV(
         thinker.config, slots=SLOTS, pages=90, dtype=torch.float32, device=thinker.stack.device, max_positions=200
     )
@@ -190,8 +192,8 @@ def thoughts_of(thinker: Thinker, prompts: list[list[int]]) -> tuple[list[list[i
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_prompts_in_any_cut_and_company_equal_the_cpu(seed: int) -> None:
-    """Eager steps of 1 to 256 rows of several streams, whose prompts grow to some hundred rows."""
+def test_prompts_in_chunks_of_any_size_equal_the_cpu(seed: int) -> None:
+    """Eager steps of 1 to 256 rows of several streams, whose prompts grow to a few hundred rows."""
     results = [prefilled(device, torch.float32, seed) for device in ("cpu", "cuda")]
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT32_TOLERANCE)
@@ -203,7 +205,9 @@ def test_prompts_in_bfloat16_stay_near_float32() -> None:
 
 
 def prefilled(device: str, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
-    """Hidden states, float32 on the CPU, of 8 steps of the thinker's stack: every stream's share is of any size."""
+    """The hidden states of 8 steps of the thinker's stack, each with a random number of rows of random streams. They are
+    returned as float32 on the CPU.
+    """
     thinker = load_thinker(CHECKPOINT, dtype=dtype, device=device)
     dice = np.random.default_rng(seed)
     kv = PagedKV(thinker.config, slots=SLOTS, pages=SLOTS * 40, dtype=dtype, device=device, max_positions=640)
@@ -220,28 +224,28 @@ def prefilled(device: str, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_replayed_prompts_equal_the_cpu_in_any_cut_and_company(seed: int) -> None:
+def test_replayed_prompts_in_chunks_of_any_size_equal_the_cpu(seed: int) -> None:
     dice = np.random.default_rng(seed)
     thinkers = [load_thinker(CHECKPOINT, dtype=torch.float32, device=device) for device in ("cpu", "cuda")]
-    memories = [
+    caches = [
         PagedKV(one.config, slots=SLOTS, pages=SLOTS * 40, dtype=torch.float32, device=one.stack.device)
         for one in thinkers
     ]
-    steps = [PromptStep(kv, StepGraphs(kv.k.device)) for kv in memories]
+    steps = [PromptStep(kv, StepGraphs(kv.k.device)) for kv in caches]
     graphs = steps[1].graphs
     steps[1].capture(thinkers[1].forward)
-    slots, _ = ([kv.open() for _ in range(SLOTS)] for kv in memories)
+    slots, _ = ([kv.open() for _ in range(SLOTS)] for kv in caches)
     for _ in range(8):
         chosen = [int(slot) for slot in dice.permutation(slots)[: dice.integers(1, SLOTS + 1)]]
         counts = [int(count) for count in dice.integers(1, 1 + 200 // len(chosen), len(chosen))]
         counts = [
-            min(count, memories[0].max_positions - int(memories[0].lengths[slot])) or 1
+            min(count, caches[0].max_positions - int(caches[0].lengths[slot])) or 1
             for slot, count in zip(chosen, counts, strict=True)
         ]
         ids = [dice.integers(0, 600, count).tolist() for count in counts]
         expected, found = (
             step(one.forward, [embed(one, some) for some in ids], kv.plan(chosen, counts)).cpu()
-            for step, one, kv in zip(steps, thinkers, memories, strict=True)
+            for step, one, kv in zip(steps, thinkers, caches, strict=True)
         )
         torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT32_TOLERANCE)
     assert graphs.eager_steps == 0
@@ -262,7 +266,7 @@ def test_replayed_chunks_equal_the_cpu() -> None:
 
 
 def test_a_prompt_of_a_new_length_needs_no_planning() -> None:
-    """Nothing is compiled or planned for a shape: milliseconds, not a quarter of a second, at any length."""
+    """A step of a new shape takes milliseconds. cuDNN's attention would plan for a quarter of a second."""
     thinker = load_thinker(CHECKPOINT, dtype=torch.bfloat16, device="cuda")
     kv = PagedKV(
         thinker.config, slots=2, pages=200, dtype=torch.bfloat16, device=thinker.stack.device, max_positions=1600
@@ -285,7 +289,7 @@ def test_a_frame_has_three_shapes_a_width_at_most() -> None:
     assert len(generator.graphs) == 5 + 2 + 3 + 3 + 3  # prompts; frames of 1, 2, 4 and 6 streams
 
 
-def test_replayed_decode_steps_equal_the_cpu_in_any_company() -> None:
+def test_replayed_decode_steps_equal_the_cpu_for_any_set_of_streams() -> None:
     dice, noise = random.Random(3), np.random.default_rng(3)
     cpu, cuda = (
         DecodeStep(Mimi.load(CHECKPOINT, device).decoder, torch.device(device), slots=7, width=6, step_frames=4)

@@ -205,8 +205,8 @@ def test_prompts_in_bfloat16_stay_near_float32() -> None:
 
 
 def prefilled(device: str, dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
-    """The hidden states of 8 steps of the thinker's stack, each with a random number of rows of random streams. They are
-    returned as float32 on the CPU.
+    """The hidden states of 8 steps of the thinker's stack, each with a random number of rows of random streams. They
+    are returned as float32 on the CPU.
     """
     thinker = load_thinker(CHECKPOINT, dtype=dtype, device=device)
     dice = np.random.default_rng(seed)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioEncoding, AudioFormat
 from chroma.v1.dialogue_pb2 import SessionConfig
-from chroma.v1.speech_gen_pb2 import Sampling
 from gateway.conversation.vad import TurnDetection
 from gateway.store.voices import check_voice_id
 from services.common.errors import InvalidArgument
+from services.common.wire import sampling
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,4 @@ def check_change(config: SessionConfig) -> None:
     if config.HasField("max_reply_s") and not 0 < config.max_reply_s < math.inf:
         raise InvalidArgument(f"expected max_reply_s above 0, got {config.max_reply_s:g}")
     if config.HasField("sampling"):
-        _check_sampling(config.sampling)
-
-
-def _check_sampling(sampling: Sampling) -> None:
-    if sampling.HasField("temperature") and not 0 < sampling.temperature < math.inf:
-        raise InvalidArgument(f"expected a temperature above 0, got {sampling.temperature:g}")
-    if sampling.HasField("top_k") and sampling.top_k < 1:
-        raise InvalidArgument("expected top_k of 1 or more, got 0")
-    if sampling.HasField("top_p") and not 0 < sampling.top_p <= 1:
-        raise InvalidArgument(f"expected top_p above 0 and at most 1, got {sampling.top_p:g}")
+        sampling.from_message(config.sampling)

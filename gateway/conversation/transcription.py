@@ -65,7 +65,7 @@ async def transcribe(record: TurnRecord, upstreams: UpstreamPool, settings: Gate
     source.commit()
     turn = Turn(f"{record.turn_id}-transcript", source, upstreams, _ignore, limit_s=settings.turn_limit_s)
     try:
-        async with turn.time_limit():
+        async with turn.calls.time_limit():
             await turn.run(_plan(settings))
     except ChromaError as error:
         return _failed(record, error)

@@ -139,7 +139,7 @@ class ActiveTurns:
         call_context.turn_id.set(turn.turn_id)
         with turn_trace(turn, live.playback):
             try:
-                async with turn.time_limit():
+                async with turn.calls.time_limit():
                     if after is not None:
                         await after.ended.wait()
                     live.plan = await self._context.plan(live.options, live.change)

@@ -15,33 +15,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen
 from chroma.v1.reasoner_pb2 import END_REASON_UNSPECIFIED, EndReason, Heard, Thought
-from chroma.v1.speech_gen_pb2 import EnrollVoiceRequest, SpeakDone, SpeakOpen, VoiceEmbedding
-from gateway.pipeline.calls import ResponseStream, fed_call
+from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen
 from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings
-from gateway.pipeline.enrolment import enrol_at
 from gateway.pipeline.requests import TurnPlan, decode_requests, speak_requests, think_requests
+from gateway.pipeline.turn_calls import TurnCalls
 from gateway.pipeline.turn_input import ForcedReply, UserInput
-from gateway.pipeline.upstreams import Upstream, UpstreamPool
+from gateway.pipeline.upstreams import UpstreamPool
+from gateway.pipeline.voice_prompt import add_voice_prompt, store_embedding
 from gateway.store.records import FRAMES_PER_THOUGHT, TurnRecord
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import join
-from services.common.errors import ChromaError, DeadlineExceeded, FailedPrecondition, NotFound, OutOfRange
-from services.common.telemetry.tracing import mark, trace
+from services.common.errors import FailedPrecondition, NotFound, OutOfRange
+from services.common.telemetry.tracing import mark
 from services.common.wire.audio import FRAME_S
 from services.common.wire.pcm import sample_count
 
 _THOUGHTS_AHEAD = 256
 _FRAMES_AHEAD = 64
-_CALL_GRACE_S = 1.0
-"""A call's own deadline is this much later than the turn's, so that the turn's error names the limit."""
 
 Emit = Callable[[TextDelta | AudioDelta], Awaitable[None]]
 """Takes the turn's text and speech. Blocking it holds up this turn only."""
@@ -71,29 +68,18 @@ class Turn:
         self.timings = Timings()
         self.committed_s = 0.0
         """When the reply could start, in monotonic seconds."""
-        self._limit_s = limit_s
-        self._ends_s = source.began_s + limit_s
+        self.calls = TurnCalls(source, limit_s)
+        """Opens the turn's calls and ends them when its time is over."""
         self._upstreams = upstreams
         self._emit = emit
         self._thoughts: asyncio.Queue[Thought | None] = asyncio.Queue(_THOUGHTS_AHEAD)
         self._frames: asyncio.Queue[CodeFrames | None] = asyncio.Queue(_FRAMES_AHEAD)
-        self._calls: list[ResponseStream[Any]] = []
         self._admitted = asyncio.Event()
         """Set when the reasoner has a slot for the turn: `checkpoint` is then known."""
         self._sounding = asyncio.Event()
         """Set with the first piece of speech."""
         self._enrolled_by: Any = None
-        """The stub of the speech generator that computed the voice prompt from codes and transcript, if one did."""
-
-    @asynccontextmanager
-    async def time_limit(self) -> AsyncIterator[None]:
-        """Cancel the body `limit_s` after the turn's first input. Raises DeadlineExceeded then."""
-        try:
-            async with asyncio.timeout(self._ends_s - time.monotonic()):
-                yield
-        except TimeoutError:
-            limit = f"CHROMA_TURN_LIMIT_S is {self._limit_s:g} s, from the first input to the end of the speech"
-            raise DeadlineExceeded(f"the turn took too long: {limit}") from None
+        """The stub of the replica that computed the voice's embedding. None: no replica had to."""
 
     async def run(self, plan: TurnPlan) -> None:
         """Run the turn to the end of its speech. Raises the domain error of the first call that fails, with its
@@ -105,7 +91,7 @@ class Turn:
                 self._follow_input(),
                 self._think(plan),
                 self._speak(plan, plan.voice),
-                self._keep_embedding(plan.voice),
+                self._store_embedding(plan.voice),
                 self._decode(plan),
             )
 
@@ -113,9 +99,7 @@ class Turn:
         await self.source.committed.wait()
         self.committed_s = time.monotonic()
         mark("committed")
-        await self.source.complete.wait()
-        for call in self._calls:
-            call.expect()
+        await self.calls.follow_input()
 
     async def _think(self, plan: TurnPlan) -> None:
         """Turn the input into thoughts. Each time that the reasoner has no room, drop the older half of the history."""
@@ -138,7 +122,7 @@ class Turn:
 
     async def _think_at(self, plan: TurnPlan, history: Sequence[TurnRecord], stub: Any) -> None:
         requests = think_requests(plan, history, self.source)
-        async with self._call(self._upstreams.reasoner, stub, "Think", requests) as responses:
+        async with self.calls.open(self._upstreams.reasoner, stub, "Think", requests) as responses:
             async for response in responses:
                 if response.HasField("opened"):
                     self._bind(response.opened.checkpoint_fingerprint)
@@ -181,8 +165,7 @@ class Turn:
         )
 
     async def _speak_at(self, plan: TurnPlan, voice: SpokenVoice, admitted: asyncio.Event, stub: Any) -> None:
-        """Name the voice by its fingerprint; send its prompt, and its embedding if the store has it, to a replica that
-        does not have the voice."""
+        """Name the voice by its fingerprint; send its prompt to a replica that does not have the voice."""
         opened = SpeakOpen(
             voice_fingerprint=voice.fingerprint(self.checkpoint),
             sampling=plan.sampling,
@@ -193,18 +176,14 @@ class Turn:
         try:
             await self._speak_as(opened, admitted, stub)
         except NotFound:
-            opened.voice_prompt.CopyFrom(voice.prompt)
-            rows = await voice.embeddings.find(self.checkpoint) if voice.embeddings else None
-            if rows is None:
+            if not await add_voice_prompt(opened, voice):
                 self._enrolled_by = stub
-            else:
-                opened.voice_embedding.CopyFrom(VoiceEmbedding(rows=rows, checkpoint_fingerprint=self.checkpoint))
             await self._speak_as(opened, admitted, stub)
 
     async def _speak_as(self, opened: SpeakOpen, admitted: asyncio.Event, stub: Any) -> None:
         spoken = asyncio.Event()
         requests = speak_requests(opened, admitted, spoken, self._thoughts)
-        async with self._call(self._upstreams.speech_gen, stub, "Speak", requests) as responses:
+        async with self.calls.open(self._upstreams.speech_gen, stub, "Speak", requests) as responses:
             async for response in responses:
                 if response.HasField("opened"):
                     admitted.set()
@@ -216,18 +195,12 @@ class Turn:
                     spoken.set()
                     await self._frames.put(None)
 
-    async def _keep_embedding(self, voice: SpokenVoice) -> None:
-        """Store the embedding that a speech generator computed, for the next replica that does not have the voice.
-
-        It starts after the first piece of speech, and its failures are dropped: the turn does not need it.
-        """
+    async def _store_embedding(self, voice: SpokenVoice) -> None:
+        """Store the voice's embedding if a replica computed it. It waits for the first piece of speech, which matters
+        more."""
         await self._sounding.wait()
-        if self._enrolled_by is None or voice.embeddings is None:
-            return
-        request = EnrollVoiceRequest(frames=voice.prompt.frames, transcript_ids=voice.prompt.transcript)
-        with suppress(ChromaError):
-            enrolled = await enrol_at(self._upstreams.speech_gen, request, self._enrolled_by)
-            await voice.embeddings.keep(enrolled.checkpoint_fingerprint, enrolled.embeddings)
+        if self._enrolled_by is not None:
+            await store_embedding(voice, self._upstreams.speech_gen, self._enrolled_by)
 
     async def _decode(self, plan: TurnPlan) -> None:
         """Turn code frames into speech. The turn ends with its last sample, even if more text would come."""
@@ -241,27 +214,13 @@ class Turn:
     async def _decode_at(self, plan: TurnPlan, taken: list[CodeFrames | None], stub: Any) -> None:
         opened = DecodeOpen(encoding=plan.output_encoding, checkpoint_fingerprint=self.checkpoint)
         requests = decode_requests(opened, self._frames, taken)
-        async with self._call(self._upstreams.codec, stub, "Decode", requests) as responses:
+        async with self.calls.open(self._upstreams.codec, stub, "Decode", requests) as responses:
             async for response in responses:
                 samples = sample_count(response.pcm.data, plan.output_encoding)
                 self.timings.mark("audio", self._elapsed_s())
                 await self._emit(AudioDelta(self.turn_id, self.samples, samples, response.pcm.data))
                 self.samples += samples
                 self._sounding.set()
-
-    @asynccontextmanager
-    async def _call(
-        self, upstream: Upstream, stub: Any, method: str, requests: AsyncGenerator[Any, None]
-    ) -> AsyncIterator[ResponseStream[Any]]:
-        rpc = getattr(stub, method)
-        limit_s = max(0.0, self._ends_s - time.monotonic()) + _CALL_GRACE_S
-        with trace(f"{upstream.name}.{method}"):
-            call = fed_call(upstream.name, rpc, requests, limit_s=limit_s, read_timeout_s=upstream.read_timeout_s)
-            async with call as responses:
-                self._calls.append(responses)
-                if self.source.complete.is_set():
-                    responses.expect()
-                yield responses
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self.committed_s

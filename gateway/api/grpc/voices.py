@@ -10,10 +10,8 @@ from gateway.api.auth import call_tenant as tenant
 from gateway.api.grpc.messages import voice_message
 from gateway.conversation.backend import Backend
 from gateway.pipeline.enrolment import add_voice
-from gateway.store.voices import check_voice_id
+from gateway.store.voices import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, check_voice_id
 from services.common.errors import InvalidArgument
-
-_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1_000
 
 
 class VoiceServicer(dialogue_pb2_grpc.VoiceServiceServicer):
@@ -40,11 +38,11 @@ class VoiceServicer(dialogue_pb2_grpc.VoiceServiceServicer):
         return pb.GetVoiceResponse(voice=voice_message(await self._voices.get(tenant(), request.voice_id)))
 
     async def ListVoices(self, request: pb.ListVoicesRequest, context: Any) -> pb.ListVoicesResponse:  # noqa: N802
-        if request.page_size > _MAX_PAGE_SIZE:
-            raise InvalidArgument(f"expected a page size of at most {_MAX_PAGE_SIZE}, got {request.page_size}")
+        if request.page_size > MAX_PAGE_SIZE:
+            raise InvalidArgument(f"expected a page size of at most {MAX_PAGE_SIZE}, got {request.page_size}")
         if request.page_token:
             check_voice_id(request.page_token)
-        voices, more = await self._voices.page(tenant(), after=request.page_token, size=request.page_size or _PAGE_SIZE)
+        voices, more = await self._voices.page(tenant(), after=request.page_token, size=request.page_size or DEFAULT_PAGE_SIZE)
         token = voices[-1].voice_id if more and voices else ""
         return pb.ListVoicesResponse(voices=[voice_message(voice) for voice in voices], next_page_token=token)
 

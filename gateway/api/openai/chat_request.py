@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.api.errors import BadParameter, TooLarge
 from gateway.audio.read import MAX_FILE_BYTES
 from gateway.audio.write import FileFormat
+from services.common.sampling import Seed, TopK, TopP
+
+TemperatureOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A `Temperature`, or 0: OpenAI's clients ask for greedy in that way."""
 
 
 class _Strict(BaseModel):
@@ -87,10 +91,10 @@ class ChatRequest(_Strict):
     audio: AudioOptions | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float | None, Field(ge=0, description="How much the speech varies. 0: greedy.")] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
-    top_k: Annotated[int | None, Field(ge=1, description="An extension.")] = None
-    seed: Annotated[int | None, Field(ge=0, lt=2**64)] = None
+    temperature: Annotated[TemperatureOrZero | None, Field(description="How much the speech varies. 0: greedy.")] = None
+    top_p: TopP | None = None
+    top_k: Annotated[TopK | None, Field(description="An extension.")] = None
+    seed: Seed | None = None
     max_tokens: Annotated[
         int | None, Field(ge=1, description="Limit of the reply in frames of speech, 80 ms each.")
     ] = None

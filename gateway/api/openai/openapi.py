@@ -11,6 +11,7 @@ from gateway.api.errors import STATUSES
 from gateway.api.openai.chat_request import ChatRequest
 from gateway.api.openai.speech import SpeechRequest
 from gateway.audio.write import CONTENT_TYPES
+from gateway.store.voices import MAX_PAGE_SIZE
 
 _REF = "#/components/schemas/"
 
@@ -71,7 +72,7 @@ def _paths() -> dict[str, Any]:
                 "In order of their ids.",
                 {"200": _json("A page of voices.", _VOICES)},
                 parameters=[
-                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}},
+                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE}},
                     {"name": "after", "in": "query", "schema": {"type": "string"}},
                 ],
             ),

@@ -24,6 +24,7 @@ from gateway.conversation.one_shot import one_shot
 from gateway.conversation.options import ConversationOptions
 from gateway.pipeline.deltas import AudioDelta
 from services.common.errors import ChromaError
+from services.common.sampling import Seed, Temperature
 
 
 class VoiceById(BaseModel):
@@ -53,8 +54,8 @@ class SpeechRequest(BaseModel):
         default="audio",
         description="`audio`: the bare file. `sse`: server-sent events with pieces of the file in base64.",
     )
-    temperature: Annotated[float | None, Field(gt=0, description="How much the speech varies.")] = None
-    seed: Annotated[int | None, Field(ge=0, lt=2**64, description="The same seed gives the same speech.")] = None
+    temperature: Annotated[Temperature | None, Field(description="How much the speech varies.")] = None
+    seed: Annotated[Seed | None, Field(description="The same seed gives the same speech.")] = None
 
 
 async def create_speech(request: Request) -> Response:

@@ -13,9 +13,8 @@ from gateway.api.auth import caller
 from gateway.api.errors import BadParameter, TooLarge
 from gateway.audio.read import MAX_FILE_BYTES
 from gateway.pipeline.enrolment import add_voice
-from gateway.store.voices import Voice, check_voice_id
+from gateway.store.voices import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Voice, check_voice_id
 
-_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1_000
 _FIELDS = ("voice_id", "name", "transcript", "consent")
 _MAX_FORM_BYTES = MAX_FILE_BYTES + 1_000_000
 """Of a whole form: one recording and the texts beside it."""
@@ -62,9 +61,9 @@ async def create_voice(request: Request) -> JSONResponse:
 async def list_voices(request: Request) -> JSONResponse:
     """GET: a page of voices in order of their ids: at most `limit` of those whose ids follow `after`."""
     backend, tenant = caller(request)
-    limit, after = request.query_params.get("limit", str(_PAGE_SIZE)), request.query_params.get("after", "")
-    if not (limit.isdecimal() and 1 <= int(limit) <= _MAX_PAGE_SIZE):
-        raise BadParameter("limit", f"expected a limit of 1 to {_MAX_PAGE_SIZE}, got {limit[:20]!r}")
+    limit, after = request.query_params.get("limit", str(DEFAULT_PAGE_SIZE)), request.query_params.get("after", "")
+    if not (limit.isdecimal() and 1 <= int(limit) <= MAX_PAGE_SIZE):
+        raise BadParameter("limit", f"expected a limit of 1 to {MAX_PAGE_SIZE}, got {limit[:20]!r}")
     if after:
         check_voice_id(after)
     voices, more = await backend.voices.page(tenant, after=after, size=int(limit))

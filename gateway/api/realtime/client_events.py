@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.api.errors import BadParameter
 from gateway.api.realtime.session import AudioIn, SessionIn
+from services.common.sampling import Temperature
 
 
 class _Event(BaseModel):
@@ -102,7 +103,7 @@ class ResponseIn(BaseModel):
     output_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | None = None
     max_output_tokens: int | Literal["inf"] | None = None
     max_response_output_tokens: int | Literal["inf"] | None = None
-    temperature: float | None = None
+    temperature: Temperature | None = None
     metadata: dict[str, str] | None = None
     conversation: Literal["auto"] | None = None
     input: None = None

@@ -13,6 +13,7 @@ from gateway.api.errors import BadParameter
 from gateway.audio.g711 import RATE_HZ as G711_RATE_HZ
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.vad import TurnDetection
+from services.common.sampling import Temperature
 from services.common.wire.audio import SAMPLE_RATE_HZ
 
 Format = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
@@ -78,7 +79,7 @@ class SessionIn(_Strict):
     output_modalities: Annotated[list[Literal["text", "audio"]] | None, Field(min_length=1, max_length=2)] = None
     audio: AudioIn | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
-    temperature: Annotated[float | None, Field(gt=0)] = None
+    temperature: Temperature | None = None
     tools: Annotated[list[Any] | None, Field(max_length=0)] = None
     tool_choice: Any = None
     prompt: None = None

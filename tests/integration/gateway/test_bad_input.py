@@ -24,12 +24,12 @@ F32 = AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate_hz=16_000)
 BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "no voice": ({"voice_id": ""}, "voice_id"),
     "a voice id that cannot be": ({"voice_id": "Ada!"}, "voice id"),
-    "temperature 0": ({"sampling": Sampling(temperature=0)}, "temperature above 0"),
-    "negative temperature": ({"sampling": Sampling(temperature=-1)}, "temperature above 0"),
-    "NaN temperature": ({"sampling": Sampling(temperature=float("nan"))}, "temperature above 0"),
-    "top_k 0": ({"sampling": Sampling(top_k=0)}, "top_k of 1 or more"),
-    "top_p 0": ({"sampling": Sampling(top_p=0)}, "top_p above 0"),
-    "top_p above 1": ({"sampling": Sampling(top_p=1.5)}, "top_p above 0"),
+    "temperature 0": ({"sampling": Sampling(temperature=0)}, "sampling.temperature: expected a number above 0"),
+    "negative temperature": ({"sampling": Sampling(temperature=-1)}, "sampling.temperature: expected a number above 0"),
+    "NaN temperature": ({"sampling": Sampling(temperature=float("nan"))}, "sampling.temperature: expected a number above 0"),
+    "top_k 0": ({"sampling": Sampling(top_k=0)}, "sampling.top_k: expected at least 1"),
+    "top_p 0": ({"sampling": Sampling(top_p=0)}, "sampling.top_p: expected above 0 and at most 1"),
+    "top_p above 1": ({"sampling": Sampling(top_p=1.5)}, "sampling.top_p: expected above 0 and at most 1"),
     "no reply at all": ({"max_reply_s": 0}, "max_reply_s above 0"),
 }
 

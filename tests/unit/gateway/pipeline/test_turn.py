@@ -58,7 +58,7 @@ class RunningTurn:
         self.emitted.append(delta)
 
     async def _run(self, plan: TurnPlan) -> None:
-        async with self.turn.time_limit():
+        async with self.turn.calls.time_limit():
             await self.turn.run(plan)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of conversations: what users hear, and what the gateway stands on."""
+"""Metrics of the gateway: its conversations, its upstream services and its store."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ TURN_UNDERRUN_SECONDS = histogram(
 REPLICAS = gauge("replicas", "Replicas that the gateway knows, by `state`: serving or away.", ["stage", "state"])
 SHARED_CHECKPOINTS = gauge(
     "shared_checkpoints",
-    "Checkpoints that all stages serve: 1 as a rule, 2 while weights are exchanged, 0 when no reply can be spoken "
-    "although every stage serves, NaN when no stage says which checkpoint it runs.",
+    "Checkpoints that all services serve: 1 as a rule, 2 while weights are exchanged, 0 when no reply can be spoken "
+    "although every service serves, NaN when no service says which checkpoint it runs.",
 )
 FAILOVERS = counter(
     "spills_total",
@@ -75,22 +75,22 @@ for _reply in ("generated", "given"):
         TURNS.labels(_outcome, "OK", _reply)
 for _stage in ("hearing", "first_thought", "first_frame", "first_pcm", "gateway"):
     STAGE_SECONDS.labels(_stage)
-for _stage in ("reasoner", "speech_gen", "codec"):
+for _upstream in ("reasoner", "speech_gen", "codec"):
     for _reason in ("full", "gone", "checkpoint"):
-        FAILOVERS.labels(_stage, _reason)
+        FAILOVERS.labels(_upstream, _reason)
 for _operation in ("read", "write"):
     STORE_SECONDS.labels(_operation)
     STORE_ERRORS.labels(_operation)
 
 
-def show_replicas(stage: str, known: Callable[[], int], serving: Callable[[], int]) -> None:
-    """Show the number of replicas of `stage`, an upstream service, from now on."""
-    REPLICAS.labels(stage, "serving").set_function(serving)
-    REPLICAS.labels(stage, "away").set_function(lambda: known() - serving())
+def show_replicas(upstream: str, known: Callable[[], int], serving: Callable[[], int]) -> None:
+    """Make the gauge show the replicas of an upstream service from now on."""
+    REPLICAS.labels(upstream, "serving").set_function(serving)
+    REPLICAS.labels(upstream, "away").set_function(lambda: known() - serving())
 
 
 def show_shared_checkpoints(shared: Callable[[], set[str] | None]) -> None:
-    """Show how many checkpoints are served by all stages from now on."""
+    """Make the gauge show how many checkpoints are served by all services from now on."""
 
     def count() -> float:
         checkpoints = shared()

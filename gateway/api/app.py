@@ -31,7 +31,7 @@ _DOCS = Path(__file__).parent / "docs.html"
 
 
 def http_app(backend: Backend, replies: Replies, draining: asyncio.Event, is_serving: Callable[[], bool]) -> Starlette:
-    """Build the application. `is_serving` tells whether all stages of a turn serve."""
+    """Build the application. `is_serving` returns whether all upstream services serve."""
 
     async def health(request: Request) -> JSONResponse:
         serving = is_serving() and not draining.is_set()

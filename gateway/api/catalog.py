@@ -1,4 +1,4 @@
-"""The model and the voices that a client may name, whatever names OpenAI's clients send by default."""
+"""The names of the model and the voices: the server's own, and those that OpenAI's clients send by default."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway.store.voices import check_voice_id
 from services.common.errors import NotFound
 
 MODEL = "chroma-1.0"
-"""The one model. Requests may name any other: this one answers."""
+"""The one model. It answers requests that name any other model, too."""
 
 OPENAI_VOICES = frozenset(
     ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse")
@@ -18,7 +18,7 @@ OPENAI_VOICES = frozenset(
 async def choose_voice(backend: Backend, tenant: str, voice_id: str) -> str:
     """The id of the voice to speak with when a client names `voice_id`.
 
-    An enrolled voice is taken as it is. No name, or one of OpenAI's voices that is not enrolled, means the default
+    An enrolled voice is chosen as it is. No name, or one of OpenAI's voices that is not enrolled, means the default
     voice.
 
     Raises:

@@ -85,7 +85,7 @@ class Upstream:
         return sum(replica.serving for replica in tuple(self._replicas.values()))
 
     def checkpoints(self) -> set[str]:
-        """The checkpoints of the replicas that serve now; an empty text for a replica that does not tell."""
+        """The checkpoints of the replicas that serve now; an empty text for a replica that does not say its own."""
         return {replica.checkpoint for replica in tuple(self._replicas.values()) if replica.serving}
 
     async def call_with_failover(
@@ -195,9 +195,9 @@ class UpstreamPool:
         return all(upstream.serving for upstream in self._all) and self.shared_checkpoints() != set()
 
     def shared_checkpoints(self) -> set[str] | None:
-        """The checkpoints that every upstream serves; None when any will do, because no upstream tells its own."""
-        told = [upstream.checkpoints() for upstream in self._all]
-        known = [checkpoints for checkpoints in told if checkpoints and "" not in checkpoints]
+        """The checkpoints that every upstream serves; None when any will do, because no upstream says its own."""
+        served = [upstream.checkpoints() for upstream in self._all]
+        known = [checkpoints for checkpoints in served if checkpoints and "" not in checkpoints]
         return set.intersection(*known) if known else None
 
     @property

@@ -23,7 +23,7 @@ class TurnRecord:
     `user` holds text parts and PCM parts (16 kHz, `encoding`) in order. It is empty for a reply whose text the client
     gave. `token_ids` and `texts` are the whole reply, token by token, without im_end. The first `heard_tokens` of them
     entered the speech before the last frame that was played to the user, so they are an upper bound of what the user
-    heard. A past reply that the client told, and no reasoner made, is one text without token ids.
+    heard. A reply that the client injected into the history is one text without token ids.
     """
 
     turn_id: str

@@ -1,4 +1,4 @@
-"""Fake stages over real gRPC: each follows a script, and counts the calls that are open."""
+"""Fake model services over real gRPC: each follows a script, and counts the calls that are open."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ IM_END = 7
 
 @dataclass
 class Script:
-    """What a fake stage does, and what was done to it."""
+    """What a fake service does, and which calls it got."""
 
     checkpoint: str = "fake"
-    """Fingerprint of the checkpoint that the stage claims to run."""
+    """Fingerprint of the checkpoint that the service claims to run."""
     voices: set[str] = field(default_factory=set)
     """Fingerprints of the voice prompts that the speech generator holds."""
     open_calls: int = 0
     failures: list[ChromaError] = field(default_factory=list)
     """Raised by the next calls, one each, right after `open`."""
     hold_at: int | None = None
-    """Answer after which the stage waits until `go`; None: never."""
+    """Answer after which the service waits until `go`; None: never."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while the stage waits."""
+    """Set while the service waits."""
     ends_at: int | None = None
     """Frame after which speech ends by itself, whatever thoughts still come; None: with the last thought."""
     opened: list[Any] = field(default_factory=list)
@@ -210,8 +210,8 @@ _MAKERS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
-class FakeStage:
-    """A fake stage's server, which can be killed and started again at the same port."""
+class FakeService:
+    """The server of a fake service, which can be killed and started again at the same port."""
 
     def __init__(self, name: str, *, checkpoint: str = "fake", **settings: Any) -> None:
         self.name = name
@@ -261,11 +261,12 @@ def _thought(
 
 
 async def main(name: str) -> None:
-    """Serve a stage in a process of its own; its first line of output is its address. It waits after six answers."""
-    stage = FakeStage(name)
-    stage.script.hold_at = 6 if name != "reasoner" else 3
-    await stage.start()
-    print(stage.address, flush=True)
+    """Run a fake service in a process of its own. Its first line of output is its address. It waits after its sixth answer,
+    the reasoner after its third."""
+    service = FakeService(name)
+    service.script.hold_at = 6 if name != "reasoner" else 3
+    await service.start()
+    print(service.address, flush=True)
     await asyncio.Event().wait()
 
 

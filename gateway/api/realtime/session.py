@@ -131,7 +131,7 @@ class SessionIn(_Strict):
             input=InputIn.model_construct(_fields_set=set(audio_in_fields), **audio_in_fields),
             output=OutputIn.model_construct(_fields_set=set(audio_out_fields), **audio_out_fields),
         )
-        return SessionIn.model_construct(_fields_set={*sent, "audio"}, **fields)
+        return SessionIn.model_construct(_fields_set=set(fields), **fields)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A gateway over fake stages and a real store, and a client that talks to it."""
+"""A gateway over fake model services and a real store, and a client that talks to it."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from grpc import aio
 
 from gateway.server import gateway
 from gateway.settings import GatewaySettings
-from tests.support.fake_services import FakeStage
+from tests.support.fake_services import FakeService
 from tests.support.gateway_client import Client, new_voice
 
 
 @dataclass
 class Fakes:
-    """The three fake stages."""
+    """The three fake model services."""
 
-    reasoner: FakeStage
-    speech_gen: FakeStage
-    codec: FakeStage
+    reasoner: FakeService
+    speech_gen: FakeService
+    codec: FakeService
 
     def __iter__(self) -> Any:
         return iter((self.reasoner, self.speech_gen, self.codec))
 
     @property
     def open_calls(self) -> int:
-        """Calls open at all stages."""
-        return sum(stage.script.open_calls for stage in self)
+        """The number of calls that are open, at all services together."""
+        return sum(service.script.open_calls for service in self)
 
     async def all_freed(self) -> None:
         """Wait until no call is open."""
-        for stage in self:
-            while stage.script.open_calls:
-                stage.script.news.clear()
-                await stage.script.news.wait()
+        for service in self:
+            while service.script.open_calls:
+                service.script.news.clear()
+                await service.script.news.wait()
 
 
 @pytest.fixture
 async def fakes() -> AsyncIterator[Fakes]:
-    """Three stages that serve."""
-    stages = Fakes(FakeStage("reasoner"), FakeStage("speech_gen"), FakeStage("codec"))
-    for stage in stages:
-        await stage.start()
-    yield stages
-    for stage in stages:
-        await stage.kill()
+    """Three services that serve."""
+    services = Fakes(FakeService("reasoner"), FakeService("speech_gen"), FakeService("codec"))
+    for service in services:
+        await service.start()
+    yield services
+    for service in services:
+        await service.kill()
 
 
 StartGateway = Callable[..., AbstractAsyncContextManager[Client]]
@@ -57,7 +57,8 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Client]]
 
 @pytest.fixture
 def start_gateway(fakes: Fakes, redis_url: str) -> StartGateway:
-    """Starts gateways, with any setting changed: the context is a client of one that serves, unless `wait` is off."""
+    """Starts gateways. `changes` are settings that differ. The context is a client, once the gateway serves, or at once
+    with `wait=False`."""
 
     @asynccontextmanager
     async def start(*, wait: bool = True, **changes: Any) -> AsyncIterator[Client]:
@@ -90,7 +91,7 @@ async def client(start_gateway: StartGateway) -> AsyncIterator[Client]:
 
 @pytest.fixture(autouse=True)
 async def no_task_is_left() -> AsyncIterator[None]:
-    """Whatever a test does, no task of ours outlives it."""
+    """No task of the gateway outlives a test."""
     yield
     ours = [task for task in asyncio.all_tasks() if "gateway" in str(task.get_coro())]
     assert not ours, ours

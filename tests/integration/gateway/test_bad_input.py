@@ -85,7 +85,7 @@ async def test_bad_new_settings_end_the_conversation(client: Client, case: str) 
 
 
 @pytest.mark.parametrize("case", BAD_OPENS)
-async def test_bad_terms_open_no_conversation(client: Client, case: str) -> None:
+async def test_bad_options_open_no_conversation(client: Client, case: str) -> None:
     changes, expected = BAD_OPENS[case]
     opened = pb.ConverseOpen(**{"new_session": _config(), **changes})
     error = await _status(client, pb.ConverseRequest(open=opened))
@@ -170,7 +170,7 @@ async def test_input_beyond_the_stated_limits_is_out_of_range(start_gateway: Sta
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 44_100, 48_000])
-async def test_speech_at_any_rate_is_heard_at_16_khz(client: Client, fakes: Fakes, rate_hz: int) -> None:
+async def test_speech_at_any_rate_reaches_the_reasoner_at_16_khz(client: Client, fakes: Fakes, rate_hz: int) -> None:
     audio_format = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=rate_hz)
     samples = speech(1.0, rate_hz=rate_hz)
     async with client.converse(input_format=audio_format) as talk:

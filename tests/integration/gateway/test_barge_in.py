@@ -1,4 +1,4 @@
-"""Interrupted replies: they stop at once, free everything, and history keeps what was heard."""
+"""Interrupted replies: they stop at once and free everything, and the history keeps the part that the user heard."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.fake_services import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, Talk, s16, speech
 
 
-async def _ask_and_hear(talk: Talk, frames: int) -> None:
-    """Start a turn and read until `frames` frames of its reply were heard."""
+async def _ask_and_read(talk: Talk, frames: int) -> None:
+    """Start a turn and read until `frames` frames of its reply have come."""
     await talk.send(text="question")
     await talk.send(commit=pb.CommitTurn())
     for _ in range(frames):
@@ -31,7 +31,7 @@ def _past_replies(fakes: Fakes) -> list[list[int]]:
 async def test_a_commit_during_a_reply_interrupts_it_and_is_answered(client: Client, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 5
     async with client.converse() as talk:
-        await _ask_and_hear(talk, 5)
+        await _ask_and_read(talk, 5)
         await talk.send(audio=s16(speech(0.3)))
         await talk.send(commit=pb.CommitTurn())
         interrupted = await talk.done()
@@ -50,7 +50,7 @@ async def test_the_turn_after_an_interruption_does_not_wait_for_a_store_that_is_
 ) -> None:
     fakes.codec.script.hold_at = 5
     async with client.converse() as talk, Redis.from_url(redis_url) as redis:
-        await _ask_and_hear(talk, 5)
+        await _ask_and_read(talk, 5)
         await redis.execute_command("CLIENT", "PAUSE", 1_500, "ALL")
         fakes.codec.script.hold_at = None
         await talk.send(text="next")
@@ -72,7 +72,7 @@ async def test_closing_the_sending_side_while_the_store_is_slow_loses_no_interru
 ) -> None:
     fakes.codec.script.hold_at = 5
     async with client.converse() as talk, Redis.from_url(redis_url) as redis:
-        await _ask_and_hear(talk, 5)
+        await _ask_and_read(talk, 5)
         await redis.execute_command("CLIENT", "PAUSE", 700, "ALL")
         await talk.send(cancel=pb.CancelTurn())
         await talk.call.done_writing()
@@ -84,7 +84,7 @@ async def test_closing_the_sending_side_while_the_store_is_slow_loses_no_interru
 async def test_cancel_counts_as_heard_what_the_client_played(client: Client, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 8
     async with client.converse() as talk:
-        await _ask_and_hear(talk, 8)
+        await _ask_and_read(talk, 8)
         await talk.send(cancel=pb.CancelTurn(played_ms=161))
         assert (await talk.done()).heard_text == "".join(REPLY[:2])
         await fakes.all_freed()
@@ -104,7 +104,7 @@ async def test_cancel_after_the_reply_shortens_it_in_history_and_store(client: C
     assert stored.session.entries[1].text == "".join(REPLY)
 
 
-async def test_shortened_history_is_told_anew_to_a_turn_that_is_heard_already(client: Client, fakes: Fakes) -> None:
+async def test_a_turn_that_has_begun_gets_a_shortened_history_anew(client: Client, fakes: Fakes) -> None:
     script = fakes.reasoner.script
     async with client.converse() as talk:
         await talk.ask("question")
@@ -132,7 +132,7 @@ async def test_cancel_drops_input_that_was_not_committed(client: Client, fakes: 
 async def test_input_during_a_reply_does_not_disturb_it(client: Client, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 3
     async with client.converse() as talk:
-        await _ask_and_hear(talk, 3)
+        await _ask_and_read(talk, 3)
         await talk.send(audio=s16(speech(0.3)))
         fakes.codec.script.go.set()
         assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
@@ -146,7 +146,7 @@ async def test_a_hung_up_turn_leaves_no_call_and_no_key(client: Client, fakes: F
     async with Redis.from_url(redis_url) as redis:
         async with client.converse() as talk:
             before = await redis.hlen(f"chroma:session:default:{talk.session.session_id}"), await redis.dbsize()
-            await _ask_and_hear(talk, 3)
+            await _ask_and_read(talk, 3)
             await talk.send(audio=s16(speech(0.3)))
         await fakes.all_freed()
         after = await redis.hlen(f"chroma:session:default:{talk.session.session_id}"), await redis.dbsize()
@@ -213,13 +213,13 @@ async def test_a_hundred_random_interruptions_leak_nothing_and_history_is_what_w
         await talk.ask("the end")
         assert len(asyncio.all_tasks()) == tasks
         kept = [ids for ids in heard[-31:] if ids]
-        assert _told_replies(fakes)[-len(kept) :] == kept
+        assert _generated_replies(fakes)[-len(kept) :] == kept
         await talk.finish()
     assert fakes.open_calls == 0
 
 
 def _tokens(text: str) -> list[str]:
-    """The pieces of REPLY that `text`, a beginning of it, is made of."""
+    """The pieces of REPLY that make up `text`, which is a beginning of it."""
     pieces = []
     for piece in REPLY:
         if not text:
@@ -230,7 +230,8 @@ def _tokens(text: str) -> list[str]:
     return pieces
 
 
-def _told_replies(fakes: Fakes) -> list[list[int]]:
+def _generated_replies(fakes: Fakes) -> list[list[int]]:
+    """Token ids of the replies in the last turn's history that the reasoner made."""
     history = fakes.reasoner.script.opened[-1].history
     parts = [message.parts[0] for message in history]
     return [list(part.token_ids.ids) for part in parts if part.HasField("token_ids")]

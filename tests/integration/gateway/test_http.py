@@ -149,7 +149,7 @@ async def test_speech_comes_as_events_too(http: httpx.AsyncClient) -> None:
     assert events[-1]["usage"]["input_tokens"] == 30
 
 
-async def test_a_listener_who_hangs_up_frees_the_turn(http: httpx.AsyncClient, fakes: Fakes) -> None:
+async def test_a_client_that_hangs_up_frees_the_turn(http: httpx.AsyncClient, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 1
     body = {"input": "Hello.", "response_format": "pcm"}
     async with http.stream("POST", "/v1/audio/speech", json=body) as answer:
@@ -165,7 +165,7 @@ async def test_a_listener_who_hangs_up_frees_the_turn(http: httpx.AsyncClient, f
         ({"input": "hi", "response_format": "aac"}, 400, "response_format"),
         ({"input": "hi", "speed": 2}, 400, "speed"),
         ({"input": "hi", "instructions": "sad"}, 400, "instructions"),
-        ({"input": "hi", "voice": "nobody"}, 404, None),
+        ({"input": "hi", "voice": "unknown"}, 404, None),
         ({"input": "hi", "voice": "/etc/passwd"}, 400, None),
         ({}, 400, "input"),
     ],
@@ -178,7 +178,7 @@ async def test_bad_speech_requests_are_refused_in_openais_shape(
     assert (answer.status_code, error["param"], error["type"]) == (status, param, "invalid_request_error")
 
 
-async def test_a_full_stage_is_429_with_the_time_to_wait(sdk: AsyncOpenAI, fakes: Fakes) -> None:
+async def test_a_full_service_is_429_with_the_time_to_wait(sdk: AsyncOpenAI, fakes: Fakes) -> None:
     fakes.speech_gen.script.failures = [ResourceExhausted("no slot", retry_after_s=2.0)]
     with pytest.raises(openai.RateLimitError) as refused:
         await sdk.audio.speech.create(model="m", voice="ada", input="Hello.")

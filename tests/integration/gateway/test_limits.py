@@ -15,7 +15,7 @@ from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.gateway_client import Client, new_voice
 
 SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
-"""A connection that holds little, so that a client that does not read is felt soon."""
+"""A small receive buffer: the gateway soon notices a client that does not read."""
 
 
 async def test_a_slow_client_is_cut_off_and_slows_only_its_own_turn(start_gateway: StartGateway, fakes: Fakes) -> None:
@@ -138,7 +138,7 @@ def stalled(owner: type, name: str) -> Iterator[tuple[asyncio.Event, asyncio.Eve
         yield begun, go
 
 
-async def test_the_gateway_serves_only_once_every_stage_serves(start_gateway: StartGateway, fakes: Fakes) -> None:
+async def test_the_gateway_serves_only_once_every_service_serves(start_gateway: StartGateway, fakes: Fakes) -> None:
     await fakes.codec.kill()
     async with start_gateway(wait=False) as client:
         assert await client.health() == "NOT_SERVING"

@@ -115,8 +115,8 @@ async def test_a_hundred_barge_ins_leave_no_slot_page_or_task(start_gateway: Sta
 
 
 async def barge_in(talk: Talk) -> None:
-    """A spoken question whose reply is cut off after its first sound."""
-    await talk.hear(speech(0.3, rate_hz=RATE_HZ))
+    """Ask a spoken question and interrupt its reply after the first sound."""
+    await talk.append(speech(0.3, rate_hz=RATE_HZ))
     await talk.send("input_audio_buffer.commit")
     await talk.until("conversation.item.done")
     await talk.send("response.create")
@@ -131,7 +131,7 @@ async def barge_in(talk: Talk) -> None:
 
 
 async def nothing_held(engines: Engines, tasks: int | None = None) -> None:
-    """Wait until the engines hold nothing and `tasks` are left at most: a cancellation takes its time to travel."""
+    """Wait until the engines hold nothing and at most `tasks` tasks are left: a cancellation needs some time to arrive."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             while any(engines.held().values()) or (tasks and len(asyncio.all_tasks()) > tasks):  # noqa: ASYNC110

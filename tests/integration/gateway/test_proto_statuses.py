@@ -139,7 +139,7 @@ async def test_each_rpc_ends_with_the_statuses_that_it_lists(
 ) -> None:
     created = await client.dialogue.CreateSession(pb.CreateSessionRequest(config=pb.SessionConfig(voice_id="ada")))
     requests: dict[str, list[Requests]] = {
-        "CreateSession": [_create(), _create(voice_id="nobody")],
+        "CreateSession": [_create(), _create(voice_id="unknown")],
         "GetSession": [REQUESTS["GetSession"]],
         "UpdateSession": [
             _update(session_id=created.session.session_id, config=pb.SessionConfig(voice_id="?")),

@@ -28,16 +28,16 @@ async def _run(*command: str, cwd: Path) -> str:
 
 
 @pytest.mark.slow
-async def test_an_agent_asks_in_text_and_in_speech_and_hears_both_answers(client: Client, tmp_path: Path) -> None:
+async def test_an_agent_asks_in_text_and_in_speech_and_gets_both_answers(client: Client, tmp_path: Path) -> None:
     for file in ("package.json", "agents.mjs"):
         shutil.copy(PROGRAM / file, tmp_path)
     await _run("npm", "install", "--no-audit", "--no-fund", "--silent", cwd=tmp_path)
     speech = tmp_path / "speech.pcm"
     speech.write_bytes(s16(recorded("question_make_taco.wav")))
     url = f"ws://{client.http_address}/v1/realtime"
-    told = json.loads(await _run("node", "agents.mjs", url, "ada", str(speech), cwd=tmp_path))
+    result = json.loads(await _run("node", "agents.mjs", url, "ada", str(speech), cwd=tmp_path))
     reply_bytes = (2 * len(REPLY) + 2) * 1920 * 2
-    assert told["errors"] == []
-    assert told["afterText"] == {"turns": 1, "audioBytes": reply_bytes, "status": "completed"}
-    assert told["afterSpeech"] == {"turns": 2, "audioBytes": 2 * reply_bytes, "status": "completed"}
-    assert [entry["role"] for entry in told["history"]] == ["user", "assistant", "user", "assistant"]
+    assert result["errors"] == []
+    assert result["afterText"] == {"turns": 1, "audioBytes": reply_bytes, "status": "completed"}
+    assert result["afterSpeech"] == {"turns": 2, "audioBytes": 2 * reply_bytes, "status": "completed"}
+    assert [entry["role"] for entry in result["history"]] == ["user", "assistant", "user", "assistant"]

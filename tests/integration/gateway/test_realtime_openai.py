@@ -70,8 +70,8 @@ class Talk:
         await self.send("conversation.item.create", item=item)
         return (await self.until("conversation.item.done"))[-1].item
 
-    async def hear(self, sound: Samples, chunk: int = 2_400) -> None:
-        """Append sound at 24 kHz."""
+    async def append(self, sound: Samples, chunk: int = 2_400) -> None:
+        """Append audio at 24 kHz to the input buffer, in chunks."""
         for start in range(0, len(sound), chunk):
             audio = base64.b64encode(s16(sound[start : start + chunk])).decode()
             await self.send("input_audio_buffer.append", audio=audio)
@@ -145,9 +145,9 @@ async def test_a_text_turn_gives_all_events_of_a_response_in_order(manual: Talk)
     assert response.usage.output_audio_seconds == pytest.approx(12 * 0.08)
 
 
-async def test_committed_speech_is_heard_and_answered(manual: Talk, fakes: Fakes) -> None:
+async def test_committed_speech_is_answered(manual: Talk, fakes: Fakes) -> None:
     sound = speech(1.0, rate_hz=RATE_HZ)
-    await manual.hear(sound)
+    await manual.append(sound)
     await manual.send("input_audio_buffer.commit")
     committed = await manual.until("conversation.item.done")
     assert kinds(committed)[0] == "input_audio_buffer.committed"
@@ -163,7 +163,7 @@ async def test_committed_speech_is_heard_and_answered(manual: Talk, fakes: Fakes
 async def test_server_turn_detection_finds_and_answers_each_utterance(talk: Talk) -> None:
     pause = np.zeros(RATE_HZ, np.float32)
     utterance = recorded("utterance_librivox_3s.wav")
-    await talk.hear(np.concatenate([pause, utterance, pause, pause]))
+    await talk.append(np.concatenate([pause, utterance, pause, pause]))
     events = await talk.until("response.done")
     assert [kind for kind in kinds(events) if kind.startswith("input_audio")] == [
         "input_audio_buffer.speech_started",
@@ -175,7 +175,7 @@ async def test_server_turn_detection_finds_and_answers_each_utterance(talk: Talk
     assert stopped.audio_end_ms - started.audio_start_ms > 2_500
     assert started.item_id == stopped.item_id == committed.item_id
     assert events[-1].response.status == "completed"
-    await talk.hear(np.concatenate([utterance, pause, pause]))
+    await talk.append(np.concatenate([utterance, pause, pause]))
     assert (await talk.until("response.done"))[-1].response.status == "completed"
 
 
@@ -186,7 +186,7 @@ async def test_speech_interrupts_the_reply_and_truncation_sets_what_was_heard(ta
     await talk.send("response.create")
     deltas = [(await talk.until("response.output_audio.delta"))[-1] for _ in range(8)]
     reply = deltas[-1]
-    await talk.hear(utterance[: 24_000 * 2])
+    await talk.append(utterance[: 24_000 * 2])
     events = await talk.until("input_audio_buffer.speech_started")
     (cancelled,) = [event.response for event in events if event.type == "response.done"]
     assert (cancelled.status, cancelled.status_details.reason) == ("cancelled", "turn_detected")
@@ -197,7 +197,7 @@ async def test_speech_interrupts_the_reply_and_truncation_sets_what_was_heard(ta
     item = (await talk.until("conversation.item.retrieved"))[-1].item
     assert item.content[0].transcript == "".join(REPLY[:2])
     fakes.codec.script.hold_at = None
-    await talk.hear(utterance[24_000 * 2 :])
+    await talk.append(utterance[24_000 * 2 :])
     assert (await talk.until("response.done"))[-1].response.status == "completed"
     past = fakes.reasoner.script.opened[-1].history[-1]
     assert list(past.parts[0].token_ids.ids) == [FIRST_ID, FIRST_ID + 1]
@@ -229,7 +229,7 @@ async def test_a_second_response_while_one_runs_is_refused(manual: Talk, fakes: 
     assert (await manual.until("response.done"))[-1].response.status == "completed"
 
 
-async def test_a_told_past_reaches_the_reasoner(manual: Talk, fakes: Fakes) -> None:
+async def test_injected_history_reaches_the_reasoner(manual: Talk, fakes: Fakes) -> None:
     await manual.add("system", {"type": "input_text", "text": "Be kind."})
     await manual.add("user", {"type": "input_text", "text": "Hello."})
     item = await manual.add("assistant", {"type": "output_text", "text": "Good day."})
@@ -297,7 +297,7 @@ async def test_telephone_sound_goes_both_ways(talk: Talk, law: str) -> None:
 
 
 async def test_a_cleared_buffer_is_empty(manual: Talk, fakes: Fakes) -> None:
-    await manual.hear(speech(0.5, rate_hz=RATE_HZ))
+    await manual.append(speech(0.5, rate_hz=RATE_HZ))
     await manual.send("input_audio_buffer.clear")
     await manual.until("input_audio_buffer.cleared")
     await manual.send("input_audio_buffer.commit")
@@ -312,7 +312,7 @@ async def test_a_cleared_buffer_is_empty(manual: Talk, fakes: Fakes) -> None:
         ({"type": "output_audio_buffer.clear"}, "unknown_event"),
         ({"type": "session.update", "session": {"type": "realtime", "voice_id": "x"}}, "unknown_parameter"),
         ({"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "function"}]}}, "invalid_value"),
-        ({"type": "session.update", "session": {"audio": {"output": {"voice": "nobody"}}}}, "not_found"),
+        ({"type": "session.update", "session": {"audio": {"output": {"voice": "unknown"}}}}, "not_found"),
         ({"type": "session.update", "session": {"audio": {"output": {"speed": 1.5}}}}, "invalid_value"),
         ({"type": "session.update", "session": {"turn_detection": {"threshold": 2}}}, "invalid_argument"),
         ({"type": "input_audio_buffer.append", "audio": "not base64!"}, "invalid_argument"),
@@ -326,7 +326,7 @@ async def test_a_cleared_buffer_is_empty(manual: Talk, fakes: Fakes) -> None:
         ({"no": "type"}, "missing_required_parameter"),
     ],
 )
-async def test_what_is_wrong_is_told_and_the_connection_goes_on(manual: Talk, event: dict[str, Any], code: str) -> None:
+async def test_a_wrong_event_is_answered_by_an_error_and_the_connection_goes_on(manual: Talk, event: dict[str, Any], code: str) -> None:
     await manual.connection.send({**event, "event_id": "mine"})
     error = await manual.error()
     assert (error.code, error.event_id) in [(code, "mine"), (code, None)]
@@ -341,11 +341,11 @@ async def test_a_failed_turn_is_a_failed_response(manual: Talk) -> None:
     assert (await manual.say("question"))[-1].response.status == "completed"
 
 
-async def test_transcripts_that_are_off_are_told_to_have_failed(manual: Talk) -> None:
+async def test_a_transcript_fails_where_transcripts_are_off(manual: Talk) -> None:
     audio = {"input": {"transcription": {"model": "any"}}}
     await manual.send("session.update", session={"type": "realtime", "audio": audio})
     await manual.until("session.updated")
-    await manual.hear(speech(0.5, rate_hz=RATE_HZ))
+    await manual.append(speech(0.5, rate_hz=RATE_HZ))
     await manual.send("input_audio_buffer.commit")
     item = (await manual.until("conversation.item.done"))[-1].item
     await manual.send("response.create")

@@ -1,4 +1,5 @@
-"""Two replicas of a stage: a key stays with one; the other takes what that one refuses or loses before it has begun."""
+"""Two replicas of a service: calls of one key go to one replica. The other one takes a call that the first refuses, or
+loses before its first response."""
 
 from __future__ import annotations
 
@@ -21,19 +22,19 @@ from services.common.errors import ResourceExhausted, Unavailable
 from services.common.wire.audio import FRAME_SAMPLES
 from services.common.wire.pcm import decode_pcm
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY, FakeStage
+from tests.support.fake_services import REPLY, FakeService
 from tests.support.gateway_client import Client, Talk, new_voice, s16, speech
 
-STAGES = ["reasoner", "speech_gen", "codec"]
+SERVICES = ["reasoner", "speech_gen", "codec"]
 FRAMES = 2 * (len(REPLY) + 1)
 
 
 @asynccontextmanager
 async def two_replicas(
     name: str, fakes: Fakes, start_gateway: StartGateway, **changes: Any
-) -> AsyncIterator[tuple[Client, FakeStage, FakeStage]]:
-    """A client of a gateway that sees two replicas of the stage `name`, both serving."""
-    one, other = getattr(fakes, name), FakeStage(name)
+) -> AsyncIterator[tuple[Client, FakeService, FakeService]]:
+    """A client of a gateway that sees two replicas of the service `name`, both serving."""
+    one, other = getattr(fakes, name), FakeService(name)
     await other.start()
     try:
         async with start_gateway(**{name: f"{one.address},{other.address}"}, **changes) as client:
@@ -65,7 +66,7 @@ async def sound_of(talk: Talk, text: str) -> tuple[pb.TurnDone, list[float]]:
     return answers[-1].turn_done, [round(float(sample), 3) for sample in samples[::FRAME_SAMPLES]]
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", SERVICES)
 @pytest.mark.parametrize("error", [ResourceExhausted("no free slot", retry_after_s=60), Unavailable("draining")])
 async def test_a_call_that_one_replica_refuses_goes_to_the_other(
     start_gateway: StartGateway, fakes: Fakes, name: str, error: ResourceExhausted | Unavailable
@@ -79,8 +80,8 @@ async def test_a_call_that_one_replica_refuses_goes_to_the_other(
         assert len(one.script.opened) == len(other.script.opened) == 1
 
 
-@pytest.mark.parametrize("name", STAGES)
-async def test_a_stage_whose_replicas_are_all_full_fails_the_turn_with_the_shortest_wait(
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_whose_replicas_are_all_full_fails_the_turn_with_the_shortest_wait(
     start_gateway: StartGateway, fakes: Fakes, name: str
 ) -> None:
     async with two_replicas(name, fakes, start_gateway) as (client, one, other):
@@ -103,7 +104,7 @@ async def test_full_and_gone_replicas_together_are_full(start_gateway: StartGate
     assert failed.error.retry_after_s == 3
 
 
-async def test_a_session_stays_with_its_reasoner_and_leaves_it_alone_while_that_is_full(
+async def test_a_session_stays_with_its_reasoner_and_does_not_call_it_while_it_is_full(
     start_gateway: StartGateway, fakes: Fakes
 ) -> None:
     async with two_replicas("reasoner", fakes, start_gateway) as (client, one, other), client.converse() as talk:
@@ -117,7 +118,7 @@ async def test_a_session_stays_with_its_reasoner_and_leaves_it_alone_while_that_
         assert (len(home.script.opened), len(away.script.opened)) == (3, 2)
 
 
-async def test_a_reasoner_killed_while_it_hears_is_replaced_by_one_that_hears_the_whole_turn(
+async def test_a_reasoner_killed_during_the_input_is_replaced_by_one_that_gets_the_whole_turn(
     start_gateway: StartGateway, fakes: Fakes
 ) -> None:
     async with two_replicas("reasoner", fakes, start_gateway) as (client, one, other), client.converse() as talk:
@@ -135,7 +136,7 @@ async def test_a_reasoner_killed_while_it_hears_is_replaced_by_one_that_hears_th
         await home.start()
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", SERVICES)
 async def test_a_replica_killed_mid_turn_fails_its_own_turn_and_no_other(
     start_gateway: StartGateway, fakes: Fakes, name: str
 ) -> None:
@@ -173,11 +174,11 @@ async def test_a_replica_killed_mid_turn_fails_its_own_turn_and_no_other(
 
 
 async def test_a_replica_whose_connection_ends_by_its_age_serves_on() -> None:
-    stage = FakeStage("codec", max_connection_age_s=0.1, max_connection_age_grace_s=0.1)
-    await stage.start()
-    settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec=stage.address, redis_url="redis://nowhere")
-    channel = open_channel(stage.address, "codec", settings)
-    replica = Replica(stage.address, "chroma.v1.CodecService", CodecServiceStub, channel)
+    service = FakeService("codec", max_connection_age_s=0.1, max_connection_age_grace_s=0.1)
+    await service.start()
+    settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec=service.address, redis_url="redis://nowhere")
+    channel = open_channel(service.address, "codec", settings)
+    replica = Replica(service.address, "chroma.v1.CodecService", CodecServiceStub, channel)
     connections = 0
     async with asyncio.timeout(10):
         while not replica.serving:
@@ -189,14 +190,14 @@ async def test_a_replica_whose_connection_ends_by_its_age_serves_on() -> None:
             await channel.wait_for_state_change(state)
             assert replica.serving
     await replica.close(0)
-    await stage.kill()
+    await service.kill()
 
 
-def home_first(key: str, one: FakeStage, other: FakeStage) -> tuple[FakeStage, FakeStage]:
+def home_first(key: str, one: FakeService, other: FakeService) -> tuple[FakeService, FakeService]:
     return (one, other) if rank(key, [one.address, other.address])[0] == one.address else (other, one)
 
 
-def voice_away_from(voice_id: str, one: FakeStage, other: FakeStage) -> str:
+def voice_away_from(voice_id: str, one: FakeService, other: FakeService) -> str:
     """A voice that belongs to the other replica."""
     home = home_first(voice_id, one, other)[0]
     names = (f"voice-{number}" for number in range(100))

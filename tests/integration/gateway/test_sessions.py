@@ -40,14 +40,14 @@ async def test_a_session_is_resumed_on_another_gateway_with_the_same_history(
         await talk.ask("second")
         await talk.ask("third")
         session_id = talk.session.session_id
-    told = list(fakes.reasoner.script.opened[-1].history)
+    before = list(fakes.reasoner.script.opened[-1].history)
     async with start_gateway() as other, other.converse(session_id=session_id) as talk:
         reply = "".join(REPLY)
         assert [entry.text for entry in talk.session.entries] == ["", reply, "second", reply, "third", reply]
         await talk.ask("fourth")
-    retold = list(fakes.reasoner.script.opened[-1].history)
-    assert retold[: len(told)] == told
-    assert retold[0].parts[0].audio.data == s16(samples)
+    after = list(fakes.reasoner.script.opened[-1].history)
+    assert after[: len(before)] == before
+    assert after[0].parts[0].audio.data == s16(samples)
 
 
 async def test_two_connections_in_one_session_see_each_others_turns_and_settings(client: Client, fakes: Fakes) -> None:
@@ -64,7 +64,7 @@ async def test_two_connections_in_one_session_see_each_others_turns_and_settings
     assert fakes.speech_gen.script.opened[-1].sampling.top_k == 5
 
 
-async def test_sessions_are_made_changed_and_forgotten(client: Client, redis_url: str) -> None:
+async def test_sessions_are_made_changed_and_deleted(client: Client, redis_url: str) -> None:
     config = pb.SessionConfig(voice_id="ada", system_prompt="one", max_reply_s=5)
     session = (await client.dialogue.CreateSession(pb.CreateSessionRequest(config=config))).session
     assert session.config == config
@@ -99,7 +99,7 @@ async def test_a_reply_is_as_long_as_the_session_allows(client: Client, fakes: F
     assert fakes.reasoner.script.opened[-1].max_thoughts == 2
 
 
-async def test_the_oldest_turns_are_dropped_with_their_audio_and_said_to_be(
+async def test_the_oldest_turns_are_dropped_with_their_audio_and_counted(
     client: Client, start_gateway: StartGateway, fakes: Fakes, redis_url: str
 ) -> None:
     async with start_gateway(history_turns=3, history_audio_s=1.0) as small, small.converse() as talk:
@@ -137,7 +137,7 @@ async def test_tenants_do_not_see_each_other(client: Client) -> None:
     assert raised.value.code() == StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_turn_is_recorded_once_whoever_retries(redis_url: str) -> None:
+async def test_a_turn_that_is_recorded_again_is_kept_once(redis_url: str) -> None:
     settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url=redis_url)
     store = Store(redis_url)
     sessions = Sessions(store, settings)

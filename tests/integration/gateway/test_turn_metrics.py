@@ -13,7 +13,7 @@ from services.common.errors import ResourceExhausted
 from tests.integration.gateway.conftest import Fakes
 from tests.support.gateway_client import Client
 
-QUESTION = "a question that nobody may log"
+QUESTION = "a question that no log may hold"
 
 
 def value(name: str, **labels: str) -> float:
@@ -29,17 +29,17 @@ def fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [record.__dict__["fields"] for record in caplog.records if hasattr(record, "fields")]
 
 
-async def test_a_completed_turn_is_counted_with_its_first_sound_and_each_stage_of_it(client: Client) -> None:
+async def test_a_completed_turn_is_counted_with_its_first_sound_and_each_part_of_it(client: Client) -> None:
     before = turns("completed")
     sounds = value("first_sound_seconds_count", reply="generated")
-    stages = {name: value("stage_seconds_count", stage=name) for name in ("hearing", "first_frame", "gateway")}
+    parts = {name: value("stage_seconds_count", stage=name) for name in ("hearing", "first_frame", "gateway")}
     async with client.converse() as talk:
         done = await talk.ask(QUESTION)
     assert done.outcome == pb.TURN_OUTCOME_COMPLETED
     assert turns("completed") == before + 1
     assert value("first_sound_seconds_count", reply="generated") == sounds + 1
-    assert {name: value("stage_seconds_count", stage=name) for name in stages} == {
-        name: count + 1 for name, count in stages.items()
+    assert {name: value("stage_seconds_count", stage=name) for name in parts} == {
+        name: count + 1 for name, count in parts.items()
     }
 
 
@@ -91,8 +91,8 @@ async def test_the_spans_of_a_turn_are_one_trace_from_the_gateway_to_the_engines
     spans = {one["span"]: one for one in fields(caplog) if one.get("turn") == done.turn_id and "span" in one}
     root = spans["turn"]
     assert {"committed", "first_thought", "first_frame", "first_audio", "first_sound"} <= root["marks"].keys()
-    for stage, method in (("reasoner", "Think"), ("speech_gen", "Speak"), ("codec", "Decode")):
-        call = spans[f"{stage}.{method}"]
+    for service, method in (("reasoner", "Think"), ("speech_gen", "Speak"), ("codec", "Decode")):
+        call = spans[f"{service}.{method}"]
         assert (call["trace_id"], call["parent_id"]) == (root["trace_id"], root["span_id"])
         served = next(one for name, one in spans.items() if name.endswith(f"Service/{method}"))
         assert (served["trace_id"], served["parent_id"]) == (root["trace_id"], call["span_id"])

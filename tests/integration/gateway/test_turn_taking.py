@@ -1,4 +1,4 @@
-"""Conversations whose turns the server finds, tells in words, or answers in text only: over gRPC."""
+"""Conversations over gRPC with turn detection, transcripts, or replies in text only."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def utterance() -> Samples:
     return np.concatenate([np.asarray(sound, dtype=np.float32), np.zeros(rate_hz, np.float32)])
 
 
-async def hear(talk: Talk, sound: Samples) -> None:
-    """Send sound as a microphone does."""
+async def send_audio(talk: Talk, sound: Samples) -> None:
+    """Send audio in pieces of 100 ms, as a microphone does."""
     for start in range(0, len(sound), 1_600):
         await talk.send(audio=s16(sound[start : start + 1_600]))
 
 
 def kinds(answers: list[pb.ConverseResponse]) -> list[str]:
-    """What came, text and audio left out."""
+    """The kinds of the responses, without text and audio."""
     found = [str(answer.WhichOneof("response")) for answer in answers]
     return [kind for kind in found if kind not in ("text", "audio")]
 
@@ -38,7 +38,7 @@ def kinds(answers: list[pb.ConverseResponse]) -> list[str]:
 async def test_each_utterance_of_a_stream_is_a_turn(client: Client, fakes: Fakes) -> None:
     async with client.converse(turn_detection=pb.TurnDetection()) as talk:
         for _ in range(2):
-            await hear(talk, utterance())
+            await send_audio(talk, utterance())
             answers = await talk.until("turn_done")
             assert kinds(answers) == ["speech_started", "speech_stopped", "turn_started", "turn_done"]
             ids = {getattr(answer, str(answer.WhichOneof("response"))).turn_id for answer in answers}
@@ -47,20 +47,20 @@ async def test_each_utterance_of_a_stream_is_a_turn(client: Client, fakes: Fakes
     assert len(fakes.reasoner.script.opened[-1].history) == 2
 
 
-async def test_speech_interrupts_the_reply_unless_told_otherwise(client: Client, fakes: Fakes) -> None:
+async def test_speech_interrupts_the_reply_unless_the_option_is_off(client: Client, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 4
     async with client.converse(turn_detection=pb.TurnDetection()) as talk:
         await talk.send(text="question")
         await talk.send(commit=pb.CommitTurn())
         for _ in range(4):
             await talk.until("audio")
-        await hear(talk, utterance()[:24_000])
+        await send_audio(talk, utterance()[:24_000])
         answers = await talk.until("speech_started")
         (done,) = (answer.turn_done for answer in answers if answer.HasField("turn_done"))
         assert done.outcome == pb.TURN_OUTCOME_INTERRUPTED
         await talk.send(cancel=pb.CancelTurn(turn_id=done.turn_id, played_ms=80))
         fakes.codec.script.hold_at = None
-        await hear(talk, utterance()[24_000:])
+        await send_audio(talk, utterance()[24_000:])
         assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
         past = fakes.reasoner.script.opened[-1].history[-1]
         assert list(past.parts[0].token_ids.ids) == [FIRST_ID]
@@ -69,15 +69,15 @@ async def test_speech_interrupts_the_reply_unless_told_otherwise(client: Client,
         await talk.send(text="question")
         await talk.send(commit=pb.CommitTurn())
         await talk.until("audio")
-        await hear(talk, utterance()[:24_000])
+        await send_audio(talk, utterance()[:24_000])
         assert "turn_done" not in kinds(await talk.until("speech_started"))
         fakes.codec.script.go.set()
         assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
 
 
-async def test_turns_may_be_found_and_committed_by_the_client(client: Client) -> None:
+async def test_a_detected_turn_may_be_committed_by_the_client(client: Client) -> None:
     async with client.converse(turn_detection=pb.TurnDetection(create_response=False)) as talk:
-        await hear(talk, utterance())
+        await send_audio(talk, utterance())
         assert kinds(await talk.until("speech_stopped")) == ["speech_started", "speech_stopped"]
         await talk.send(commit=pb.CommitTurn())
         assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
@@ -86,17 +86,17 @@ async def test_turns_may_be_found_and_committed_by_the_client(client: Client) ->
 async def test_detection_may_be_switched_off_and_on(client: Client) -> None:
     async with client.converse() as talk:
         await talk.send(turn_detection=pb.TurnDetection(silence_duration_ms=300))
-        await hear(talk, utterance())
+        await send_audio(talk, utterance())
         assert kinds(await talk.until("turn_done"))[0] == "speech_started"
         await talk.send(turn_detection=pb.TurnDetection(off=True))
-        await hear(talk, utterance())
+        await send_audio(talk, utterance())
         await talk.send(commit=pb.CommitTurn())
         answers = await talk.until("turn_done")
         assert kinds(answers) == ["turn_started", "turn_done"]
         assert answers[-1].turn_done.input_audio_s == pytest.approx(len(utterance()) / 16_000)
 
 
-async def test_detection_that_makes_no_sense_is_refused(client: Client) -> None:
+async def test_turn_detection_out_of_range_is_refused(client: Client) -> None:
     with pytest.raises(aio.AioRpcError) as refused:
         async with client.converse(turn_detection=pb.TurnDetection(threshold=2)):
             pass
@@ -113,7 +113,7 @@ async def test_text_only_conversations_are_not_spoken(client: Client, fakes: Fak
     assert len(fakes.reasoner.script.opened[-1].history[1].parts[0].token_ids.ids) == len(REPLY)
 
 
-async def test_what_the_user_said_is_told_after_the_reply(start_gateway: StartGateway, fakes: Fakes) -> None:
+async def test_the_users_transcript_comes_after_the_reply(start_gateway: StartGateway, fakes: Fakes) -> None:
     async with start_gateway(transcribe=True) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse(transcribe=True) as talk:

@@ -1,4 +1,4 @@
-"""The embedding of a cloned voice: handed to a replica that meets the voice, made anew for another checkpoint."""
+"""The embedding of a cloned voice: sent to a replica that does not have the voice, computed anew for another checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def stored(redis_url: str, checkpoint: str) -> Tensor | None:
 
 
 def asked(fakes: Fakes, kind: type[Any]) -> list[Any]:
-    """The requests of a kind that the speech generator was sent so far, in order; it forgets them."""
+    """Take the requests of one kind that the speech generator got so far, in order."""
     opened = fakes.speech_gen.script.opened
     found = [request for request in opened if isinstance(request, kind)]
     opened[:] = [request for request in opened if not isinstance(request, kind)]
@@ -39,7 +39,7 @@ async def ask(client: Client) -> None:
 
 
 async def prompt_of_ada(client: Client, fakes: Fakes) -> VoicePrompt:
-    """The prompt of the voice `ada`, from its first turn at a replica that does not hold it."""
+    """The prompt of the voice `ada`, from its first turn at a replica that does not have it."""
     fakes.speech_gen.script.voices.clear()
     asked(fakes, SpeakOpen)
     await ask(client)
@@ -48,7 +48,7 @@ async def prompt_of_ada(client: Client, fakes: Fakes) -> VoicePrompt:
     return by_prompt.voice_prompt
 
 
-async def test_a_replica_that_meets_a_voice_is_given_its_prompt_and_its_embedding(
+async def test_a_replica_that_does_not_have_a_voice_gets_its_prompt_and_its_embedding(
     client: Client, fakes: Fakes, redis_url: str
 ) -> None:
     fakes.speech_gen.script.voices.clear()
@@ -71,10 +71,10 @@ async def test_another_checkpoint_gets_the_prompt_alone_and_its_embedding_is_sto
     client: Client, fakes: Fakes, redis_url: str
 ) -> None:
     prompt = await prompt_of_ada(client, fakes)
-    for stage in fakes:
-        await stage.kill()
-        stage.script.checkpoint = "new"
-        await stage.start()
+    for service in fakes:
+        await service.kill()
+        service.script.checkpoint = "new"
+        await service.start()
     asked(fakes, EnrollVoiceRequest)
     async with client.converse() as talk:
         while (await talk.ask("question")).outcome == pb.TURN_OUTCOME_FAILED:

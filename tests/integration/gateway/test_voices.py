@@ -1,4 +1,4 @@
-"""Voices: enrolled from any common file, kept, listed, forgotten."""
+"""Voices: enrolled from any common file, kept, listed, deleted."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def browser() -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(page()), base_url="http://gateway")  # pyright: ignore[reportArgumentType]
 
 
-async def test_the_page_may_load_nothing_from_elsewhere_and_be_framed_by_nobody(browser: httpx.AsyncClient) -> None:
+async def test_the_page_loads_nothing_from_elsewhere_and_no_page_may_frame_it(browser: httpx.AsyncClient) -> None:
     response = await browser.get("/")
     policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"

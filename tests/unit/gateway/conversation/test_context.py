@@ -106,7 +106,7 @@ async def test_a_turn_of_another_connection_is_in_the_next_plan() -> None:
     assert _ids((await context.plan(_OPTIONS)).history) == ["turn-9"]
 
 
-async def test_a_voice_that_is_gone_is_told() -> None:
+async def test_a_voice_that_is_gone_is_an_error() -> None:
     context, _ = _context(voice_id="eve")
     with pytest.raises(NotFound):
         await context.plan(_OPTIONS)

@@ -119,7 +119,7 @@ async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen(
         assert (await talk.until(TurnDone)).turn_id == second
 
 
-async def test_finish_waits_until_the_interrupted_turn_is_recorded_and_told() -> None:
+async def test_finish_waits_until_the_interrupted_turn_is_recorded_and_reported() -> None:
     async with _talk() as talk:
         turn_id = talk.conversation.add_text("hello")
         await talk.conversation.commit()
@@ -258,7 +258,7 @@ async def test_speech_in_the_audio_begins_a_turn_and_its_end_commits_it(
 
 
 @pytest.mark.parametrize("interrupt", [True, False])
-async def test_speech_interrupts_a_reply_unless_told_otherwise(
+async def test_speech_interrupts_a_reply_unless_the_option_is_off(
     monkeypatch: pytest.MonkeyPatch, interrupt: bool
 ) -> None:
     monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)

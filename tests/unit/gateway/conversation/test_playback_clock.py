@@ -34,7 +34,7 @@ def test_time_waited_once_is_not_waited_again() -> None:
     assert clock.silence_s == pytest.approx(1.0 - FRAME_S)
 
 
-def test_the_gap_is_told_from_the_second_piece_on() -> None:
+def test_the_gap_is_reported_from_the_second_piece_on() -> None:
     clock = PlaybackClock()
     assert clock.sent(0, 5.0) == (None, False)
     assert clock.sent(FRAME_SAMPLES, 5.5) == (0.5, True)

@@ -61,7 +61,7 @@ async def test_a_turn_without_speech_and_a_server_that_does_not_transcribe_say_s
     assert isinstance(off.error, FailedPrecondition)
 
 
-async def test_a_pass_that_fails_is_told_by_its_event() -> None:
+async def test_the_event_of_a_failed_pass_has_its_error() -> None:
     upstreams = FakeUpstreamPool()
     writing = asyncio.create_task(transcribe(_record(), cast(UpstreamPool, upstreams), _settings()))
     think = await upstreams.reasoner.calls.get()

@@ -95,7 +95,7 @@ async def test_without_a_reply_there_is_nothing_to_interrupt(room: Room) -> None
     assert not await room.turns.interrupt()
 
 
-async def test_a_turn_that_fails_before_its_commit_is_told_after_it(room: Room) -> None:
+async def test_a_turn_that_fails_before_its_commit_is_reported_after_it(room: Room) -> None:
     live = room.turns.input_turn = room.begin("turn-1")
     (await room.upstreams.reasoner.calls.get()).answer(Unavailable("gone"))
     for _ in range(20):
@@ -130,7 +130,7 @@ async def test_closing_cancels_both_turns_and_lets_none_begin(room: Room) -> Non
     think = await room.upstreams.reasoner.calls.get()
     await room.turns.close()
     assert think.cancelled
-    assert room.sessions.log == [], "a reply that nobody interrupted is not recorded"
+    assert room.sessions.log == [], "only an interrupted reply is recorded"
     with pytest.raises(Unavailable):
         room.begin("turn-3")
 

@@ -21,7 +21,7 @@ async def test_a_dns_name_is_a_replica_at_each_of_its_addresses() -> None:
     assert "127.0.0.1:50051" in (found["dns:///localhost:50051"] or ())
 
 
-async def test_a_name_that_cannot_be_resolved_is_told_from_one_without_addresses() -> None:
+async def test_a_name_that_cannot_be_resolved_has_no_set_of_addresses() -> None:
     assert await resolve("dns:///nowhere.invalid:50051,b:2") == {"dns:///nowhere.invalid:50051": None, "b:2": {"b:2"}}
 
 

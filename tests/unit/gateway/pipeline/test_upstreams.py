@@ -118,7 +118,7 @@ async def test_a_call_that_has_begun_is_not_made_again(upstream: Upstream) -> No
     assert len(tried) == 1
 
 
-async def test_when_all_are_full_the_shortest_wait_is_told(upstream: Upstream) -> None:
+async def test_when_all_are_full_the_error_has_the_shortest_wait(upstream: Upstream) -> None:
     waits = iter([3.0, 1.0, 2.0])
 
     async def attempt(stub: str) -> None:

@@ -1,4 +1,4 @@
-"""Recorded turns: what was heard, and how they are kept and told."""
+"""Recorded turns: how much of a reply the user heard, what the store keeps, and what the reasoner gets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_record_survives_the_store_bit_for_bit() -> None:
     assert TurnRecord.from_json(TURN.to_json()).with_audio(TURN.audio()) == TURN
 
 
-def test_the_reasoner_is_told_what_was_heard() -> None:
+def test_the_reasoner_gets_the_part_of_the_reply_that_the_user_heard() -> None:
     user, reply = TURN.heard(2 * FRAME_SAMPLES).messages()
     assert (user.role, reply.role) == (ROLE_USER, ROLE_ASSISTANT)
     assert [part.WhichOneof("part") for part in user.parts] == ["text", "audio", "text", "audio"]
@@ -43,7 +43,7 @@ def test_the_reasoner_is_told_what_was_heard() -> None:
     assert list(reply.parts[0].token_ids.ids) == [11]
 
 
-def test_a_reply_of_which_nothing_was_heard_is_not_told() -> None:
+def test_the_reasoner_does_not_get_a_reply_of_which_the_user_heard_nothing() -> None:
     assert [message.role for message in TURN.heard(0).messages()] == [ROLE_USER]
 
 

@@ -111,7 +111,7 @@ async def test_a_listing_and_a_deletion_touch_the_tenant_alone(voices: Voices) -
     assert await ids(voices, "b") == (["ada", "bob", "eve"], False)
     assert await ids(voices, "b", size=2) == (["ada", "bob"], True)
     assert await ids(voices, "b", after="bob", size=2) == (["eve"], False)
-    assert await ids(voices, "nobody") == ([], False)
+    assert await ids(voices, "empty") == ([], False)
 
 
 async def test_a_deleted_voice_leaves_nothing_of_its_tenant_behind(voices: Voices, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Stages that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
+"""Model services that refuse, die, hang or vanish: the client gets a clear status, and the next turn works."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.gateway_client import Client, new_voice, s16, speech
 from tests.support.paths import ROOT
 
-STAGES = ["reasoner", "speech_gen", "codec"]
+SERVICES = ["reasoner", "speech_gen", "codec"]
 
 
-@pytest.mark.parametrize("name", STAGES)
-async def test_a_full_stage_fails_the_turn_with_the_time_to_wait(client: Client, fakes: Fakes, name: str) -> None:
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_full_service_fails_the_turn_with_the_time_to_wait(client: Client, fakes: Fakes, name: str) -> None:
     getattr(fakes, name).script.failures = [ResourceExhausted("no free slot", retry_after_s=2.5)]
     async with client.converse() as talk:
         failed = await talk.ask("question")
@@ -36,17 +36,17 @@ async def test_a_full_stage_fails_the_turn_with_the_time_to_wait(client: Client,
     assert not failed.recorded
 
 
-@pytest.mark.parametrize("name", STAGES)
-async def test_a_stage_that_dies_mid_turn_is_named_and_the_next_turn_works(
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_that_dies_mid_turn_is_named_and_the_next_turn_works(
     client: Client, fakes: Fakes, name: str
 ) -> None:
-    stage = getattr(fakes, name)
-    stage.script.hold_at = 3
+    service = getattr(fakes, name)
+    service.script.hold_at = 3
     async with client.converse() as talk:
         await talk.send(audio=s16(speech(0.3)))
         await talk.send(commit=pb.CommitTurn())
-        await stage.script.held.wait()
-        await stage.kill()
+        await service.script.held.wait()
+        await service.kill()
         failed = await talk.done()
         assert failed.outcome == pb.TURN_OUTCOME_FAILED
         assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
@@ -54,24 +54,24 @@ async def test_a_stage_that_dies_mid_turn_is_named_and_the_next_turn_works(
         await fakes.all_freed()
         gone = await talk.ask("while it is away")
         assert gone.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
-        stage.script.hold_at = None
-        await stage.start()
+        service.script.hold_at = None
+        await service.start()
         while (done := await talk.ask("once it is back")).outcome == pb.TURN_OUTCOME_FAILED:
             assert done.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
         assert done.outcome == pb.TURN_OUTCOME_COMPLETED
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", SERVICES)
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_stage_process_killed_or_frozen_mid_turn_is_noticed(
+async def test_a_service_process_killed_or_frozen_mid_turn_is_noticed(
     start_gateway: StartGateway, fakes: Fakes, name: str, end: signal.Signals
 ) -> None:
-    async with _stage_process(name) as (process, address), start_gateway(**{name: address}) as client:
+    async with _service_process(name) as (process, address), start_gateway(**{name: address}) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             await talk.send(text="question")
             await talk.send(commit=pb.CommitTurn())
-            await talk.until("audio")  # well within the turn: the stage waits after some answers
+            await talk.until("audio")  # well within the turn: the service waits after some answers
             process.send_signal(end)
             async with asyncio.timeout(10):
                 failed = await talk.done()
@@ -79,7 +79,7 @@ async def test_a_stage_process_killed_or_frozen_mid_turn_is_noticed(
     assert failed.error.message.startswith(f"{name} went away")
 
 
-async def test_a_stage_that_hangs_runs_out_of_patience(start_gateway: StartGateway, fakes: Fakes) -> None:
+async def test_a_service_that_hangs_fails_the_turn_after_the_read_timeout(start_gateway: StartGateway, fakes: Fakes) -> None:
     fakes.speech_gen.script.hold_at = 3
     async with start_gateway(stage_patience_s=0.3) as client:
         await client.voices.CreateVoice(new_voice("ada"))
@@ -103,7 +103,7 @@ async def test_a_turn_beyond_its_time_limit_fails_with_deadline_exceeded(
     await fakes.all_freed()
 
 
-async def test_history_that_the_reasoner_has_no_room_for_is_halved_and_said_to_be(client: Client, fakes: Fakes) -> None:
+async def test_history_that_the_reasoner_has_no_room_for_is_halved_and_the_dropped_turns_are_counted(client: Client, fakes: Fakes) -> None:
     async with client.converse() as talk:
         for turn in range(4):
             await talk.ask(f"turn {turn}")
@@ -127,7 +127,7 @@ async def test_a_turn_too_long_without_any_history_fails_with_out_of_range(clien
 
 
 @pytest.mark.parametrize("error", [ResourceExhausted("full"), ChromaError("bug")])
-async def test_enrolling_passes_on_what_a_stage_says(client: Client, fakes: Fakes, error: ChromaError) -> None:
+async def test_an_enrolment_fails_with_the_error_of_the_service(client: Client, fakes: Fakes, error: ChromaError) -> None:
     fakes.speech_gen.script.failures = [error]
     with pytest.raises(aio.AioRpcError) as raised:
         await client.voices.CreateVoice(new_voice("eve"))
@@ -142,7 +142,7 @@ def test_a_bad_setting_names_itself() -> None:
 
 
 @asynccontextmanager
-async def _stage_process(name: str) -> AsyncIterator[tuple[Process, str]]:
+async def _service_process(name: str) -> AsyncIterator[tuple[Process, str]]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.fake_services", name, stdout=PIPE, cwd=ROOT
     )

@@ -1,4 +1,4 @@
-"""Domain errors as OpenAI's clients read them: an HTTP status, and a JSON object that says what was wrong."""
+"""Domain errors in the form that OpenAI's clients expect: an HTTP status and a JSON object."""
 
 from __future__ import annotations
 

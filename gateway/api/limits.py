@@ -11,7 +11,8 @@ from gateway.api.errors import TooLarge
 class BodyLimit:
     """Refuses a body of more than `max_bytes`: raises TooLarge where the application reads it.
 
-    A body that says its length is refused before any of it is read; a chunked one at the first byte too many.
+    A body whose header states a larger length is refused before any of it is read. A body without a stated length is
+    refused when the bytes read exceed the limit.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""What all conversations of a gateway share, and the checks before one begins."""
+"""The parts of a gateway that all its conversations share, and the checks before a conversation begins."""
 
 from __future__ import annotations
 

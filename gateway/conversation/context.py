@@ -1,4 +1,4 @@
-"""What a conversation knows of its session: settings, history and voice, in memory and in the store.
+"""The session of a conversation: its settings, history and voice, in memory and in the store.
 
 A change of the history takes effect in memory at once, and its write to the store follows in order, beside the
 conversation. So no turn waits for a slow store. While a write is under way, the memory is newer than the store and is

@@ -15,7 +15,7 @@ from services.common.wire import sampling
 
 @dataclass(frozen=True)
 class ConversationOptions:
-    """What a client sends and what it wants. A client may change them between two turns."""
+    """The formats and features that a client asks for. It may change them between two turns."""
 
     input_format: AudioFormat | None = None
     """The format of the client's audio. None: the client sends no audio."""

@@ -51,7 +51,7 @@ class Upstream:
         self._make_stub = make_stub
         self._settings = settings
         self._addresses: dict[str, set[str]] = {}
-        """What each part of the target was last resolved to."""
+        """The addresses that each part of the target had when it was last resolved."""
         self._replicas: dict[str, Replica] = {}
         self._resolving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()

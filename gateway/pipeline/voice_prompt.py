@@ -1,8 +1,8 @@
 """How a replica of the speech generator gets a voice that it does not have.
 
-A turn names its voice by a fingerprint. A replica that does not have the voice answers NOT_FOUND. The turn then calls it
-again with the voice prompt, and with the voice's embedding if the store has the one of the turn's checkpoint. Otherwise
-the replica computes the embedding, and the gateway stores it for the next replica.
+A turn names its voice by a fingerprint. A replica that does not have the voice answers NOT_FOUND. The turn then calls
+it again with the voice prompt. The voice's embedding goes with it if the store has one of the turn's checkpoint.
+Otherwise the replica computes the embedding, and the gateway stores it for the next replica.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ return redis.call('ZREM', KEYS[2], ARGV[1])
 
 @dataclass(frozen=True)
 class Voice:
-    """What people see of a voice."""
+    """The fields of a voice that clients see."""
 
     voice_id: str
     display_name: str
@@ -84,7 +84,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class SpokenVoice:
-    """What a turn needs of a voice."""
+    """A voice as a turn needs it: the prompt and the stored embeddings."""
 
     voice_id: str
     prompt: VoicePrompt
@@ -106,7 +106,7 @@ class Voices:
         self._indexing = asyncio.Lock()
 
     async def create(self, tenant: str, voice: Voice, enrolled: EnrollVoiceResponse) -> None:
-        """Keep a voice. From then on it survives the loss of any process. Raises AlreadyExists."""
+        """Store a voice. When this returns, the voice survives the loss of any process. Raises AlreadyExists."""
         prompt = enrolled.prompt
         fields: dict[str, Value] = {
             "request": secrets.token_hex(8),
@@ -140,7 +140,7 @@ class Voices:
         return Voice(voice_id, name, transcript, consent, float(duration_s), float(created))
 
     async def spoken(self, tenant: str, voice_id: str) -> SpokenVoice:
-        """What it takes to speak with the voice. Raises NotFound."""
+        """The prompt and the stored embeddings of the voice, for a turn. Raises NotFound."""
         key, (codes, ids) = await self._read(tenant, voice_id, ["codes", "transcript_ids"])
         prompt = VoicePrompt(
             frames=CodeFrames(codes=np.frombuffer(codes, dtype="<u2").tolist()),
@@ -168,7 +168,7 @@ class Voices:
         return voices[:size], len(voices) > size
 
     async def delete(self, tenant: str, voice_id: str) -> None:
-        """Forget the voice and all that was computed from it, for good. Raises NotFound."""
+        """Delete the voice and its embeddings for good. Raises NotFound."""
         others = [_index_key(tenant), *embedding_keys(tenant)]
         found = await self._store.write(_DELETE, [_key(tenant, voice_id), *others], [voice_id])
         if not found and not await self._store.write(_DELETE, [_old_key(tenant, voice_id), *others], [voice_id]):
@@ -190,7 +190,7 @@ class Voices:
     async def _index_old_voices(self) -> None:
         """Index the voices of earlier versions, once for a store: a walk over all its keys.
 
-        The embeddings that those versions wrote beside a voice, which nothing reads, go.
+        Deletes the embeddings that those versions wrote beside each voice: nothing reads them.
         """
         async with self._indexing:
             if self._indexed:

@@ -261,8 +261,10 @@ def _thought(
 
 
 async def main(name: str) -> None:
-    """Run a fake service in a process of its own. Its first line of output is its address. It waits after its sixth answer,
-    the reasoner after its third."""
+    """Run a fake service in a process of its own. Its first line of output is its address.
+
+    It waits after its sixth answer, the reasoner after its third.
+    """
     service = FakeService(name)
     service.script.hold_at = 6 if name != "reasoner" else 3
     await service.start()

@@ -50,7 +50,7 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
         await self._backend.sessions.delete(tenant(), request.session_id)
         return pb.DeleteSessionResponse()
 
-    # A coroutine that writes to `context`, not a generator: so the conversation notices a client that does not read.
+    # A coroutine that writes to `context`, not a generator: its writes block when the client does not read.
     async def Converse(  # noqa: N802  # pyright: ignore[reportIncompatibleMethodOverride]
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
     ) -> None:
@@ -69,7 +69,8 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
             await context.write(converse_response(event, options.output_encoding))
 
         conversation = Conversation(session, options, self._backend, deliver)
-        # Before the first event: if a write that also sends them is cancelled, grpc cannot send a status any more.
+        # The metadata goes out before the first event: when a write that also sends it is cancelled, grpc cannot send
+        # a status any more.
         await context.send_initial_metadata(())
         reader = RequestReader(requests, partial(_handle, conversation))
         try:

@@ -42,7 +42,9 @@ class VoiceServicer(dialogue_pb2_grpc.VoiceServiceServicer):
             raise InvalidArgument(f"expected a page size of at most {MAX_PAGE_SIZE}, got {request.page_size}")
         if request.page_token:
             check_voice_id(request.page_token)
-        voices, more = await self._voices.page(tenant(), after=request.page_token, size=request.page_size or DEFAULT_PAGE_SIZE)
+        voices, more = await self._voices.page(
+            tenant(), after=request.page_token, size=request.page_size or DEFAULT_PAGE_SIZE
+        )
         token = voices[-1].voice_id if more and voices else ""
         return pb.ListVoicesResponse(voices=[voice_message(voice) for voice in voices], next_page_token=token)
 

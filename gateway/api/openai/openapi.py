@@ -72,7 +72,11 @@ def _paths() -> dict[str, Any]:
                 "In order of their ids.",
                 {"200": _json("A page of voices.", _VOICES)},
                 parameters=[
-                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE}},
+                    {
+                        "name": "limit",
+                        "in": "query",
+                        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
+                    },
                     {"name": "after", "in": "query", "schema": {"type": "string"}},
                 ],
             ),

@@ -45,7 +45,7 @@ async def streaming_response(body: AsyncIterator[bytes], content_type: str) -> S
 
 
 class _ClosingResponse(StreamingResponse):
-    """Closes its body generator however the response ends: a client that hangs up frees its turn at once."""
+    """Closes its body generator at the end of the response. A client that hangs up thereby frees its turn at once."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: Any = self.body_iterator

@@ -17,7 +17,7 @@ from gateway.store.voices import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Voice, check_
 
 _FIELDS = ("voice_id", "name", "transcript", "consent")
 _MAX_FORM_BYTES = MAX_FILE_BYTES + 1_000_000
-"""Of a whole form: one recording and the texts beside it."""
+"""Size limit of a whole form: one recording and the texts beside it."""
 
 
 async def create_voice(request: Request) -> JSONResponse:

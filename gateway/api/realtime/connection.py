@@ -1,7 +1,7 @@
 """One Realtime connection: client events become inputs of a `Conversation`, whose events become server events.
 
 READ FIRST in this folder. A connection adds only bookkeeping to the conversation: the items that the client knows, and
-the settings that it was sent. A client event that is wrong or not supported is answered by an `error` event; the
+the settings that the client sent. A client event that is wrong or not supported is answered by an `error` event; the
 connection goes on.
 """
 
@@ -58,7 +58,7 @@ class Connection:
         self._session = RealtimeSession(session.session_id, model, config.voice_id, config.system_prompt)
         self._config = config
         self._replies: dict[str, Reply] = {}
-        """By turn id: those whose `response.done` was not sent, the newest last."""
+        """The replies whose `response.done` was not sent, by turn id, the newest last."""
         self._handling = asyncio.Lock()
         """Held while a client event is handled."""
         self._audio_item_id = ""
@@ -89,7 +89,7 @@ class Connection:
         await join(self._receive(draining), self._conversation.run())
 
     async def _send_error(self, error: ChromaError) -> None:
-        """Send an error of a message that is no client event."""
+        """Send an error about a message that is not a client event."""
         await self._send([self._events.error(error, None)])
 
     # Client events.

@@ -26,7 +26,10 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "a voice id that cannot be": ({"voice_id": "Ada!"}, "voice id"),
     "temperature 0": ({"sampling": Sampling(temperature=0)}, "sampling.temperature: expected a number above 0"),
     "negative temperature": ({"sampling": Sampling(temperature=-1)}, "sampling.temperature: expected a number above 0"),
-    "NaN temperature": ({"sampling": Sampling(temperature=float("nan"))}, "sampling.temperature: expected a number above 0"),
+    "NaN temperature": (
+        {"sampling": Sampling(temperature=float("nan"))},
+        "sampling.temperature: expected a number above 0",
+    ),
     "top_k 0": ({"sampling": Sampling(top_k=0)}, "sampling.top_k: expected at least 1"),
     "top_p 0": ({"sampling": Sampling(top_p=0)}, "sampling.top_p: expected above 0 and at most 1"),
     "top_p above 1": ({"sampling": Sampling(top_p=1.5)}, "sampling.top_p: expected above 0 and at most 1"),

@@ -34,7 +34,9 @@ async def test_a_spoken_turn_comes_back_as_text_and_sound_in_order(client: Clien
     assert 0 < timings.first_thought_s <= timings.first_frame_s <= timings.first_audio_s <= timings.last_audio_s
 
 
-async def test_a_turn_whose_speech_ends_before_its_text_tells_how_long_the_prompt_took(client: Client, fakes: Fakes) -> None:
+async def test_a_turn_whose_speech_ends_before_its_text_tells_how_long_the_prompt_took(
+    client: Client, fakes: Fakes
+) -> None:
     fakes.reasoner.script.hold_at = 4
     fakes.speech_gen.script.ends_at = 4
     async with client.converse() as talk:

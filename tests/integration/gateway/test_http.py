@@ -310,7 +310,7 @@ async def test_a_text_to_speak_has_the_length_limit_of_the_settings(start_gatewa
         assert (await http.post("/v1/audio/speech", json={"input": "ten chars."})).status_code == 200
 
 
-async def test_what_is_no_json_or_too_much_is_refused(client: Client, start_gateway: StartGateway) -> None:
+async def test_a_body_that_is_too_large_or_not_json_is_refused(client: Client, start_gateway: StartGateway) -> None:
     async with (
         start_gateway(max_message_bytes=1_000) as small,
         httpx.AsyncClient(base_url=f"http://{small.http_address}") as http,
@@ -346,7 +346,7 @@ async def test_the_description_names_every_route(http: httpx.AsyncClient) -> Non
     assert "https://" not in docs.text  # nothing from elsewhere
 
 
-async def test_keys_open_their_tenants_voices_and_nothing_opens_without(start_gateway: StartGateway) -> None:
+async def test_a_key_gives_its_tenants_voices_and_a_caller_without_a_key_is_refused(start_gateway: StartGateway) -> None:
     async with start_gateway(api_keys={"sk-a": "a", "sk-b": "b"}) as client:
         url = f"http://{client.http_address}"
         async with httpx.AsyncClient(base_url=url) as http:

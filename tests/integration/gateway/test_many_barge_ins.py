@@ -131,7 +131,7 @@ async def barge_in(talk: Talk) -> None:
 
 
 async def nothing_held(engines: Engines, tasks: int | None = None) -> None:
-    """Wait until the engines hold nothing and at most `tasks` tasks are left: a cancellation needs some time to arrive."""
+    """Wait until the engines hold nothing and at most `tasks` tasks are left: a cancellation takes a while."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             while any(engines.held().values()) or (tasks and len(asyncio.all_tasks()) > tasks):  # noqa: ASYNC110

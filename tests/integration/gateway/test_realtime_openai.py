@@ -326,7 +326,9 @@ async def test_a_cleared_buffer_is_empty(manual: Talk, fakes: Fakes) -> None:
         ({"no": "type"}, "missing_required_parameter"),
     ],
 )
-async def test_a_wrong_event_is_answered_by_an_error_and_the_connection_goes_on(manual: Talk, event: dict[str, Any], code: str) -> None:
+async def test_a_wrong_event_is_answered_by_an_error_and_the_connection_goes_on(
+    manual: Talk, event: dict[str, Any], code: str
+) -> None:
     await manual.connection.send({**event, "event_id": "mine"})
     error = await manual.error()
     assert (error.code, error.event_id) in [(code, "mine"), (code, None)]

@@ -1,4 +1,4 @@
-"""What a turn leaves in the metrics, the logs and the trace."""
+"""The metrics, the log lines and the trace of a turn."""
 
 from __future__ import annotations
 

@@ -79,7 +79,9 @@ async def test_a_service_process_killed_or_frozen_mid_turn_is_noticed(
     assert failed.error.message.startswith(f"{name} went away")
 
 
-async def test_a_service_that_hangs_fails_the_turn_after_the_read_timeout(start_gateway: StartGateway, fakes: Fakes) -> None:
+async def test_a_service_that_hangs_fails_the_turn_after_the_read_timeout(
+    start_gateway: StartGateway, fakes: Fakes
+) -> None:
     fakes.speech_gen.script.hold_at = 3
     async with start_gateway(stage_patience_s=0.3) as client:
         await client.voices.CreateVoice(new_voice("ada"))
@@ -103,7 +105,9 @@ async def test_a_turn_beyond_its_time_limit_fails_with_deadline_exceeded(
     await fakes.all_freed()
 
 
-async def test_history_that_the_reasoner_has_no_room_for_is_halved_and_the_dropped_turns_are_counted(client: Client, fakes: Fakes) -> None:
+async def test_history_that_the_reasoner_has_no_room_for_is_halved_and_the_dropped_turns_are_counted(
+    client: Client, fakes: Fakes
+) -> None:
     async with client.converse() as talk:
         for turn in range(4):
             await talk.ask(f"turn {turn}")
@@ -127,7 +131,9 @@ async def test_a_turn_too_long_without_any_history_fails_with_out_of_range(clien
 
 
 @pytest.mark.parametrize("error", [ResourceExhausted("full"), ChromaError("bug")])
-async def test_an_enrolment_fails_with_the_error_of_the_service(client: Client, fakes: Fakes, error: ChromaError) -> None:
+async def test_an_enrolment_fails_with_the_error_of_the_service(
+    client: Client, fakes: Fakes, error: ChromaError
+) -> None:
     fakes.speech_gen.script.failures = [error]
     with pytest.raises(aio.AioRpcError) as raised:
         await client.voices.CreateVoice(new_voice("eve"))

@@ -1,4 +1,4 @@
-"""The embedding of a cloned voice: sent to a replica that does not have the voice, computed anew for another checkpoint."""
+"""The embedding of a cloned voice: sent to a replica without the voice, computed anew for another checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EMBEDDINGS = "chroma:voice_embeddings:{default}"
 
 
 async def stored(redis_url: str, checkpoint: str) -> Tensor | None:
-    """What the store holds of the voice `ada` for a checkpoint."""
+    """The stored embedding of the voice `ada` for a checkpoint."""
     async with Redis.from_url(redis_url) as redis:
         data: Any = await redis.hget(EMBEDDINGS, f"ada:{checkpoint}")
     return None if data is None else Tensor.FromString(data)

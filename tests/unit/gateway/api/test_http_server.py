@@ -30,7 +30,9 @@ class HeldRequests:
 
 
 def _server(held: HeldRequests, listen: str = "127.0.0.1:0") -> HttpServer:
-    settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1", http_listen=listen)
+    settings = GatewaySettings(
+        reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1", http_listen=listen
+    )
     return HttpServer(held.app, settings)
 
 

@@ -47,7 +47,7 @@ async def test_the_limits_themselves_are_allowed(length_s: float) -> None:
     assert len(await read_recording(_file(_tone(length_s, 8_000), 8_000))) == int(length_s * 24_000)
 
 
-async def test_a_header_that_promises_more_than_the_file_holds_is_no_harm() -> None:
+async def test_a_header_that_promises_more_than_the_file_holds_is_accepted() -> None:
     file = bytearray(_file(_tone(3.0, 24_000), 24_000))
     del file[len(file) // 2 :]
     with pytest.raises(InvalidArgument):
@@ -71,7 +71,7 @@ async def test_a_recording_that_makes_no_voice_is_refused(samples: Samples, rate
         await read_recording(_file(samples, rate_hz))
 
 
-async def test_what_is_no_audio_file_is_refused() -> None:
+async def test_a_file_of_another_kind_is_refused() -> None:
     for file in (b"", b"/etc/passwd", bytes(MAX_FILE_BYTES + 1)):
         with pytest.raises(InvalidArgument):
             await read_recording(file)

@@ -112,6 +112,6 @@ def test_a_cut_turn_gives_its_rest_and_the_next_one_starts_after_it() -> None:
     "settings",
     [TurnDetection(threshold=0), TurnDetection(threshold=1), TurnDetection(silence_ms=0), TurnDetection(prefix_ms=-1)],
 )
-def test_settings_that_make_no_sense_are_refused(settings: TurnDetection) -> None:
+def test_settings_out_of_range_are_refused(settings: TurnDetection) -> None:
     with pytest.raises(InvalidArgument):
         TurnDetector(settings, 16_000)

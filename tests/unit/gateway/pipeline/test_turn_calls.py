@@ -1,4 +1,4 @@
-"""The calls of one turn: they share its deadline, and hang no longer than the read timeout once the input is complete."""
+"""The calls of one turn: they share its deadline, and the read timeout applies once the input is complete."""
 
 from __future__ import annotations
 

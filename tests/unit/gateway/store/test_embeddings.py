@@ -81,7 +81,7 @@ async def test_a_voice_deleted_meanwhile_gets_no_embedding(store: Store) -> None
     assert await store.redis.keys("*") == []
 
 
-async def test_what_no_checkpoint_can_be_named_for_is_not_kept(store: Store) -> None:
+async def test_an_embedding_without_a_checkpoint_is_not_kept(store: Store) -> None:
     ada = await embeddings_of(store, "ada")
     await ada.keep("", rows(1))
     assert await ada.find("") is None
@@ -100,7 +100,7 @@ def frozen_server(tmp_path: Path) -> Iterator[ValkeyServer]:
         yield server
 
 
-async def test_a_store_that_does_not_answer_holds_no_embedding_and_is_not_waited_for(
+async def test_find_does_not_wait_for_a_store_that_does_not_answer(
     frozen_server: ValkeyServer,
 ) -> None:
     store = Store(frozen_server.connection_url)

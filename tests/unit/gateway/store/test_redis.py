@@ -49,6 +49,6 @@ async def test_a_body_that_takes_longer_than_two_seconds_is_unavailable(monkeypa
             await asyncio.Event().wait()
 
 
-def test_a_url_that_is_none_is_refused_by_name() -> None:
+def test_an_invalid_url_is_refused_with_an_example() -> None:
     with pytest.raises(InvalidArgument, match="expected a store URL such as redis://host:6379/0"):
         Store("nothing")

@@ -194,6 +194,6 @@ def test_a_bad_voice_id_is_refused(bad: str) -> None:
         check_voice_id(bad)
 
 
-def test_a_made_up_id_is_a_good_one() -> None:
+def test_a_random_id_is_valid() -> None:
     check_voice_id(new_voice_id())
     assert new_voice_id() != new_voice_id()

@@ -67,7 +67,12 @@ def test_a_session_shows_its_turns_and_its_times() -> None:
 
 def test_a_voice_shows_what_people_see_of_it() -> None:
     message = voice_message(Voice("ada", "Ada", "hello", "agreed", 1.5, 100.0))
-    assert (message.voice_id, message.display_name, message.consent, message.duration_s) == ("ada", "Ada", "agreed", 1.5)
+    assert (message.voice_id, message.display_name, message.consent, message.duration_s) == (
+        "ada",
+        "Ada",
+        "agreed",
+        1.5,
+    )
 
 
 def test_a_failed_turn_carries_the_status_the_message_and_the_time_to_retry() -> None:

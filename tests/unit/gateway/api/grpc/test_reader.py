@@ -80,12 +80,11 @@ async def test_drop_lets_the_current_message_finish_and_drops_the_later_ones() -
     client.send("three")
     client.close()
     await reader.reading
-    assert handler.texts[0] == "one"
-    assert "three" not in handler.texts
+    assert handler.texts == ["one"]
     await reader.close()
 
 
-async def test_the_end_of_a_call_waits_no_longer_than_the_limit_for_a_silent_client() -> None:
+async def test_the_end_of_a_call_waits_only_for_a_while_for_a_silent_client() -> None:
     reader = RequestReader(Client().requests(), Handler())
     async with asyncio.timeout(10 * MAX_QUIET_S):
         await reader.quiet()

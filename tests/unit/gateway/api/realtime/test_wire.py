@@ -26,7 +26,7 @@ def test_g711_is_8_khz_with_one_byte_a_sample() -> None:
 
 
 @pytest.mark.parametrize("text", [None, 3, "no base64!", base64.b64encode(b"odd").decode()])
-def test_what_is_no_audio_names_its_field(text: object) -> None:
+def test_bad_audio_names_its_field(text: object) -> None:
     with pytest.raises(BadParameter) as raised:
         decode_audio(text, "audio/pcm", "item.content.0.audio")
     assert raised.value.param == "item.content.0.audio"

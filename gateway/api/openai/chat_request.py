@@ -98,7 +98,9 @@ class ChatRequest(_Strict):
     max_tokens: Annotated[
         int | None, Field(ge=1, description="Limit of the reply in frames of speech, 80 ms each.")
     ] = None
-    max_completion_tokens: Annotated[int | None, Field(ge=1, description="As `max_tokens`, which it replaces if both are set.")] = None
+    max_completion_tokens: Annotated[
+        int | None, Field(ge=1, description="As `max_tokens`, which it replaces if both are set.")
+    ] = None
     n: Annotated[int, Field(ge=1, le=1, description="Only 1.")] = 1
 
     prompt_text: str | None = Field(default=None, description="The words of `prompt_audio`.")

@@ -346,7 +346,9 @@ async def test_the_description_names_every_route(http: httpx.AsyncClient) -> Non
     assert "https://" not in docs.text  # nothing from elsewhere
 
 
-async def test_a_key_gives_its_tenants_voices_and_a_caller_without_a_key_is_refused(start_gateway: StartGateway) -> None:
+async def test_a_key_gives_its_tenants_voices_and_a_caller_without_a_key_is_refused(
+    start_gateway: StartGateway,
+) -> None:
     async with start_gateway(api_keys={"sk-a": "a", "sk-b": "b"}) as client:
         url = f"http://{client.http_address}"
         async with httpx.AsyncClient(base_url=url) as http:

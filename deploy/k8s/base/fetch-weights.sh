@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts a checkpoint into the folder CHROMA_MODEL of the shared volume, once, whichever pod comes first.
+# Puts a checkpoint into the folder CHROMA_MODEL of the shared volume. The first pod does it; the others wait or find it.
 # WEIGHTS_SOURCE is a hub id, or random:PRESET for seeded random weights; WEIGHTS_REVISION is a commit, tag or branch.
 set -eu
 wanted="$WEIGHTS_SOURCE@$WEIGHTS_REVISION"

@@ -1,4 +1,4 @@
-// The page, put together.
+// The page: creates its parts and connects them.
 
 import { Dock } from "./dock.js";
 import { Realtime } from "./realtime.js";
@@ -43,11 +43,11 @@ voices.onError = notice;
 voices.onPick = (voice) => {
   find("#voice-name").textContent = voice ? voice.name || voice.id : "Voices";
   find("#welcome-text").textContent = voice
-    ? "Replies come as text and as speech, while they are being made. Speak again at any time to interrupt."
-    : "Replies are spoken in a cloned voice. Begin with ten seconds of yours.";
+    ? "You hear and read the reply while it is made. Speak at any time to interrupt it."
+    : "Replies are spoken in a cloned voice. Record ten seconds of speech to add one.";
   find("#welcome-voices").hidden = Boolean(voice);
   talk.configure({ voice: voice?.id ?? "" });
-  if (voice && !talk.realtime.socket) talk.realtime.connect(); // without any voice there is nobody to talk to
+  if (voice && !talk.realtime.socket) talk.realtime.connect(); // a conversation needs a voice
   outOfDate = true;
 };
 settings.onChange = (values) => {

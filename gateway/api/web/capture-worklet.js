@@ -1,4 +1,4 @@
-// Runs on the audio thread: the microphone at the device's rate in, pieces of 16-bit PCM at 24 kHz out.
+// Runs on the audio thread: turns the microphone's sound, at the device's rate, into pieces of 16-bit PCM at 24 kHz.
 
 import { SAMPLE_RATE_HZ, toInt16 } from "./pcm.js";
 import { Resampler } from "./resampler.js";

@@ -1,4 +1,4 @@
-// The dock: the talk button, how to talk, what is going on, and the written turn.
+// The dock: the talk button, its mode, the state of the conversation, and the field for a written turn.
 
 import { underruns } from "./transcript.js";
 
@@ -11,7 +11,7 @@ const PHASES = {
 };
 const QUIET_LEVEL = 0.004;
 
-/** Turns presses and keys into what `talk` does, and shows its state. */
+/** Calls the methods of `talk` for presses and keys, and shows its state. */
 export class Dock {
   constructor(root, talk, onError) {
     const find = (selector) => root.querySelector(selector);
@@ -61,7 +61,7 @@ export class Dock {
   async hold() {
     this.held = true;
     await this.talk.press();
-    // The first press may have asked for permission, and the button may be up by now.
+    // The browser may have asked for permission. The user may have let go of the button meanwhile.
     if (!this.held) this.talk.release();
   }
 
@@ -87,7 +87,7 @@ export class Dock {
     this.underruns.classList.toggle("bad", talk.stats.underruns > 0);
   }
 
-  /** Called at every frame of the screen: the ring breathes with who speaks. */
+  /** Called at every frame of the screen: the ring shows the level of the user or of the reply. */
   animate(speakerLevel) {
     const { phase } = this.talk;
     const level = phase === "speaking" ? speakerLevel : this.talk.level;

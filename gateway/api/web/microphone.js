@@ -13,10 +13,10 @@ export class Microphone {
     node.port.onmessage = ({ data }) => this.onPiece(data.samples, data.level);
   }
 
-  /** Ask for the microphone and open it. Throws an Error whose message is for people. */
+  /** Ask for the microphone and open it. Throws an Error whose message can be shown to the user. */
   static async open() {
     if (!navigator.mediaDevices) {
-      throw new Error("Browsers give a microphone to HTTPS pages and to localhost only. Start with --tls.");
+      throw new Error("Browsers allow the microphone only over HTTPS and on localhost. Start with --tls.");
     }
     let stream;
     try {

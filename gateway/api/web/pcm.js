@@ -1,8 +1,8 @@
-// 16-bit little-endian PCM: how sound travels, and WAV files of it.
+// 16-bit little-endian PCM, the form of all sound on the connection, and WAV files of it.
 
 export const SAMPLE_RATE_HZ = 24000;
 
-/** Float samples (full scale 1) as 16-bit integers. */
+/** Convert float samples (full scale 1) to 16-bit integers. */
 export function toInt16(samples) {
   const integers = new Int16Array(samples.length);
   for (let i = 0; i < samples.length; i += 1) {
@@ -11,12 +11,12 @@ export function toInt16(samples) {
   return integers;
 }
 
-/** 16-bit integers as float samples (full scale 1). */
+/** Convert 16-bit integers to float samples (full scale 1). */
 export function toFloat(integers) {
   return Float32Array.from(integers, (sample) => sample / 32768);
 }
 
-/** Bytes as base64. */
+/** Encode bytes as base64. */
 export function toBase64(bytes) {
   let text = "";
   for (let start = 0; start < bytes.length; start += 0x8000) {
@@ -25,13 +25,13 @@ export function toBase64(bytes) {
   return btoa(text);
 }
 
-/** Base64 of 16-bit PCM as integers; browsers run on little-endian machines. */
+/** Decode base64 of 16-bit PCM to integers. Browsers run on little-endian machines. */
 export function int16FromBase64(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   return new Int16Array(bytes.buffer, 0, bytes.length >> 1);
 }
 
-/** A mono WAV file of 16-bit samples at 24 kHz. */
+/** Return a mono WAV file of 16-bit samples at 24 kHz. */
 export function wavFile(chunks) {
   const samples = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
   const header = new DataView(new ArrayBuffer(44));

@@ -1,4 +1,4 @@
-// Runs on the audio thread: plays one reply after the other and reports where it is.
+// Runs on the audio thread: plays one reply after the other and reports how much was played.
 
 import { SAMPLE_RATE_HZ } from "./pcm.js";
 import { Playback } from "./playback.js";
@@ -11,10 +11,10 @@ class Player extends AudioWorkletProcessor {
     this.playback = new Playback();
     this.reply = null; // id of the reply being played
     this.unreported = 0;
-    this.port.onmessage = ({ data }) => this.hear(data);
+    this.port.onmessage = ({ data }) => this.receive(data);
   }
 
-  hear({ reply, samples, end, stop }) {
+  receive({ reply, samples, end, stop }) {
     if (samples && reply !== this.reply) {
       this.reply = reply;
       this.playback.reset();

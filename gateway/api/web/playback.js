@@ -1,13 +1,13 @@
-// The queue of sound to be played: gapless, counted, emptied at once.
+// The queue of sound to play. It joins chunks without gaps, counts what was played, and can be emptied at once.
 
 const FADE_SAMPLES = 120; // 5 ms at 24 kHz: an interruption without a click
 const FRAME_SAMPLES = 1920;
-const MOST_LEAD_SAMPLES = 4 * FRAME_SAMPLES;
+const MAX_LEAD_SAMPLES = 4 * FRAME_SAMPLES;
 
 /**
- * One reply's sound at a time. No clock of its own: it is asked for samples.
+ * The sound of one reply at a time. It has no clock: the audio thread asks it for samples.
  *
- * Sound starts with the first frame. Each underrun makes it wait for one frame more, from then on.
+ * Playback starts when one frame of sound is buffered. Each underrun adds one frame to it, up to four.
  */
 export class Playback {
   constructor() {
@@ -22,9 +22,9 @@ export class Playback {
     this.buffered = 0;
     this.played = 0;
     this.silence = 0; // samples of silence inside the reply
-    this.dry = 0; // of them, those since the last sound
+    this.dry = 0; // samples of silence since the last sound
     this.started = false;
-    this.flowing = false; // else sound is being gathered
+    this.flowing = false; // sound is played; otherwise it is only buffered
     this.ended = false;
     this.fading = 0;
   }
@@ -35,7 +35,7 @@ export class Playback {
     this.buffered += chunk.length;
   }
 
-  /** No more sound will come for this reply: the silence since the last of it was no underrun. */
+  /** No more sound will come for this reply. So the silence since the last sound was not an underrun. */
   end() {
     this.ended = true;
     if (this.dry) this.underruns -= 1;
@@ -43,7 +43,7 @@ export class Playback {
     this.dry = 0;
   }
 
-  /** Stop: what is queued is never played, but for a fade of 5 ms. */
+  /** Stop. Of the queued sound only a fade of 5 ms is played. */
   stop() {
     this.end();
     this.fading = this.started ? Math.min(FADE_SAMPLES, this.buffered) : 0;
@@ -56,8 +56,8 @@ export class Playback {
   }
 
   /**
-   * Fill `output` with the next samples, silence where there are none.
-   * An underrun is a stretch of silence inside a reply, counted once when it begins.
+   * Fill `output` with the next samples. Where there are none, it stays silent.
+   * An underrun is a stretch of silence inside a reply. It is counted when it begins.
    * @param {Float32Array} output
    */
   fill(output) {
@@ -92,6 +92,6 @@ export class Playback {
   underrun() {
     this.underruns += 1;
     this.flowing = false;
-    this.leadSamples = Math.min(this.leadSamples + FRAME_SAMPLES, MOST_LEAD_SAMPLES);
+    this.leadSamples = Math.min(this.leadSamples + FRAME_SAMPLES, MAX_LEAD_SAMPLES);
   }
 }

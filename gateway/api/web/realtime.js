@@ -1,20 +1,20 @@
-// A client of /v1/realtime: OpenAI's Realtime events over one WebSocket, nothing else.
+// A client of /v1/realtime: OpenAI's Realtime events over one WebSocket.
 
 import { SAMPLE_RATE_HZ, toBase64 } from "./pcm.js";
 
 const FORMAT = { type: "audio/pcm", rate: SAMPLE_RATE_HZ };
-const REFUSED = 1008; // close code: what was asked for cannot be had, such as a session that has expired
+const REFUSED = 1008; // close code of a refused connection, for example because the session has expired
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
 /**
- * The connection, made again with growing pauses when it is lost; the session goes on.
+ * The connection. When it is lost it is opened again, with growing pauses, and the session continues.
  * `onEvent` gets every server event, `onState` one of "connecting", "open", "lost".
  */
 export class Realtime {
   constructor(url) {
     this.url = url;
     this.sessionId = "";
-    this.apiKey = ""; // browsers set no headers on a WebSocket: it travels as a subprotocol, as OpenAI's clients do it
+    this.apiKey = ""; // sent as a subprotocol, as OpenAI's clients do: browsers set no headers on a WebSocket
     this.onEvent = () => {};
     this.onState = () => {};
     this.attempts = 0;
@@ -22,7 +22,7 @@ export class Realtime {
     this.timer = 0;
   }
 
-  /** Connect now and begin a new session, whatever was. */
+  /** Close the connection, if there is one, and open a new one with a new session. */
   reconnect() {
     this.sessionId = "";
     clearTimeout(this.timer);
@@ -65,7 +65,7 @@ export class Realtime {
   }
 
   /**
-   * @param {object} settings voice, instructions (empty: the server's own), transcribe,
+   * @param {object} settings voice, instructions (empty: the server's default), transcribe,
    *   turns: null for push to talk, else {threshold, silenceMs, prefixMs}
    */
   configure({ voice, instructions, transcribe, turns }) {
@@ -92,7 +92,7 @@ export class Realtime {
     this.send({ type: "session.update", session });
   }
 
-  /** The user's sound, Int16 at 24 kHz. */
+  /** Send the user's sound, Int16 at 24 kHz. */
   append(samples) {
     const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
     this.send({ type: "input_audio_buffer.append", audio: toBase64(bytes) });
@@ -108,7 +108,7 @@ export class Realtime {
     this.send({ type: "response.create" });
   }
 
-  /** A written turn. */
+  /** Send a written turn and ask for its reply. */
   say(text) {
     const item = { type: "message", role: "user", content: [{ type: "input_text", text }] };
     this.send({ type: "conversation.item.create", item });
@@ -119,7 +119,7 @@ export class Realtime {
     this.send({ type: "response.cancel" });
   }
 
-  /** Tell how much of a reply was heard. */
+  /** Tell the server how much of a reply was played. */
   truncate(itemId, playedS) {
     const audio_end_ms = Math.floor(playedS * 1000);
     this.send({ type: "conversation.item.truncate", item_id: itemId, content_index: 0, audio_end_ms });

@@ -3,7 +3,7 @@
 const ZERO_CROSSINGS = 16;
 const ROLL_OFF = 0.94;
 
-/** Resamples mono float samples piece by piece; any cutting of the input gives the same output. */
+/** Resamples mono float samples piece by piece. The output does not depend on how the input is divided. */
 export class Resampler {
   /**
    * @param {number} fromHz rate of the samples pushed
@@ -11,7 +11,7 @@ export class Resampler {
    */
   constructor(fromHz, toHz) {
     const divisor = greatestCommonDivisor(fromHz, toHz);
-    this.step = fromHz / divisor; // input positions advance by step / phases a sample
+    this.step = fromHz / divisor; // each output sample advances the input position by step / phases
     this.phases = toHz / divisor;
     const cutoff = Math.min(1, toHz / fromHz) * ROLL_OFF;
     this.half = Math.ceil(ZERO_CROSSINGS / cutoff);
@@ -24,7 +24,7 @@ export class Resampler {
 
   /**
    * @param {Float32Array} samples
-   * @returns {Float32Array} what is known by now; it lags by half a kernel
+   * @returns {Float32Array} the output samples that can be computed now; they lag by half a kernel
    */
   push(samples) {
     if (this.step === this.phases) return samples.slice();
@@ -48,7 +48,7 @@ export class Resampler {
     return Float32Array.from(output);
   }
 
-  /** The windowed sinc around a position `phase / phases` of a sample after a whole one. */
+  /** The windowed sinc for an output that lies `phase / phases` of a sample after an input sample. */
   kernel(phase) {
     let kernel = this.kernels.get(phase);
     if (!kernel) {

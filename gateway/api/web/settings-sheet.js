@@ -1,8 +1,8 @@
-// The sheet of settings, kept in this browser.
+// The sheet of settings. The browser keeps the settings.
 
 const KEY = "chroma-voice.settings";
 
-/** `onChange(settings)` is called with all of them, at once and on every change. */
+/** `onChange(settings)` is called with all settings at every change. */
 export class SettingsSheet {
   constructor(dialog) {
     this.dialog = dialog;

@@ -1,8 +1,8 @@
-// The loudspeaker: replies in, gapless sound out.
+// The loudspeaker: plays the replies without gaps.
 
 import { SAMPLE_RATE_HZ, toFloat } from "./pcm.js";
 
-/** Plays one reply at a time. `onReport` gets what playback-worklet.js reports, about every 50 ms of a reply. */
+/** Plays one reply at a time. `onReport` gets the reports of playback-worklet.js, about every 50 ms of a reply. */
 export class Speaker {
   constructor() {
     this.onReport = () => {};
@@ -10,7 +10,7 @@ export class Speaker {
     this.waiting = [];
   }
 
-  /** Start the sound; browsers allow it only from a click or a key. */
+  /** Start the audio output. Browsers allow it only after a click or a key press. */
   async open() {
     this.opening ??= this.start();
     await this.opening;
@@ -29,22 +29,22 @@ export class Speaker {
     this.node = node;
   }
 
-  /** A piece of a reply's sound, Int16 at 24 kHz. */
+  /** Play a piece of a reply's sound, Int16 at 24 kHz. */
   play(reply, samples) {
     this.send({ reply, samples: toFloat(samples) });
   }
 
-  /** The reply's sound is complete. */
+  /** Say that the reply's sound is complete. */
   end(reply) {
     this.send({ reply, end: true });
   }
 
-  /** Be silent now. */
+  /** Stop the sound at once. */
   stop(reply) {
     this.send({ reply, stop: true });
   }
 
-  /** Loudness of what is heard now, 0 to 1. */
+  /** Level of the sound that is played now, 0 to 1. */
   get level() {
     if (!this.node) return 0;
     const samples = new Float32Array(this.analyser.fftSize);

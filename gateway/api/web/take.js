@@ -5,7 +5,7 @@ import { SAMPLE_RATE_HZ, wavFile } from "./pcm.js";
 
 const TAKE_S = 10;
 
-/** `onStart()` is called when a recording begins, `onError(message)` when it cannot. */
+/** `onStart()` is called when a recording begins, `onError(message)` when it cannot begin. */
 export class Take {
   constructor(root) {
     this.button = root.querySelector("#record");
@@ -56,7 +56,7 @@ export class Take {
     this.keep(wavFile(chunks), "recording.wav");
   }
 
-  /** Stop recording and drop what was recorded. */
+  /** Stop recording and discard the recording. */
   cancel() {
     this.microphone?.close();
     this.microphone = null;

@@ -1,15 +1,16 @@
-// The conversation: microphone, connection and loudspeaker brought together. Knows no document.
+// The conversation: joins microphone, connection and loudspeaker. It does not touch the document.
 
 import { int16FromBase64, SAMPLE_RATE_HZ } from "./pcm.js";
 import { Microphone } from "./microphone.js";
 import { Turn } from "./turn.js";
 
-const SHORTEST_S = 0.2;
+const MIN_SPEECH_S = 0.2;
 const OUTCOMES = { completed: "completed", incomplete: "completed", cancelled: "interrupted", failed: "failed" };
 
 /**
- * Two ways to talk: "push" (hold to talk) and "free" (the server finds the turns).
- * `onChange(turn)` is called when a turn, or with null when the phase, has changed; `onError(message)` for people.
+ * The state of the conversation. Two modes: "push" (hold to talk) and "free" (the server detects the turns).
+ * `onChange(turn)` is called when a turn has changed, and `onChange(null)` when the phase has changed.
+ * `onError(message)` gets messages for the user.
  */
 export class Talk {
   constructor(realtime, speaker) {
@@ -19,23 +20,23 @@ export class Talk {
     this.onError = () => {};
     this.mode = "push";
     this.microphone = null;
-    this.listening = false; // sound of the microphone goes to the server
+    this.listening = false; // the microphone's sound is sent to the server
     this.spokenS = 0; // sound sent since the button went down
-    this.heardSpeech = false; // the server hears speech
+    this.userSpeaks = false; // the server detects speech
     this.level = 0;
     this.connection = "connecting";
     this.turns = [];
     this.stats = { buffered_s: 0, underruns: 0 };
     this.settings = { voice: "", instructions: "", transcribe: false, threshold: 0.5, silenceMs: 500, prefixMs: 300 };
-    realtime.onEvent = (event) => this.hear(event);
+    realtime.onEvent = (event) => this.receive(event);
     realtime.onState = (state) => this.connected(state);
-    speaker.onReport = (report) => this.heard(report);
+    speaker.onReport = (report) => this.updatePlayback(report);
   }
 
-  /** What is going on: "offline", "idle", "listening", "waiting" or "speaking". */
+  /** "offline", "idle", "ready" (the microphone is open), "listening" (the user speaks), "waiting" or "speaking". */
   get phase() {
     if (this.connection !== "open") return "offline";
-    if (this.mode === "push" ? this.listening : this.heardSpeech) return "listening";
+    if (this.mode === "push" ? this.listening : this.userSpeaks) return "listening";
     const turn = this.current;
     if (turn && turn.played.first !== null && !turn.playedOut) return "speaking";
     if (turn && !turn.over) return "waiting";
@@ -59,14 +60,14 @@ export class Talk {
     if (mode === this.mode) return;
     if (this.listening) this.listening = false;
     this.mode = mode;
-    this.heardSpeech = false;
+    this.userSpeaks = false;
     this.realtime.clear();
     this.configure({});
     if (mode === "push") await this.closeMicrophone();
     this.onChange(null);
   }
 
-  /** Push to talk: the button goes down. Interrupts a reply. */
+  /** Push to talk: the button was pressed. Interrupts a reply. */
   async press() {
     await this.openMicrophone();
     this.interrupt();
@@ -76,13 +77,13 @@ export class Talk {
     this.onChange(null);
   }
 
-  /** Push to talk: the button goes up; what was said is committed. */
+  /** Push to talk: the button was released. Commits the user's turn. */
   release() {
     if (!this.listening) return;
     this.listening = false;
-    if (this.spokenS < SHORTEST_S) {
+    if (this.spokenS < MIN_SPEECH_S) {
       this.realtime.clear();
-      this.onError("Hold it for as long as you speak.");
+      this.onError("Hold the button for as long as you speak.");
       this.onChange(null);
       return;
     }
@@ -90,11 +91,11 @@ export class Talk {
     this.realtime.commit();
   }
 
-  /** Hands-free: the microphone opens, or closes. */
+  /** Hands-free: open the microphone, or close it. */
   async toggle() {
     if (this.listening) {
       this.listening = false;
-      this.heardSpeech = false;
+      this.userSpeaks = false;
       this.realtime.clear();
       await this.closeMicrophone();
     } else {
@@ -111,14 +112,14 @@ export class Talk {
     this.realtime.say(text);
   }
 
-  /** Silence the reply, and tell the server how much of it was heard. */
+  /** Stop the reply, and tell the server how much of it was played. */
   interrupt() {
     const turn = this.current;
     if (!turn?.responseId || turn.playedOut) return;
     const running = !turn.over;
     turn.playedOut = true;
     this.speaker.stop(turn.responseId);
-    if (turn.itemId && turn.soundS > 0) this.realtime.truncate(turn.itemId, turn.playedS); // ends it too
+    if (turn.itemId && turn.soundS > 0) this.realtime.truncate(turn.itemId, turn.playedS); // stops a running reply too
     else if (running) this.realtime.cancel();
     turn.outcome = "interrupted";
     this.onChange(turn);
@@ -151,36 +152,36 @@ export class Talk {
   connected(state) {
     this.connection = state;
     if (state === "lost") {
-      this.heardSpeech = false;
+      this.userSpeaks = false;
       const turn = this.current;
       if (turn && !turn.over) this.finish(turn, "failed", "The connection was lost.");
     }
     this.onChange(null);
   }
 
-  /** A server event. */
-  hear(event) {
+  /** Handle an event of the server. */
+  receive(event) {
     switch (event.type) {
       case "session.created":
         this.configure({});
         break;
       case "input_audio_buffer.speech_started":
-        this.heardSpeech = true;
+        this.userSpeaks = true;
         this.interrupt();
         this.onChange(null);
         break;
       case "input_audio_buffer.speech_stopped":
-        this.heardSpeech = false;
+        this.userSpeaks = false;
         if (this.mode === "free") this.begin(new Turn(performance.now()));
         break;
       case "input_audio_buffer.committed":
         if (this.current) this.current.userItemId = event.item_id;
         break;
       case "conversation.item.input_audio_transcription.delta":
-        this.hearUser(event.item_id, (turn) => (turn.userText += event.delta));
+        this.updateUserText(event.item_id, (turn) => (turn.userText += event.delta));
         break;
       case "conversation.item.input_audio_transcription.completed":
-        this.hearUser(event.item_id, (turn) => (turn.userText = event.transcript));
+        this.updateUserText(event.item_id, (turn) => (turn.userText = event.transcript));
         break;
       case "conversation.item.input_audio_transcription.failed":
         this.onError(event.error.message);
@@ -190,18 +191,18 @@ export class Talk {
         this.failUnanswered(event.error.message);
         break;
       default:
-        if (event.type.startsWith("response.")) this.hearReply(event);
+        if (event.type.startsWith("response.")) this.receiveReply(event);
     }
   }
 
-  hearUser(itemId, change) {
+  updateUserText(itemId, change) {
     const turn = this.turns.findLast((candidate) => candidate.userItemId === itemId);
     if (!turn) return;
     change(turn);
     this.onChange(turn);
   }
 
-  hearReply(event) {
+  receiveReply(event) {
     if (event.type === "response.created") {
       const waiting = this.turns.find((candidate) => candidate.outcome === "waiting");
       const turn = waiting ?? new Turn(performance.now(), { spoken: false });
@@ -263,14 +264,14 @@ export class Talk {
     this.onChange(turn);
   }
 
-  /** An error that came instead of a reply ends the turn that waits for one. */
+  /** An error instead of a reply ends the turn that waits for a reply. */
   failUnanswered(message) {
     const turn = this.current;
     if (turn?.outcome === "waiting") this.finish(turn, "failed", message);
   }
 
-  /** The loudspeaker's report. */
-  heard({ reply, started, finished, played_s, buffered_s, underruns }) {
+  /** Take the loudspeaker's report. */
+  updatePlayback({ reply, started, finished, played_s, buffered_s, underruns }) {
     const turn = this.turns.findLast((candidate) => candidate.responseId === reply);
     if (!turn) return;
     if (started && played_s > turn.playedS) turn.mark("played", performance.now());

@@ -1,11 +1,11 @@
-// The conversation as it is read: both texts, and each turn's timing beside it.
+// The transcript of the conversation: both texts of each turn, and beside them the turn's timing.
 
 import { waterfall } from "./waterfall.js";
 
 const NARROW = matchMedia("(max-width: 820px)"); // as in style.css
-const STUCK_PX = 80; // this near to its end, the view follows the conversation
+const STUCK_PX = 80; // when the view is this near to the end, it follows the conversation
 
-/** Shows the turns in `list`, which scrolls in `frame`; `voiceName()` names who replies. */
+/** Shows the turns in `list`, which scrolls in `frame`. `voiceName()` returns the name of the voice. */
 export class Transcript {
   constructor(list, frame, voiceName) {
     this.list = list;
@@ -14,7 +14,7 @@ export class Transcript {
     this.views = new Map();
   }
 
-  /** Show a turn as it is now. */
+  /** Show the present state of a turn. */
   show(turn) {
     const follows = this.frame.scrollHeight - this.frame.scrollTop - this.frame.clientHeight < STUCK_PX;
     let view = this.views.get(turn);
@@ -51,7 +51,7 @@ class TurnView {
   }
 
   show(turn) {
-    this.root.setAttribute("aria-busy", String(!turn.over)); // read out when it is whole
+    this.root.setAttribute("aria-busy", String(!turn.over)); // screen readers read a turn when it has ended
     const asked = turn.userText || (turn.spoken ? "Spoken" : "");
     this.you.hidden = !asked;
     if (this.you.dataset.text !== asked) {
@@ -123,7 +123,7 @@ function footnote(turn) {
   });
 }
 
-/** A count of underruns, for people. */
+/** Return a count of underruns as text. */
 export function underruns(count) {
   return count === 1 ? "1 underrun" : `${count} underruns`;
 }

@@ -1,6 +1,6 @@
-// One turn as this page saw it: both texts, and when things happened.
+// One turn: both texts, and the times at which this page saw its parts.
 
-/** Times are milliseconds of `performance.now()`; null: it did not happen. */
+/** Times are in milliseconds of `performance.now()`. null: it did not happen. */
 export class Turn {
   /** @param {number} committedAt when the user's turn ended */
   constructor(committedAt, { spoken = true, text = "" } = {}) {
@@ -9,8 +9,8 @@ export class Turn {
     this.userText = text;
     this.responseId = null;
     this.itemId = null;
-    this.pieces = []; // of the reply's text: {text, atS: where its speech starts in the reply's sound, null: not told}
-    this.outcome = "waiting"; // then "replying", and at last "completed", "interrupted" or "failed"
+    this.pieces = []; // of the reply's text: {text, atS: the second of the reply's sound at which it starts, or null}
+    this.outcome = "waiting"; // then "replying", then "completed", "interrupted" or "failed"
     this.failure = "";
     this.text = { first: null, last: null };
     this.sound = { first: null, last: null };
@@ -18,7 +18,7 @@ export class Turn {
     this.soundS = 0;
     this.playedS = 0;
     this.underruns = 0;
-    this.server = null; // the gateway's timings in seconds since the commit, when it tells them
+    this.server = null; // the gateway's timings in seconds since the commit, if it sent them
     this.usage = null;
   }
 
@@ -41,8 +41,8 @@ export class Turn {
   }
 
   /**
-   * The waterfall's rows in milliseconds since the commit, from the user's end to the loudspeaker.
-   * The gateway's clock starts at the same commit as the page's, the network apart.
+   * The waterfall's rows in milliseconds since the commit, from the end of the user's turn to the loudspeaker.
+   * The gateway's times count from its receipt of the commit, so they differ from the page's by the network's delay.
    */
   rows() {
     const server = this.server ?? {};

@@ -1,4 +1,4 @@
-// The sheet of voices: pick one, delete one, clone one.
+// The sheet of voices: choose a voice, delete one, clone one.
 
 import { Take } from "./take.js";
 import { cloneVoice, deleteVoice, listVoices } from "./voices.js";
@@ -8,7 +8,7 @@ const READ_ALOUD =
   "On a clear morning we walked along the river, talked about everything and nothing, " +
   "and came home with cold hands and a bag full of warm bread.";
 
-/** `onPick(voice)` is called with the chosen voice, or null when there is none; `onError` when they cannot be had. */
+/** `onPick(voice)` gets the chosen voice, or null when there is none. `onError(message)`: the list cannot be read. */
 export class VoiceSheet {
   constructor(dialog) {
     this.dialog = dialog;
@@ -85,7 +85,7 @@ export class VoiceSheet {
     return row;
   }
 
-  /** The first press asks, the second one deletes. */
+  /** The first press asks for confirmation; the second one deletes. */
   async remove(voice, button) {
     if (!button.classList.contains("sure")) {
       button.classList.add("sure");

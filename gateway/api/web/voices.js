@@ -1,9 +1,9 @@
 // The voices of the server: /v1/voices.
 
-/** How the server knows the caller, where it asks for keys. */
+/** The API key, for a server that requires one. */
 export const credentials = { apiKey: "" };
 
-/** All voices in order of their ids. */
+/** Return all voices in order of their ids. */
 export async function listVoices() {
   const answer = await ask("v1/voices?limit=1000");
   return answer.data;
@@ -19,7 +19,7 @@ export function cloneVoice({ name, transcript, consent, recording, fileName }) {
   return ask("v1/voices", { method: "POST", body: form });
 }
 
-/** Forget a voice for good. */
+/** Delete a voice. */
 export function deleteVoice(id) {
   return ask(`v1/voices/${encodeURIComponent(id)}`, { method: "DELETE" });
 }

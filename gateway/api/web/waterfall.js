@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 320;
 const START = 92; // right edge of the column of starts
-const LEFT = 104; // where the bars' zero is
+const LEFT = 104; // the bars' zero
 const ROW = 20;
 const BAR = 8;
 const TICKS_MS = [50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10000, 20000, 30000, 60000];
@@ -44,7 +44,7 @@ export function waterfall(rows) {
   return picture;
 }
 
-/** The same in words, for those who do not see it. */
+/** The same in words, for screen readers. */
 export function describe(rows) {
   return rows.map(({ name, span }) => `${name}: ${inWords(span.start)} to ${inWords(span.end)}`).join("; ");
 }

@@ -24,7 +24,7 @@ async def delete(page: Page, name: str) -> None:
 async def test_an_uploaded_voice_needs_consent_is_picked_and_deleted(page: Page, nano: LocalStack) -> None:
     await open_form(page)
     await page.get_by_label("Name").fill("Page test")
-    await page.get_by_label("What it says").fill(VOICE_TRANSCRIPT)
+    await page.get_by_label("Transcript").fill(VOICE_TRANSCRIPT)
     await page.locator("#upload").set_input_files(VOICE_FILE)
     submit = page.get_by_role("button", name="Clone this voice")
     await submit.click()
@@ -46,7 +46,7 @@ async def test_ten_recorded_seconds_make_a_voice(page: Page, nano: LocalStack) -
     await open_form(page)
     await page.get_by_label("Name").fill("Recorded")
     await page.get_by_role("button", name="Record 10 seconds").click()
-    await expect(page.get_by_label("What it says")).not_to_be_empty()  # something to read aloud
+    await expect(page.get_by_label("Transcript")).not_to_be_empty()  # something to read aloud
     await page.get_by_role("button", name="Record again").wait_for()
     await page.get_by_label("agreed to have their voice cloned").check()
     await page.get_by_role("button", name="Clone this voice").click()

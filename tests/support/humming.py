@@ -1,4 +1,4 @@
-"""A voice that hums, and a small domain for it."""
+"""A fake voice that hums, and a small domain for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DOMAIN = Domain(
 
 @dataclass(frozen=True)
 class HummingVoice:
-    """Hums a tone, longer for a longer text, and remembers what it was given."""
+    """Hums a tone whose length is that of the text, and records its calls in `said`."""
 
     name: str
     said: list[tuple[str, float]] = field(default_factory=list, compare=False)
@@ -41,12 +41,12 @@ class HummingVoice:
 
 
 def voices(kind: str, count: int) -> tuple[HummingVoice, ...]:
-    """Voices kind_0, kind_1..."""
+    """The voices kind_0, kind_1..."""
     return tuple(HummingVoice(f"{kind}_{number}") for number in range(count))
 
 
 def asking_voices() -> AskingVoices:
-    """More of each engine than say one phrasing."""
+    """Fake voices: for each engine, more than say one phrasing."""
     return AskingVoices(
         kokoro=EngineVoices(voices("kokoro", 5), voices("kokoro_held_out", 2)),
         flite=EngineVoices(voices("flite", 5), voices("flite_held_out", 1)),

@@ -1,4 +1,4 @@
-"""A tiny checkpoint, and the reasoner for training with its weights, for the tests."""
+"""A tiny checkpoint, and the reasoner for training with its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from train.reasoner.model import PREFIX, ReasonerModel
 
 
 class TinyReasoner:
-    """Random weights of the preset `tiny`."""
+    """A checkpoint of the preset `tiny` with random weights, and its tokenizer and layout."""
 
     def __init__(self, folder: Path) -> None:
         write_checkpoint("tiny", folder, seed=3, endless=True)
@@ -27,7 +27,7 @@ class TinyReasoner:
         self.layout = Layout(self.tokenizer, self.config.tokens, MelFilters(128))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Those of the checkpoint that the reasoner has."""
+        """The checkpoint's tensors of the reasoner."""
         names = [name for name in expected_tensors(self.config) if name.startswith(PREFIX)]
         return {name: self.checkpoint.tensor(name, dtype=torch.float32) for name in names}
 
@@ -37,7 +37,7 @@ class TinyReasoner:
 
 
 def sound(seconds: float, seed: int) -> torch.Tensor:
-    """Noise whose colour changes, float32 [S] at 16 kHz."""
+    """Noise with a changing spectrum, float32 [S] at 16 kHz."""
     dice = torch.Generator().manual_seed(seed)
     noise = torch.randn(int(seconds * 16_000), generator=dice)
     return (noise * torch.linspace(0.01, 0.2, len(noise)) + noise.roll(1) * 0.1).clamp(-1, 1)

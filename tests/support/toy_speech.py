@@ -1,18 +1,23 @@
-"""Synthetic sound for tests of training: gliding harmonic tones with pauses."""
+"""Toy sound for the codec's training: gliding harmonic tones with pauses."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from transformers import MimiModel
 
+from checkpoints.presets import preset_config
 from services.common.wire.audio import SAMPLE_RATE_HZ
+from train.codec.artefact import new_codec
 from train.codec.crops import CodedClip, Pcm16, whole_frames
 from train.codec.mel import FramePatches
 from train.codec.patch_quantizer import PatchQuantizer
 
 
 def toy_pcm(seed: int, seconds: float = 2.0) -> Pcm16:
-    """A clip [S] of a few tones, each at its own pitch, loudness and spectral tilt."""
+    """A clip [S] of random tones with different pitch, loudness and spectral tilt."""
     generator = np.random.default_rng(seed)
     notes = []
     for _ in range(round(seconds / 0.2)):
@@ -26,7 +31,7 @@ def toy_pcm(seed: int, seconds: float = 2.0) -> Pcm16:
 
 
 def toy_patches(clips: int) -> tuple[list[Pcm16], torch.Tensor]:
-    """Clips in whole frames, and the patches [R, 320] of all of them."""
+    """Toy clips in whole frames, and the patches [R, 320] of all of them."""
     measure = FramePatches()
     waves = [whole_frames(toy_pcm(seed)) for seed in range(clips)]
     return waves, torch.cat([measure(torch.from_numpy(wave).float()[None] / 32768.0)[0] for wave in waves])
@@ -39,3 +44,16 @@ def toy_quantizer(width: int, codebook_size: int, clips: int = 8) -> tuple[Patch
     quantizer = PatchQuantizer.fit(patches, codebooks=8, codebook_size=codebook_size, width=width)
     codes = quantizer.encode(quantizer.components(patches)).split([len(wave) // 1920 for wave in waves])
     return quantizer, [CodedClip(wave, rows) for wave, rows in zip(waves, codes, strict=True)]
+
+
+def toy_codec(quantizer: PatchQuantizer, *, codebook_size: int) -> MimiModel:
+    """A tiny Mimi with the quantizer's codebooks and initial weights."""
+    config: dict[str, Any] = {
+        **preset_config("tiny")["codec_config"],
+        "codebook_size": codebook_size,
+        "sliding_window": 16,
+    }
+    torch.manual_seed(0)
+    model = new_codec(config)
+    quantizer.install(model)
+    return model

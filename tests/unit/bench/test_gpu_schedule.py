@@ -13,7 +13,7 @@ from bench.gpu import Plan
 from bench.gpu_schedule import COSTS_MS, print_table, serve
 
 
-async def test_every_conversation_is_heard_out_and_its_steps_are_counted(
+async def test_every_conversation_is_served_and_its_steps_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workload, "CACHE", tmp_path)

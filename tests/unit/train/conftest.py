@@ -1,4 +1,4 @@
-"""Modules beside the tests that they share, and one thread, as training has."""
+"""One thread for all tests of training, like in training itself."""
 
 from __future__ import annotations
 

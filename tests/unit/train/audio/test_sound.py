@@ -1,4 +1,4 @@
-"""train/audio/sound.py: the form in which every clip is kept."""
+"""Clips of the corpus have the standard form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of clips stay beside their own codes."""
+"""Crops have the codes of their own frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trained module's weights are a checkpoint's, and the service computes what it computes."""
+"""The module for training has a checkpoint's weights, and the service computes the same."""
 
 from __future__ import annotations
 

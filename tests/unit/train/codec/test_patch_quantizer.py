@@ -1,4 +1,4 @@
-"""Codes before any network: their range, and what they keep of a patch."""
+"""The fitted quantizer: the range of its codes, and the error of the patches that they describe."""
 
 from __future__ import annotations
 

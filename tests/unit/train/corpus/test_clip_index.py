@@ -1,4 +1,4 @@
-"""train/corpus/clip_index.py: the list of clips that several processes write and the trainers read."""
+"""Manifests: several processes add clips to them, and the trainers read them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_missing_manifest_names_the_stage_that_makes_it(tmp_path: Path) -> Non
         read_manifest(tmp_path / "questions.jsonl")
 
 
-def test_clips_that_are_not_wanted_or_not_there_leave_the_manifest(tmp_path: Path) -> None:
+def test_unwanted_and_missing_clips_leave_the_manifest(tmp_path: Path) -> None:
     manifest = tmp_path / "replies.jsonl"
     for name in ("wanted.wav", "unwanted.wav", "gone.wav"):
         append(manifest, clip(name))
@@ -55,7 +55,7 @@ def test_a_manifest_that_is_not_there_yet_lists_nothing(tmp_path: Path) -> None:
     assert keep_only(tmp_path / "replies.jsonl", {"a.wav"}) == set()
 
 
-def test_of_the_outside_clips_each_pass_has_others() -> None:
+def test_each_pass_has_other_outside_clips() -> None:
     clips = [
         Clip(f"{n}.wav", "voice", str(n), "outside" if n % 2 else "question", None, 1.0, False) for n in range(400)
     ]

@@ -1,4 +1,4 @@
-"""Paraphrases: what is read, what is kept out, what is drawn."""
+"""Paraphrases are read from patterns, filtered and drawn at random."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_own_patterns_and_those_of_families_are_read(tmp_path: Path) -> None:
     }
 
 
-def test_what_sounds_like_a_held_out_phrasing_is_left_out(tmp_path: Path) -> None:
+def test_a_paraphrase_that_sounds_like_a_held_out_phrasing_is_left_out(tmp_path: Path) -> None:
     kept = read(tmp_path, held_out=("capital of spain", "brew tea"))
     assert {phrasing for subject, phrasing in kept if subject in ("spain", "tea")} == {
         "Spain",
@@ -61,7 +61,7 @@ def test_what_sounds_like_a_held_out_phrasing_is_left_out(tmp_path: Path) -> Non
     }
 
 
-def test_what_an_intent_has_is_not_outside(tmp_path: Path) -> None:
+def test_a_near_miss_that_an_intent_has_is_not_outside(tmp_path: Path) -> None:
     kept = read(tmp_path, FILE.replace('"who won"', '"(brew|pour) tea"'), {"capital of peru": "peru"})
     assert {phrasing for subject, phrasing in kept if subject == "outside"} == {
         "pour tea",
@@ -84,7 +84,7 @@ def test_a_phrasing_of_two_subjects_is_refused(tmp_path: Path, text: str, known:
         read(tmp_path, text, known)
 
 
-def test_a_pattern_that_stands_for_much_is_not_drawn_more_often() -> None:
+def test_a_pattern_with_many_phrasings_is_not_drawn_more_often() -> None:
     many = tuple(f"tea {number}" for number in range(1_000))
     paraphrases = Paraphrases({"tea": ((many, ("a cup",)),)})
     dice = random.Random(0)
@@ -93,7 +93,7 @@ def test_a_pattern_that_stands_for_much_is_not_drawn_more_often() -> None:
     assert paraphrases.draw("coffee", dice) is None
 
 
-def test_some_are_different_and_as_many_as_there_are() -> None:
+def test_some_gives_different_phrasings_and_at_most_all() -> None:
     paraphrases = Paraphrases({"tea": ((("one", "two"), ("three",)),)})
     assert sorted(paraphrases.some("tea", 50, random.Random(0))) == ["one", "three", "two"]
     assert len(paraphrases.some("tea", 2, random.Random(0))) == 2

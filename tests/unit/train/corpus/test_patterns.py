@@ -16,7 +16,7 @@ def test_a_pattern_stands_for_each_choice_of_its_groups() -> None:
     )
 
 
-def test_a_slot_is_filled_and_spaces_of_what_is_left_out_disappear() -> None:
+def test_a_slot_is_filled_and_no_double_spaces_remain() -> None:
     assert expand("[and] the capital of {0} [, please]", ["New Zealand"]) == (
         "and the capital of New Zealand, please",
         "and the capital of New Zealand",
@@ -30,7 +30,7 @@ def test_phrasings_that_come_twice_are_one() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(a|b", "a) b", "((a|b)|c)", "[a [b]]", "{0} a", "{name}", "", "a | b"])
-def test_what_is_no_pattern_is_refused(pattern: str) -> None:
+def test_an_invalid_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
         expand(pattern)
 

@@ -28,7 +28,7 @@ def test_replies_go_sentence_by_sentence_through_the_voices() -> None:
     ]
 
 
-def test_who_asks_or_enrols_says_some_prompts_and_held_out_voices_the_last_ones() -> None:
+def test_asking_and_enrolling_voices_say_some_prompts_and_held_out_voices_the_last_ones() -> None:
     prompts = tuple(f"Over {letter} and under." for letter in "abcdefghijklmnopqrstuvwxyz")
     domain = replace(DOMAIN, prompts=prompts)
     enrolling = voices("enrols", 3)
@@ -68,7 +68,7 @@ def test_held_out_voices_and_phrasings_are_never_marked_as_training(seed: int) -
         assert clip.held_out == (clip.voice in ASKING.held_out or clip.text in HELD_OUT_PHRASINGS)
 
 
-def test_phrasings_are_also_said_behind_lead_ins_each_by_one_voice() -> None:
+def test_phrasings_are_also_said_after_lead_ins_each_by_one_voice() -> None:
     planned = [clip for clip in plan_questions(DOMAIN, ASKING, seed=0) if clip.text not in set(DOMAIN.phrasings())]
     assert {clip.intent for clip in planned} == {"taco", "bark", None}
     assert not any(clip.held_out for clip in planned)

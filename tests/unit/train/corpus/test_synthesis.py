@@ -1,4 +1,4 @@
-"""train/corpus/synthesis.py: clips are made once, in the corpus's form. The voices here hum."""
+"""Clips are made once, in the corpus's form. The voices are fakes that hum."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_clips_are_equally_loud_int16_files_at_the_rate_of_their_part(tmp_path: 
         assert np.sqrt(np.mean(active**2)) == pytest.approx(ACTIVE_RMS, rel=0.01)
 
 
-def test_a_second_run_says_nothing_again(tmp_path: Path) -> None:
+def test_a_second_run_makes_no_clip_again(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
     first = make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path)
     count = len(voice.said)
@@ -42,7 +42,7 @@ def test_a_second_run_says_nothing_again(tmp_path: Path) -> None:
     assert len(voice.said) == count == 6
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_run_after_an_interruption_makes_the_missing_clips(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
     planned = plan_replies(DOMAIN, (voice,))
     spoken = 0
@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert len(voice.said) == len(planned)
 
 
-def test_a_clip_of_a_sentence_that_is_no_longer_said_leaves_the_manifest(tmp_path: Path) -> None:
+def test_a_clip_of_a_removed_sentence_leaves_the_manifest(tmp_path: Path) -> None:
     voice = HummingVoice("reply")
     make(plan_replies(DOMAIN, (voice,)), Part.REPLIES, tmp_path)
     changed = Domain(**{**vars(DOMAIN), "greeting": "Good day."})
@@ -78,7 +78,7 @@ def test_shards_make_everything_once_between_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "0/0"])
-def test_a_shard_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_shard_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="i/n"):
         parse_shard(text)
     assert parse_shard("1/3") == (1, 3)

@@ -28,7 +28,7 @@ def test_every_word_of_a_reply_is_one_token() -> None:
 
 
 @pytest.mark.parametrize("text", ["Zürich has 3 tramways!", "what is the stock price", "<|im_end|>"])
-def test_any_text_survives_the_way_there_and_back(text: str) -> None:
+def test_any_text_is_the_same_after_encoding_and_decoding(text: str) -> None:
     tokenizer = nano_tokenizer()
     assert tokenizer.decode(tokenizer.encode(text)) == text
 

@@ -1,4 +1,4 @@
-"""Answers are right letter for letter; work is done in order, a few at a time."""
+"""Answers are compared letter for letter; results come in order, with a few tasks at a time."""
 
 import asyncio
 

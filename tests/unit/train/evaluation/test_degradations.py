@@ -1,4 +1,4 @@
-"""A question's recording after what befell it."""
+"""Degraded recordings of questions."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def samples_by_degradation(question: Question, folder: Path) -> dict[str, np.nda
     return found
 
 
-def test_each_mishap_does_what_it_is_called(question: Question, tmp_path: Path) -> None:
+def test_each_degradation_does_what_its_name_says(question: Question, tmp_path: Path) -> None:
     pauses, loud, quiet, noisy, room, telephone = samples_by_degradation(question, tmp_path).values()
 
     assert 16_000 * (1 + 2 * 1.5) <= len(pauses) <= 16_000 * (1 + 2 * 2.0)
@@ -46,7 +46,7 @@ def test_each_mishap_does_what_it_is_called(question: Question, tmp_path: Path) 
     assert spectrum[6_000] < 0.05 * spectrum[1_000]
 
 
-def test_the_same_befalls_it_every_time(question: Question, tmp_path: Path) -> None:
+def test_a_degradation_with_the_same_seed_is_the_same(question: Question, tmp_path: Path) -> None:
     first, second = (samples_by_degradation(question, tmp_path / name) for name in ("first", "second"))
 
     assert first.keys() == second.keys() == DEGRADATIONS.keys()

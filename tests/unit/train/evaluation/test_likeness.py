@@ -1,4 +1,4 @@
-"""Which voice a recording is most like, with vectors in place of an encoder's."""
+"""The likeness of recordings to voices, with given vectors instead of an encoder's."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_the_own_voice_is_no_other() -> None:
     assert measured.closest_other == pytest.approx(0.8)
 
 
-def test_silence_is_like_nobody() -> None:
+def test_silence_is_like_no_voice() -> None:
     measured = likeness("ann", np.zeros(3, np.float32), as_it_is, PROMPTS)
 
     assert (measured.own, measured.closest_other, measured.nearest) == (0.0, 0.0, None)

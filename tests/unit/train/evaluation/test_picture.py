@@ -1,4 +1,4 @@
-"""The spectrogram shows a tone where it is, and the picture is written."""
+"""The spectrogram has a tone in its bin, and the picture is written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tables: aims met and missed, and where they go in a page."""
+"""The report's tables, and their place in a page."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -59,12 +59,12 @@ def test_a_voice_stands_beside_its_originals_with_sample_sizes() -> None:
     assert row[1:4] == ["10 (80)", "20.0%", "2.0%"]
 
 
-def test_what_was_not_asked_has_no_table() -> None:
+def test_an_empty_group_has_no_table() -> None:
     assert "in a conversation" not in report(RESULTS)
     assert "in a conversation" in report(replace(RESULTS, conversations=[Share("again", 1, 1)]))
 
 
-def test_what_a_mishap_costs_stands_beside_it() -> None:
+def test_each_degradation_has_its_share_of_right_answers() -> None:
     assert rows(report(RESULTS), "by telephone")[0][1:] == ["75.0%", "4 |"]
 
 
@@ -72,7 +72,7 @@ def test_a_bar_in_a_question_does_not_break_its_table() -> None:
     assert "either\\|or" in report(RESULTS)
 
 
-def test_strangers_are_counted_together_and_shown_apart() -> None:
+def test_strangers_are_counted_together_and_listed_one_by_one() -> None:
     text = report(RESULTS)
 
     assert "2 speakers" in text
@@ -87,7 +87,7 @@ def test_the_picture_is_shown_if_there_is_one() -> None:
     assert "![" not in report(RESULTS)
 
 
-def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
+def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "nano.md"
     page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\nAfter\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Who enrols as a stranger, and which reply voice is the nearest; a recording's level is its voice."""
+"""Strangers and their nearest reply voices. In these tests the level of a recording is its voice."""
 
 import json
 from itertools import chain

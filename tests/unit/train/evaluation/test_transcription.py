@@ -15,7 +15,7 @@ def recordings(voice: str, count: int) -> list[Recording]:
     return [Recording(Path(f"{voice}/{number}.wav"), voice, f"text {number}") for number in range(count)]
 
 
-def test_the_recogniser_hears_16_khz_and_is_compared_with_the_text(tmp_path: Path) -> None:
+def test_the_recogniser_gets_16_khz_and_its_transcript_is_compared_with_the_text(tmp_path: Path) -> None:
     path = tmp_path / "one.wav"
     soundfile.write(path, np.zeros((24_000, 2)), 24_000)
 

@@ -1,4 +1,4 @@
-"""What goes into the speaker encoder: the spoken part of a recording, in overlapping parts."""
+"""The speaker encoder takes the spoken part of a recording in overlapping parts."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Two ways to write the same words are the same; different words stay different."""
+"""Two spellings of the same words have one normal form; different words have different ones."""
 
 import pytest
 

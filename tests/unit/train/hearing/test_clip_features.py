@@ -13,7 +13,7 @@ MEL = MelFilters(128)
 
 
 @pytest.mark.parametrize("samples", [321, 4_000, 32_000, 32_161, 75_555])
-def test_features_are_those_the_service_hears(samples: int) -> None:
+def test_features_are_those_of_the_service(samples: int) -> None:
     clip = torch.randn(samples, generator=torch.Generator().manual_seed(samples)) * 0.1
     clip[samples // 2 :] *= 1e-3  # quiet enough to lie under the floor
     state = Clip(MEL, 200)

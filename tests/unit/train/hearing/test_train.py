@@ -11,10 +11,10 @@ import soundfile as sf
 import torch
 
 from tests.support.tiny_reasoner import TinyReasoner
-from tests.unit.train.reasoner.test_train import DOMAIN, HZ, SUBJECTS
+from tests.support.tones import DOMAIN, HZ, SUBJECTS
 from train.audio.augment import AugmentationSettings
 from train.corpus.clip_index import Clip
-from train.hearing.auxiliary_tasks import AuxiliaryHeads, SubjectHead
+from train.hearing.auxiliary_tasks import AuxiliaryHeads
 from train.hearing.clip_feed import ClipFeed
 from train.hearing.recordings import ClipReader
 from train.hearing.train import TOWER, hearing_artefact, load_hearing, train_hearing
@@ -41,7 +41,7 @@ def feed(tiny: TinyReasoner, tmp_path_factory: pytest.TempPathFactory) -> ClipFe
     return ClipFeed(tiny.config, DOMAIN, lambda: clips, ClipReader(folder), batch=6, seed=0, augmentations=[UNCHANGED])
 
 
-def test_subjects_and_letters_are_learnt_from_the_tower_alone(tiny: TinyReasoner, feed: ClipFeed) -> None:
+def test_the_tower_alone_learns_subjects_and_letters(tiny: TinyReasoner, feed: ClipFeed) -> None:
     torch.manual_seed(0)
     model, heads = tiny.new_model(), AuxiliaryHeads(48, len(SUBJECTS))
     before = {name: tensor.clone() for name, tensor in model.artefact().items()}
@@ -59,7 +59,7 @@ def test_subjects_and_letters_are_learnt_from_the_tower_alone(tiny: TinyReasoner
     assert sum(right) / len(right) > 0.8
 
 
-def test_training_goes_on_from_the_artefact(tiny: TinyReasoner, tmp_path: Path) -> None:
+def test_training_continues_from_the_artefact(tiny: TinyReasoner, tmp_path: Path) -> None:
     model, heads = tiny.new_model(), AuxiliaryHeads(48, 5)
     save_artefact(tmp_path / "hearing.safetensors", hearing_artefact(model, heads))
     other, other_heads = tiny.new_model(), AuxiliaryHeads(48, 5)
@@ -68,17 +68,10 @@ def test_training_goes_on_from_the_artefact(tiny: TinyReasoner, tmp_path: Path) 
         torch.testing.assert_close(tensor, hearing_artefact(model, heads)[name], atol=1e-3, rtol=1e-3)
 
 
-def test_a_tower_without_heads_is_taken_and_the_heads_stay(tiny: TinyReasoner) -> None:
+def test_an_artefact_without_heads_leaves_the_heads_unchanged(tiny: TinyReasoner) -> None:
     trained, model, heads = tiny.new_model(), tiny.new_model(), AuxiliaryHeads(48, 5)
     before = {name: tensor.clone() for name, tensor in heads.state_dict().items()}
     stored = {name: tensor for name, tensor in trained.artefact().items() if name.startswith(TOWER)}
     load_hearing(stored, model, heads)
     assert all(torch.equal(model.artefact()[name], tensor) for name, tensor in stored.items())
     assert all(torch.equal(tensor, before[name]) for name, tensor in heads.state_dict().items())
-
-
-def test_rows_past_a_clips_end_do_not_tell_its_subject() -> None:
-    head, rows = SubjectHead(8, 3), torch.randn(9, 8)
-    alone = head(rows[:4], torch.tensor([4]))
-    together = head(rows, torch.tensor([4, 5]))
-    torch.testing.assert_close(together[:1], alone)

@@ -1,4 +1,4 @@
-"""Exploding steps are left out; the average follows the weights."""
+"""Steps with exploding gradients are skipped; the average follows the weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_rate_is_scaled_by_group() -> None:
     assert fast.item() == pytest.approx(6 * slow.item())
 
 
-def test_average_is_applied_for_a_while_and_adopted_for_good() -> None:
+def test_average_is_applied_temporarily_or_adopted_permanently() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     average = WeightAverage([weight], steps=100)
     for _ in range(1000):

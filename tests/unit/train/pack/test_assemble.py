@@ -20,12 +20,10 @@ from services.runtime.checkpoint.config import ChromaConfig, read_generation_con
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.weights import load_generator
 from train.corpus.vocabulary import nano_tokenizer, nano_vocabulary, text_embedding
-from train.hearing.train import TOWER
-from train.optim.training_loop import load_artefact, save_artefact
+from train.optim.training_loop import save_artefact
 from train.pack import assemble
 from train.pack.assemble import AssemblyError, read_artefacts
 from train.pack.config import nano, nano_config
-from train.pack.unpack import unpack
 
 PARTS = {"codec": ("codec_model.",), "speech": ("backbone.", "decoder."), "reasoner": ("thinker.",)}
 SMALL = {
@@ -169,12 +167,3 @@ def test_checkpoint_larger_than_the_limit_is_refused_and_the_old_one_stays(
     with pytest.raises(AssemblyError, match=r"takes \d+,\d+,\d+ bytes, expected at most 1,000,000"):
         join(few_tensors, tmp_path, SMALL)
     assert [file.name for file in tmp_path.iterdir()] == ["model-00001-of-00001.safetensors"]
-
-
-def test_a_checkpoint_taken_apart_and_joined_again_is_the_same(folder: Path, tmp_path: Path) -> None:
-    counts = unpack(Checkpoint.open(folder), tmp_path)
-    assert set(counts) == {*assemble.ARTEFACTS, "hearing"}
-    assert all(name.startswith(TOWER) for name in load_artefact(tmp_path / "hearing.safetensors"))
-    join(read_artefacts(tmp_path), tmp_path / "again", nano_config())
-    for file in folder.iterdir():
-        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name

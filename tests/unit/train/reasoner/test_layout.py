@@ -1,4 +1,4 @@
-"""A conversation laid out for training is the prompt that the service builds, with the replies in it."""
+"""A conversation laid out for training is the service's prompt with the replies in it."""
 
 from __future__ import annotations
 

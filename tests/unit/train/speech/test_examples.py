@@ -1,23 +1,16 @@
-"""What the speech model is taught, and that it can learn it."""
+"""Training examples of the speech model: targets, prompts and corruption."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
 from checkpoints.presets import preset_config
 from services.runtime.checkpoint.config import ChromaConfig
-from train.corpus.clip_index import Clip, append
-from train.corpus.vocabulary import nano_tokenizer
 from train.speech.examples import CodedRecording, Corruption, SpeechCorpus
-from train.speech.model import SpeechModel
-from train.speech.recordings import load_recordings
-from train.speech.train import new_optimizer, train_step
 
 CLEAN = Corruption(
     max_random_codes=0.0,
@@ -61,25 +54,6 @@ def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> CodedRecord
     return CodedRecording(tuple(dice.integers(10, 90, 3).tolist()), (codes, codes + 1), weight)
 
 
-def test_loss_falls_on_a_few_sentences() -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    config = tiny()
-    voices = {"low": [recording(1), recording(2)], "high": [recording(3), recording(4)]}
-    corpus = corpus_of(voices, {}, corruption=Corruption())
-    model = SpeechModel(config, table())
-    optimizer = new_optimizer(model)
-    for group in optimizer.param_groups:
-        group["lr"] = 5e-3
-    batches = corpus.batches(4)
-    figures = [train_step(model, next(batches), optimizer) for _ in range(100)]
-    first, last = figures[0], figures[-1]
-    assert first["loss_0"] > 3.5
-    assert last["loss_0"] < 1.0
-    assert last["loss_depth"] < first["loss_depth"] - 3.0
-    assert last["right_0"] > 0.8
-
-
 @pytest.mark.parametrize(
     ("corruption", "least", "most"),
     [
@@ -90,7 +64,7 @@ def test_loss_falls_on_a_few_sentences() -> None:
         (Corruption(), 0.3, 0.6),
     ],
 )
-def test_what_is_taught_is_never_spoilt_and_context_is(corruption: Corruption, least: float, most: float) -> None:
+def test_context_is_corrupted_and_targets_never_are(corruption: Corruption, least: float, most: float) -> None:
     voices = {"low": [recording(1, frames=40), recording(2, frames=40, weight=0.0)]}
     corpus = corpus_of(voices, {}, corruption=corruption)
     taught = voices["low"][0].variants[0]
@@ -102,7 +76,7 @@ def test_what_is_taught_is_never_spoilt_and_context_is(corruption: Corruption, l
     assert least <= np.mean(shares) <= most
 
 
-def test_a_slip_stays_within_three_frames_and_goes_both_ways() -> None:
+def test_a_time_shift_is_at_most_three_frames_in_both_directions() -> None:
     frames = np.repeat(np.arange(1, 41)[:, None], 8, axis=1)
     voices = {"low": [CodedRecording((1, 2), (frames,), 1.0), recording(2, weight=0.0)]}
     corpus = corpus_of(voices, {}, corruption=replace(CLEAN, time_shifted=1.0))
@@ -144,7 +118,7 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     assert counts == set(range(2, 7))
 
 
-def test_strangers_come_in_as_prompts_only() -> None:
+def test_recordings_of_strangers_are_prompts_only() -> None:
     foreign = recording(9, frames=30)
     corruption = replace(CLEAN, stranger_prompts=1.0)
     corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [[foreign]]}, corruption=corruption)
@@ -154,7 +128,7 @@ def test_strangers_come_in_as_prompts_only() -> None:
         assert tuple(rows.text_ids[1:4]) == foreign.token_ids
 
 
-def test_strangers_are_heard_equally_often_and_answered_by_the_voice_that_each_is_nearest_to() -> None:
+def test_strangers_are_drawn_equally_often_and_answered_in_their_nearest_voice() -> None:
     voices = {"low": [recording(1), recording(2)], "high": [recording(3, frames=9), recording(4, frames=9)]}
     strangers = {"low": [[recording(10)]], "high": [[recording(seed)] for seed in (11, 12, 13)]}
     corpus = corpus_of(voices, strangers, corruption=replace(CLEAN, stranger_prompts=1.0))
@@ -197,30 +171,3 @@ def test_thinker_states_have_the_size_of_normed_ones(with_words: float) -> None:
     words = torch.nn.functional.normalize(table(), dim=1)
     likeliest = (torch.nn.functional.normalize(hidden, dim=1) @ words.T).max(dim=1).values
     assert (likeliest.max().item() > 0.9) == bool(with_words)
-
-
-def test_recordings_are_sorted_by_what_they_are_for(tmp_path: Path) -> None:
-    codes = {}
-    texts = [("reply", "The museum opens at nine."), *(("prompt", f"This is prompt number {i}.") for i in range(4))]
-    for name in ("amber", "dale", "kokoro_af_kore", "between"):
-        for index, (role, text) in enumerate(texts):
-            if name not in {"amber", "dale"} and role == "reply":
-                continue
-            path = f"replies/{name}/{index}.wav"
-            clip = Clip(path, name, text, "reply" if role == "reply" else "prompt", None, 1.0, held_out=False)
-            append(tmp_path / "audio" / "replies.jsonl", clip)
-            codes[path] = np.full((13, 8), index, dtype=np.int16)
-            codes[f"{path}@960"] = np.full((13, 8), 100 + index, dtype=np.int16)
-    save_file(codes, tmp_path / "codes.safetensors")
-    found = load_recordings(tmp_path, nano_tokenizer())
-    assert {voice: len(clips) for voice, clips in found.replies.items()} == {"amber": 3, "dale": 3}
-    assert {voice: len(clips) for voice, clips in found.reserved.items()} == {"amber": 2, "dale": 2}
-    assert {voice: [len(clips) for clips in others] for voice, others in found.strangers.items()} == {"amber": [4]}
-    first = found.replies["dale"][0]
-    assert [int(codes[0, 0]) for codes in first.variants] == [0, 100]
-    assert nano_tokenizer().decode(list(first.token_ids)) == "The museum opens at nine."
-
-
-def test_no_codes_names_the_stage_that_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"python -m train\.codec\.codes"):
-        load_recordings(tmp_path, nano_tokenizer())

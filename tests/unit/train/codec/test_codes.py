@@ -1,0 +1,65 @@
+"""Clips come with the codes of each lead, and held-out clips are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from tests.support.toy_speech import toy_pcm, toy_quantizer
+from train.codec.codes import LEADS, code_key, load_coded_clips, load_quantizer, patches_of, read_pcm
+from train.corpus.clip_index import Clip, append
+
+
+def clip(name: str, *, held_out: bool = False) -> Clip:
+    return Clip(f"replies/{name}.wav", name, "A sentence.", "reply", None, 1.0, held_out)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A working folder with three clips of a second, the last one held out, and arbitrary codes for them."""
+    (tmp_path / "audio" / "replies").mkdir(parents=True)
+    codes = {}
+    for number, listed in enumerate((clip("amber"), clip("basil"), clip("coral", held_out=True))):
+        soundfile.write(tmp_path / "audio" / listed.path, toy_pcm(number, seconds=1.0), 24_000)
+        append(tmp_path / "audio" / "replies.jsonl", listed)
+        for lead in LEADS:
+            codes[code_key(listed, lead)] = torch.full((13, 8), 10 * number + bool(lead), dtype=torch.int16)
+    save_file(codes, tmp_path / "codes.safetensors")
+    return tmp_path
+
+
+def test_each_wanted_clip_is_there_once_for_each_lead(root: Path) -> None:
+    coded = load_coded_clips(root, lambda wanted: wanted.voice != "amber")
+    assert [int(one.codes[0, 0]) for one in coded] == [10, 11]
+    assert all(len(one.pcm) == 13 * 1920 for one in coded)
+    assert not coded[1].pcm[:960].any()
+    assert np.array_equal(coded[1].pcm[960 : 960 + 24_000], coded[0].pcm[:24_000])
+
+
+def test_patches_have_a_row_for_each_frame_and_lead(root: Path) -> None:
+    found = [(one.voice, lead, rows.shape) for one, lead, rows in patches_of(root / "audio", [clip("basil")])]
+    assert found == [("basil", lead, (13, 320)) for lead in LEADS]
+
+
+def test_a_stored_quantizer_gives_the_same_codes(tmp_path: Path) -> None:
+    quantizer, _ = toy_quantizer(width=8, codebook_size=8, clips=2)
+    save_file(quantizer.tensors(), tmp_path / "quantizer.safetensors")
+    components = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_quantizer(tmp_path).encode(components), quantizer.encode(components))
+
+
+def test_a_clip_of_another_rate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "replies").mkdir()
+    soundfile.write(tmp_path / "replies" / "amber.wav", np.zeros(160), 16_000)
+    with pytest.raises(ValueError, match=r"amber\.wav: expected mono at 24000 Hz, got 1 axes at 16000 Hz"):
+        read_pcm(tmp_path, clip("amber"))
+
+
+def test_the_stage_is_named_when_its_files_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"not there; run python -m train\.codec\.codes"):
+        load_quantizer(tmp_path)

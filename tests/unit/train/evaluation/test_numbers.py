@@ -23,7 +23,7 @@ def test_cardinals(number: int, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(1, "first"), (12, "twelfth"), (20, "twentieth"), (21, "twenty first"), (104, "one hundred fourth")],,
+    [(1, "first"), (12, "twelfth"), (20, "twentieth"), (21, "twenty first"), (104, "one hundred fourth")],
 )
 def test_ordinals(number: int, words: str) -> None:
     assert ordinal(number) == words

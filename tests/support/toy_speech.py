@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from transformers import MimiModel
 
-from checkpoints.presets import preset_config
 from services.common.wire.audio import SAMPLE_RATE_HZ
-from train.codec.artefact import new_codec
 from train.codec.crops import CodedClip, Pcm16, whole_frames
 from train.codec.mel import FramePatches
 from train.codec.patch_quantizer import PatchQuantizer
@@ -44,16 +39,3 @@ def toy_quantizer(width: int, codebook_size: int, clips: int = 8) -> tuple[Patch
     quantizer = PatchQuantizer.fit(patches, codebooks=8, codebook_size=codebook_size, width=width)
     codes = quantizer.encode(quantizer.components(patches)).split([len(wave) // 1920 for wave in waves])
     return quantizer, [CodedClip(wave, rows) for wave, rows in zip(waves, codes, strict=True)]
-
-
-def toy_codec(quantizer: PatchQuantizer, *, codebook_size: int) -> MimiModel:
-    """A tiny Mimi with the quantizer's codebooks and initial weights."""
-    config: dict[str, Any] = {
-        **preset_config("tiny")["codec_config"],
-        "codebook_size": codebook_size,
-        "sliding_window": 16,
-    }
-    torch.manual_seed(0)
-    model = new_codec(config)
-    quantizer.install(model)
-    return model

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from checkpoints.presets import preset_config
-from tests.support.toy_speech import toy_codec, toy_quantizer
+from tests.support.toy_codec import toy_codec
+from tests.support.toy_speech import toy_quantizer
 from train.codec import artefact
 from train.codec.artefact import new_codec, open_codec, save_codec
 from train.codec.mimi import build_mimi, codec_tensors, decode_codes
@@ -28,7 +29,7 @@ def test_a_saved_codec_comes_back_with_the_quantizers_codebooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantizer, _ = toy_quantizer(width=16, codebook_size=16, clips=2)
-    model = toy_codec(quantizer, codebook_size=16)
+    model = toy_codec(quantizer)
     codec_config = {**preset_config("tiny")["codec_config"], "codebook_size": 16, "sliding_window": 16}
     monkeypatch.setattr(artefact, "nano_config", lambda: {"codec_config": codec_config})
     save_codec(tmp_path, model)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from tests.support.toy_speech import toy_codec, toy_quantizer
+from tests.support.toy_codec import toy_codec
+from tests.support.toy_speech import toy_quantizer
 from train.codec.auxiliary_heads import MelHeads
 from train.codec.mimi import decode_codes
 
 
 def test_the_loss_has_gradients_in_the_heads_and_does_not_depend_on_the_context() -> None:
     quantizer, clips = toy_quantizer(width=16, codebook_size=16, clips=2)
-    model = toy_codec(quantizer, codebook_size=16)
+    model = toy_codec(quantizer)
     heads = MelHeads(model)
     codes = clips[0].codes[None, :6]
     wanted = torch.from_numpy(clips[0].pcm[: 6 * 1920]).float()[None] / 32_768

@@ -64,7 +64,7 @@ OVERVIEW = Dashboard(
             Panel(
                 "Speech",
                 (
-                    (rate("chroma_voice_input_audio_seconds_total"), "heard"),
+                    (rate("chroma_voice_input_audio_seconds_total"), "received"),
                     (rate("chroma_voice_output_audio_seconds_total"), "spoken"),
                     (rate("chroma_voice_unheard_audio_seconds_total"), "made in vain"),
                 ),
@@ -180,7 +180,7 @@ ENGINE = Dashboard(
                 "What went wrong",
                 (
                     (rate("chroma_voice_step_errors_total", "service"), "failed steps of {{service}}"),
-                    (rate("chroma_voice_redone_chunks_total"), "chunks heard again"),
+                    (rate("chroma_voice_redone_chunks_total"), "chunks encoded again"),
                 ),
                 "reqps",
             ),

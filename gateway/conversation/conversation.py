@@ -63,7 +63,7 @@ class Conversation:
         self._transcriber = Transcriber(backend.upstreams, backend.settings, self._events)
         self._turns = ActiveTurns(self._context, self._events, self._transcriber, backend)
         self._forced_reply: ForcedReply | None = None
-        """Whose last piece has not come."""
+        """The forced reply whose last piece has not come. None: there is none."""
         self.set_options(options)
 
     async def run(self) -> None:
@@ -90,7 +90,7 @@ class Conversation:
     # Settings.
 
     def set_options(self, options: ConversationOptions) -> None:
-        """Use other options from here on. Raises InvalidArgument for turn detection that makes no sense, and for
+        """Use other options from here on. Raises InvalidArgument for turn detection out of range, and for
         another audio format within an input turn."""
         if self._turns.input_turn is not None and options.input_format != self.options.input_format:
             raise InvalidArgument("the audio format cannot change within the user's turn")
@@ -125,7 +125,7 @@ class Conversation:
                 await self._take(found)
 
     async def _take(self, found: Started | Samples | Stopped) -> None:
-        """Do what the start, a piece, or the end of the user's speech asks for."""
+        """Handle the start, a piece or the end of the user's speech."""
         detection = self.options.turn_detection
         assert detection is not None, "turn detection is on"
         if isinstance(found, Started):

@@ -28,7 +28,7 @@ class EventQueue:
         self._events = asyncio.Queue(_EVENTS)
         self._events.put_nowait((first, None))
         self._overtaken: set[asyncio.Task[None]] = set()
-        """Each waits for an event that was not ready in its place, and puts it at the end of the queue."""
+        """Tasks: each waits for an event that was not ready in its place, and puts it at the end of the queue."""
         self._session_id = first.session.session_id
         self._idle: asyncio.Timeout | None = None
 

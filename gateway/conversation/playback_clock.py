@@ -13,7 +13,7 @@ class PlaybackClock:
 
     def __init__(self) -> None:
         self.sent_samples = 0
-        """Of the reply's speech, the piece that is being sent included."""
+        """Samples of the reply sent so far, with the piece that is being sent."""
         self.first_s: float | None = None
         """When the first piece was sent. None: not yet."""
         self.last_s = 0.0

@@ -13,7 +13,7 @@ from services.common.wire.audio import SAMPLE_RATE_HZ
 
 
 def record_of(turn: Turn, heard_samples: int | None) -> TurnRecord:
-    """The turn for the history, of whose speech the user heard `heard_samples` (24 kHz). None: it was text only."""
+    """The record of the turn. The user heard `heard_samples` of its speech, at 24 kHz. None: it was text only."""
     thoughts = turn.thoughts
     if thoughts and thoughts[-1].last and turn.text_end not in (END_REASON_LIMIT, END_REASON_POSITIONS):
         thoughts = thoughts[:-1]  # im_end, which history leaves out

@@ -44,9 +44,9 @@ class LiveTurn:
     change: SessionConfig | None = None
     """Settings for this turn alone."""
     plan: TurnPlan | None = None
-    """The plan that the reasoner was given. None: it was given none yet."""
+    """The plan of the turn's Think call. None: there is no plan yet."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """The history has the turn, unless it failed."""
+    """Set when the history has the turn, or the turn has failed."""
 
 
 class ActiveTurns:
@@ -58,9 +58,9 @@ class ActiveTurns:
 
     def __init__(self, context: SessionContext, events: EventQueue, transcriber: Transcriber, backend: Backend) -> None:
         self.input_turn: LiveTurn | None = None
-        """Takes the user's input. It is not committed."""
+        """The turn that takes the user's input. It is not committed."""
         self.reply_turn: LiveTurn | None = None
-        """Is committed. Its reply is on the way to the client."""
+        """The committed turn, whose reply is on the way to the client."""
         self._context = context
         self._events = events
         self._transcriber = transcriber
@@ -203,5 +203,5 @@ class ActiveTurns:
 
 
 def samples_of(played_ms: int) -> int:
-    """The samples of a reply in so many milliseconds."""
+    """Return the number of samples that a reply has in `milliseconds`."""
     return played_ms * SAMPLE_RATE_HZ // 1000

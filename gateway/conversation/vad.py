@@ -32,7 +32,7 @@ _MIN_SILENCE_MS, _MAX_MS = 50, 10_000
 
 @dataclass(frozen=True)
 class TurnDetection:
-    """How turns are detected, and what happens then."""
+    """The settings of turn detection and of its effects."""
 
     threshold: float = 0.5
     """Probability of speech from which a window counts as speech, above 0 and below 1."""
@@ -90,7 +90,7 @@ class TurnDetector:
         self._first = 0
 
     def push(self, samples: Samples) -> Iterator[Started | Samples | Stopped]:
-        """Yield what the next samples [S] bring: for each turn its start, its audio in pieces, its stop."""
+        """Detect turns in the next samples [S]. Yields for each turn its start, its audio in pieces, its stop."""
         self._kept = np.concatenate((self._kept, samples))
         self._pending = np.concatenate((self._pending, self._resampler.push(samples)))
         while len(self._pending) >= WINDOW_SAMPLES:

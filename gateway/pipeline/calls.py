@@ -1,4 +1,4 @@
-"""Streaming calls to an upstream service: requests are written by a task of ours, responses are read with a timeout.
+"""Streaming calls to an upstream service: a task writes the requests, and responses are read with a timeout.
 
 An async generator that grpc.aio reads cannot be closed while the call still reads it. So a feeder task of ours reads
 the generator and writes the call. Leaving the call cancels both and waits for the feeder.
@@ -50,7 +50,7 @@ class ResponseStream(Generic[ResponseT]):
         self._read_timeout_s = read_timeout_s
         self._expected = False
         self._timeout: asyncio.Timeout | None = None
-        """Of the read under way."""
+        """The timeout of the read under way. None: no read is under way."""
 
     def expect(self) -> None:
         """Apply the read timeout from here on: the client's input is complete, so the upstream waits for no person."""

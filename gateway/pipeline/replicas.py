@@ -114,7 +114,7 @@ def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.
 
 
 async def resolve(target: str) -> dict[str, set[str] | None]:
-    """The addresses of each part of a target: of `dns:///name:port` all that the name has, of `host:port` itself.
+    """The addresses of each part of a target: for `dns:///name:port` all addresses of the name, for `host:port` itself.
 
     A part is None when its name cannot be resolved at the moment.
     """

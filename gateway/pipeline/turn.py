@@ -53,7 +53,7 @@ class Turn:
         self.turn_id = turn_id
         self.source = source
         self.thoughts: list[Thought] = []
-        """Without their hidden states."""
+        """The thoughts so far, without their hidden states."""
         self.prompt = Heard()
         """The reasoner's counts of the prompt. They come with the first thought."""
         self.text_end: EndReason.ValueType = END_REASON_UNSPECIFIED
@@ -62,7 +62,7 @@ class Turn:
         self.checkpoint = ""
         """Fingerprint of the checkpoint that the turn runs on. Empty before the reasoner admits the turn."""
         self.samples = 0
-        """Of speech emitted, at 24 kHz."""
+        """The number of samples of speech emitted, at 24 kHz."""
         self.dropped_turns = 0
         """The number of oldest turns of the history left out, because the reasoner has no room for all of it."""
         self.timings = Timings()

@@ -28,9 +28,9 @@ class TurnInput(ABC):
         self.began_s = time.monotonic()
         """When the first input came. The turn's time limit counts from here."""
         self.committed = asyncio.Event()
-        """The reply may start."""
+        """Set when the reply may start."""
         self.complete = asyncio.Event()
-        """No input will follow: from now on the upstreams wait for no person."""
+        """Set when no input will follow: from then on the upstreams wait for no person."""
         self.parts: list[str | bytearray] = []
         """The user's input in order: text, or PCM at 16 kHz in `encoding`."""
         self.encoding: AudioEncoding.ValueType = AUDIO_ENCODING_UNSPECIFIED
@@ -71,7 +71,7 @@ class UserInput(TurnInput):
         self._max_audio_s = max_audio_s
         self._chars_left = max_chars
         self._resampler: Resampler | None = None
-        """Of the audio part under way. None: there is none."""
+        """The resampler of the audio part under way. None: there is none."""
         self._samples, self._energy = 0, 0.0
         """All samples of the turn, and the sum of their squares."""
         self._before_part = (0.0, 0, 0.0)

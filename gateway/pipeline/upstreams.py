@@ -43,7 +43,7 @@ class Upstream:
     ) -> None:
         self.name = name
         self.limit_s = settings.turn_limit_s
-        """The longest call."""
+        """The longest time that a call may take."""
         self.read_timeout_s = settings.stage_patience_s
         """The longest wait for a response, once the input of the call is complete."""
         self._service = service
@@ -137,7 +137,7 @@ class Upstream:
         raise full or gone
 
     def _in_order(self, key: str) -> list[Replica]:
-        """The serving replicas in the order of `key`; those that refused a call of late come last."""
+        """The serving replicas in the order of `key`; those that refused a call recently come last."""
         replicas = [self._replicas[address] for address in rank(key, self._replicas)]
         now_s = time.monotonic()
         return sorted((replica for replica in replicas if replica.serving), key=lambda it: it.full_until_s > now_s)

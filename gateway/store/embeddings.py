@@ -73,7 +73,7 @@ class StoredEmbeddings:
             return None
 
     async def keep(self, checkpoint: str, embedding: Tensor) -> None:
-        """Keep what this checkpoint made of the voice, in place of the least recently used ones."""
+        """Store the embedding that this checkpoint computed. The least recently used embeddings make room for it."""
         data = embedding.SerializeToString()
         if not checkpoint or len(data) > self._limits.size_bytes:
             return

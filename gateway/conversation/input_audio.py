@@ -25,7 +25,7 @@ _THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vad")
 
 
 class InputAudioBuffer:
-    """One client's audio. Without turn detection it holds nothing. With it, it holds the audio that may still become part of a turn."""
+    """One client's audio. With turn detection it holds the audio that may still become part of a turn, else nothing."""
 
     def __init__(self) -> None:
         self._options = ConversationOptions()

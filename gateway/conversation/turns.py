@@ -203,5 +203,5 @@ class ActiveTurns:
 
 
 def samples_of(played_ms: int) -> int:
-    """Return the number of samples that a reply has in `milliseconds`."""
+    """Return the number of samples that a reply has in `played_ms`."""
     return played_ms * SAMPLE_RATE_HZ // 1000

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from services.common.errors import InvalidArgument
+from services.common.settings import PREFILL_POSITIONS
 from services.common.wire.audio import tokens_of_mel_frames
 from services.reasoner.model.mel import valid_frames
 from services.reasoner.model.prompt import AudioPart, Piece
 from services.reasoner.model.prompt_embeddings import edits_of
-from services.reasoner.model.thinker import MAX_PREFILL, Thinker
+from services.reasoner.model.thinker import Thinker
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.pages import PAGE_SIZE
 
@@ -56,7 +57,7 @@ def think(thinker: Thinker, input_ids: Sequence[int], clips: Sequence[torch.Tens
     slot = kv.open()
     hidden = embed(thinker, [])
     while kv.lengths[slot] < prompt.length:
-        embeddings = prompt.embeddings(int(kv.lengths[slot]), MAX_PREFILL)
+        embeddings = prompt.embeddings(int(kv.lengths[slot]), PREFILL_POSITIONS)
         hidden = thinker.forward(embeddings, kv.plan([slot], [len(embeddings)]))[-1:]
 
     token_ids = thinker.choose(hidden)

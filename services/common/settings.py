@@ -21,6 +21,10 @@ from services.common.variables import PREFIX, complaints, given_variable, own_na
 Address = str
 """`host:port`; port 0 asks the system for a free one."""
 
+PREFILL_POSITIONS = 256
+"""Most positions of prompts in one step, unless a setting says otherwise. A longer prompt takes several steps, so that
+it does not delay the other streams. CUDA graphs of prompts have room for so many."""
+
 SettingsT = TypeVar("SettingsT", bound="ServiceSettings")
 
 

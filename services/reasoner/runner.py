@@ -14,10 +14,11 @@ from functools import partial
 import torch
 
 from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
+from services.common.settings import PREFILL_POSITIONS
 from services.common.wire.audio import HEARING_RATE_HZ
 from services.reasoner.messages import TurnOutput
 from services.reasoner.model.prompt_embeddings import DirtyChunk
-from services.reasoner.model.thinker import MAX_PREFILL, Thinker
+from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.model.tower_step import TowerStep
 from services.reasoner.request import Request, ThinkStream
@@ -66,7 +67,7 @@ class ThinkRunner:
         kv: PagedKV,
         *,
         max_thoughts: int,
-        max_prefill: int = MAX_PREFILL,
+        max_prefill: int = PREFILL_POSITIONS,
     ) -> None:
         self.thinker = thinker
         self.kv = kv

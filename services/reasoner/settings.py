@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from services.common.settings import ModelSettings
+from services.common.settings import PREFILL_POSITIONS, ModelSettings
 
 
 class ReasonerSettings(ModelSettings):
@@ -26,7 +26,7 @@ class ReasonerSettings(ModelSettings):
     one. When they run out, the newest turns wait."""
     system_prompt: str = ""
     """System prompt of a conversation that has none. Empty: the default of the checkpoint's chat template."""
-    prefill_positions: int = Field(default=256, ge=16)
+    prefill_positions: int = Field(default=PREFILL_POSITIONS, ge=16)
     """Most positions of prompts in one step. More bring a prompt to its end sooner; fewer delay the other turns
     less."""
     max_audio_s: float = Field(default=299.0, gt=0, le=299)

@@ -8,10 +8,10 @@ from services.common.errors import FailedPrecondition
 
 
 def prepare_device(name: str, threads: int) -> None:
-    """Check that a device can be used, and set the threads of a CPU forward pass (0: torch's own number).
+    """Check that a device can be used, and set the number of threads of a CPU forward pass (0: torch chooses).
 
-    Raises FailedPrecondition, with torch's reason, for a name that torch does not know and for a device that this
-    machine or this build of torch does not have.
+    Raises FailedPrecondition, with torch's reason, when torch does not know the name, or when this machine or this
+    build of torch does not have the device.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -49,7 +49,7 @@ class Request:
         self.first_frame_s = math.inf
         self.last_frame_s = -math.inf
         self.prompt_positions = prompt_positions(message)
-        self.shared_positions = shared_prompt.prefix.rows if shared_prompt else 0
+        self.shared_positions = shared_prompt.prefix.positions if shared_prompt else 0
         self.prefilled = self.shared_positions
         """Positions of the voice prompt that are in the KV cache."""
         self.frames = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
+from services.common.settings import PREFILL_POSITIONS
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Output, SpeechEnd
@@ -18,7 +19,6 @@ from services.speech_gen.scheduler import Batch, Scheduler, SpeechStream
 from services.speech_gen.shared_prompts import SharedPrompts
 from services.speech_gen.step_times import StepTimes
 
-DEFAULT_CHUNK_POSITIONS = 256
 DEFAULT_SHARED_PROMPTS = 64
 TIMED_PROMPT_POSITIONS = 64
 """Length of the voice prompt that warm-up times."""
@@ -55,7 +55,7 @@ class SpeechRunner:
         tokenizer: Tokenizer | None = None,
         *,
         width: int | None = None,
-        chunk_positions: int = DEFAULT_CHUNK_POSITIONS,
+        chunk_positions: int = PREFILL_POSITIONS,
         shared_prompts: int = DEFAULT_SHARED_PROMPTS,
         max_load: float | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -88,7 +88,7 @@ class SpeechRunner:
         self.scheduler.check_load()
         message, kv = stream.request, self.generator.kv
         shared = self.shared_prompts.find(message.voice.fingerprint)
-        shared_positions = shared.prefix.rows if shared else 0
+        shared_positions = shared.prefix.positions if shared else 0
         pages = kv.pages_for(max_positions(message, kv.max_positions)) - shared_positions // kv.page_size
         if shared:
             shared.streams += 1  # so that making room does not evict it

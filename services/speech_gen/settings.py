@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from services.common.sampling import SamplingParams, Temperature, TopK, TopP
-from services.common.settings import ModelSettings
+from services.common.settings import PREFILL_POSITIONS, ModelSettings
 
 
 class SpeechGenSettings(ModelSettings):
@@ -34,7 +34,7 @@ class SpeechGenSettings(ModelSettings):
     names 0.9, which the reference ignores."""
     kv_pages: int = Field(default=0, ge=0)
     """Pages of the KV cache, 16 positions of the backbone each. 0: enough for all slots at full length."""
-    prefill_positions: int = Field(default=256, ge=16)
+    prefill_positions: int = Field(default=PREFILL_POSITIONS, ge=16)
     """Most positions of voice prompts in one step. More bring a prompt to its end sooner; fewer delay the other replies
     less."""
     shared_prompts: int = Field(default=64, ge=0)

@@ -22,9 +22,6 @@ from services.runtime.checkpoint.config import StackConfig, TokenIds
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import AttentionBackend, Stack
 
-MAX_PREFILL = 256
-"""Positions that one step prefills. A longer prompt takes several steps, so that it does not delay thoughts."""
-
 
 @dataclass(frozen=True)
 class Thinker:

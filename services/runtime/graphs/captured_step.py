@@ -1,7 +1,8 @@
 """One kind of step in a few fixed shapes: its staged inputs, its padding and its graphs.
 
-On CUDA a step is rounded up to one of these shapes and replayed as a graph, because its launches take the host longer
-than its work takes the device. On the CPU a step has the shape that its streams give it, and is simply computed.
+On CUDA a step is rounded up to one of these shapes and replayed as a graph, because the host needs longer to launch
+its kernels than the device to run them. On the CPU a step has exactly the shape that its streams need, and is computed
+without a graph.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ Shape = TypeVar("Shape", bound=Hashable)
 
 
 class CapturedStep(Generic[Shape]):
-    """Steps of one kind. A user rounds a step up to a shape, fills `inputs(shape)` and calls `run`.
+    """Steps of one kind. The caller rounds a step up to a shape, fills `inputs(shape)` and calls `run`.
 
-    `compute(shape, tensors)` is the step's work on the device. A graph replays the launches of its capture. So
-    `compute` must depend on nothing but the shape, must not ask the device for a value, and must read and write memory
+    `compute(shape, tensors)` does the step's work on the device. A graph replays the launches of its capture. So
+    `compute` must depend on the shape only, must not read a value back from the device, and must read and write memory
     that stays in place.
 
     Args:
-        name: what tells these steps apart from other steps of `graphs`.
-        shapes: every shape of a padded step, the largest first, so that all graphs fit in the memory of the first.
+        name: a name that no other steps of `graphs` have.
+        shapes: every shape of a padded step, the largest first, so that the others fit in the memory of its graph.
         fields: the inputs of a step of a shape.
     """
 
@@ -49,20 +50,20 @@ class CapturedStep(Generic[Shape]):
             self._buffers = {shape: StagingBuffer(some, blocks) for shape, some in of_shapes.items()}
 
     def inputs(self, shape: Shape) -> StagingBuffer:
-        """The inputs of a step of this shape. Padded steps share one memory; others have memory of their own."""
+        """The inputs of a step of this shape. All padded steps share one memory. Each other step has its own."""
         if self._graphs.padded:
             return self._buffers[shape]
         return StagingBuffer.new(self._fields(shape), self._graphs.device)
 
     def run(self, shape: Shape, inputs: StagingBuffer, compute: Callable[[Shape, Mapping[str, Tensor]], None]) -> None:
-        """Send the filled `inputs` to the device, then replay the step's graph, or compute where there is none."""
+        """Copy the filled `inputs` to the device, then replay the step's graph. Without a graph, call `compute`."""
         inputs.send()
         tensors = inputs.device
         self._graphs.run((self._name, shape), lambda: compute(shape, tensors))
 
     @torch.inference_mode()
     def capture(self, compute: Callable[[Shape, Mapping[str, Tensor]], None]) -> None:
-        """Capture a step of every shape, with nothing but padding. Does nothing where steps are not padded."""
+        """Capture a step of every shape, with padding only. Does nothing where steps are not padded."""
         for shape, inputs in self._buffers.items():
             inputs.fill()
             inputs.send()

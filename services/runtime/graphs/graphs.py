@@ -1,7 +1,8 @@
-"""CUDA graphs of a model's steps: each is captured once and then replayed. Without a graph a step is called.
+"""CUDA graphs of a model's steps: each is captured once and then replayed. A step without a graph is called.
 
-A step is a function without arguments. It reads and writes memory that stays in place (staging.py), does not ask the
-device for a value, and its key names its shapes. Widths are rounded up to a few buckets, so that there are few keys.
+A step is a function without arguments. It reads and writes memory that stays in place (staging.py) and does not read a
+value back from the device. Its key contains its shape. Widths are rounded up to a few buckets, so that there are few
+keys.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ import torch
 log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 2
-"""Runs before a capture, in which kernels are compiled and workspaces allocated."""
+"""Runs before a capture. They compile kernels and allocate workspaces."""
 
 
 def buckets(largest: int) -> list[int]:
-    """The powers of 2 below `largest`, and `largest`."""
+    """The powers of 2 below `largest`, and `largest` itself, in ascending order."""
     return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]
 
 
 def bucket_of(count: int, sizes: list[int]) -> int:
-    """The smallest of the sorted `sizes` that holds `count`."""
+    """The smallest of the sorted `sizes` that is at least `count`."""
     return sizes[bisect_left(sizes, count)]
 
 
 class StepGraphs:
-    """The graphs of one model's steps. They share one memory pool, since no two of them run at once.
+    """The graphs of one model's steps. They share one memory pool, because only one of them runs at a time.
 
-    `padded`: whether steps are rounded up to the few shapes that can be captured. Unset: on CUDA.
+    `padded` says whether steps are rounded up to the few shapes that are captured. Unset: on CUDA they are.
     """
 
     def __init__(self, device: torch.device, *, padded: bool | None = None) -> None:
@@ -43,14 +44,14 @@ class StepGraphs:
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool: Any = None
         if device.type == "cuda":
-            # PyTorch prefers cuDNN's attention, which plans 280 ms (H200) for each new shape of an eager step.
+            # PyTorch would choose cuDNN's attention, which plans each new shape of an eager step for 280 ms (H200).
             torch.backends.cuda.enable_cudnn_sdp(False)
 
     def __len__(self) -> int:
         return len(self._graphs)
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
-        """Replay the graph that was captured under `key`. Without one, call `step`."""
+        """Replay the graph that was captured under `key`. Without a graph, call `step`."""
         graph = self._graphs.get(key)
         if graph is not None:
             graph.replay()
@@ -59,7 +60,7 @@ class StepGraphs:
         step()
 
     def capture(self, key: Hashable, step: Callable[[], None]) -> None:
-        """Capture `step`, whose inputs hold valid values. On a device without graphs, call it once."""
+        """Capture `step`. Its inputs must hold valid values. On a device without graphs, call it once."""
         if self.device.type != "cuda":
             step()
             return

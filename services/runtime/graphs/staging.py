@@ -1,4 +1,4 @@
-"""The inputs of a step: the host writes them, one transfer for each dtype copies them to the device.
+"""The inputs of a step. The host writes them, and one copy for each dtype brings them to the device.
 
 Their memory stays in place, so that a captured graph reads the inputs of each replay at the same addresses.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class Field(NamedTuple):
-    """One input. `padding` fills the rows that a step does not use; None leaves in them what an earlier step wrote."""
+    """One input. `padding` fills the rows that a step does not use. None: these rows keep their earlier values."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.int64
@@ -26,18 +26,18 @@ class Field(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Its elements."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
 
 Fields = Mapping[str, Field]
-"""The inputs of a step by name."""
+"""The inputs of a step, by name."""
 
 
 class Block:
     """`size` elements on the host and as many on the device. On the CPU both are the same memory.
 
-    For CUDA the host's side is pinned: a copy runs without the host waiting for it.
+    For CUDA the host's memory is pinned, so that the host does not wait for a copy.
     """
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device | str) -> None:
@@ -49,7 +49,7 @@ class Block:
             self._sent = torch.cuda.Event()
 
     def wait(self) -> None:
-        """Wait until the last copy has been read from the host's side. Call this before you write there."""
+        """Wait until the last copy has read the host's memory. Call this before you write that memory."""
         if self._sent is not None:
             self._sent.synchronize()
 
@@ -61,10 +61,10 @@ class Block:
 
 
 class StagingBuffer:
-    """The inputs of a step of one shape, side by side in one block for each dtype."""
+    """The inputs of a step of one shape. Inputs of one dtype lie side by side in one block."""
 
     def __init__(self, fields: Fields, blocks: Mapping[torch.dtype, Block]) -> None:
-        """Lay out `fields` in `blocks`. Equal fields in the same blocks have equal addresses."""
+        """Place `fields` in `blocks`. Equal fields in the same blocks have equal addresses."""
         self._fields = fields
         self._blocks = blocks
         self._starts: dict[str, int] = {}
@@ -77,24 +77,24 @@ class StagingBuffer:
 
     @classmethod
     def new(cls, fields: Fields, device: torch.device | str) -> StagingBuffer:
-        """A buffer with memory of its own."""
+        """A buffer that has its own memory."""
         return cls(fields, new_blocks([fields], device))
 
     @cached_property
     def device(self) -> dict[str, Tensor]:
-        """The tensors that the step reads."""
+        """The tensors on the device, which the step reads."""
         return {name: self._part(name, self._blocks[field.dtype].device) for name, field in self._fields.items()}
 
     def host(self, name: str) -> Tensor:
-        """The host's side of one input, free to be written."""
+        """One input on the host, which the caller may write."""
         block = self._blocks[self._fields[name].dtype]
         block.wait()
         return self._part(name, block.host)
 
     def fill(self, **values: npt.ArrayLike) -> None:
-        """Write the first rows of each input, and its padding in the other rows. An unnamed input is all padding.
+        """Write `values` to the first rows of each input and padding to the other rows.
 
-        Inputs without padding are written through `host`.
+        An input that is not named is all padding. Inputs without padding are written through `host`.
         """
         assert values.keys() <= self._arrays.keys(), f"expected {list(self._arrays)}, got {list(values)}"
         for block in self._blocks.values():
@@ -114,7 +114,7 @@ class StagingBuffer:
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[np.ndarray, int | float]]:
-        """The host's side of each input that has a padding, with that padding."""
+        """Each input that has a padding, on the host, with this padding."""
         return {
             name: (self._part(name, self._blocks[field.dtype].host).numpy(), field.padding)
             for name, field in self._fields.items()
@@ -127,7 +127,7 @@ class StagingBuffer:
 
 
 def new_blocks(steps: Iterable[Fields], device: torch.device | str) -> dict[torch.dtype, Block]:
-    """A block for each dtype, large enough for the inputs of each of `steps`."""
+    """Make a block for each dtype. It is large enough for the inputs of every step in `steps`."""
     sizes: dict[torch.dtype, int] = defaultdict(int)
     for fields in steps:
         counts: dict[torch.dtype, int] = defaultdict(int)

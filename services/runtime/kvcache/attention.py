@@ -1,8 +1,11 @@
 """The attention backend over paged keys and values: rotate, store, attend.
 
-A step has R rows of N streams. Its metadata says where each row stands, and is used by every layer. There are two
-kinds: ragged (attention_ragged.py) has the rows that the step has; padded (attention_padded.py) has a fixed shape, for
-steps that a graph replays. On CUDA both use the same kernels (attention_triton.py).
+A step has R rows of N streams. A row is one position of one stream. The metadata of the step gives the stream and the
+position of each row, and every layer uses it.
+
+There are two backends. Ragged attention (attention_ragged.py) has exactly the rows of the step. Padded attention
+(attention_padded.py) has a fixed shape, so that a graph can replay the step. On CUDA both use the same kernels
+(attention_triton.py).
 """
 
 from __future__ import annotations
@@ -18,16 +21,17 @@ from services.runtime.layers.fused import uses_kernels
 from services.runtime.layers.rope import split_rotated
 
 QUERIES_PER_BLOCK = 64
-"""Query rows, of one head each, that a kernel's program takes of a prompt; in float32 a quarter, for its registers."""
+"""Queries (a row and a head) that one program of a kernel takes of a prompt. In float32 it takes a quarter of them,
+because they fill its registers."""
 
 
 class Metadata(NamedTuple):
-    """Where a step's rows stand, each int64 on the device."""
+    """The positions of a step's rows and the places of their keys and values. Each is int64 on the device."""
 
     positions: Tensor  # [R]
-    write_index: Tensor  # [R], page * page_size + row in the page
-    tables: Tensor  # [N, most pages of a stream]
-    blocks: Tensor  # [B, 4]: stream, first row, rows, position of the first row; all 0 is padding
+    write_index: Tensor  # [R], page * page_size + index in the page
+    tables: Tensor  # [N, P], the pages of each stream, in order
+    blocks: Tensor  # [B, 4]: stream, first row, number of rows, position of the first row; padding is all 0
 
 
 class PagedAttention(ABC):
@@ -38,21 +42,21 @@ class PagedAttention(ABC):
     @property
     @abstractmethod
     def metadata(self) -> Metadata:
-        """Where the rows stand."""
+        """The metadata of the step."""
 
     @property
     @abstractmethod
     def block_rows(self) -> int:
-        """The most rows of a block."""
+        """Most rows of a block."""
 
     @property
     @abstractmethod
     def parts(self) -> int | None:
-        """Programs among which a kernel parts the walk over one stream's pages. None: as many as fill the device."""
+        """Programs that share one walk over a stream's pages. None: as many as fill the device."""
 
     @abstractmethod
     def attend_stored(self, layer: int, q: Tensor) -> Tensor:
-        """Without kernels: rotated q [R, heads, head_dim] over what is stored -> [R, heads * head_dim]."""
+        """Attend without kernels: rotated q [R, heads, head_dim] over stored keys and values -> [R, heads * head_dim]."""
 
     @cached_property
     def rotary(self) -> tuple[Tensor, Tensor]:
@@ -62,16 +66,15 @@ class PagedAttention(ABC):
         return cos, sin
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Rotate, write k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
+        """Rotate q and k, store k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
         keys, values = self.kv.k[layer], self.kv.v[layer]
         positions, write_index, tables, blocks = self.metadata
         if uses_kernels(qkv):
             from services.runtime.kvcache.attention_triton import attend_blocks, rotate_and_store
 
             q = rotate_and_store(qkv, self.kv.cos, self.kv.sin, positions, write_index, keys, values)
-            return attend_blocks(q, keys, values, tables, blocks, block_rows=self.block_rows, parts=self.parts).flatten(
-                1
-            )
+            attend_blocks(q, keys, values, tables, blocks, block_rows=self.block_rows, parts=self.parts)
+            return q.flatten(1)
         q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
         keys.flatten(0, 1).index_copy_(0, write_index, k)
         values.flatten(0, 1).index_copy_(0, write_index, v)
@@ -79,6 +82,6 @@ class PagedAttention(ABC):
 
 
 def prompt_block_rows(kv: KVPages) -> int:
-    """Rows of a prompt that a kernel's program takes."""
+    """Rows of a prompt that one program of a kernel takes."""
     queries = QUERIES_PER_BLOCK if kv.k.dtype.itemsize == 2 else QUERIES_PER_BLOCK // 4
     return max(1, queries // (kv.config.heads // kv.config.kv_heads))

@@ -1,7 +1,8 @@
 """Padded attention: a step has a fixed shape, so that a graph can replay it.
 
-Each row names its stream and each stream its pages, so that no shape depends on the rows or the length of a stream.
-Rows and streams that a step does not use are padding: they read and write page 0, which belongs to no stream.
+The inputs give the stream of each row and the pages of each stream. So no shape depends on how many rows a stream
+brings or how long it is. Rows and streams that a step does not use are padding: they read and write page 0, which
+belongs to no stream.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.pages import KVPages
 
 FRAME_ROWS = 3
-"""The most rows that a stream brings to a frame: one with a thought."""
+"""Most rows that a stream brings to a frame: the previous frame and the two rows of a thought."""
 
 
 @dataclass(frozen=True)
 class PaddedShape:
-    """Room for `rows` rows of `streams` streams, in up to `blocks` blocks of up to `block_rows` of one stream."""
+    """Room for `rows` rows of `streams` streams. `blocks` blocks each have up to `block_rows` rows of one stream."""
 
     streams: int
     rows: int
@@ -34,16 +35,16 @@ class PaddedShape:
 
     @classmethod
     def of_steps(cls, streams: int, rows: int) -> PaddedShape:
-        """Every stream brings one row, or up to `FRAME_ROWS` of them: one block."""
+        """The shape of a step to which every stream brings up to `FRAME_ROWS` rows: one block for each stream."""
         return cls(streams, rows, 1 if rows == streams else FRAME_ROWS, streams)
 
     @classmethod
     def of_prompts(cls, streams: int, rows: int, block_rows: int) -> PaddedShape:
-        """Streams bring any number of rows."""
+        """The shape of a step to which streams bring any number of rows."""
         return cls(streams, rows, block_rows, rows // block_rows + streams)
 
     def fields(self, kv: KVPages) -> Fields:
-        """The inputs of a step from which its attention is made."""
+        """The inputs that the attention of a step reads."""
         shapes = {
             "tables": (self.streams, kv.pages_for(kv.max_positions)),
             "row_streams": (self.rows,),
@@ -54,19 +55,19 @@ class PaddedShape:
         return {name: Field(shape) for name, shape in shapes.items()}
 
     def arrays(self, ragged: RaggedAttention) -> dict[str, np.ndarray]:
-        """The values of these inputs for the rows of `ragged`."""
+        """The values of these inputs, for the rows of `ragged`."""
         return {
             "tables": ragged.tables,
             "row_streams": np.repeat(np.arange(ragged.streams), ragged.counts),
             "positions": ragged.row_positions,
-            "write_index": ragged.row_places,
+            "write_index": ragged.write_index,
             "blocks": ragged.blocks(self.block_rows),
         }
 
 
 @dataclass(frozen=True)
 class PaddedAttention(PagedAttention):
-    """Attention of a step of `shape`, made from the step's `inputs` on the device."""
+    """Attention of a step of `shape`. It reads the step's `inputs` on the device."""
 
     kv: KVPages
     shape: PaddedShape
@@ -74,22 +75,22 @@ class PaddedAttention(PagedAttention):
 
     @property
     def block_rows(self) -> int:
-        """The most rows of a block."""
+        """Most rows of a block."""
         return self.shape.block_rows
 
     @property
     def parts(self) -> None:
-        """One stream alone still fills the device."""
+        """As many programs as fill the device, even for one stream alone."""
         return None
 
     @property
     def metadata(self) -> Metadata:
-        """Where the rows stand."""
+        """The metadata of the step."""
         inputs = self.inputs
         return Metadata(inputs["positions"], inputs["write_index"], inputs["tables"], inputs["blocks"])
 
     def attend_stored(self, layer: int, q: Tensor) -> Tensor:
-        """q [R, heads, head_dim], each row against its own stream's rows up to itself -> [R, heads * head_dim]."""
+        """Each row of q [R, heads, head_dim] attends to its own stream up to itself -> [R, heads * head_dim]."""
         keys, values = self.kv.k[layer], self.kv.v[layer]
         tables, row_streams, positions = (self.inputs[name] for name in ("tables", "row_streams", "positions"))
         return attend_gathered(q, keys, values, tables, row_streams, positions).flatten(1)
@@ -98,9 +99,9 @@ class PaddedAttention(PagedAttention):
 def attend_gathered(
     q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, row_streams: Tensor, positions: Tensor
 ) -> Tensor:
-    """q [R, heads, head_dim] over pages [N, page_size, kv_heads, head_dim] -> [R, heads, head_dim].
+    """Attention of q [R, heads, head_dim] over pages [N, page_size, kv_heads, head_dim] -> [R, heads, head_dim].
 
-    Row r sees positions 0 to `positions[r]` of the stream whose pages are `tables[row_streams[r]]`.
+    Row r attends to positions 0 to `positions[r]` of the stream whose pages are `tables[row_streams[r]]`.
     """
     rows, heads, head_dim = q.shape
     kv_heads = keys.shape[2]

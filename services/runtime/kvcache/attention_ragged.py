@@ -1,7 +1,7 @@
 """Ragged attention: a step has exactly the rows that its streams bring.
 
-On the CPU each group of equal streams gathers its pages side by side and attends at once. That was 1.3 to 2 times as
-fast as a loop over streams.
+On the CPU, neighbouring streams with equal numbers of rows form a group. A group gathers its pages side by side and
+attends in one call, which is 1.3 to 2 times as fast as a loop over streams.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from services.runtime.kvcache.pages import KVPages
 class Group:
     """Neighbouring streams that bring the same number of rows, so that their queries form a rectangle.
 
-    Its rows begin at `first_row`: `streams` times `rows_per_stream` of them. `pages` int64 [streams * n] are the pages
-    to read, n for each stream. `positions_read` is n * page_size, or just the rows there are for a lone stream.
-    `bias` [streams, 1, (heads / kv_heads) * rows_per_stream, positions_read] is 0 where a row may look and -inf where
-    it may not; None when every row may look everywhere.
+    Attributes:
+        first_row: the first of its `streams * rows_per_stream` rows in the step.
+        pages: int64 [streams * n], the n pages of each stream.
+        positions_read: n * page_size, or the exact number of positions when there is only one stream.
+        bias: [streams, 1, (heads / kv_heads) * rows_per_stream, positions_read], 0 where a query may attend and -inf
+            where it may not. None: every query may attend everywhere.
     """
 
     first_row: int
@@ -38,10 +40,12 @@ class Group:
 
 @dataclass(frozen=True)
 class RaggedAttention(PagedAttention):
-    """Attention of R rows of N streams. What lies on the device is made when a layer first asks for it.
+    """Attention of R rows of N streams. The tensors on the device are made when a layer first reads them.
 
-    Stream i brings `counts[i]` rows from position `starts[i]` on, each int64 [N]. Its pages are `tables[i]`, int64
-    [N, most pages of a stream], 0 where it has none.
+    Attributes:
+        tables: int64 [N, P], the pages of each stream in order, 0 where there is none.
+        starts: int64 [N], the position of each stream's first row.
+        counts: int64 [N], the rows that each stream brings.
     """
 
     kv: KVPages
@@ -51,54 +55,54 @@ class RaggedAttention(PagedAttention):
 
     @property
     def streams(self) -> int:
-        """N."""
+        """The number of streams, N."""
         return len(self.counts)
 
     @cached_property
     def row_positions(self) -> np.ndarray:
-        """int64 [R]: each row's position."""
+        """The position of each row, int64 [R]."""
         first_rows = np.cumsum(self.counts) - self.counts
         return np.arange(int(self.counts.sum())) - np.repeat(first_rows - self.starts, self.counts)
 
     @cached_property
-    def row_places(self) -> np.ndarray:
-        """int64 [R]: where each row's keys and values go, page * page_size + row in the page."""
+    def write_index(self) -> np.ndarray:
+        """Where the keys and values of each row are stored, int64 [R]: page * page_size + index in the page."""
         size = self.kv.page_size
         pages = self.tables[np.repeat(np.arange(self.streams), self.counts), self.row_positions // size]
         return pages * size + self.row_positions % size
 
     @property
     def block_rows(self) -> int:
-        """The most rows of a block."""
+        """Most rows of a block."""
         return prompt_block_rows(self.kv)
 
     @property
     def parts(self) -> int:
-        """One program walks a stream's pages: such steps are prompts, which have many blocks."""
+        """One program walks over a stream's pages: ragged steps on CUDA are prompts, whose many blocks fill the device."""
         return 1
 
     @property
     def metadata(self) -> Metadata:
-        """Where the rows stand."""
+        """The metadata of the step."""
         return self._metadata
 
     @cached_property
     def _metadata(self) -> Metadata:
-        """Made in one copy to the device."""
         most_pages = self.kv.pages_for(int((self.starts + self.counts).max()))
         arrays = (
             self.row_positions,
-            self.row_places,
+            self.write_index,
             self.tables[:, :most_pages],
             self.blocks(self.block_rows),
         )
+        # One copy to the device for all of them.
         on_device = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(self.kv.k.device)
         parts = on_device.split([array.size for array in arrays])
         return Metadata(*(part.view(array.shape) for part, array in zip(parts, arrays, strict=True)))
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Neighbours that attend together."""
+        """The groups of neighbouring streams with equal counts."""
         first_rows = np.cumsum(self.counts) - self.counts
         bounds = np.flatnonzero(np.diff(self.counts)) + 1
         return tuple(
@@ -114,9 +118,9 @@ class RaggedAttention(PagedAttention):
         )
 
     def blocks(self, most_rows: int) -> np.ndarray:
-        """The rows in blocks of at most `most_rows` of one stream each, int64 [B, 4].
+        """The rows in blocks of at most `most_rows` rows of one stream, int64 [B, 4].
 
-        Each: stream, first row, rows, position of the first row.
+        A block is its stream, its first row, its number of rows and the position of its first row.
         """
         blocks = -(-self.counts // most_rows)
         stream = np.repeat(np.arange(self.streams), blocks)
@@ -126,7 +130,7 @@ class RaggedAttention(PagedAttention):
         return np.stack([stream, first_row, rows, self.starts[stream] + done], axis=1)
 
     def attend_stored(self, layer: int, q: Tensor) -> Tensor:
-        """q [R, heads, head_dim], each row against its own stream's rows up to itself -> [R, heads * head_dim]."""
+        """Each row of q [R, heads, head_dim] attends to its own stream up to itself -> [R, heads * head_dim]."""
         heads, head_dim = q.shape[1:]
         parts = [_attend_group(q, self.kv, group, layer) for group in self.groups]
         attended = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -134,7 +138,7 @@ class RaggedAttention(PagedAttention):
 
 
 def _attend_group(q: Tensor, kv: KVPages, group: Group, layer: int) -> Tensor:
-    """The heads that share a kv head are stacked as further query rows: no key is repeated."""
+    """Query heads that share a kv head are stacked as further queries, so that no key is copied for them."""
     heads, head_dim = q.shape[1:]
     kv_heads = kv.config.kv_heads
     streams, rows = group.streams, group.rows_per_stream

@@ -1,11 +1,14 @@
-"""Attention over paged keys and values as CUDA kernels: rotate and store, then walk the pages, then join.
+"""Attention over paged keys and values as CUDA kernels: rotate and store, then walk over the pages, then join.
 
-A block is some neighbouring rows of one stream. A program takes a block and a kv head, with all query heads that share
-it, and walks the stream's own pages with a running softmax in float32: one row of a frame, three of them or 16
-rows of a prompt read each key once. When blocks are few, each walk is parted among several programs whose
-partial results another kernel joins: one stream alone still fills the device. The grid depends on shapes only,
-and no kernel is compiled anew for a number that varies from step to step.
-Constants of the compilation are in capitals, as is usual there.
+A block is some neighbouring rows of one stream. One program takes a block and a kv head, with all query heads that
+share this kv head. It walks over the stream's pages with a running softmax in float32. So all rows of a block (one or
+three rows of a frame, or 16 rows of a prompt) read each key once.
+
+When there are few blocks, several programs share each walk, and another kernel joins their partial results. So one
+stream alone still fills the device. The grid depends on shapes only. No kernel is compiled again for a number that
+varies from step to step.
+
+Names in capitals are constants of the compilation, as Triton's own code writes them.
 """
 
 # ruff: noqa: N803, N806
@@ -24,13 +27,13 @@ from torch import Tensor
 POSITIONS_PER_TURN = 64
 MAX_PARTS = 16
 PROGRAMS_PER_PROCESSOR = 2
-MIN_QUERIES = 16  # what tl.dot takes
+MIN_QUERIES = 16  # tl.dot takes no fewer
 HEADS_PER_PROGRAM = 8
 
 
-@triton.jit(do_not_specialize_on_alignment=["positions", "places"])
+@triton.jit(do_not_specialize_on_alignment=["positions", "write_index"])
 def _rotate(
-    qkv, cos, sin, positions, places, q, keys, values,
+    qkv, cos, sin, positions, write_index, q, keys, values,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LINES: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
     HALF: tl.constexpr = HEAD_DIM // 2
@@ -49,7 +52,7 @@ def _rotate(
     y = tl.load(qkv + heads_at + partner[None, :], mask=here, other=0.0)
     rotated = (x.to(tl.float32) * c[None, :] + y.to(tl.float32) * s[None, :]).to(x.dtype)
     tl.store(q + (row * HEADS + head) * HEAD_DIM + dim[None, :], rotated, mask=inside & (head < HEADS))
-    place = tl.load(places + row) * KV_HEADS
+    place = tl.load(write_index + row) * KV_HEADS
     is_key = inside & (head >= HEADS) & (head < HEADS + KV_HEADS)
     tl.store(keys + (place + head - HEADS) * HEAD_DIM + dim[None, :], rotated, mask=is_key)
     is_value = inside & (head >= HEADS + KV_HEADS) & (head < HEADS + 2 * KV_HEADS)
@@ -90,9 +93,9 @@ def _walk(
         stored = position < last
         page = tl.load(table + position // PAGE, mask=stored, other=0)
         at = page * kv_page + ((position % PAGE) * kv_heads + kv_index) * HEAD_DIM
-        there = stored[:, None] & (dim[None, :] < HEAD_DIM)
-        key = tl.load(keys + at[:, None] + dim[None, :], mask=there, other=0.0)
-        value = tl.load(values + at[:, None] + dim[None, :], mask=there, other=0.0)
+        readable = stored[:, None] & (dim[None, :] < HEAD_DIM)
+        key = tl.load(keys + at[:, None] + dim[None, :], mask=readable, other=0.0)
+        value = tl.load(values + at[:, None] + dim[None, :], mask=readable, other=0.0)
         seen = stored[None, :] & (position[None, :] <= own[:, None])
         score = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
         score = tl.where(seen, score, -1.0e30)
@@ -105,7 +108,7 @@ def _walk(
 
     if PARTS == 1:
         total = tl.where(row < count, total, 1.0)
-        tl.debug_barrier()  # `out` is `q`: every thread has read its queries
+        tl.debug_barrier()  # `out` is `q`: it is written after every thread has read its queries
         tl.store(out + at_queries, (mixed / total[:, None]).to(out.dtype.element_ty), mask=here)
     else:
         line = ((block * kv_heads + kv_index) * PARTS + part) * (ROWS * SHARE) + query
@@ -137,21 +140,24 @@ def _join(
 
 
 def rotate_and_store(
-    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, places: Tensor, keys: Tensor, values: Tensor
+    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, write_index: Tensor, keys: Tensor, values: Tensor
 ) -> Tensor:
-    """Of qkv [R, heads + 2 * kv_heads, head_dim]: rotated q [R, heads, head_dim]; rotated k and v go to their places.
+    """Rotate q and k of qkv [R, heads + 2 * kv_heads, head_dim], store k and v. Returns q [R, heads, head_dim].
 
-    `cos`, `sin` float32 [positions, head_dim / 2] are rope's tables; `positions`, `places` int64 [R] (page * page_size
-    + row in the page); `keys`, `values` [N, page_size, kv_heads, head_dim]. Rotated in float32, as rope.rotate.
+    Args:
+        cos, sin: rope's tables, float32 [positions, head_dim / 2]. The rotation is in float32, as in rope.rotate.
+        positions: int64 [R].
+        write_index: int64 [R], where k and v of each row are stored: page * page_size + index in the page.
+        keys, values: pages [N, page_size, kv_heads, head_dim].
     """
     rows, all_heads, head_dim = qkv.shape
     kv_heads = keys.shape[2]
     heads = all_heads - 2 * kv_heads
-    assert qkv.is_contiguous(), "qkv must be dense"
-    assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be dense"
+    assert qkv.is_contiguous(), "qkv must be contiguous"
+    assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be contiguous"
     q = torch.empty(rows, heads, head_dim, dtype=qkv.dtype, device=qkv.device)
     _rotate[(rows, triton.cdiv(all_heads, HEADS_PER_PROGRAM))](
-        qkv, cos, sin, positions, places, q, keys, values,
+        qkv, cos, sin, positions, write_index, q, keys, values,
         HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim,
         LINES=HEADS_PER_PROGRAM, DIM=triton.next_power_of_2(head_dim),
     )  # fmt: skip
@@ -168,18 +174,22 @@ def attend_blocks(
     block_rows: int,
     parts: int | None = None,
 ) -> Tensor:
-    """q [R, heads, head_dim] over pages [N, page_size, kv_heads, head_dim]: overwritten with the result, and returned.
+    """Attend with rotated q [R, heads, head_dim]. The result overwrites q, which is returned.
 
-    `blocks` int64 [B, 4]: stream, first row, rows (0 to `block_rows`), position of the first row. A row at position p
-    sees positions 0 to p of its stream, whose pages are `tables[stream]`, int64 [W, P]. Rows in no block stay as
-    they are. `parts`, a power of 2, parts each walk; unset: by B.
+    A row at position p attends to positions 0 to p of its stream. Rows that are in no block are left as they are.
+
+    Args:
+        keys, values: pages [N, page_size, kv_heads, head_dim].
+        tables: int64 [W, P], the pages of each stream, in order.
+        blocks: int64 [B, 4]: stream, first row, number of rows (0 to `block_rows`), position of the first row.
+        parts: the programs that share each walk, a power of 2. Unset: as many as fill the device.
     """
     _, heads, head_dim = q.shape
     page_size, kv_heads = keys.shape[1:3]
     share, count = heads // kv_heads, blocks.shape[0]
-    assert all(x.is_contiguous() for x in (q, blocks)), "q and blocks must be dense"
-    assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be dense"
-    assert tables.stride(1) == 1, "a stream's pages must lie in one line"
+    assert all(x.is_contiguous() for x in (q, blocks)), "q and blocks must be contiguous"
+    assert all(x.is_contiguous() for x in (keys, values)), "keys and values must be contiguous"
+    assert tables.stride(1) == 1, "the pages of a stream must be neighbours in memory"
     parts = parts or _parts(count * kv_heads, q.device)
     dim = max(16, triton.next_power_of_2(head_dim))
     partial, highest, total = q, q, q

@@ -1,4 +1,4 @@
-"""The memory of one stack's keys and values: pages of a fixed number of rows, in every layer."""
+"""The memory for the keys and values of one stack: pages of a fixed number of positions, in every layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.runtime.checkpoint.config import StackConfig
 from services.runtime.layers.rope import rotary_table
 
 PAGE_SIZE = 16
-"""Rows of one stream that a page holds, unless a caller asks for another size."""
+"""Positions of one stream in a page, unless a caller asks for another size."""
 
 
 class KVPages:
@@ -39,18 +39,18 @@ class KVPages:
         self.cos, self.sin = rotary_table(config, max_positions, device)
         self._gathered = torch.empty((2, 0, *shape[2:]), dtype=dtype, device=device)
 
-    def pages_for(self, rows: int) -> int:
-        """Pages that `rows` rows of one stream need."""
-        return -(-rows // self.page_size)
+    def pages_for(self, positions: int) -> int:
+        """The number of pages that `positions` positions of one stream need."""
+        return -(-positions // self.page_size)
 
     def gather(self, layer: int, pages: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of `layer`'s k and v of `pages` int64 [n], each [n, page_size, kv_heads, head_dim].
+        """Copy k and v of `pages`, int64 [n], in one layer: each [n, page_size, kv_heads, head_dim].
 
-        They lie in one buffer, which the next call overwrites. It grows to the size of the largest call.
+        Both lie in one buffer, which the next call overwrites. The buffer grows to the size of the largest call.
         """
         count = pages.shape[0]
         if count > self._gathered.shape[1]:
-            with torch.inference_mode(False):  # an ordinary tensor, so that any later caller may write it
+            with torch.inference_mode(False):  # an ordinary tensor: any later call may write it
                 self._gathered = self._gathered.new_empty((2, 2 * count, *self.k.shape[2:]))
         k, v = self._gathered[0, :count], self._gathered[1, :count]
         torch.index_select(self.k[layer], 0, pages, out=k)

@@ -1,13 +1,14 @@
-"""Keys and values computed once and used again: a tree of KV pages, found by what their rows are.
+"""Keys and values that are computed once and used again: a tree of KV pages.
 
-A row has an identity, an integer: a token's id, or a number made of a recording's digest and the row's place in it.
-Two rows have equal keys and values when they and all rows before them have equal identities. A node of the tree is one
-page, and the path from the root to it spells the identities of a stream's first rows. A new stream takes the longest
-cached prefix, whichever stream computed it: one of another session with the same system prompt, an earlier turn of the
-conversation, or a turn that was broken off, up to the row where they differ. Rows that are not cached are computed.
+Each position has a cache key, an integer: the id of its token, or a digest of the recording with the position in it.
+Two positions have equal keys and values when their cache keys and all cache keys before them are equal.
 
-The cache never keeps a page from a stream that needs one. `evict` gives up pages that no stream uses, the least
-recently used first, leaves before their parents.
+A node of the tree is one page. The path from the root to a node spells the cache keys of a stream's first positions. A
+new stream takes over the longest cached prefix, whichever stream computed it: one of another session with the same
+system prompt, an earlier turn of the conversation, or a turn that was cancelled. It computes the other positions.
+
+A stream that needs a page comes before the cache: `evict` gives back pages that no stream uses. The least recently
+used page goes first, and a leaf goes before its parent.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 
 @dataclass(eq=False)
 class _Node:
-    """One page: the identities of its rows, as many as it has; only a leaf may have fewer than the page takes."""
+    """One page and the cache keys of its positions. Only a leaf may have fewer positions than a page takes."""
 
-    identities: tuple[int, ...]
+    keys: tuple[int, ...]
     page: int
     parent: _Node | None
     children: dict[tuple[int, ...], _Node] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class _Node:
 
 @dataclass
 class PrefixCounters:
-    """What has happened since the start. A hit found at least one row."""
+    """Counts since the start. A lookup that finds at least one position is a hit."""
 
     hits: int = 0
     misses: int = 0
@@ -41,7 +42,7 @@ class PrefixCounters:
 
 
 class PrefixCache:
-    """Prefixes of streams of one KV memory. Used by its thread. Costs no page that a stream asks for."""
+    """The cached prefixes of one KV cache. Used by the thread that uses the KV cache."""
 
     def __init__(self, kv: PagedKV) -> None:
         self.counters = PrefixCounters()
@@ -52,37 +53,37 @@ class PrefixCache:
 
     @property
     def pages(self) -> int:
-        """Pages that the cache refers to, whether streams use them too or not."""
+        """Pages that the cache refers to, those that streams use included."""
         return len(self._used)
 
-    def match_prefix(self, slot: int, identities: Sequence[int]) -> int:
-        """Start the empty `slot` with the longest cached prefix. Returns its rows, 0 when none is cached."""
-        prefix = self._find(identities)
-        if prefix.rows % self._kv.page_size and not self._kv.free_pages and not self.evict(1, spared=prefix):
-            full = prefix.rows // self._kv.page_size  # no page for the copy of the last one
+    def match_prefix(self, slot: int, keys: Sequence[int]) -> int:
+        """Start the empty `slot` with the longest cached prefix of `keys`. Returns its positions, 0 when none is."""
+        prefix = self._find(keys)
+        if prefix.positions % self._kv.page_size and not self._kv.free_pages and not self.evict(1, spared=prefix):
+            full = prefix.positions // self._kv.page_size  # no page is free for a copy of the last one
             prefix = Prefix(prefix.pages[:full], full * self._kv.page_size)
-        if prefix.rows:
-            self._kv.begin_with(slot, prefix)
+        if prefix.positions:
+            self._kv.start_with(slot, prefix)
             self.counters.hits += 1
         else:
             self.counters.misses += 1
-        return prefix.rows
+        return prefix.positions
 
-    def insert(self, slot: int, identities: Sequence[int], *, ends_here: bool) -> None:
-        """Cache the first rows of `slot`, which have these identities. They must not change any more.
+    def insert(self, slot: int, keys: Sequence[int], *, ends_here: bool) -> None:
+        """Cache the first positions of `slot`, whose cache keys are `keys`. They must be final.
 
         Args:
-            ends_here: the stream is over, so its last page is cached although it is not full.
+            ends_here: the stream has ended, so its last page is cached although it is not full.
         """
         size = self._kv.page_size
-        count = len(identities) if ends_here else len(identities) // size * size
+        count = len(keys) if ends_here else len(keys) // size * size
         if not count:
             return
         node = self._root
         path: list[_Node] = []
         for start, page in zip(range(0, count, size), self._kv.share(slot, count).pages, strict=True):
-            chunk = tuple(identities[start : min(start + size, count)])
-            child = self._at(node, chunk)
+            chunk = tuple(keys[start : min(start + size, count)])
+            child = self._child_for(node, chunk)
             if child is None:
                 child = node.children[chunk] = _Node(chunk, page, node)
             else:
@@ -92,16 +93,16 @@ class PrefixCache:
         self._touch(path)
 
     def plan(self, slots: Sequence[int], counts: Sequence[int]) -> RaggedAttention:
-        """As `PagedKV.plan`; when no page is free, the cache gives up as many as it takes, if it has them."""
+        """Call `PagedKV.plan`. Where pages are missing, evict as many first. Raises as `PagedKV.plan`."""
         while True:
             try:
                 return self._kv.plan(slots, counts)
             except ResourceExhausted:
-                if not self.evict(self._lacking(slots, counts)):
+                if not self.evict(self._missing_pages(slots, counts)):
                     raise
 
     def evict(self, pages: int, spared: Prefix | None = None) -> int:
-        """Give back up to `pages` pages that no stream uses and `spared` does not hold. Returns how many."""
+        """Give back up to `pages` pages that no stream uses. Keep those of `spared`. Returns the number given back."""
         if pages <= 0:
             return 0
         freed = 0
@@ -111,63 +112,65 @@ class PrefixCache:
                 break
             node = next(iter(self._used))
             if node.children or node.page in kept or self._kv.is_shared(node.page):
-                self._used.move_to_end(node)  # in use now is used now
+                self._used.move_to_end(node)  # a page in use counts as just used
                 continue
             self._remove(node)
             freed += 1
         self.counters.evicted_pages += freed
         return freed
 
-    def _lacking(self, slots: Sequence[int], counts: Sequence[int]) -> int:
-        """Pages that these rows need beyond the free ones."""
+    def _missing_pages(self, slots: Sequence[int], counts: Sequence[int]) -> int:
+        """Pages that a step needs beyond the free ones, when `slots[i]` appends `counts[i]` positions."""
         lengths = [int(self._kv.lengths[slot]) for slot in slots]
         pages_for = self._kv.pages_for
-        needed = (pages_for(rows + more) - pages_for(rows) for rows, more in zip(lengths, counts, strict=True))
+        needed = (pages_for(length + more) - pages_for(length) for length, more in zip(lengths, counts, strict=True))
         return sum(needed) - self._kv.free_pages
 
-    def _find(self, identities: Sequence[int]) -> Prefix:
+    def _find(self, keys: Sequence[int]) -> Prefix:
+        """The longest cached prefix of `keys`: whole pages, then the part of one page that agrees."""
         size = self._kv.page_size
         node = self._root
         path: list[_Node] = []
-        while child := node.children.get(tuple(identities[len(path) * size : (len(path) + 1) * size])):
+        while child := node.children.get(tuple(keys[len(path) * size : (len(path) + 1) * size])):
             path.append(child)
             node = child
-        rows = sum(len(node.identities) for node in path)
-        rest = identities[rows : rows + size]
+        found = sum(len(node.keys) for node in path)
+        rest = keys[found : found + size]
         shared, last = 0, node
         for child in node.children.values():
-            length = _common(child.identities, rest)
+            length = _common_length(child.keys, rest)
             if length > shared:
                 shared, last = length, child
         if shared:
             path.append(last)
         self._touch(path)
-        return Prefix(tuple(node.page for node in path), rows + shared)
+        return Prefix(tuple(node.page for node in path), found + shared)
 
-    def _at(self, node: _Node, chunk: tuple[int, ...]) -> _Node | None:
-        """The child that holds the rows of `chunk`. One that holds fewer of them makes way."""
+    def _child_for(self, node: _Node, chunk: tuple[int, ...]) -> _Node | None:
+        """The child whose keys begin with `chunk`. A child with a shorter part of `chunk` is removed."""
         child = node.children.get(chunk)
         if child is None:
             for other in list(node.children.values()):
-                shared = _common(other.identities, chunk)
+                shared = _common_length(other.keys, chunk)
                 if shared == len(chunk):
                     return other
-                if shared == len(other.identities):
+                if shared == len(other.keys):
                     self._remove(other)
         return child
 
     def _touch(self, path: list[_Node]) -> None:
+        """Mark the nodes of a path as just used."""
         for node in reversed(path):
             self._used[node] = None
             self._used.move_to_end(node)
 
     def _remove(self, node: _Node) -> None:
-        assert node.parent is not None, "the root stays"
-        del node.parent.children[node.identities]
+        assert node.parent is not None, "the root is never removed"
+        del node.parent.children[node.keys]
         del self._used[node]
-        self._kv.drop(Prefix((node.page,), len(node.identities)))
+        self._kv.drop(Prefix((node.page,), len(node.keys)))
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
     """Leading items that two sequences share."""
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

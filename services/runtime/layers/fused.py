@@ -1,4 +1,4 @@
-"""The elementwise work between a layer's products: one kernel launch each on CUDA, PyTorch's operations elsewhere."""
+"""The elementwise work between the matrix products of a layer: one kernel on CUDA, PyTorch's operations elsewhere."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 def uses_kernels(x: Tensor) -> bool:
-    """Whether our kernels compute on `x`: on CUDA they do."""
+    """Whether the Triton kernels compute on `x`: they do on CUDA."""
     return x.is_cuda
 
 
 def add_norm(added: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(added + residual, RMSNorm of that times `weight`), each [R, D] in the dtype that all have.
+    """Return the sum of `added` and `residual`, and its RMSNorm times `weight`: each [R, D] in the dtype of the inputs.
 
-    The sum is rounded before it is normalised; the norm is computed in float32. `added` is overwritten.
+    The sum is rounded to this dtype before it is normalised. The norm is computed in float32. The sum overwrites
+    `added`.
     """
     if uses_kernels(added):
         from services.runtime.layers.fused_triton import add_norm as kernel
@@ -25,7 +26,7 @@ def add_norm(added: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up of gate and up side by side, [R, 2 F] -> [R, F]."""
+    """silu(gate) * up, where a row is gate and then up: [R, 2 F] -> [R, F]."""
     if uses_kernels(gate_up):
         from services.runtime.layers.fused_triton import silu_mul as kernel
 

@@ -1,4 +1,4 @@
-"""The elementwise work between a layer's products as CUDA kernels. See fused.py for what they compute."""
+"""The elementwise work between the matrix products of a layer, as CUDA kernels. fused.py defines the results."""
 
 # ruff: noqa: N803
 # Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
@@ -36,14 +36,14 @@ def _silu_mul(gate_up, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     here = at < WIDTH
     gate = tl.load(gate_up + row * 2 * WIDTH + at, mask=here, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * WIDTH + WIDTH + at, mask=here, other=0.0).to(tl.float32)
-    opened = (gate / (1.0 + tl.exp(-gate))).to(out.dtype.element_ty)  # rounded, as two operations round it
+    opened = (gate / (1.0 + tl.exp(-gate))).to(out.dtype.element_ty)  # rounded here, as PyTorch rounds after silu
     tl.store(out + row * WIDTH + at, (opened.to(tl.float32) * up).to(out.dtype.element_ty), mask=here)
 
 
 def add_norm(added: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(sum, norm) of rows [R, D]; the sum takes the place of `added`."""
+    """Return (sum, norm) of rows [R, D]. The sum overwrites `added`."""
     rows, width = added.shape
-    assert all(x.is_contiguous() for x in (added, residual)), "rows must be dense"
+    assert all(x.is_contiguous() for x in (added, residual)), "rows must be contiguous"
     normed = torch.empty_like(added)
     block = triton.next_power_of_2(width)
     _add_norm[(rows,)](
@@ -53,9 +53,9 @@ def add_norm(added: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """[R, 2 F] -> [R, F]."""
+    """silu(gate) * up: [R, 2 F] -> [R, F]."""
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    assert gate_up.is_contiguous(), "rows must be dense"
+    assert gate_up.is_contiguous(), "rows must be contiguous"
     out = torch.empty(rows, width, dtype=gate_up.dtype, device=gate_up.device)
     block = min(WIDTH_PER_PROGRAM, triton.next_power_of_2(width))
     _silu_mul[(rows, triton.cdiv(width, block))](gate_up, out, WIDTH=width, BLOCK=block)

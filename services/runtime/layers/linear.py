@@ -1,9 +1,9 @@
-"""A frozen linear layer whose weight is stored in the order its device reads fastest.
+"""A frozen linear layer whose weight is stored in the order that its device reads fastest.
 
-On the CPU that is oneDNN's blocked layout, packed once at load: with the 1 to 48 rows of a step it runs 1.2 to 2.4
-times as fast as a plain matrix product on the row-major weight, in float32 and in bfloat16. One row is run
-as four: that takes 5 to 18 % less time, as oneDNN's kernel for four rows reads the weight faster. Elsewhere the
-weight stays as it is.
+On the CPU this is oneDNN's blocked layout, packed once at load. With the 1 to 48 rows of a step, the product is 1.2 to
+2.4 times as fast as with the row-major weight, in float32 and in bfloat16. A single row is repeated four times: oneDNN's
+kernel for four rows reads the weight faster, and the product takes 5 to 18 % less time. On other devices the weight
+stays as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _PACKED_FOR_ROWS = 16
-_FEWEST_ROWS = 4
+_MIN_ROWS = 4
 
 
 class Linear:
@@ -30,7 +30,7 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
             if x.shape[0] == 1 and x.ndim == 2:
-                return self._packed(x.expand(_FEWEST_ROWS, -1))[:1]
+                return self._packed(x.expand(_MIN_ROWS, -1))[:1]
             return self._packed(x)
         return F.linear(x, self.weight, self.bias)
 

@@ -1,6 +1,7 @@
-"""Rotary positions, plain and with llama3 scaling. Angles are always float32: bfloat16 ones garble the audio.
+"""Rotary position embeddings, plain and with llama3 scaling (docs/model.md, sections 1 and 8).
 
-(docs/model.md, sections 1 and 8; the thinker's three-axis positions are plain ones for text and audio, section 7)
+Angles are always float32: with bfloat16 angles the audio is garbled. For text and audio, the three axes of the
+thinker's positions are equal, so its positions are plain ones (section 7).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from services.runtime.checkpoint.config import RopeConfig, StackConfig
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
-    """Radians a position for each of the `head_dim / 2` rotated pairs, float32 [head_dim / 2].
+    """Radians per position of each rotated pair, float32 [head_dim / 2].
 
-    llama3 scaling divides the frequencies whose wavelength exceeds `original_max_positions / low_freq_factor` by
-    `factor`, keeps those shorter than `original_max_positions / high_freq_factor`, and blends in between.
+    llama3 scaling divides a frequency by `factor` when its wavelength is longer than
+    `original_max_positions / low_freq_factor`. It keeps a frequency whose wavelength is shorter than
+    `original_max_positions / high_freq_factor`. Between these limits it blends the two.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
     plain = 1.0 / (rope.theta**exponents)
@@ -31,27 +33,27 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
 
 
 def rotary_table(stack: StackConfig, positions: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """(cos, sin) of positions 0 to `positions - 1`, each float32 [positions, head_dim / 2]."""
+    """Return (cos, sin) of positions 0 to `positions - 1`, each float32 [positions, head_dim / 2]."""
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), inverse_frequencies(stack.rope, stack.head_dim))
     return angles.cos().to(device), angles.sin().to(device)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each head's pairs (i, i + head_dim / 2) by its row's angle.
+    """Rotate the pairs (i, i + head_dim / 2) of each head by the angles of its row.
 
-    `x` [R, heads, head_dim]; `cos`, `sin` float32 [R, 1, head_dim / 2] -> [R, heads, head_dim] in x's dtype, rotated
-    in float32.
+    `x` is [R, heads, head_dim]; `cos` and `sin` are float32 [R, 1, head_dim / 2]. The rotation is in float32. The
+    result [R, heads, head_dim] has the dtype of `x`.
     """
     first, second = x.float().chunk(2, dim=-1)
-    turned = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    rotated = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     half = x.shape[-1] // 2
-    torch.mul(first, cos, out=turned[..., :half]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=turned[..., half:]).addcmul_(first, sin)
-    return turned.to(x.dtype)
+    torch.mul(first, cos, out=rotated[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=rotated[..., half:]).addcmul_(first, sin)
+    return rotated.to(x.dtype)
 
 
 def split_rotated(qkv: Tensor, kv_heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """qkv [R, heads + 2 * kv_heads, head_dim] -> rotated q, rotated k, v; `cos` and `sin` as for `rotate`."""
+    """Split qkv [R, heads + 2 * kv_heads, head_dim] into rotated q, rotated k, and v. `cos`, `sin` as in `rotate`."""
     rotated_heads = qkv.shape[1] - kv_heads
     qk = rotate(qkv[:, :rotated_heads], cos, sin)
     return qk[:, :-kv_heads], qk[:, -kv_heads:], qkv[:, rotated_heads:]

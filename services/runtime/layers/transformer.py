@@ -1,8 +1,8 @@
-"""The decoder-only stack that thinker, backbone and depth decoder share: RMSNorm, grouped attention, SwiGLU.
+"""The decoder-only stack of thinker, backbone and depth decoder: RMSNorm, grouped attention, SwiGLU.
 
-Rows are flat: one call takes R rows of any mix of streams (a decode row, a speech frame's one or three rows, a chunk
-of a prompt). The `AttentionBackend` knows the stream and position of each row and keeps the keys and values.
-(docs/model.md, section 1)
+One call takes R rows of any mix of streams. A stream brings one row for a token, one or three rows for a frame of
+speech, or a chunk of its prompt. The `AttentionBackend` knows the stream and the position of each row and stores the
+keys and values. (docs/model.md, section 1)
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from services.runtime.layers.linear import Linear
 
 
 class AttentionBackend(Protocol):
-    """The attention of one call's rows over their own keys and values and those of all rows before them."""
+    """The attention of one step: each row attends to all positions of its own stream up to itself."""
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Rotate q and k by their rows' positions, store k and v, let q see its stream's rows up to itself.
+        """Rotate q and k by the positions of their rows, store k and v, and attend.
 
-        `qkv` [R, heads + 2 * kv_heads, head_dim]: q, k and v as the layer's product gives them. Returns
+        `qkv` [R, heads + 2 * kv_heads, head_dim] holds q, k and v as the layer's product returns them. Returns
         [R, heads * head_dim].
         """
         ...
 
 
 class StackParameters(nn.Module):
-    """The stack's parameters under the checkpoint's names: a mould for loading, not for running."""
+    """The stack's parameters under the checkpoint's names. It is filled at load and never run."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _LayerParameters(nn.Module):
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer ready to run: q, k, v in one product, gate and up in another."""
+    """One layer, ready to run: q, k and v in one product, gate and up in another."""
 
     attention_norm: Tensor
     qkv: Linear
@@ -73,7 +73,7 @@ class _Layer:
 
 
 class Stack:
-    """The stack, frozen and fused. Takes over `parameters` and empties it, so that weights exist once."""
+    """The stack, frozen and fused. It takes the layers out of `parameters`, so that each weight exists once."""
 
     def __init__(self, config: StackConfig, parameters: StackParameters) -> None:
         self.config = config
@@ -84,20 +84,20 @@ class Stack:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The compute dtype: what rows must come in."""
+        """The compute dtype, which the embeddings must have."""
         return self.norm.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where rows must lie."""
+        """The device, where the embeddings must be."""
         return self.norm.device
 
-    def __call__(self, rows: Tensor, attention: AttentionBackend) -> Tensor:
-        """rows [R, D] -> hidden [R, D] after the final norm. `rows` is left as it was."""
+    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+        """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
         config, eps = self.config, self.config.norm_eps
-        split = (rows.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
+        split = (embeddings.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
         norms = [*(layer.attention_norm for layer in self.layers), self.norm]
-        x = rows.contiguous()
+        x = embeddings.contiguous()
         normed = F.rms_norm(x, (config.width,), norms[0], eps)
         for index, layer in enumerate(self.layers):
             attended = attention.attend(index, layer.qkv(normed).view(split))
@@ -108,7 +108,7 @@ class Stack:
 
 
 def load_stack(weights: Weights, config: StackConfig) -> Stack:
-    """Read a stack, for instance from the weights below "backbone.model". Raises `CheckpointError`."""
+    """Read a stack from `weights`, such as those below "backbone.model". Raises `CheckpointError`."""
     with torch.device("meta"):
         parameters = StackParameters(config)
     weights.fill(parameters)

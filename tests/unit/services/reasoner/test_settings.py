@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from services.common.settings import read_settings
-from services.reasoner.runner import MAX_PREFILL
 from services.reasoner.settings import ReasonerSettings
 
 
@@ -23,7 +22,3 @@ def test_audio_longer_than_the_model_takes_is_no_setting(
     with pytest.raises(SystemExit):
         read_settings(ReasonerSettings)
     assert "bad setting CHROMA_MAX_AUDIO_S" in capsys.readouterr().err
-
-
-def test_a_step_takes_as_many_prompt_positions_by_default_as_the_runner() -> None:
-    assert ReasonerSettings(model="folder").prefill_positions == MAX_PREFILL

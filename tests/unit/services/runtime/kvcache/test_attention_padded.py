@@ -36,7 +36,7 @@ def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int],
     before = kv.k.clone()
     attended = padded.attend(0, qkv)[:rows]
     changed = (kv.k != before).any(dim=-1).any(dim=-1)[0]  # [pages, page_size]
-    assert set(changed.flatten().nonzero().flatten().tolist()) == {0, *plan.row_places.tolist()}
+    assert set(changed.flatten().nonzero().flatten().tolist()) == {0, *plan.write_index.tolist()}
     torch.testing.assert_close(attended, plan.attend(0, qkv[:rows]), rtol=0, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Who owns which page: nothing leaks, nothing shared is written."""
+"""No page leaks, and a shared page is never written."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def memory(*, slots: int = 3, pages: int = 12) -> PagedKV:
 
 
 def write(kv: PagedKV, slot: int, values: list[float]) -> None:
-    """Store rows whose value is the value, by way of a plan, as a layer does."""
+    """Append positions that store `values`, through the attention of a step, as a layer does."""
     k = torch.tensor(values, dtype=torch.float32)[:, None, None].expand(-1, 1, 2)
     kv.plan([slot], [len(values)]).attend(0, torch.cat([torch.zeros(len(values), 1, 2), k, k], dim=1))
 
@@ -29,7 +29,7 @@ def read(kv: PagedKV, slot: int) -> list[float]:
     return kv.v[0, pages, :, 0, 0].flatten()[: kv.lengths[slot]].tolist()
 
 
-def test_pages_follow_the_rows_in_use() -> None:
+def test_pages_follow_the_positions_in_use() -> None:
     kv = memory()
     slot = kv.open()
     assert kv.free_pages == 12
@@ -63,7 +63,7 @@ def test_plan_past_the_last_position_is_refused() -> None:
     kv = memory()
     slot = kv.open()
     write(kv, slot, [1.0] * 30)
-    with pytest.raises(OutOfRange, match="33 rows asked for, a stream has 32"):
+    with pytest.raises(OutOfRange, match="33 positions asked for, a stream has at most 32"):
         kv.plan([slot], [3])
     assert kv.lengths[slot] == 30
 
@@ -111,7 +111,7 @@ def test_prefix_that_cannot_be_copied_leaves_the_memory_as_it_was() -> None:
 
 
 class PagedKVMachine(RuleBasedStateMachine):
-    """Random opens, writes, cuts, shares and drops against plain lists of the same rows."""
+    """Random calls of every method, compared with plain lists of the same values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,18 +176,18 @@ class PagedKVMachine(RuleBasedStateMachine):
         del self.slots[slot]
 
     @invariant()
-    def every_slot_and_prefix_reads_its_rows(self) -> None:
+    def every_slot_and_prefix_reads_its_values(self) -> None:
         for slot, rows in self.slots.items():
             assert read(self.kv, slot) == rows
         for prefix, rows in self.prefixes:
-            stored = self.kv.v[0, list(prefix.pages), :, 0, 0].flatten()[: prefix.rows]
+            stored = self.kv.v[0, list(prefix.pages), :, 0, 0].flatten()[: prefix.positions]
             assert stored.tolist() == rows
 
     @invariant()
     def no_page_leaks(self) -> None:
-        held = {int(page) for slot in self.slots for page in self.kv.table[slot] if page}
-        held |= {page for prefix, _ in self.prefixes for page in prefix.pages}
-        assert self.kv.free_pages == 12 - len(held)
+        used = {int(page) for slot in self.slots for page in self.kv.table[slot] if page}
+        used |= {page for prefix, _ in self.prefixes for page in prefix.pages}
+        assert self.kv.free_pages == 12 - len(used)
 
     def teardown(self) -> None:
         for slot in self.slots:

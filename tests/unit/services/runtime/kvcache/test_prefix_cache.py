@@ -1,4 +1,4 @@
-"""The prefix cache: longest prefix, shared pages, eviction, whatever order things come in."""
+"""The prefix cache finds the longest prefix, shares its pages and evicts unused ones, in any order of calls."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ def new_memory(pages: int = 64) -> tuple[PagedKV, PrefixCache]:
     return kv, PrefixCache(kv)
 
 
-def write(kv: PagedKV, slot: int, identities: list[int]) -> None:
-    """Append rows; each row's keys are a function of all identities so far, as a real stack's are."""
+def write(kv: PagedKV, slot: int, keys: list[int]) -> None:
+    """Append positions. What each stores is a function of all cache keys so far, as in a real stack."""
     start = int(kv.lengths[slot])
-    plan = kv.plan([slot], [len(identities) - start])
-    value = torch.tensor([float(hash(tuple(identities[: at + 1])) % 100_003) for at in range(start, len(identities))])
+    plan = kv.plan([slot], [len(keys) - start])
+    value = torch.tensor([float(hash(tuple(keys[: at + 1])) % 100_003) for at in range(start, len(keys))])
     kv.k[0].flatten(0, 1)[plan.metadata.write_index] = value[:, None, None].expand(-1, 1, 2)
 
 
-def held(kv: PagedKV, slot: int) -> list[float]:
-    """What the slot's rows say."""
+def stored(kv: PagedKV, slot: int) -> list[float]:
+    """What the slot has stored, one number for each position."""
     length = int(kv.lengths[slot])
     return kv.k[0, kv.table[slot, : kv.pages_for(length)]].flatten(0, 1)[:length, 0, 0].tolist()
 
 
-def run(kv: PagedKV, cache: PrefixCache, identities: list[int]) -> int:
-    """A whole stream. Returns the rows it did not compute."""
+def run(kv: PagedKV, cache: PrefixCache, keys: list[int]) -> int:
+    """Run a whole stream. Returns the number of positions that it took from the cache."""
     slot = kv.open()
-    rows = cache.match_prefix(slot, identities[:-1])
-    write(kv, slot, identities)
-    cache.insert(slot, identities, ends_here=True)
+    reused = cache.match_prefix(slot, keys[:-1])
+    write(kv, slot, keys)
+    cache.insert(slot, keys, ends_here=True)
     kv.close(slot)
-    return rows
+    return reused
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def run(kv: PagedKV, cache: PrefixCache, identities: list[int]) -> int:
         ([1 << 90, 2, 3, 4, 5], [1 << 90, 2, 3], 2),
     ],
 )
-def test_longest_common_prefix_is_taken_over(first: list[int], second: list[int], shared: int) -> None:
+def test_the_longest_common_prefix_is_reused(first: list[int], second: list[int], shared: int) -> None:
     kv, cache = new_memory()
     assert run(kv, cache, first) == 0
     assert run(kv, cache, second) == shared
@@ -76,7 +76,7 @@ def test_streams_at_once_share_full_pages_and_own_their_last() -> None:
     for number, slot in enumerate(slots):
         own = alone.open()
         write(alone, own, [*range(10), 100 + number])
-        assert held(kv, slot) == held(alone, own)
+        assert stored(kv, slot) == stored(alone, own)
 
 
 def test_a_longer_last_page_replaces_a_shorter_one() -> None:
@@ -96,7 +96,7 @@ def test_a_running_stream_offers_its_full_pages_only() -> None:
     assert cache.match_prefix(kv.open(), list(range(7))) == 4
 
 
-def test_least_recently_used_prefix_leaves_first_and_its_end_before_its_beginning() -> None:
+def test_the_least_recently_used_prefix_is_evicted_first_and_its_last_page_before_its_first() -> None:
     kv, cache = new_memory()
     run(kv, cache, [1] * 8)
     run(kv, cache, [2] * 8)
@@ -117,7 +117,7 @@ def test_pages_of_live_streams_are_not_evicted() -> None:
     assert cache.match_prefix(kv.open(), [2] * 8) == 0
 
 
-def test_without_a_page_for_the_copy_only_full_pages_are_taken_over() -> None:
+def test_without_a_page_for_the_copy_only_full_pages_are_reused() -> None:
     kv, cache = new_memory(pages=3)
     run(kv, cache, list(range(10)))
     assert kv.free_pages == 0
@@ -125,7 +125,7 @@ def test_without_a_page_for_the_copy_only_full_pages_are_taken_over() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_history_of_streams_holds_the_right_rows_and_gives_all_pages_back(seed: int) -> None:
+def test_after_any_history_streams_store_the_right_values_and_all_pages_come_back(seed: int) -> None:
     rng = random.Random(seed)
     kv, cache = new_memory(pages=40)
     known: list[list[int]] = [[]]
@@ -133,25 +133,25 @@ def test_any_history_of_streams_holds_the_right_rows_and_gives_all_pages_back(se
     for _ in range(200):
         if live and (len(live) == 4 or rng.random() < 0.5):
             slot = rng.choice(list(live))
-            identities = live.pop(slot)
-            cache.insert(slot, identities[: rng.randint(0, len(identities))], ends_here=True)
+            keys = live.pop(slot)
+            cache.insert(slot, keys[: rng.randint(0, len(keys))], ends_here=True)
             kv.close(slot)
-            known.append(identities)
+            known.append(keys)
             continue
         past = rng.choice(known)
-        identities = past[: rng.randint(0, len(past))][:20]
-        identities += [rng.randrange(3) for _ in range(rng.randint(1, 12))]
+        keys = past[: rng.randint(0, len(past))][:20]
+        keys += [rng.randrange(3) for _ in range(rng.randint(1, 12))]
         slot = kv.open()
-        cache.match_prefix(slot, identities[:-1])
-        missing = kv.pages_for(len(identities)) - kv.pages_for(int(kv.lengths[slot])) - kv.free_pages
+        cache.match_prefix(slot, keys[:-1])
+        missing = kv.pages_for(len(keys)) - kv.pages_for(int(kv.lengths[slot])) - kv.free_pages
         cache.evict(missing)
-        write(kv, slot, identities)
-        cache.insert(slot, identities, ends_here=False)
-        live[slot] = identities
+        write(kv, slot, keys)
+        cache.insert(slot, keys, ends_here=False)
+        live[slot] = keys
         reference = new_memory()[0]
         own = reference.open()
-        write(reference, own, identities)
-        assert held(kv, slot) == held(reference, own)
+        write(reference, own, keys)
+        assert stored(kv, slot) == stored(reference, own)
     assert cache.counters.hits > 20
     for slot in live:
         kv.close(slot)

@@ -1,8 +1,8 @@
 """A checkpoint in the published layout: config.json and safetensors, one file or shards with an index.
 
-Opening reads the JSON files and the headers of the shards. A tensor is read when it is asked for, through a private
-memory map: on the CPU and in its stored dtype it *is* the mapped file, so nothing is copied and pages that no tensor
-touches never become resident. (docs/model.md, section 8)
+Opening reads the JSON files and the headers of the shards. A tensor is read on request, through a private memory map.
+On the CPU and in its stored dtype, the tensor is the mapped file itself: nothing is copied, and pages that are not read
+take no memory. (docs/model.md, section 8)
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ AUDIO_TABLE_NAMES = (
     "backbone.audio_embedding.embed_audio_tokens.weight",
     "decoder.audio_embedding.embed_audio_tokens.weight",
 )
-"""The names of one table, which backbone and decoder share. A checkpoint stores it under either name or both."""
+"""The two names of the table that backbone and decoder share. A checkpoint stores it under one of them or both."""
 
 _SAMPLE_BYTES = 64
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where a tensor lies: `start` and `size_bytes` in `shard`; `dtype` as safetensors spells it."""
+    """The place of a tensor: `size_bytes` bytes from byte `start` of `shard`. `dtype` is safetensors' name."""
 
     shard: Path
     dtype: str
@@ -47,10 +47,12 @@ class TensorEntry:
 
 
 class Checkpoint:
-    """An open checkpoint. Use `Checkpoint.open`.
+    """An open checkpoint. Made by `Checkpoint.open`. Used by one thread at a time.
 
-    `path` is the local folder, `config` the raw config.json, `generation_config` the raw generation_config.json or {}.
-    Not for use from several threads at once.
+    Attributes:
+        path: the local folder.
+        config: the raw config.json.
+        generation_config: the raw generation_config.json, or {} when there is none.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
-        """Open a local folder or a hub id (`organisation/name`, fetched with a progress bar).
+        """Open a local folder, or fetch a hub id (`organisation/name`) with a progress bar.
 
         Raises `CheckpointError` when the folder, its config.json, a shard or part of a shard is missing.
         """
@@ -76,11 +78,11 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that identify configuration and weights, whatever the sharding and the folder.
+        """16 hex digits that identify configuration and weights. Sharding and folder do not change them.
 
-        Hashes config.json, every tensor's name, dtype and shape, and 64 bytes from the middle of each tensor: a few
-        thousand small reads instead of 9 GB. Training touches every tensor, so it changes; an edit confined to other
-        bytes of one tensor may go unseen.
+        It hashes config.json, the name, dtype and shape of every tensor, and 64 bytes from the middle of each tensor:
+        a few thousand small reads instead of 9 GB. Training changes every tensor and so the fingerprint. An edit of
+        other bytes of one tensor may not change it.
         """
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
         files = {shard: shard.open("rb", buffering=0) for shard in {e.shard for e in self._entries.values()}}
@@ -99,19 +101,19 @@ class Checkpoint:
         return sorted(name for name in self._entries if name.startswith(prefix))
 
     def entry(self, name: str) -> TensorEntry:
-        """Where tensor `name` lies, without reading it. Raises `CheckpointError` when it is missing."""
+        """The place of tensor `name`, which is not read. Raises `CheckpointError` when it is missing."""
         return self._entries[self._find(name)]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of tensor `name`, without reading it. Raises `CheckpointError` when it is missing."""
+        """The shape of tensor `name`, which is not read. Raises `CheckpointError` when it is missing."""
         return self.entry(name).shape
 
     def tensor(
         self, name: str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """Read this one tensor. `dtype` converts floating-point tensors; None keeps what is stored.
+        """Read one tensor. A floating-point tensor is converted to `dtype`. None: the stored dtype.
 
-        The result may be a private map of the file: writing to it changes neither the file nor other maps of it.
+        The result may be a private map of the file. Writing to it changes neither the file nor other maps of the file.
         Raises `CheckpointError` when the tensor is missing.
         """
         name = self._find(name)
@@ -146,7 +148,7 @@ def _local_folder(source: str | Path) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    """Fetch the checkpoint's files into the hub cache, or find them there. Prints a progress bar."""
+    """Fetch the checkpoint's files into the hub cache unless they are in it already. Prints a progress bar."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -171,7 +173,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_entries(path: Path) -> dict[str, TensorEntry]:
-    """Every tensor of the folder by name, from the shards the index lists or the single file."""
+    """Every tensor of the folder by name, from the shards of the index or from the single file."""
     index_file = path / INDEX_FILE
     if not index_file.exists():
         if not (path / SINGLE_FILE).exists():
@@ -191,7 +193,7 @@ def _read_entries(path: Path) -> dict[str, TensorEntry]:
 
 
 def _read_header(shard: Path) -> dict[str, TensorEntry]:
-    """The header of a safetensors file: 8 bytes of length, JSON, then the data it gives offsets into."""
+    """The tensors that the header of a safetensors file lists. The file is: length (8 bytes), header (JSON), data."""
     try:
         with shard.open("rb") as file:
             size_bytes = os.fstat(file.fileno()).st_size

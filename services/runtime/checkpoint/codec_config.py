@@ -9,7 +9,7 @@ from services.runtime.checkpoint.config_section import Section, integer, number,
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Mimi's dimensions. `raw` is the section of config.json, for transformers' own `MimiConfig`."""
+    """The dimensions of Mimi. `raw` is the section of config.json itself, from which transformers makes its `MimiConfig`."""
 
     sample_rate_hz: int
     frame_rate_hz: float
@@ -39,7 +39,11 @@ class CodecConfig:
 
 
 def read_codec_config(config: Section, codebooks: int) -> CodecConfig:
-    """An absent section means Mimi with `codebooks` quantizers, a present one means `MimiConfig`'s 32 by default."""
+    """Read the codec's section. Raises `CheckpointError`.
+
+    Without a section the codec is Mimi with `codebooks` quantizers. A section that does not give their number has
+    `MimiConfig`'s default, 32.
+    """
     absent = {"num_quantizers": codebooks, "frame_rate": 12.5}
     raw = absent if config.get("codec_config") is None else subsection(config, "codec_config")
     ratios = tuple(raw.get("upsampling_ratios") or (8, 6, 5, 4))

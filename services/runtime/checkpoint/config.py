@@ -1,9 +1,10 @@
-"""What config.json says about a checkpoint, typed: every dimension and id the models use comes from here.
+"""The typed content of config.json: every dimension and id that the models use. (docs/model.md, sections 1, 8)
 
-Two rules fill a key that config.json leaves out: the default of the class transformers would build the section with
-(`Qwen2_5OmniTextConfig`, `Qwen2_5OmniAudioEncoderConfig`, `MimiConfig`), since a sparse config.json omits what
-equals it; and for the backbone, the decoder and the ids, the values of the published model.
-(docs/model.md, sections 1, 8)
+A key that config.json leaves out has a default:
+
+- thinker and codec: the default of the class from which transformers builds the section (`Qwen2_5OmniTextConfig`,
+  `Qwen2_5OmniAudioEncoderConfig`, `MimiConfig`), because transformers leaves out values that equal it;
+- backbone, decoder and ids: the value of the published model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.runtime.checkpoint.config_section import Section, integer, number,
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """Rotary positions of one stack. The four scaling fields count only when `kind` is "llama3"."""
+    """Rotary position embeddings of one stack. The last four fields are used only when `kind` is "llama3"."""
 
     theta: float
     kind: Literal["default", "llama3"] = "default"
@@ -31,7 +32,7 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class StackConfig:
-    """One decoder-only stack of Llama layers: thinker text model, backbone or depth decoder."""
+    """One decoder-only stack of Llama layers: the thinker's text model, the backbone or the depth decoder."""
 
     layers: int
     width: int
@@ -47,7 +48,7 @@ class StackConfig:
 
 @dataclass(frozen=True)
 class AudioTowerConfig:
-    """The thinker's ears. One chunk of the tower is `2 * n_window` mel frames. (docs/model.md, section 7)"""
+    """The thinker's audio encoder. It encodes chunks of `2 * n_window` mel frames. (docs/model.md, section 7)"""
 
     layers: int
     width: int
@@ -60,7 +61,7 @@ class AudioTowerConfig:
 
 @dataclass(frozen=True)
 class ThinkerConfig:
-    """The reasoner: text stack, its vocabulary and its audio tower."""
+    """The reasoner's model: its text stack, its vocabulary and its audio tower."""
 
     text: StackConfig
     vocab_size: int
@@ -69,7 +70,7 @@ class ThinkerConfig:
 
 @dataclass(frozen=True)
 class TokenIds:
-    """Text ids with a meaning of their own. They differ between checkpoints; the tokenizer knows the other specials."""
+    """Ids of control tokens. They differ between checkpoints. The tokenizer knows the other control tokens."""
 
     text_start: int
     text_end: int
@@ -81,10 +82,13 @@ class TokenIds:
 
 @dataclass(frozen=True)
 class ChromaConfig:
-    """The whole of config.json that the services use.
+    """All values of config.json that the services use.
 
-    `code_vocab_size` is the codes of one codebook plus the specials (2051); the audio table has `codebooks` times as
-    many rows. `audio_width` is the width of that table: the backbone's, and the input of `decoder.projection`.
+    Attributes:
+        code_vocab_size: the codes of one codebook and the special codes (2051). The audio table has `codebooks` times
+            as many rows.
+        audio_width: the width of the audio table. It is the backbone's width and the input of `decoder.projection`.
+        codebook_eos: the code that ends speech.
     """
 
     tokens: TokenIds
@@ -132,9 +136,9 @@ class ChromaConfig:
 
 
 def read_generation_config(generation_config: Section) -> SamplingParams:
-    """How codes are drawn when a request sets nothing. Raises `CheckpointError`.
+    """The sampling of a request that sets nothing. Raises `CheckpointError`.
 
-    `do_sample: false` is greedy. A key that is missing or null leaves the default of `SamplingParams`. `top_p` is not
+    `do_sample: false` means greedy. A key that is missing or null has the default of `SamplingParams`. `top_p` is not
     read, because the reference ignores it. (docs/model.md, section 8)
     """
     found = {key: generation_config.get(key) for key in ("temperature", "top_k")}
@@ -215,9 +219,9 @@ def _stack(
 
 
 def _rope(where: str, section: Section, default_theta: float, max_positions: int) -> RopeConfig:
-    """`rope_scaling` (older files) or `rope_parameters`; theta inside either or beside it.
+    """Read `rope_scaling` (older files) or `rope_parameters`. Theta is in this object or beside it.
 
-    The thinker's three-axis positions ("mrope") are equal on all axes for text and audio: plain RoPE.
+    The thinker has positions of three axes ("mrope"). For text and audio all axes are equal, so this is plain RoPE.
     """
     rope = section.get("rope_scaling") or section.get("rope_parameters") or {}
     theta = number(rope, "rope_theta", number(section, "rope_theta", default_theta))
@@ -253,7 +257,7 @@ def _audio_tower(section: Section) -> AudioTowerConfig:
 
 
 def _check_joints(config: ChromaConfig, decoder_vocab_size: int) -> None:
-    """Widths and vocabularies that two parts share must agree: nothing projects between them."""
+    """Check the widths and vocabularies that two parts share. No layer projects between them, so they must agree."""
     backbone_width = config.backbone.width
     for what, found, expected in (
         ("thinker_config.text_config.hidden_size", config.thinker.text.width, backbone_width),

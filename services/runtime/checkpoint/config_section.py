@@ -1,4 +1,4 @@
-"""Values of one section of config.json, checked: absent or null means the given default."""
+"""Checked values of one section of config.json. A value that is absent or null is the given default."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Section = Mapping[str, Any]
 
 
 def subsection(parent: Section, key: str) -> Section:
-    """An inner object, empty when left out. Raises `CheckpointError` when it is something else."""
+    """An inner object, empty when it is left out. Raises `CheckpointError` for a value of another type."""
     section = parent.get(key)
     if section is None:
         return {}
@@ -26,7 +26,7 @@ def integer(section: Section, key: str, default: int) -> int:
 
 
 def number(section: Section, key: str, default: float) -> float:
-    """A number. Raises `CheckpointError` when the value is none."""
+    """A number. Raises `CheckpointError` when the value is no number."""
     return float(_checked(section, key, default))
 
 

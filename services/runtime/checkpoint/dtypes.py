@@ -1,4 +1,4 @@
-"""Torch tensors to and from raw numpy arrays: float32 values, or bfloat16 bit patterns in uint16."""
+"""Conversion of tensors to and from raw numpy arrays: float32 values, or the bits of bfloat16 values in uint16."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Compute dtypes by their setting's name."""
+"""Compute dtypes, by the name that the settings use."""
 
 
 def to_raw(tensor: torch.Tensor) -> Any:
-    """A numpy array of a float32 or bfloat16 tensor of any shape; bfloat16 becomes its bits in uint16."""
+    """Convert a float32 or bfloat16 tensor of any shape to a numpy array. bfloat16 values become uint16."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.uint16).numpy()
@@ -20,7 +20,7 @@ def to_raw(tensor: torch.Tensor) -> Any:
 
 
 def from_raw(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of `dtype` from what `to_raw` gave, whichever of the two dtypes that was."""
+    """Convert an array of `to_raw`, of either dtype, to a tensor of `dtype`."""
     tensor = torch.from_numpy(array.copy())
     if tensor.dtype == torch.uint16:
         tensor = tensor.view(torch.bfloat16)

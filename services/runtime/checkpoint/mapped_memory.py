@@ -1,4 +1,4 @@
-"""Giving back the pages of a mapped checkpoint that the model has copied into its own layout."""
+"""Releases the memory of a mapped checkpoint after the model has copied the weights into its own layout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MADV_PAGEOUT = 21
 
 
 def page_out(tensors: Iterable[torch.Tensor]) -> None:
-    """Tell the kernel that the memory behind these CPU tensors is not needed soon.
+    """Tell the kernel that the memory of these CPU tensors is not needed soon.
 
-    Pages of a mapped file leave the process and are read again if touched; other memory stays as it is. So this
-    is safe for any tensor, and where the kernel knows no such advice (before Linux 5.4, other systems) nothing happens.
+    Pages of a mapped file leave the process and are read again when they are used. Other memory keeps its content. So
+    this is safe for any tensor. Before Linux 5.4 and on other systems it has no effect.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,8 +1,7 @@
-"""Text to token ids and back, for the byte-level BPE vocabularies of Qwen.
+"""The tokenizer of a checkpoint: text to token ids and back, with Qwen's byte-level BPE (docs/model.md, section 7).
 
-What a user says is data: `encode` never produces a control token, whatever the text spells. Only `split_special`, for
-text of the chat template, turns the spelling of a control token such as `<|im_start|>` into its id.
-(docs/model.md, section 7)
+Text of a user is data: `encode` never returns a control token, even when the text spells one. Only `split_special`
+turns the spelling of a control token, such as `<|im_start|>`, into its id. It is for text of the chat template.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 def byte_characters() -> tuple[str, ...]:
     """The printable character that stands for each byte in a byte-level vocabulary, indexed by the byte.
 
-    Bytes that print as themselves in Latin-1 keep their character; the others take those from U+0100 on, in order.
+    A byte that is printable in Latin-1 keeps its character. The other bytes take the characters from U+0100, in order.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     substitutes = iter(range(0x100, 0x200))
@@ -33,18 +32,19 @@ def byte_characters() -> tuple[str, ...]:
 
 
 class Tokenizer:
-    """The tokenizer of one checkpoint. Read-only after loading, so any thread may use it.
+    """The tokenizer of one checkpoint. It does not change after loading, so any thread may use it.
 
-    `vocabulary` maps every ordinary token, as bytes, to its id; `special_ids` every added token's text to its id.
+    `vocabulary` maps each ordinary token, as bytes, to its id. `special_ids` maps the text of each added token to its
+    id.
     """
 
     def __init__(self, tokenizer_json: str, *, chat_template: str | None = None, source: str = "tokenizer") -> None:
-        """`tokenizer_json` is the content of a tokenizer.json. Raises `CheckpointError` unless it is byte-level."""
+        """Read the content of a tokenizer.json. Raises `CheckpointError` unless its vocabulary is byte-level."""
         try:
             content: dict[str, Any] = json.loads(tokenizer_json)
             added: list[dict[str, Any]] = content["added_tokens"]
             for token in added:
-                token["special"] = True  # so that encode_special_tokens below holds for all of them
+                token["special"] = True  # so that encode_special_tokens below applies to all of them
             self._tokenizer = TokenizersTokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises plain Exception for any content it cannot use
             raise CheckpointError(f"{source}: not a tokenizer.json that can be read: {error}") from error
@@ -67,7 +67,7 @@ class Tokenizer:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Tokenizer:
-        """The tokenizer beside the weights: tokenizer.json, or vocab.json and merges.txt by way of transformers."""
+        """Read tokenizer.json beside the weights, or let transformers read vocab.json and merges.txt."""
         path = checkpoint.path
         template = _read_chat_template(path)
         if (path / "tokenizer.json").exists():
@@ -91,11 +91,11 @@ class Tokenizer:
         return self._chat_template
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text` as plain text. Nothing is added; a control token's spelling is tokenised like any word."""
+        """Ids of `text` as plain text. No token is added. The spelling of a control token is tokenised like other text."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def split_special(self, text: str) -> Iterator[str | int]:
-        """Text of the chat template as its runs of plain text and, between them, the ids of its control tokens."""
+        """Split text of the chat template into runs of plain text and, between them, the ids of its control tokens."""
         start = 0
         for match in self._specials.finditer(text):
             yield text[start : match.start()]
@@ -104,18 +104,18 @@ class Tokenizer:
         yield text[start:]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The UTF-8 bytes of one token: none for a control token or an id without a token."""
+        """The UTF-8 bytes of one token. Empty for a control token and for an id without a token."""
         return self._bytes_of_id.get(token_id, b"")
 
     def decode(self, ids: list[int]) -> str:
-        """Text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD."""
+        """The text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
 
 class TextStream:
-    """The text of one stream of tokens. The joined pieces equal `Tokenizer.decode` of all ids.
+    """Decodes one stream of tokens, piece by piece. The joined pieces equal `Tokenizer.decode` of all ids.
 
-    A character is returned when its last byte has come, so no piece ends inside a character.
+    A character is returned with its last byte, so no piece ends inside a character.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -124,22 +124,22 @@ class TextStream:
 
     @property
     def is_inside_character(self) -> bool:
-        """Whether a character has begun and waits for its other bytes."""
+        """Whether some bytes of a character have come, but not all."""
         return bool(self._decoder.getstate()[0])
 
     def push(self, token_id: int) -> str:
-        """The characters that `token_id` completes: often none in scripts with several bytes a character."""
+        """The characters that `token_id` completes. Often there are none, where a character has several bytes."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:
-        """U+FFFD when the last character is unfinished, else nothing."""
+        """U+FFFD when the last character is incomplete, else an empty text."""
         return self._decoder.decode(b"", final=True)
 
 
 def _read_chat_template(path: Path) -> str | None:
-    """The template that transformers gives this tokenizer, or else the processor's (chat_template.json).
+    """The template that transformers uses for this tokenizer, or else the processor's (chat_template.json).
 
-    A file chat_template.jinja wins over tokenizer_config.json. Of named templates, `default` is taken.
+    chat_template.jinja comes before tokenizer_config.json. Of several named templates, it is the one named `default`.
     """
     if (path / "chat_template.jinja").exists():
         return (path / "chat_template.jinja").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint by name, each checked against the shape that the model expects."""
+"""Reads the tensors of a checkpoint by name, and checks each for the shape that the model expects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors whose names begin with `prefix`, in one floating-point dtype on one device."""
+    """The tensors whose names begin with `prefix`. They are read in one dtype, on one device."""
 
     checkpoint: Checkpoint
     dtype: torch.dtype
@@ -21,11 +21,11 @@ class Weights:
     prefix: str = ""
 
     def below(self, name: str) -> Weights:
-        """The tensors below `name`, for instance "backbone.model"."""
+        """The tensors below `name`, such as "backbone.model"."""
         return replace(self, prefix=f"{self.prefix}{name}.")
 
     def read(self, name: str, *shape: int) -> Tensor:
-        """One tensor. Raises `CheckpointError` when it is missing or has another shape."""
+        """Read one tensor. Raises `CheckpointError` when it is missing or has another shape."""
         full_name = self.prefix + name
         found = self.checkpoint.shape(full_name)
         if found != shape:
@@ -35,9 +35,9 @@ class Weights:
         return self.checkpoint.tensor(full_name, dtype=self.dtype, device=self.device)
 
     def fill(self, module: nn.Module) -> None:
-        """Give `module` its parameters and persistent buffers, frozen. It may be on the meta device.
+        """Read the parameters and persistent buffers of `module` and freeze it. It may be on the meta device.
 
-        On the CPU and in the stored dtype, the parameters are the mapped file. Raises `CheckpointError` as `read`.
+        On the CPU and in the stored dtype, the parameters are the mapped file itself. Raises as `read` does.
         """
         tensors = {name: self.read(name, *expected.shape) for name, expected in module.state_dict().items()}
         module.load_state_dict(tensors, assign=True)

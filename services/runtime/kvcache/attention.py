@@ -56,7 +56,7 @@ class PagedAttention(ABC):
 
     @abstractmethod
     def attend_stored(self, layer: int, q: Tensor) -> Tensor:
-        """Attend without kernels: rotated q [R, heads, head_dim] over stored keys and values -> [R, heads * head_dim]."""
+        """Attend without kernels, with rotated q [R, heads, head_dim], to stored k and v -> [R, heads * head_dim]."""
 
     @cached_property
     def rotary(self) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ class RaggedAttention(PagedAttention):
 
     @property
     def parts(self) -> int:
-        """One program walks over a stream's pages: ragged steps on CUDA are prompts, whose many blocks fill the device."""
+        """One program for each walk: on CUDA such a step is a prompt, whose many blocks fill the device."""
         return 1
 
     @property

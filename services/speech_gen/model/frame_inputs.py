@@ -1,4 +1,4 @@
-"""The inputs of a frame step: its shape, and where each row of the backbone comes from."""
+"""The inputs of a step that makes a frame: its shape, and the order of its rows."""
 
 from __future__ import annotations
 
@@ -15,70 +15,77 @@ from services.runtime.kvcache.paged_kv import PagedKV
 
 @dataclass(frozen=True, order=True)
 class FrameShape:
-    """A step of up to `streams` streams, up to `fed` of them with a thought."""
+    """A step with room for `streams` streams and `thoughts` thoughts, one for a stream at most."""
 
     streams: int
-    fed: int
+    thoughts: int
 
     @property
     def rows(self) -> int:
-        """Backbone rows: one for each stream and two more for each thought."""
-        return self.streams + 2 * self.fed
+        """Rows of the backbone: one for each stream and two more for each thought."""
+        return self.streams + 2 * self.thoughts
 
     @property
     def attention(self) -> PaddedShape:
-        """The shape of its attention."""
+        """The shape of the step's attention."""
         return PaddedShape.of_steps(self.streams, self.rows)
 
 
 def frame_shapes(slots: int) -> list[FrameShape]:
     """Every shape of a padded step of up to `slots` streams, the widest first."""
-    return [FrameShape(width, fed) for width in reversed(buckets(slots)) for fed in reversed(_fed_counts(width))]
+    return [
+        FrameShape(width, thoughts)
+        for width in reversed(buckets(slots))
+        for thoughts in reversed(_thought_buckets(width))
+    ]
 
 
-def padded_shape(streams: int, fed: int, slots: int) -> FrameShape:
-    """The smallest of `frame_shapes(slots)` with room for `streams` streams, `fed` of them with a thought."""
-    width = bucket_of(streams, buckets(slots))
-    return FrameShape(width, bucket_of(fed, _fed_counts(width)))
+def padded_shape(exact: FrameShape, slots: int) -> FrameShape:
+    """The smallest of `frame_shapes(slots)` with room for a step of shape `exact`."""
+    width = bucket_of(exact.streams, buckets(slots))
+    return FrameShape(width, bucket_of(exact.thoughts, _thought_buckets(width)))
 
 
 def frame_fields(
     shape: FrameShape, kv: PagedKV, codebooks: int, width: int, dtype: torch.dtype, *, padded: bool
 ) -> Fields:
-    """The inputs of a step of W streams, F thoughts and R rows.
+    """The inputs of a step of W streams, F thoughts and R rows. A padded step also has those of its attention.
 
-    `slots` [W]; `opening` [W], 1 where the zero row stands for the previous frame; `last` [W], each stream's last row;
-    `tokens` [F]; `order` [R], where each row is found among all previous frames, hidden states and tokens; `uniforms`
-    [W, K]; `hidden` [F, D]. A padded step also has the inputs of its attention.
+    - `slots` [W];
+    - `opening` [W]: 1 where the zero row replaces A(previous frame);
+    - `last` [W]: the last row of each stream;
+    - `tokens` [F] and `hidden` [F, D]: the thoughts;
+    - `order` [R]: the index of each row in A(previous frame) of all streams, then all h, then all E(t);
+    - `uniforms` [W, K]: the random numbers for the codes.
     """
     return {
         "slots": Field((shape.streams,), padding=kv.slots),  # the slot of padding
         "opening": Field((shape.streams,), padding=1),
         "last": Field((shape.streams,)),
-        "tokens": Field((shape.fed,)),
+        "tokens": Field((shape.thoughts,)),
         "order": Field((shape.rows,)),
         "uniforms": Field((shape.streams, codebooks), torch.float32),
-        "hidden": Field((shape.fed, width), dtype, padding=None),
+        "hidden": Field((shape.thoughts, width), dtype, padding=None),
         **(shape.attention.fields(kv) if padded else {}),
     }
 
 
-def row_order(shape: FrameShape, alone: int, fed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`order` and `last` of a step of `alone` streams without a thought and then `fed` streams with one.
+def row_order(shape: FrameShape, without_thought: int, with_thought: int) -> tuple[np.ndarray, np.ndarray]:
+    """`order` and `last` of a step: first the streams without a thought, then the streams with one.
 
-    The rows of a stream are A(previous frame) alone, or that, h and E(t).
+    A stream without a thought brings A(previous frame). A stream with one brings A(previous frame), h and E(t).
     """
-    order = np.empty(alone + 3 * fed, dtype=np.int64)
-    order[:alone] = np.arange(alone)
-    triples = order[alone:].reshape(fed, 3)
-    triples[:, 0] = np.arange(alone, alone + fed)
-    triples[:, 1] = shape.streams + np.arange(fed)
-    triples[:, 2] = shape.streams + shape.fed + np.arange(fed)
-    last = np.arange(alone + fed)
-    last[alone:] = np.arange(alone + 2, alone + 3 * fed, 3)
+    order = np.empty(without_thought + 3 * with_thought, dtype=np.int64)
+    order[:without_thought] = np.arange(without_thought)
+    triples = order[without_thought:].reshape(with_thought, 3)
+    triples[:, 0] = np.arange(without_thought, without_thought + with_thought)
+    triples[:, 1] = shape.streams + np.arange(with_thought)
+    triples[:, 2] = shape.streams + shape.thoughts + np.arange(with_thought)
+    last = np.arange(without_thought + with_thought)
+    last[without_thought:] = np.arange(without_thought + 2, without_thought + 3 * with_thought, 3)
     return order, last
 
 
-def _fed_counts(width: int) -> list[int]:
-    """Thoughts for which a padded step of `width` streams has room: none, half as many or all."""
+def _thought_buckets(width: int) -> list[int]:
+    """The numbers of thoughts for which a padded step of `width` streams has room: none, half as many, or all."""
     return sorted({0, -(-width // 2), width})

@@ -1,17 +1,22 @@
 """READ FIRST: how thoughts become frames of codes.
 
-A stream opens with a voice prompt, which is prefilled in chunks. Then every step makes one frame, 80 ms of sound, for
-each stream that takes part. The streams of one step may be at different frames:
+A thought is one step of the reasoner: a token id t and the hidden state h behind it. A frame is eight codes, one of
+each codebook: 80 ms of sound.
 
-    frame 0      rows  zero row, h0, E(t0)                  the prompt's last row and the first thought
-    odd          rows  A(previous frame)
-    even         rows  A(previous frame), h, E(t)           while the text lasts: one thought every two frames
-    even         rows  A(previous frame)                    after the last thought
+A stream opens with a voice prompt, which is prefilled in chunks. After that, each step makes one frame for every
+stream that takes part. A stream brings these rows to the backbone:
 
-A thought is one step of the reasoner: a token id t and the hidden state h behind it. E is the reasoner's embedding
-table, A the sum of a frame's eight code embeddings. (docs/model.md, sections 2 to 4)
+    frame 0                        zero row, h0, E(t0)               the last row of the prompt, the first thought
+    odd frames                     A(previous frame)
+    even frames                    A(previous frame), h, E(t)        one thought for every two frames
+    even frames after the text     A(previous frame)
 
-A reply too long for the backbone's positions is spoken in segments, each of which begins as frame 0 does (segment.py).
+E(t) is the reasoner's embedding of token t. A(frame) is the sum of the embeddings of the frame's eight codes. The
+hidden state of a stream's last row gives codebook 0 of its next frame, and the depth decoder gives the others. Streams
+of one step may be at different frames. (docs/model.md, sections 2 to 4)
+
+A reply that is too long for the backbone's positions is spoken in segments. Each segment begins as frame 0 does
+(segment.py).
 """
 
 from __future__ import annotations
@@ -40,9 +45,9 @@ from services.speech_gen.model.sampling import SamplingTable, choose
 
 @dataclass(frozen=True)
 class ThoughtInput:
-    """What speaking needs of a thought: the reasoner's token and the hidden state [D] behind it, in the compute dtype.
+    """The token and the hidden state [D] of a thought, in the compute dtype. `last`: the text ends with this thought.
 
-    `last` marks the thought that ends the text. The reasoner's `Thought` also has the text and the place in the reply.
+    The reasoner's `Thought` also has the text and the place in the reply.
     """
 
     token_id: int
@@ -51,7 +56,13 @@ class ThoughtInput:
 
 
 class Generator:
-    """The model with the memory of all its streams. A stream is a slot number. Used by one thread."""
+    """The model and the state of all its streams. A stream is the number of a slot. Used by one thread.
+
+    Args:
+        eos: the code that ends speech.
+        im_end: the token that ends text.
+        padded: whether steps are rounded up to a few shapes, which can be captured. Unset: on CUDA they are.
+    """
 
     def __init__(
         self,
@@ -63,10 +74,6 @@ class Generator:
         im_end: int,
         padded: bool | None = None,
     ) -> None:
-        """`padded`: whether steps are rounded up to a few shapes, as captured steps must be. Unset: on CUDA.
-
-        `eos` is the code that ends speech, `im_end` the token that ends text.
-        """
         slots, device = kv.slots, backbone.stack.device
         self.backbone = backbone
         self.decoder = decoder
@@ -74,19 +81,19 @@ class Generator:
         self.eos = eos
         self.im_end = im_end
         self.frames = np.zeros(slots, dtype=np.int64)
-        """Frames each slot has made."""
+        """The number of frames that each slot has made."""
         self._opening = np.zeros(slots, dtype=np.bool_)
-        """Whether each slot's next frame begins with the zero row in place of a previous frame."""
+        """Whether the next frame of each slot begins with the zero row instead of A(previous frame)."""
         self.graphs = StepGraphs(device, padded=padded)
         self._prompt_step = PromptStep(kv, self.graphs)
         self._frame_step = CapturedStep("frame", self.graphs, shapes=frame_shapes(slots), fields=self._fields)
-        # One slot more than there are streams: the last is the slot of padding.
+        # The slot after the last stream's is the slot of padding.
         self._previous = torch.zeros(slots + 1, backbone.codebooks, dtype=torch.int64, device=device)
         self._sampling = SamplingTable(slots + 1, backbone.codebooks, device)
         self._codes = torch.zeros(slots, backbone.codebooks, dtype=torch.int64, device=device)
 
     def open(self, sampling: SamplingParams, prompt: Prefix | None = None) -> int:
-        """A slot for a new stream, with its prompt already in place if another stream's is shared.
+        """Take a slot for a new stream. `prompt` is a voice prompt that another stream has prefilled.
 
         Raises `ResourceExhausted`.
         """
@@ -104,28 +111,33 @@ class Generator:
         """Free the stream's slot and pages for the next stream."""
         self.kv.close(slot)
 
-    def restart(self, slot: int, prompt_rows: int) -> None:
-        """Drop the stream's rows behind the voice prompt. Its next frame needs a thought, as frame 0 did."""
-        self.kv.truncate(slot, prompt_rows)
+    def restart(self, slot: int, prompt_length: int) -> None:
+        """Remove all positions after the voice prompt. The next frame needs a thought, as frame 0 did."""
+        self.kv.truncate(slot, prompt_length)
         self._opening[slot] = True
 
     @torch.inference_mode()
     def prefill(self, slots: Sequence[int], chunks: Sequence[Tensor]) -> None:
-        """Append a chunk of the voice prompt, [N, D], to each slot. Frame 0 brings the prompt's zero row."""
+        """Append a chunk of the voice prompt, [N, D], to each slot. Its last row, the zero row, comes with frame 0."""
         self._prompt_step(self.backbone, chunks, self.kv.plan(slots, [len(chunk) for chunk in chunks]))
 
     @torch.inference_mode()
-    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[ThoughtInput]) -> np.ndarray:
-        """One frame of every stream in `alone` (one row each) and `fed` (three rows each, with a thought).
+    def frame(
+        self, without_thought: Sequence[int], with_thought: Sequence[int], thoughts: Sequence[ThoughtInput]
+    ) -> np.ndarray:
+        """Make one frame of each stream. Streams of `with_thought` bring three rows each, the others one row each.
 
-        Returns codes int64 [W, K], first those of `alone`, then those of `fed`.
+        `thoughts[i]` belongs to `with_thought[i]`. Returns codes int64 [W, K]: first the frames of `without_thought`,
+        then those of `with_thought`.
         """
-        slots = [*alone, *fed]
-        ragged = self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
+        slots = [*without_thought, *with_thought]
+        ragged = self.kv.plan(slots, [1] * len(without_thought) + [3] * len(with_thought))
         padded = self.graphs.padded
-        shape = padded_shape(len(slots), len(fed), self.kv.slots) if padded else FrameShape(len(slots), len(fed))
+        exact = FrameShape(len(slots), len(thoughts))
+        shape = padded_shape(exact, self.kv.slots) if padded else exact
+        order, last = row_order(shape, len(without_thought), len(with_thought))
+
         inputs = self._frame_step.inputs(shape)
-        order, last = row_order(shape, len(alone), len(fed))
         inputs.fill(
             slots=slots,
             opening=self._opening[slots],
@@ -137,6 +149,7 @@ class Generator:
         )
         for row, thought in zip(inputs.host("hidden"), thoughts, strict=False):
             row.copy_(thought.hidden)
+
         if padded:
             self._frame_step.run(shape, inputs, self._compute)
         else:
@@ -164,23 +177,30 @@ class Generator:
         ragged: RaggedAttention | None = None,
         most_k: int | None = None,
     ) -> None:
-        """Compute `_codes`. Without `ragged` the inputs hold the attention. Without `most_k` any code can be drawn."""
-        if most_k is None:
-            most_k = self.backbone.codebook_size
-        choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k)
-        previous = self.backbone.audio_rows(self._previous.index_select(0, inputs["slots"]))
-        previous.masked_fill_(inputs["opening"].bool()[:, None], 0.0)
-        brought = torch.cat([previous, inputs["hidden"], self.backbone.text_rows(inputs["tokens"])])
-        rows = brought.index_select(0, inputs["order"])  # [R, D]
+        """Compute a frame of W streams and write it to `_codes`.
+
+        A padded step has neither `ragged` nor `most_k`: it reads its attention from `inputs`, and can draw any code.
+        """
+        embeddings = self._embeddings(inputs)  # [R, D]
         attention = ragged or PaddedAttention(self.kv, shape.attention, inputs)
-        hidden = self.backbone(rows, attention).index_select(0, inputs["last"])  # [W, D]
+        hidden = self.backbone(embeddings, attention).index_select(0, inputs["last"])  # [W, D]
+
+        choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k or self.backbone.codebook_size)
         codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
         for codebook in range(1, self.backbone.codebooks):
             logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, codebook size]
             codes.append(choose(logits, choices, codebook))
+
         frame = torch.stack(codes, dim=1)  # [W, K]
         self._previous.index_copy_(0, inputs["slots"], frame)
         self._codes[: shape.streams] = frame
+
+    def _embeddings(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The rows of the backbone, [R, D], in the order of the streams."""
+        previous = self.backbone.audio_rows(self._previous.index_select(0, inputs["slots"]))
+        previous.masked_fill_(inputs["opening"].bool()[:, None], 0.0)
+        unordered = torch.cat([previous, inputs["hidden"], self.backbone.text_rows(inputs["tokens"])])
+        return unordered.index_select(0, inputs["order"])
 
     def check(self, thought: ThoughtInput) -> None:
         """Raise `InvalidArgument` for a thought that the step cannot compute, before it joins a batch."""

@@ -1,4 +1,4 @@
-"""A padded step gives the codes of the exact step, and steps of one shape are the same operations."""
+"""A padded step gives the codes of the exact step. Steps of one shape run the same operations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fresh(loaded: Generator, *, padded: bool) -> Generator:
 
 
 class Company:
-    """Streams that open, take part in some steps and close, in an order that the seed decides."""
+    """Streams that open, take part in some steps and close, in an order that the seed determines."""
 
     def __init__(self, generator: Generator, seed: int) -> None:
         self.generator = generator
@@ -78,7 +78,7 @@ class Company:
 @pytest.mark.parametrize("seed", range(3))
 def test_padded_steps_give_the_codes_of_exact_steps(seed: int, loaded_generator: Generator) -> None:
     exact, padded = (Company(fresh(loaded_generator, padded=padded), seed) for padded in (False, True))
-    for _ in range(80):
+    for _ in range(60):
         assert exact.step().tolist() == padded.step().tolist()
         assert exact.generator.kv.lengths.tolist() == padded.generator.kv.lengths.tolist()
     lengths = exact.generator.kv.lengths
@@ -124,9 +124,9 @@ def test_steps_of_one_shape_are_the_same_operations_and_read_nothing_back(loaded
         recorded.setdefault(key, []).append(operations.seen)
 
     generator.graphs.run = recording
-    for _ in range(120):
+    for _ in range(80):
         company.step()
-    assert max(len(steps) for steps in recorded.values()) > 10
+    assert max(len(steps) for steps in recorded.values()) > 5
     assert len(recorded) >= 8
     for steps in recorded.values():
         assert all(step == steps[0] for step in steps)
@@ -165,7 +165,7 @@ def codes(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:
     generator = fresh(loaded, padded=padded)
     rows = all_rows()[:3]
     slots = [generator.open(sampling) for sampling in SAMPLINGS]
-    generator.prefill(slots, [row.request(generator).voice.rows[:10] for row in rows])
+    generator.prefill(slots, [row.request(generator).voice.rows[:4] for row in rows])
     frames = [
         generator.frame([], slots, [row.thoughts[0] for row in rows]),
         generator.frame(slots[:2], slots[2:], rows[2].thoughts[1:2]),

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from transformers import AutoTokenizer
 
 from checkpoints.presets import special_tokens
-from checkpoints.tokenizer_files import QWEN_RANKS, vocabulary_for, write_tokenizer_files
+from checkpoints.tokenizer_files import vocabulary_for, write_tokenizer_files
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import TextStream, Tokenizer
@@ -195,22 +195,3 @@ def test_missing_and_unusable_tokenizers_are_said(tmp_path: Path) -> None:
     no_bytes = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"\u2581a": 0}, "merges": []}}
     with pytest.raises(CheckpointError, match="expected a byte-level vocabulary"):
         Tokenizer(json.dumps(no_bytes))
-
-
-def test_published_ids_stand_without_the_published_vocabulary(tmp_path: Path) -> None:
-    specials = special_tokens("full")
-    vocabulary = vocabulary_for(specials, qwen_file=None)
-    assert len(vocabulary.tokens) < QWEN_RANKS
-    write_tokenizer_files(tmp_path, vocabulary, specials, mel_bins=128)
-    tokenizer = Tokenizer((tmp_path / "tokenizer.json").read_text())
-    assert encode_rendered(tokenizer, "<|im_start|><|text_end|>") == [151644, 151666]
-    assert tokenizer.decode(tokenizer.encode(MIXED)) == MIXED
-
-
-def test_qwen_ranks_become_its_vocabulary_and_merges(tmp_path: Path) -> None:
-    ranks = ["YQ==", "Yg==", "Yw==", "YWI=", "YWJj"]  # a, b, c, ab, abc
-    file = tmp_path / "qwen.tiktoken"
-    file.write_text("".join(f"{token} {rank}\n" for rank, token in enumerate(ranks)))
-    vocabulary = vocabulary_for(special_tokens("full"), qwen_file=file)
-    assert vocabulary.tokens == ["a", "b", "c", "ab", "abc"]
-    assert vocabulary.merges == [("a", "b"), ("ab", "c")]

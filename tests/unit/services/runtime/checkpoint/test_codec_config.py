@@ -19,7 +19,7 @@ def of_mimi(mimi: MimiConfig) -> dict[str, object]:
         "quantizer_width": mimi.vector_quantization_hidden_dimension,
         "filters": mimi.num_filters,
         "residual_layers": mimi.num_residual_layers,
-        "ratios": tuple(mimi.upsampling_ratios),
+        "ratios": tuple(mimi.upsampling_ratios or ()),
         "kernel_size": mimi.kernel_size,
         "last_kernel_size": mimi.last_kernel_size,
         "residual_kernel_size": mimi.residual_kernel_size,

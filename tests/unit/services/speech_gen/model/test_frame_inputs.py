@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from services.common.sampling import SamplingParams
+from services.runtime.graphs import prompt_step
 from services.runtime.kvcache import attention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
@@ -78,7 +79,7 @@ class Company:
 @pytest.mark.parametrize("seed", range(3))
 def test_padded_steps_give_the_codes_of_exact_steps(seed: int, loaded_generator: Generator) -> None:
     exact, padded = (Company(fresh(loaded_generator, padded=padded), seed) for padded in (False, True))
-    for _ in range(60):
+    for _ in range(50):
         assert exact.step().tolist() == padded.step().tolist()
         assert exact.generator.kv.lengths.tolist() == padded.generator.kv.lengths.tolist()
     lengths = exact.generator.kv.lengths
@@ -124,7 +125,7 @@ def test_steps_of_one_shape_are_the_same_operations_and_read_nothing_back(loaded
         recorded.setdefault(key, []).append(operations.seen)
 
     generator.graphs.run = recording
-    for _ in range(80):
+    for _ in range(60):
         company.step()
     assert max(len(steps) for steps in recorded.values()) > 5
     assert len(recorded) >= 8
@@ -177,6 +178,7 @@ def codes(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:
 @pytest.mark.skipif(DEVICE != "cpu", reason="tests/gpu has these tests for a device")
 def test_kernels_give_the_same_codes(loaded_generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = codes(loaded_generator, padded=False)
+    monkeypatch.setattr(prompt_step, "MAX_STREAMS", len(SAMPLINGS))  # fewer blocks of padding
     for module in (fused, attention, depth_decoder, sampling):
         monkeypatch.setattr(module, "uses_kernels", lambda x: True)
     assert codes(loaded_generator, padded=True) == expected

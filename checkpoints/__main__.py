@@ -1,9 +1,9 @@
-"""The command behind `chroma-voice checkpoint`: look at a checkpoint, or make one with random weights.
+"""The command behind `chroma-voice checkpoint`: describes a checkpoint, or makes one with random weights.
 
     python -m checkpoints inspect PATH
     python -m checkpoints new PRESET DIR [--seed N] [--dtype float32|bfloat16] [--endless]
 
-`inspect` exits with 1 when a tensor is missing or misshapen; an error of either command exits with 2.
+`inspect` exits with 1 when a tensor is missing or has a wrong shape. An error of either command exits with 2.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.common.errors import ChromaError
 from services.runtime.checkpoint.checkpoint import Checkpoint
 
 LISTED_NAMES = 20
-"""Longer lists of names are cut to this many and a count."""
+"""A longer list of names is cut to this many names and the number of the others."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

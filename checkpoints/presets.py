@@ -1,6 +1,7 @@
-"""Configurations of checkpoints made here, as config.json holds them.
+"""The config.json of the checkpoints that are made here.
 
-With random weights: `tiny` for tests, `mid` for benchmarks, `full` as published. `nano` is what train/ trains.
+Three presets have random weights: `tiny` is for tests, `mid` for benchmarks, and `full` has the published dimensions.
+The weights of `nano` are trained by train/.
 """
 
 from __future__ import annotations
@@ -45,19 +46,19 @@ _SMALL_SPECIALS = {
 }
 _SMALL_VOCAB_ROWS = 640
 _CODE_SPECIALS = 3
-"""Rows of the code tables above the codec's codes; the last of them is padding."""
+"""Rows of the code tables after those of the codec's codes. The last row is padding."""
 
 
 def special_tokens(preset: Preset) -> dict[str, int]:
-    """Text and id of every control token."""
+    """The text and the id of every control token."""
     return dict(_PUBLISHED_SPECIALS if preset == "full" else _SMALL_SPECIALS)
 
 
 def nano_config(specials: Mapping[str, int], vocab_rows: int) -> dict[str, Any]:
-    """The config.json of the trained checkpoint, for a vocabulary of `vocab_rows` rows, the control tokens included.
+    """The config.json of the trained checkpoint, for a vocabulary of `vocab_rows` ids with the control tokens.
 
-    The codec attends over 16 positions, 0.64 s, instead of 250: no farther than the pieces it is trained on reach.
-    Codebooks of 512 codes instead of 2048: a small corpus fills them, and the heads are a quarter of the size.
+    The codec attends to 16 positions (0.64 s) instead of 250, because it is trained on pieces of this length. A
+    codebook has 512 codes instead of 2048: a small corpus uses all of them, and the heads have a quarter of the size.
     """
     return _config(
         specials,
@@ -71,7 +72,7 @@ def nano_config(specials: Mapping[str, int], vocab_rows: int) -> dict[str, Any]:
 
 
 def preset_config(preset: str) -> dict[str, Any]:
-    """The config.json of a preset. Raises `InvalidArgument` for a name that is none."""
+    """The config.json of a preset. Raises `InvalidArgument` for an unknown name."""
     if preset == "tiny":
         return _config(
             _SMALL_SPECIALS,

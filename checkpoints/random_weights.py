@@ -1,14 +1,15 @@
-"""Seeded random weights with which a whole turn can be run: text of English words, an end, audible noise.
+"""Seeded random weights that run a whole turn: the text is English words, the sound is audible noise, both end.
 
-Every tensor is drawn from its own generator, seeded by the checkpoint's seed and the tensor's name, so a value depends
-on neither order nor sharding. Matrices keep the size of what they multiply, as N(0, 0.02) does at the published width.
+Each tensor has its own generator, whose seed is made of the checkpoint's seed and the tensor's name. So a value depends
+neither on the order of the tensors nor on the sharding. The product of a matrix is about as large as the vector that it
+multiplies. At the published width, weights of N(0, 0.02) have this property.
 
-Left alone, random weights never end a turn. Three arrangements make them, by chance, after a few seconds:
+Plain random weights would never end a turn. Three changes let a turn end, by chance, after a few seconds:
 
-- `thinker.lm_head`: only whole words and im_end have rows of full size, and im_end's is larger.
+- `thinker.lm_head`: only whole words and im_end have rows of full size, and the row of im_end is larger.
 - `backbone.codebook0_head`: the row of the EOS code is larger.
-- Coordinate 0 of the decoder means "the code before was the EOS code": only that code's embeddings have it, no layer
-  writes it, and every head answers it with the EOS code. So an EOS in codebook 0 completes itself.
+- Coordinate 0 of the decoder means "the previous code was the EOS code". Only the embeddings of this code have it, no
+  layer writes it, and it makes every head choose the EOS code. So after EOS in codebook 0 the whole frame is EOS.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from services.runtime.checkpoint.config import ChromaConfig
 
 BLOCK_VALUES = 1 << 22
-"""Values drawn at once: bounds the memory that writing a checkpoint takes."""
+"""Values that are drawn at once. This bounds the memory for writing a checkpoint."""
 
 IM_END_GAIN = 1.5
 EOS_GAIN = 2.7
@@ -37,9 +38,9 @@ CODEC_LAST_GAIN = 0.015
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """The weights of one seed. `words` are the token ids that the thinker may say.
+    """The weights of one seed. `words` are the token ids that the thinker may choose.
 
-    `endless` leaves the first three arrangements out: turns of any length, for benchmarks.
+    `endless` leaves out the changes that let a turn end. Benchmarks use it for turns of a given length.
     """
 
     config: ChromaConfig
@@ -48,7 +49,7 @@ class RandomWeights:
     endless: bool = False
 
     def blocks(self, name: str, shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
-        """The float32 values of one tensor, in runs of whole rows (axis 0) of at most about `BLOCK_VALUES` values."""
+        """The float32 values of one tensor, in blocks of whole rows (axis 0) of at most about `BLOCK_VALUES` values."""
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         mean, std = _mean_and_std(name, shape)
@@ -56,11 +57,11 @@ class RandomWeights:
         for first_row in range(0, shape[0], rows_at_once):
             rows = min(rows_at_once, shape[0] - first_row)
             block = torch.empty(rows, *shape[1:]).normal_(mean, std, generator=generator)
-            self._arrange(name, block, first_row)
+            self._let_turns_end(name, block, first_row)
             yield block
 
-    def _arrange(self, name: str, block: torch.Tensor, first_row: int) -> None:
-        """Edit rows `first_row` and on of tensor `name`, in place, so that turns end."""
+    def _let_turns_end(self, name: str, block: torch.Tensor, first_row: int) -> None:
+        """Change a block of tensor `name`, which begins at row `first_row`, in place."""
         config, has_row_0 = self.config, first_row == 0
         if self.endless and not name.startswith("codec_model."):
             return
@@ -91,7 +92,9 @@ class RandomWeights:
         elif name == "codec_model.downsample.conv.weight" or (
             name.startswith("codec_model.decoder.") and name.endswith("conv.weight") and block.shape[0] == 1
         ):
-            block -= block.mean(dim=2, keepdim=True)  # no answer to a constant: neither one code for all nor an offset
+            block -= block.mean(
+                dim=2, keepdim=True
+            )  # a constant input gives 0: no offset of the sound, and not one code for all
 
 
 def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -102,7 +105,7 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     if name.endswith(".embed_sum"):
         return 0.0, 1.0
     if name.endswith(".bias"):
-        return 0.0, 0.0 if shape == (1,) else 0.02  # the codec's last one would be an offset of the sound
+        return 0.0, 0.0 if shape == (1,) else 0.02  # the bias of the codec's last layer would be an offset of the sound
     if len(shape) == 1:  # the weights of norms
         return 1.0, 0.0
     if name.endswith("embed_audio_tokens.weight"):
@@ -117,7 +120,7 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def _codec_gain(name: str, shape: tuple[int, ...]) -> float:
-    """Speech comes in at a tenth of full scale, and leaves at that."""
+    """The gain of a convolution of the codec. Speech has a tenth of full scale at its input and at its output."""
     if shape[1] == 1 and name.startswith("codec_model.encoder."):
         return CODEC_FIRST_GAIN
     if shape[0] == 1 and name.startswith("codec_model.decoder."):
@@ -126,7 +129,7 @@ def _codec_gain(name: str, shape: tuple[int, ...]) -> float:
 
 
 def _conv_inputs(name: str, shape: tuple[int, ...]) -> int:
-    """Values that one output of a convolution sums. The codec's transposed ones have kernels of twice their stride."""
+    """Values in the sum of one output. The kernel of a transposed convolution of the codec has twice its stride."""
     if name == "codec_model.upsample.conv.weight":
         return 2 * shape[1]
     if name.startswith("codec_model.decoder.") and shape[2] % 2 == 0:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, beside what its configuration says it must hold."""
+"""Compares the tensors of a checkpoint with those that its configuration requires."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PART_PREFIXES = (
     ("depth decoder", ("decoder.",)),
     ("codec", ("codec_model.",)),
 )
-"""A tensor belongs to the first part with a prefix of its name."""
+"""A tensor belongs to the first part that has a prefix of its name."""
 
 UNREAD_PREFIXES = ("thinker.visual.",)
-"""What the published checkpoint has and no service reads: neither missed nor unexpected."""
+"""Tensors of the published checkpoint that no service reads. They are neither missing nor unexpected."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Totals of one part of the model. `dtypes` as safetensors spells them."""
+    """Totals of one part of the model. `dtypes` are safetensors' names."""
 
     name: str
     tensors: int
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """Names sorted as in the checkpoint; `wrong_shape` holds (name, expected, found)."""
+    """The totals of each part and the differences. An entry of `wrong_shape` is (name, expected, found)."""
 
     parts: tuple[Part, ...]
     missing: tuple[str, ...]
@@ -47,12 +47,12 @@ class CheckpointReport:
 
     @property
     def is_servable(self) -> bool:
-        """Whether every service finds all of its tensors; unexpected ones do no harm."""
+        """Whether every service finds all of its tensors. Unexpected tensors do no harm."""
         return not self.missing and not self.wrong_shape
 
 
 def inspect_checkpoint(checkpoint: Checkpoint) -> CheckpointReport:
-    """Compare names and shapes, reading no tensor. Raises `CheckpointError` when config.json itself is unusable."""
+    """Compare names and shapes, without reading a tensor. Raises `CheckpointError` when config.json is unusable."""
     expected = expected_tensors(ChromaConfig.from_dict(checkpoint.config))
     stored = checkpoint.names()
     missing = [name for name in expected if name not in stored and name not in AUDIO_TABLE_NAMES]

@@ -1,7 +1,7 @@
-"""Every tensor a checkpoint must hold, derived from its configuration: the one source of names and shapes.
+"""The names and shapes of all tensors of a checkpoint, from its configuration (docs/model.md, sections 1 and 8).
 
-Left out on purpose: `thinker.visual.*`, which the published checkpoint has and nothing reads. The table of audio
-embeddings is listed under both of its names; a checkpoint may store either or both. (docs/model.md, sections 1, 8)
+`thinker.visual.*` is left out: the published checkpoint has it, but no service reads it. The table of audio embeddings
+is listed under both of its names, and a checkpoint may store it under one of them or both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def expected_tensors(config: ChromaConfig) -> Shapes:
-    """Names and shapes in the order of the published checkpoint's parts."""
+    """Names and shapes, in the order of the published checkpoint's parts."""
     width = config.thinker.text.width
     audio_table = (config.codebooks * config.code_vocab_size, config.audio_width)
     return {
@@ -85,7 +85,7 @@ def _conv(name: str, outputs: int, inputs: int, kernel: int) -> Shapes:
 
 
 def _codec(prefix: str, codec: CodecConfig) -> Shapes:
-    """Mimi. The layer numbers of encoder and decoder count the activations between the convolutions, too."""
+    """Mimi. The layer numbers of encoder and decoder include the activations between the convolutions."""
     shapes = _codec_encoder(f"{prefix}encoder.layers.", codec)
     shapes |= _codec_transformer(f"{prefix}encoder_transformer.", codec)
     stride = round(codec.sample_rate_hz / codec.frame_rate_hz)
@@ -120,7 +120,7 @@ def _codec_decoder(prefix: str, codec: CodecConfig) -> Shapes:
     index = 1
     for ratio in codec.ratios:
         width //= 2
-        shapes[f"{prefix}{index + 1}.conv.weight"] = (2 * width, width, 2 * ratio)  # transposed: inputs come first
+        shapes[f"{prefix}{index + 1}.conv.weight"] = (2 * width, width, 2 * ratio)  # transposed: the inputs are axis 0
         shapes[f"{prefix}{index + 1}.conv.bias"] = (width,)
         index += 2
         for _ in range(codec.residual_layers):

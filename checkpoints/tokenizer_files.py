@@ -1,7 +1,7 @@
-"""Tokenizer, chat template and feature-extractor settings for a checkpoint made here.
+"""Tokenizer, chat template and settings of the feature extractor for a checkpoint that is made here.
 
-The vocabulary is Qwen's own when the ids of the checkpoint are the real model's and the optional package `dashscope`,
-which ships it, is installed; else 256 bytes and some hundred pairs merged from common English.
+The vocabulary is Qwen's when the checkpoint has the ids of the published model and the optional package `dashscope`,
+which contains it, is installed. Otherwise it is 256 bytes and some hundred pairs, merged from common English.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from services.runtime.checkpoint.tokenizer import byte_characters
 
 QWEN_RANKS = 151_643
 SMALL_VOCABULARY = 600
-"""Ids below the specials of the small presets: 256 bytes, then merged pairs."""
+"""Ids below the control tokens of the small presets: 256 bytes, then merged pairs."""
 
 WORD_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen's tokenizer cuts text into words before merging inside each."""
+"""How Qwen's tokenizer splits text into words. It merges bytes inside a word only."""
 
 CHAT_TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' -%}
@@ -69,28 +69,28 @@ _ENGLISH = """\
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`tokens` in id order, spelt in `byte_characters`; `merges` in rank order; `origin` says where they are from."""
+    """`tokens` in the order of ids, spelt in `byte_characters`, and `merges` in the order of ranks, from `origin`."""
 
     tokens: list[str]
     merges: list[tuple[str, str]]
     origin: str
 
     def words(self) -> list[int]:
-        """Ids of the tokens that are one common English word with the space before it."""
+        """Ids of the tokens that are a common English word with the space before it."""
         space = byte_characters()[0x20]
         common = set(_ENGLISH.split())
         return [i for i, token in enumerate(self.tokens) if token[0] == space and token[1:] in common]
 
 
 def vocabulary_for(special_ids: Mapping[str, int], qwen_file: Path | None) -> Vocabulary:
-    """The vocabulary of `qwen_file` when there is one and the specials begin where it ends, else the small one."""
+    """The vocabulary of `qwen_file`, if it is given and no special id lies inside it. Otherwise the small one."""
     if qwen_file is not None and min(special_ids.values()) >= QWEN_RANKS:
         return _qwen_vocabulary(qwen_file)
     return _small_vocabulary()
 
 
 def find_qwen_file() -> Path | None:
-    """The file of ranks in the optional package `dashscope`, found without importing it; None when not installed."""
+    """The file of ranks in the optional package `dashscope`, which is not imported. None when it is not installed."""
     try:
         path = Path(str(metadata.distribution("dashscope").locate_file("dashscope/resources/qwen.tiktoken")))
     except metadata.PackageNotFoundError:
@@ -132,7 +132,7 @@ def write_tokenizer_files(folder: Path, vocabulary: Vocabulary, special_ids: Map
 
 
 def _tokenizer_json(vocabulary: Vocabulary, special_ids: Mapping[str, int]) -> dict[str, object]:
-    """The specials stand in the model's vocabulary as well: so their ids may lie anywhere above the words."""
+    """The control tokens are in the model's vocabulary too, so their ids may be anywhere above those of the words."""
     ids = {token: token_id for token_id, token in enumerate(vocabulary.tokens)}
     specials = sorted(special_ids.items(), key=lambda item: item[1])
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -199,7 +199,7 @@ def _qwen_vocabulary(path: Path) -> Vocabulary:
 
 
 def _last_merge(token: bytes, ranks: Mapping[bytes, int]) -> tuple[bytes, bytes]:
-    """The two halves whose merge makes `token`: what merging by lower ranks alone leaves of it."""
+    """The two parts whose merge makes `token`: the parts that are left after all merges of lower rank."""
     limit = ranks[token]
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:

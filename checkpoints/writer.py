@@ -1,7 +1,7 @@
-"""Writes a checkpoint of a preset with random weights: the published layout, streamed shard by shard.
+"""Writes a checkpoint of a preset with random weights, in the published layout, shard by shard.
 
-Memory stays at a block of values a core whatever the size: a shard's header is computed from names and shapes first,
-and every tensor is drawn on some core and written to its place.
+Each core draws a tensor block by block and writes it to its place in the shard. The header of a shard is computed from
+names and shapes before. So the memory is one block of values for each core, whatever the size of the checkpoint.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from services.runtime.checkpoint.config import ChromaConfig
 
 DType = Literal["float32", "bfloat16"]
 Progress = Callable[[int], None]
-"""Told the bytes written since the last call, from any thread."""
+"""Called from any thread with the number of bytes that were written since the last call."""
 
 SHARD_BYTES = 4 * 10**9
 DATA_ALIGNMENT_BYTES = 64
-"""Where a shard's data begins: the format asks for 8, a mapped matrix likes the processor's cache line."""
+"""Alignment of a shard's data. The format asks for 8 bytes. A cache line is faster for mapped matrices."""
 
 _DTYPES: Mapping[str, tuple[str, torch.dtype, int]] = {
     "float32": ("F32", torch.float32, 4),
@@ -39,7 +39,7 @@ _DTYPES: Mapping[str, tuple[str, torch.dtype, int]] = {
 
 
 def checkpoint_size_bytes(preset: Preset, dtype: DType) -> int:
-    """Bytes of tensors that `write_checkpoint` writes."""
+    """The bytes of all tensors that `write_checkpoint` writes."""
     return sum(_size_bytes(name, shape, dtype) for name, shape in _stored_tensors(preset).items())
 
 
@@ -53,10 +53,10 @@ def write_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress = lambda written_bytes: None,
 ) -> str:
-    """Write all files into `folder`, made if need be, and return where the vocabulary is from.
+    """Write all files into `folder`, which is made if it is missing. Returns the origin of the vocabulary.
 
-    The same preset, seed and dtype give the same bytes. The codec is float32 whatever `dtype`: it is served in
-    that. `endless` weights end no turn by themselves. Raises `AlreadyExists` when `folder` holds something.
+    The same preset, seed and dtype give the same bytes. The codec is always float32, as it is served. A turn of
+    `endless` weights never ends by itself. Raises `AlreadyExists` when `folder` is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AlreadyExists(f"{folder}: expected a new or empty folder")
@@ -77,12 +77,12 @@ def write_checkpoint(
     index = {"metadata": {"total_size": checkpoint_size_bytes(preset, dtype)}, "weight_map": weight_map}
     _write_json(folder / INDEX_FILE, index)
     _write_json(folder / "generation_config.json", {"do_sample": True, "temperature": 1.0, "top_k": 50})
-    _write_json(folder / "config.json", {**config, "dtype": dtype})  # last: without it the folder is no checkpoint
+    _write_json(folder / "config.json", {**config, "dtype": dtype})  # last: a folder without it is no checkpoint
     return vocabulary.origin
 
 
 def _stored_tensors(preset: Preset) -> dict[str, tuple[int, ...]]:
-    """The shared audio table goes under one of its names, the decoder's, as the reference saves it."""
+    """Names and shapes of the tensors to write. The audio table has the decoder's name, as in the reference."""
     shapes = expected_tensors(ChromaConfig.from_dict(preset_config(preset)))
     del shapes[AUDIO_TABLE_NAMES[0]]
     return shapes
@@ -97,7 +97,7 @@ def _size_bytes(name: str, shape: tuple[int, ...], dtype: DType) -> int:
 
 
 def _shards(shapes: Mapping[str, tuple[int, ...]], dtype: DType, shard_bytes: int) -> list[dict[str, tuple[int, ...]]]:
-    """Tensors in order, a new shard when the next tensor would make the last one larger than `shard_bytes`."""
+    """Distribute the tensors in order. A shard ends before the tensor that would make it exceed `shard_bytes`."""
     shards: list[dict[str, tuple[int, ...]]] = [{}]
     filled_bytes = 0
     for name, shape in shapes.items():

@@ -9,7 +9,7 @@ from services.runtime.checkpoint.config_section import Section, integer, number,
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The dimensions of Mimi. `raw` is the section of config.json itself, from which transformers makes its `MimiConfig`."""
+    """The dimensions of Mimi. `raw` is the section of config.json, from which transformers makes its `MimiConfig`."""
 
     sample_rate_hz: int
     frame_rate_hz: float

@@ -91,7 +91,7 @@ class Tokenizer:
         return self._chat_template
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text` as plain text. No token is added. The spelling of a control token is tokenised like other text."""
+        """Ids of `text`, without added tokens. The spelling of a control token is tokenised like other text."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def split_special(self, text: str) -> Iterator[str | int]:

@@ -53,9 +53,9 @@ def test_only_words_and_the_end_of_the_text_are_likely() -> None:
 
 
 def test_the_code_that_ends_speech_is_likelier_than_others() -> None:
-    plain, arranged = values(HEAD0, ENDLESS), values(HEAD0)
+    plain, changed = values(HEAD0, ENDLESS), values(HEAD0)
     plain[CONFIG.codebook_eos] *= EOS_GAIN
-    assert arranged.equal(plain)
+    assert changed.equal(plain)
 
 
 def test_eos_in_codebook_0_completes_itself() -> None:
@@ -73,7 +73,7 @@ def test_eos_in_codebook_0_completes_itself() -> None:
     assert (heads[:, 0].argmax(dim=-1) == CONFIG.codebook_eos).all()
 
 
-def test_endless_weights_have_none_of_the_arrangements() -> None:
+def test_endless_weights_are_plain() -> None:
     assert (values("thinker.lm_head.weight", ENDLESS).norm(dim=1) > 0.4).all()
     assert values("decoder.projection.weight", ENDLESS)[:, 0].all()
     assert values("decoder.codebook_head.weight", ENDLESS)[:, 0].abs().max() < 1

@@ -1,4 +1,4 @@
-"""Running our Triton kernels in tests: on a CUDA device, else on the CPU in Triton's interpreter."""
+"""How tests run the Triton kernels: on a CUDA device, or else on the CPU in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16
-"""A 16-bit dtype. Triton's interpreter multiplies the bits of bfloat16 as if they were integers."""
+"""A 16-bit dtype. Not bfloat16 in the interpreter, which multiplies the bits of bfloat16 as integers."""
 
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # triton reads it when a module with kernels is imported
 
 
 def why_not() -> str:
-    """Why kernels cannot run here, or nothing. CI installs triton; other systems than Linux have no wheel of it."""
+    """The reason why kernels cannot run here, empty when they can. Triton has wheels for Linux only."""
     if importlib.util.find_spec("triton") is None:
         return "the triton package is not installed"
     return ""

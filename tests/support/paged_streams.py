@@ -1,4 +1,4 @@
-"""Paged memory with streams of many lengths, and plans in fixed shapes over it, for the tests of attention."""
+"""A KV cache with streams of many lengths, and padded attention over it, for the tests of attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADS, KV_HEADS, HEAD_DIM = 6, 2, 12
 
 
 def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1, device: str = "cpu") -> tuple[PagedKV, list[int]]:
-    """Streams of 0 to 120 rows, in pages that lie anywhere; the slots of five of them, in no order."""
+    """Six streams of 0 to 120 positions in scattered pages. Returns the slots of five of them, in no order."""
     dice = np.random.default_rng(seed)
     config = StackConfig(layers, 48, HEADS, KV_HEADS, HEAD_DIM, 80, 1e-6, False, RopeConfig(theta=1e4), 200)
     kv = PagedKV(config, slots=6, pages=300, page_size=4, dtype=dtype, device=device)
@@ -28,11 +28,11 @@ def filled_kv(dtype: torch.dtype, seed: int, layers: int = 1, device: str = "cpu
     return kv, [slots[i] for i in (4, 0, 5, 2, 1)]
 
 
-def flat(kv: PagedKV, plan: RaggedAttention | None, shape: PaddedShape) -> PaddedAttention:
-    """The plan as a step of this shape has it, after an earlier step that used the same inputs. None: all padding."""
+def padded_attention(kv: PagedKV, plan: RaggedAttention | None, shape: PaddedShape) -> PaddedAttention:
+    """`plan` as padded attention of this shape, in inputs that an earlier step has used. None: padding only."""
     inputs = StagingBuffer.new(shape.fields(kv), kv.k.device)
     for name in shape.fields(kv):
-        inputs.host(name).fill_(1)  # left by an earlier step
+        inputs.host(name).fill_(1)  # the values of an earlier step
     inputs.fill(**({} if plan is None else shape.arrays(plan)))
     inputs.send()
     return PaddedAttention(kv, shape, inputs.device)

@@ -1,4 +1,4 @@
-"""Mimi checkpoints with seeded random weights, and transformers' own Mimi over the same weights as the reference."""
+"""Mimi checkpoints with seeded random weights, and transformers' Mimi with the same weights as the reference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def codec_config(**changes: Any) -> dict[str, Any]:
 
 
 def reference_mimi(checkpoint: Checkpoint) -> MimiModel:
-    """transformers' Mimi holding the checkpoint's codec weights, in fp32."""
+    """transformers' Mimi with the checkpoint's codec weights, in float32."""
     config = MimiConfig(**{**checkpoint.config["codec_config"], "_frame_rate": None})
     model = MimiModel(config).eval()
     model.load_state_dict(
@@ -34,7 +34,7 @@ def reference_mimi(checkpoint: Checkpoint) -> MimiModel:
 
 
 def write_random(folder: Path, *, seed: int, **changes: Any) -> Checkpoint:
-    """A checkpoint whose codec has these dimensions and random weights; the other parts have no weights."""
+    """A checkpoint whose codec has these dimensions and random weights. The other parts have no weights."""
     whole = json.loads((GOLDEN / "checkpoint" / "config.json").read_text())
     whole["codec_config"] = codec_config(**changes)
     torch.manual_seed(seed)
@@ -55,6 +55,6 @@ def write_random(folder: Path, *, seed: int, **changes: Any) -> Checkpoint:
 
 
 def checkpoint_name(name: str) -> str:
-    """A tensor's name in checkpoints, from its name in transformers 5.17 to 5.23 (which moved the halves apart)."""
+    """A tensor's name in checkpoints, from its name in transformers 5.17 to 5.23, which renamed encoder and decoder."""
     name = re.sub(r"^(encoder|decoder)\.\1_seanet\.", r"\1.", name)
     return re.sub(r"^(encoder|decoder)\.(\1_transformer|upsample|downsample)\.", r"\2.", name)

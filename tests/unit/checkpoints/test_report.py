@@ -1,4 +1,4 @@
-"""The report on whole and damaged checkpoints."""
+"""The report of complete and of damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD = "thinker.lm_head.weight"
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """The golden checkpoint as one file, without its audio table, with a cut head and with a tensor too many."""
+    """The golden checkpoint as one file, without its audio table, with a shorter head and an extra tensor."""
     folder = tmp_path / "damaged"
     folder.mkdir()
     shutil.copy(GOLDEN / "config.json", folder)
@@ -40,7 +40,7 @@ def test_golden_checkpoint_is_servable_and_every_parameter_is_in_a_part() -> Non
     assert {part.name: part.parameters for part in report.parts}["audio table"] == 16408 * 48
 
 
-def test_damage_is_told_apart(damaged: Path) -> None:
+def test_missing_misshapen_and_unexpected_tensors_are_distinguished(damaged: Path) -> None:
     report = inspect_checkpoint(Checkpoint.open(damaged))
     assert not report.is_servable
     assert report.missing == (" or ".join(AUDIO_TABLE_NAMES),)

@@ -1,4 +1,4 @@
-"""The derived names and shapes against the reference's own lists."""
+"""The derived names and shapes equal those of the reference."""
 
 from __future__ import annotations
 

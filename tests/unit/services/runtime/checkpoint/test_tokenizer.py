@@ -1,4 +1,4 @@
-"""Text in, ids, text out; and what a user cannot spell."""
+"""Text becomes ids and ids become text. A user's text never becomes a control token."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_spelling_of_a_control_token_is_split_from_template_text(tokenizer: Toke
     assert parts == ["", SPECIALS["<|im_start|>"], "user\nHi", SPECIALS["<|im_end|>"], ""]
 
 
-def test_missing_and_unusable_tokenizers_are_said(tmp_path: Path) -> None:
+def test_missing_and_unusable_tokenizers_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected tokenizer\.json"):
         Tokenizer.from_checkpoint(Checkpoint(tmp_path, {}, {}, {}))
     with pytest.raises(CheckpointError, match=r"not a tokenizer\.json that can be read"):

@@ -1,4 +1,4 @@
-"""A step is rounded up to a shape, filled with padding, and computed or replayed."""
+"""A step is rounded up to a shape, filled with padding, and then computed or replayed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fields(width: int) -> Fields:
 
 
 class Computed:
-    """What was computed: a shape and the inputs."""
+    """Records the shape and the inputs of each computed step."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, list[int]]] = []

@@ -1,4 +1,4 @@
-"""Buckets of widths, and steps where there are no CUDA graphs."""
+"""Buckets of widths, and steps on a device without CUDA graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt rows of a step rounded up to a fixed count are those of a step of the rows it has."""
+"""A padded step of prompts gives the hidden states of the exact step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def new_step(*, padded: bool) -> tuple[PagedKV, PromptStep]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_padded_prompts_equal_exact_ones_in_any_cut_and_company(seed: int, stack: Stack) -> None:
+def test_padded_prompts_equal_exact_ones_in_any_chunks_and_any_company(seed: int, stack: Stack) -> None:
     dice = np.random.default_rng(seed)
     both = [new_step(padded=padded) for padded in (False, True)]
     slots, _ = ([kv.open() for _ in range(SLOTS)] for kv, _ in both)
@@ -45,7 +45,7 @@ def test_padded_prompts_equal_exact_ones_in_any_cut_and_company(seed: int, stack
 
 
 @pytest.mark.parametrize("counts", [[1] * (MAX_STREAMS + 1), [prompt_step.MAX_ROWS + 1]])
-def test_what_has_no_shape_goes_through_as_it_is(counts: list[int], stack: Stack) -> None:
+def test_a_step_larger_than_every_shape_is_not_padded(counts: list[int], stack: Stack) -> None:
     (kv, exact), (padded_kv, padded) = (new_step(padded=padded) for padded in (False, True))
     slots, _ = ([memory.open() for _ in counts] for memory in (kv, padded_kv))
     rows = [torch.ones(count, CONFIG.width) for count in counts]

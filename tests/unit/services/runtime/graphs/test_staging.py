@@ -1,4 +1,4 @@
-"""Named inputs of a step in one block of memory for each dtype."""
+"""The named inputs of a step lie in one block of memory for each dtype."""
 
 from __future__ import annotations
 

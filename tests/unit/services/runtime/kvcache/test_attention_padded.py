@@ -1,4 +1,4 @@
-"""Padded attention equals ragged attention, whatever the padding."""
+"""Padded attention equals ragged attention, with any padding."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from services.runtime.kvcache.attention_padded import PaddedShape
 from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
-from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
+from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, padded_attention
 
 FRAME, PROMPTS = [1, 1, 1, 3, 3], [2, 9, 1, 17, 4]
 OF_FRAME, OF_PROMPTS = PaddedShape.of_steps(8, 20), PaddedShape.of_prompts(8, 40, block_rows=4)
 
 
 def with_plan(seed: int, counts: list[int]) -> tuple[PagedKV, RaggedAttention]:
-    """A memory, and a step that brings five of its streams so many rows."""
+    """A KV cache, and the ragged attention of a step in which five of its streams bring `counts` rows."""
     kv, slots = filled_kv(torch.float32, seed)
     return kv, kv.plan(slots, counts)
 
@@ -32,7 +32,7 @@ def test_padded_rows_change_nothing_for_the_others(seed: int, counts: list[int],
     kv, plan = with_plan(seed, counts)
     rows = len(plan.row_positions)
     qkv = noise(shape.rows)
-    padded = flat(kv, plan, shape)
+    padded = padded_attention(kv, plan, shape)
     before = kv.k.clone()
     attended = padded.attend(0, qkv)[:rows]
     changed = (kv.k != before).any(dim=-1).any(dim=-1)[0]  # [pages, page_size]
@@ -49,6 +49,6 @@ def test_blocks_of_any_prompts_fit_their_shape() -> None:
 def test_a_step_of_padding_alone_writes_page_0_alone() -> None:
     kv, _ = with_plan(0, FRAME)
     before = kv.k[:, 1:].clone()
-    out = flat(kv, None, OF_FRAME).attend(0, noise(OF_FRAME.rows))
+    out = padded_attention(kv, None, OF_FRAME).attend(0, noise(OF_FRAME.rows))
     assert bool(out.isfinite().all())
     assert kv.k[:, 1:].equal(before)

@@ -15,7 +15,7 @@ from services.runtime.layers import fused
 from services.runtime.layers.rope import rotate, split_rotated
 from services.runtime.layers.transformer import Stack, StackParameters
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
-from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, flat
+from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, padded_attention
 
 pytestmark = NEEDS_KERNELS
 
@@ -103,12 +103,12 @@ def test_padded_attention_attends_with_kernels_and_padding_stays_finite(counts: 
     kv, slots = filled_kv(torch.float32, seed=7, device=DEVICE)
     plan = kv.plan(slots, counts)
     qkv = qkv_of(shape.rows, torch.float32)
-    found = flat(kv, plan, shape).attend(0, qkv).view(-1, HEADS, HEAD_DIM)
+    found = padded_attention(kv, plan, shape).attend(0, qkv).view(-1, HEADS, HEAD_DIM)
     q = rotate(qkv[: sum(counts), :HEADS], *plan.rotary)
     torch.testing.assert_close(found[: sum(counts)], expected_attention(kv, plan, q), rtol=0, atol=5e-6)
     assert bool(found.isfinite().all())
     before = kv.k[:, 1:].clone()
-    assert bool(flat(kv, None, shape).attend(0, qkv).isfinite().all())
+    assert bool(padded_attention(kv, None, shape).attend(0, qkv).isfinite().all())
     assert kv.k[:, 1:].equal(before)
 
 

@@ -1,4 +1,4 @@
-"""The kernels between a layer's products equal PyTorch's operations, on a CUDA device or in Triton's interpreter."""
+"""The elementwise kernels of a layer equal PyTorch's operations, on a CUDA device or in Triton's interpreter."""
 
 from __future__ import annotations
 

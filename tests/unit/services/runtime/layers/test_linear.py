@@ -1,4 +1,4 @@
-"""The packed linear layer gives what the plain one gives, whatever the input's layout."""
+"""The packed linear layer gives the result of the plain one, for any layout of its input."""
 
 from __future__ import annotations
 

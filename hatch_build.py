@@ -1,4 +1,4 @@
-"""Build hook: generates the gRPC stubs of `protos/` into `stubs/chroma/`, for wheels and editable installs alike."""
+"""Build hook that generates the gRPC stubs of `protos/` into `stubs/chroma/`, for wheels and editable installs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class GenerateStubs(BuildHookInterface):
-    """Runs protoc over every proto; the stubs are build products and are never committed.
+    """Runs protoc over every proto. The stubs are build products and are never committed.
 
-    `protos` of the hook's configuration says where they are, from the project's folder.
+    The hook's setting `protos` is the folder of the protos, relative to the project's folder.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

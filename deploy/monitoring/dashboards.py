@@ -1,7 +1,7 @@
 """Writes the Grafana dashboards: `python -m deploy.monitoring.dashboards`.
 
-A dashboard is a list of rows, a row a list of panels of equal width. The JSON is what Grafana imports, and what
-deploy/k8s/components/monitoring hands to Grafana's sidecar.
+A dashboard is a list of rows. A row is a list of panels of equal width. Grafana imports the JSON;
+deploy/k8s/components/monitoring hands it to Grafana's sidecar.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ DASHBOARDS = (OVERVIEW, TURN_STAGES, ENGINE)
 
 
 def files() -> dict[str, str]:
-    """File name to content of each dashboard."""
+    """The content of each dashboard, by file name."""
     return {f"{dashboard.uid}.json": _text(to_json(dashboard)) for dashboard in DASHBOARDS}
 
 

@@ -44,7 +44,7 @@ are bounded: no ids, no text. Asked for OpenMetrics, `chroma_voice_first_sound_s
 
 
 def names(module: ModuleType) -> list[str]:
-    """The metrics that a module defines or borrows, in its order."""
+    """The metrics that a module defines or imports, in the order of the module."""
     found = []
     for value in vars(module).values():
         if isinstance(value, (MetricWrapperBase, ScrapedCounter)):
@@ -54,7 +54,7 @@ def names(module: ModuleType) -> list[str]:
 
 
 def page() -> str:
-    """The whole page."""
+    """The text of docs/metrics.md."""
     parts = [INTRODUCTION]
     shown: set[str] = set()
     for title, explanation, module in SECTIONS:

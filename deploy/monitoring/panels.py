@@ -1,4 +1,4 @@
-"""Panels of a dashboard and their JSON."""
+"""The panels of a dashboard and their JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 HERE = 'namespace=~"$namespace"'
-"""Selects what the dashboard's variable names; outside Kubernetes there is no such label, and `.*` matches that."""
+"""Selects the namespace of the dashboard's variable. Outside Kubernetes the label is missing: `.*` matches that."""
 
 _COLUMNS, _GRAPH_HEIGHT, _NUMBER_HEIGHT = 24, 8, 4
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -14,7 +14,9 @@ _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 @dataclass(frozen=True)
 class Panel:
-    """`queries` are (PromQL, legend). `unit` is Grafana's id, such as `s`, `short`, `percentunit`, `reqps`."""
+    """A panel. `queries` are pairs of PromQL and legend. `unit` is Grafana's id, such as `s`, `short`, `percentunit`,
+    `reqps`.
+    """
 
     title: str
     queries: tuple[tuple[str, str], ...]
@@ -33,17 +35,19 @@ class Dashboard:
 
 
 def graph(title: str, query: str, legend: str, unit: str = "short", *, note: str = "") -> Panel:
-    """A graph of one query."""
+    """A panel with the graph of one query."""
     return Panel(title, ((query, legend),), unit, note)
 
 
 def number(title: str, query: str, unit: str = "short") -> Panel:
-    """One number, as it is now."""
+    """A panel with one number: the present value of a query."""
     return Panel(title, ((query, ""),), unit, kind="stat")
 
 
 def quantiles(title: str, metric: str, selector: str = HERE, *, by: str = "", note: str = "") -> Panel:
-    """Median, 95th and 99th percentile of a histogram of seconds, for each value of the label `by`."""
+    """A panel with the median and the 95th and 99th percentile of a histogram of seconds, for each value of the label
+    `by`.
+    """
     buckets = rate(f"{metric}_bucket", f"{by}, le" if by else "le", selector)
     legend = f"{{{{{by}}}}} " if by else ""
     queries = [(f"histogram_quantile({q}, {buckets})", f"{legend}p{q * 100:g}") for q in (0.5, 0.95, 0.99)]
@@ -51,12 +55,12 @@ def quantiles(title: str, metric: str, selector: str = HERE, *, by: str = "", no
 
 
 def mean(metric: str, by: str) -> str:
-    """The mean of what a histogram observed."""
+    """A panel with the mean of what a histogram observed."""
     return f"{rate(metric + '_sum', by)} / {rate(metric + '_count', by)}"
 
 
 def rate(metric: str, by: str = "", selector: str = HERE) -> str:
-    """Events a second, for each value of the labels `by`."""
+    """A panel with events a second, for each value of the labels `by`."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{selector}}}[$__rate_interval]))"
 
 

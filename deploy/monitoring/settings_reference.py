@@ -94,7 +94,7 @@ UNITS = {
 
 
 def page() -> str:
-    """The whole page."""
+    """The text of docs/settings.md."""
     parts = [INTRODUCTION]
     for title, readers, settings_type in SECTIONS:
         parts.append(
@@ -121,7 +121,7 @@ def own_fields(settings_type: type[ServiceSettings]) -> dict[str, FieldInfo]:
 
 
 def registry() -> str:
-    """What services/common/variables.json holds."""
+    """The content of services/common/variables.json."""
     names = {
         "processes": {process.service: sorted(process.model_fields) for process in PROCESSES},
         "programs": sorted({name for name, *_ in programs()}),
@@ -130,7 +130,7 @@ def registry() -> str:
 
 
 def programs() -> list[tuple[str, str, str, str]]:
-    """Variable, reader, default and meaning of what other programs than the processes read."""
+    """The variables that are read by programs other than the processes: variable, reader, default and meaning."""
     readers: dict[tuple[str, str, str], list[str]] = {}
     for command, option in _command_options(typer.main.get_command(app)):
         default = f"`{option.default}`" if option.default not in (None, "") else ""
@@ -160,7 +160,7 @@ def _row(service: str, name: str, field: FieldInfo) -> str:
 
 
 def unit(name: str, field: FieldInfo) -> str:
-    """The unit of a setting; empty for what is no number. Raises KeyError for a number without one."""
+    """The unit of a setting. Empty: the setting is no number. Raises KeyError for a number without a unit."""
     return UNITS[name.rpartition("_")[2]] if _kind(field) in (int, float) else ""
 
 

@@ -1,5 +1,5 @@
-// OpenAI's agents package talks to a gateway: `node agents.mjs ws://host:port/v1/realtime VOICE speech.pcm`.
-// speech.pcm: an utterance, 16-bit little-endian at 24 kHz. Prints one JSON line that tells what happened.
+// OpenAI's agents package holds a conversation with a gateway: `node agents.mjs ws://host:port/v1/realtime VOICE speech.pcm`.
+// speech.pcm: an utterance, 16-bit little-endian at 24 kHz. Prints one JSON line with its observations.
 import { readFileSync } from "node:fs";
 import { OpenAIRealtimeWebSocket, RealtimeAgent, RealtimeSession } from "@openai/agents/realtime";
 
@@ -8,14 +8,14 @@ const transport = new OpenAIRealtimeWebSocket({ url });
 const agent = new RealtimeAgent({ name: "Test", instructions: "Be brief.", voice });
 const session = new RealtimeSession(agent, { transport, model: "chroma-1.0" });
 
-const told = { errors: [], events: [], turns: 0, audioBytes: 0, interrupted: 0 };
+const seen = { errors: [], events: [], turns: 0, audioBytes: 0, interrupted: 0 };
 let turnDone = () => {};
-session.on("error", (error) => told.errors.push(JSON.stringify(error)));
-session.on("audio", (audio) => { told.audioBytes += audio.data.byteLength; });
-session.on("audio_interrupted", () => { told.interrupted += 1; });
+session.on("error", (error) => seen.errors.push(JSON.stringify(error)));
+session.on("audio", (audio) => { seen.audioBytes += audio.data.byteLength; });
+session.on("audio_interrupted", () => { seen.interrupted += 1; });
 session.transport.on("*", (event) => {
-  if (told.events.at(-1) !== event.type) told.events.push(event.type);
-  if (event.type === "response.done") { told.turns += 1; told.status = event.response.status; turnDone(); }
+  if (seen.events.at(-1) !== event.type) seen.events.push(event.type);
+  if (event.type === "response.done") { seen.turns += 1; seen.status = event.response.status; turnDone(); }
 });
 const nextTurn = () => new Promise((resolve) => { turnDone = resolve; });
 const send = async (pcm) => {
@@ -29,15 +29,15 @@ await session.connect({ apiKey: "none" });
 let done = nextTurn();
 session.sendMessage("Please tell me how to make a taco.");
 await done;
-told.afterText = { turns: told.turns, audioBytes: told.audioBytes, status: told.status };
+seen.afterText = { turns: seen.turns, audioBytes: seen.audioBytes, status: seen.status };
 
 done = nextTurn();
 const silence = new Uint8Array(48000 * 2); // two seconds
 await send(new Uint8Array(readFileSync(file)));
 await send(silence);
 await done;
-told.afterSpeech = { turns: told.turns, audioBytes: told.audioBytes, status: told.status };
-told.history = session.history.map((item) => ({ role: item.role, content: item.content?.map((part) => part.type) }));
+seen.afterSpeech = { turns: seen.turns, audioBytes: seen.audioBytes, status: seen.status };
+seen.history = session.history.map((item) => ({ role: item.role, content: item.content?.map((part) => part.type) }));
 session.close();
-console.log(JSON.stringify(told));
+console.log(JSON.stringify(seen));
 process.exit(0);

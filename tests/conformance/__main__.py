@@ -1,7 +1,7 @@
-"""`python -m tests.conformance DIR`: is every number of a golden folder what our engines compute?
+"""`python -m tests.conformance DIR` compares our engines with the numbers of a golden folder.
 
-Prints one JSON line a case and exits 1 when any is off. The folder is laid out like tests/golden/public
-(docs/model.md, section 10).
+It prints one JSON line for each case and exits with 1 when any number differs. The folder has the layout of
+tests/golden/public (docs/model.md, section 10).
 """
 
 from __future__ import annotations

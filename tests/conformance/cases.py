@@ -1,7 +1,7 @@
-"""What each golden case asserts. (docs/model.md, section 10)
+"""The checks of each golden case. (docs/model.md, section 10)
 
-Tokens, codes and frames must match exactly. Floats must agree to TOLERANCE, relative to the largest golden value
-where that is above 1.
+Tokens, codes and frames must match exactly. Floats must agree to TOLERANCE, relative to the largest golden value where
+that is above 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Report = dict[str, Any]
 
 
 class _Findings:
-    """The comparisons of one case: exact ones by truth, others by their largest difference."""
+    """The comparisons of one case: whether exact ones hold, and the largest difference of the others."""
 
     def __init__(self, case: str) -> None:
         self.exact: dict[str, bool] = {}
@@ -39,14 +39,14 @@ class _Findings:
         self._case = case
 
     def same(self, name: str, found: Tensor, expected: Tensor) -> None:
-        """Integers must be equal, shape and all."""
+        """Compare integers, which must be equal in shape and value."""
         equal = found.shape == expected.shape and bool((found == expected).all())
         self.exact[name] = self.exact.get(name, True) and equal
         if not equal:
             self._off.append(name)
 
     def close(self, name: str, found: Tensor, expected: Tensor) -> None:
-        """Floats must agree to the tolerance."""
+        """Compare floats, which must agree to the tolerance."""
         if found.shape != expected.shape:
             self._off.append(f"{name}: shape {list(found.shape)}, expected {list(expected.shape)}")
             self.max_abs_diff[name] = float("inf")
@@ -69,7 +69,7 @@ class _Findings:
 
 
 def check_codec_case(path: Path, models: Models) -> Report:
-    """Mimi alone: whole encode and whole decode."""
+    """Check Mimi alone: whole encode and whole decode."""
     golden = load_file(path)
     findings = _Findings(path.stem)
     codes = models.mimi.encode(golden["enc_audio"].numpy())
@@ -80,7 +80,7 @@ def check_codec_case(path: Path, models: Models) -> Report:
 
 
 def check_turn_case(path: Path, models: Models) -> Report:
-    """A whole turn. Of a padded batch the rows must give what each gives alone, which its own file says."""
+    """Check a whole turn. A row of a padded batch must give what it gives alone, which a file of its own says."""
     golden = load_file(path)
     case = json.loads(path.with_suffix(".json").read_text())
     findings = _Findings(path.stem)
@@ -108,12 +108,12 @@ def _thoughts(golden: Golden) -> int:
 
 
 def _audio_runs(ids: list[int], audio: int) -> int:
-    """How many recordings a prompt has places for."""
+    """The number of recordings for which a prompt has places."""
     return sum(token == audio and (place == 0 or ids[place - 1] != audio) for place, token in enumerate(ids))
 
 
 def _check_reply(findings: _Findings, golden: Golden, row: int, reply: Reply, models: Models) -> Reply:
-    """Tokens and hidden states, through im_end."""
+    """Check tokens and hidden states, up to and including im_end."""
     expected = golden["out.thinker_token_ids"][row]
     ends = (expected == models.config.tokens.im_end).nonzero().flatten()
     length = int(ends[0]) + 1 if len(ends) else len(expected)
@@ -123,7 +123,7 @@ def _check_reply(findings: _Findings, golden: Golden, row: int, reply: Reply, mo
 
 
 def _check_speech_alone(findings: _Findings, golden: Golden, reply: Reply, max_frames: int, models: Models) -> None:
-    """Prompt codes, every tensor on the way, frames and sound of a batch of one."""
+    """Check a batch of one: prompt codes, every tensor on the way, frames and sound."""
     codes = models.mimi.encode(_prompt_audio(golden, 0))
     prompt_codes = golden["out.prompt_audio_codes"][0].T
     findings.same("prompt_audio_codes", torch.from_numpy(codes.astype("int64")), prompt_codes)
@@ -145,7 +145,7 @@ def _check_speech_alone(findings: _Findings, golden: Golden, reply: Reply, max_f
 def _check_row_alone(
     findings: _Findings, golden: Golden, alone: Golden, row: int, max_frames: int, models: Models
 ) -> None:
-    """The speech of one row of a batch, judged by what the row gives alone."""
+    """Check the speech of one row of a batch against what the row gives alone."""
     codes = torch.from_numpy(models.mimi.encode(_prompt_audio(golden, row)).astype("int64"))
     token_ids = alone[f"row{row}.thinker_token_ids"].tolist()
     hidden = golden["out.thinker_last_hidden"][row, : len(token_ids)]
@@ -181,5 +181,5 @@ def _say(
 
 
 def _check_logits(findings: _Findings, name: str, found: list[Tensor], expected: Tensor) -> None:
-    """The logits of codes the codec knows, for as many steps as were recorded."""
+    """Check the logits of the codes that the codec knows, for as many steps as were recorded."""
     findings.close(name, torch.stack(found[: len(expected)]), expected[:, :CODEBOOK_SIZE])

@@ -1,4 +1,4 @@
-"""The three models of a checkpoint, in process, in float32 on the CPU."""
+"""The three models of a checkpoint, in this process, in float32 on the CPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.speech_gen.model.weights import load_generator
 
 @dataclass(frozen=True)
 class Models:
-    """What the conformance cases run."""
+    """The models that the conformance cases run."""
 
     config: ChromaConfig
     thinker: Thinker

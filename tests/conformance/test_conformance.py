@@ -1,4 +1,4 @@
-"""The conformance command itself: green on the golden set, red when one number is off."""
+"""The conformance command succeeds on the golden set and fails when one number differs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLIC = PUBLIC_GOLDEN
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict]]:
-    """Exit status and the printed lines."""
+    """The exit status of the command and the lines that it printed."""
     monkeypatch.setattr(sys, "argv", ["conformance", str(folder)])
     status = main()
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,4 +1,4 @@
-"""promtool judges the alert rules: that they are rules, and that they fire when they should and not otherwise."""
+"""promtool accepts the alert rules, and they fire when they should and at no other time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real Envoy, with the sidecar's configuration, before a scripted gateway."""
+"""The real Envoy with the configuration of the sidecar, in front of a scripted gateway."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @asynccontextmanager
 async def envoy(gateway: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Envoy with the configuration as it is, but for its ports."""
+    """Envoy with the configuration of the sidecar, except for its ports."""
     config = yaml.safe_load(CONFIG.read_text())
     port, admin = free_ports(2)
     host, _, gateway_port = gateway.partition(":")
@@ -62,13 +62,13 @@ async def _answers(admin_port: int) -> bool:
 
 @pytest.fixture
 async def browser(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """What a browser's gRPC-Web client would use."""
+    """An HTTP client that stands for a browser's gRPC-Web client."""
     async with serving(FakeGateway()) as address, envoy(address, tmp_path) as client:
         yield client
 
 
 async def call(client: httpx.AsyncClient, method: str, request: bytes) -> tuple[bytes, dict[str, str]]:
-    """One gRPC-Web call: the answer's message, and the trailers."""
+    """Make one gRPC-Web call. Returns the message of the answer and the trailers."""
     headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", "origin": ORIGIN}
     response = await client.post(method, content=struct.pack(">BI", 0, len(request)) + request, headers=headers)
     assert response.status_code == 200
@@ -111,6 +111,6 @@ async def test_only_pages_of_the_stated_origin_may_call(browser: httpx.AsyncClie
     assert "access-control-allow-origin" not in refused.headers
 
 
-async def test_nothing_but_the_public_services_is_reached(browser: httpx.AsyncClient) -> None:
+async def test_only_the_public_services_are_reached(browser: httpx.AsyncClient) -> None:
     assert (await browser.post("/chroma.v1.ReasonerService/Think")).status_code == 404
     assert (await browser.post("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")).status_code == 404

@@ -1,4 +1,4 @@
-"""What every pod has in common, and who may talk to whom."""
+"""The security settings of every pod, and which pods may call which."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_no_secret_is_in_the_manifests_but_the_local_ones(manifests: Any, reques
 
 
 def allowed_callers(policies: list[Manifest], name: str) -> set[str]:
-    """Names of the pods that may call the pod `name`; `*` for everybody."""
+    """Names of the pods that may call the pod `name`. `*` stands for every pod."""
     found: set[str] = set()
     for policy in policies:
         selector = policy["spec"]["podSelector"]
@@ -103,7 +103,7 @@ def test_monitoring_adds_prometheus_and_the_metrics_port_only() -> None:
 
 
 @every_build
-def test_whatever_no_policy_names_is_denied(manifests: Any) -> None:
+def test_traffic_that_no_policy_names_is_denied(manifests: Any) -> None:
     (deny,) = [p for p in of_kind(manifests(), "NetworkPolicy") if p["metadata"]["name"] == "default-deny"]
     assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 

@@ -1,4 +1,4 @@
-"""The Dockerfile without an engine: it is linted, and each RUN step is run as a command, in a clean environment."""
+"""The Dockerfile without a container engine: it is linted, and each RUN step runs in a clean environment."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.support.manifests import DEPLOY, ROOT, SETTINGS
 
 DOCKERFILE = DEPLOY / "Dockerfile"
 FOLDERS = ("/opt/chroma-voice", "/source", "/dist", "/volume")
-"""Absolute folders of the build, which lie below a temporary one in these tests."""
+"""Absolute folders of the build. In these tests they lie below a temporary folder."""
 
 
 @dataclass
@@ -41,13 +41,13 @@ def stages() -> dict[str, Stage]:
 
 
 def image_command(service: str) -> list[str]:
-    """What follows the interpreter in the image of a service."""
+    """The arguments after the interpreter in the image of a service."""
     (command,) = stages()[service].words("CMD")
     return re.findall(r'"([^"]+)"', command)
 
 
 def copy_context(to: Path) -> None:
-    """What .dockerignore lets through."""
+    """Copy what .dockerignore lets through."""
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for name in kept:
         source, target = ROOT / name, to / name
@@ -97,7 +97,7 @@ def test_every_service_has_an_image_that_runs_its_process() -> None:
     assert stages()["final"].base == "${SERVICE}"
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_a_user_without_rights() -> None:
     assert stages()["runtime"].words("USER") == ["10001:10001"]
     assert not [stage for stage in SETTINGS if stages()[stage].words("USER")]
 

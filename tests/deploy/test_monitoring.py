@@ -1,4 +1,4 @@
-"""What watches the system fits what the system shows: names, pages, runbooks."""
+"""Rules, dashboards and pages use the metrics that the processes show: names, buckets, runbooks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def autoscaling_queries() -> Iterator[str]:
 
 
 def unknown_names(query: str) -> set[str]:
-    """Names in a PromQL query that no process shows and no rule records."""
+    """The names in a PromQL query that no process shows and no rule records."""
     series = set(RECORDED)
     for metric in DEFINITIONS.values():
         ends = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)

@@ -10,7 +10,7 @@ from tests.support.manifests import DEPLOY, K8S, OVERLAYS, ROOT, build_text
 CHECKOV = shutil.which("checkov", path=f"{ROOT / '.venv-deploy' / 'bin'}") or shutil.which("checkov")
 
 BUILT_HERE = ["CKV_K8S_15", "CKV_K8S_43"]
-"""Images that are built here and loaded into the cluster have a tag, no digest, and cannot be pulled."""
+"""Images that are built here and loaded into the cluster have a tag but no digest, and cannot be pulled."""
 
 pytestmark = [
     pytest.mark.slow,

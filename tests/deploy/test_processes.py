@@ -1,4 +1,4 @@
-"""Manifests against the processes that they start: settings, ports, probes, drain."""
+"""The manifests fit the processes that they start: settings, ports, probes, drain."""
 
 import re
 from typing import Any

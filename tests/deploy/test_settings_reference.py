@@ -1,4 +1,4 @@
-"""docs/settings.md and the registry of variables are what the code says."""
+"""docs/settings.md and the registry of variables are up to date."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_setting_that_processes_read_differently_is_listed_under_a_name_for_ea
 
 
 def test_every_variable_named_in_the_repository_exists() -> None:
-    """Tests that misspell variables on purpose stand aside."""
+    """Tests that misspell variables on purpose are left out."""
     files = subprocess.run(
         ["git", "grep", "-lIE", "CHROMA_[A-Z]", "--", ".", ":!tests/unit/services/common", ":!tests/support/fake*"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The two scripts that manifests and compose run in containers: the store's start and the fetching of weights."""
+"""The two scripts that manifests and compose run in containers: one starts the store, one fetches the weights."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def store_command() -> str:
 
 @contextmanager
 def running_store(folder: Path) -> Iterator[redis.Redis]:
-    """The store as the manifest starts it, on the data in `folder`."""
+    """The store, started as the manifest starts it, on the data in `folder`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -106,7 +106,7 @@ def test_weights_are_made_once_and_left_alone_after(tmp_path: Path) -> None:
 
 
 @needs_flock
-def test_an_interrupted_start_is_made_good(tmp_path: Path) -> None:
+def test_an_interrupted_start_is_completed(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "config.json").write_text("{")
     assert fetch(tmp_path, "random:tiny").returncode == 0
@@ -114,7 +114,7 @@ def test_an_interrupted_start_is_made_good(tmp_path: Path) -> None:
 
 
 @needs_flock
-def test_other_weights_do_not_take_the_folder_of_the_present_ones(tmp_path: Path) -> None:
+def test_other_weights_are_not_written_into_the_folder_of_present_ones(tmp_path: Path) -> None:
     assert fetch(tmp_path, "random:tiny").returncode == 0
     refused = fetch(tmp_path, "random:tiny", revision="seed-1")
     assert refused.returncode == 1
@@ -122,7 +122,7 @@ def test_other_weights_do_not_take_the_folder_of_the_present_ones(tmp_path: Path
 
 
 @needs_flock
-def test_a_failed_download_is_not_taken_for_weights(tmp_path: Path) -> None:
+def test_a_failed_download_leaves_no_complete_folder(tmp_path: Path) -> None:
     failed = fetch(tmp_path, "random:no-such-preset")
     assert failed.returncode != 0
     assert not (tmp_path / "tiny" / ".complete").exists()

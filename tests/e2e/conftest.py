@@ -22,6 +22,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """`stack` with chroma-nano: for tests that must hear a reply, since random weights may end their speech at once."""
+    """As `stack`, with chroma-nano, for tests that need sound in a reply. Random weights may end speech at once."""
     with running(tmp_path_factory.mktemp("nano"), model="") as stack:
         yield stack

@@ -1,4 +1,4 @@
-"""The snippets of docs/api.md and docs/migration.md, run in order as they stand there."""
+"""The snippets of docs/api.md and docs/migration.md run in their order."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ pytestmark = pytest.mark.slow
 
 
 def run_snippets(guide: Path, stack: LocalStack, folder: Path) -> list[str]:
-    """Run each snippet of the guide in `folder`, which has the recordings as the repository's root has them.
-
-    Returns what each snippet printed.
+    """Run each snippet of the guide in `folder`, which holds the recordings at the same paths as the repository.
+    Returns the output of each snippet.
     """
     shutil.copytree(SAMPLES, folder / "samples")
     endpoints = stack.endpoints

@@ -1,4 +1,4 @@
-"""What a newcomer gets: `chroma-voice up` without a word more runs chroma-nano with the sample voices."""
+"""`chroma-voice up` without options runs chroma-nano with the sample voices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four processes give, frame for frame, what the engines give in one process without any service."""
+"""The four processes give the same frames as the engines in one process without any service."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Turn:
-    """What a turn gives: the reply's text, and its sound, float32 [S]."""
+    """The result of a turn: the reply's text, and its sound, float32 [S]."""
 
     text: str
     sound: NDArray[np.float32]

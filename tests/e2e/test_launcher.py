@@ -27,7 +27,7 @@ def test_signal_to_the_launcher_stops_everything_it_started(tmp_path: Path, numb
 
 
 @pytest.mark.slow
-def test_killed_launcher_takes_its_processes_along_and_leaves_no_usable_endpoints(tmp_path: Path) -> None:
+def test_processes_of_a_killed_launcher_end_and_no_usable_endpoints_stay(tmp_path: Path) -> None:
     stack = LocalStack(tmp_path)
     stack.start()
     pids = stack.endpoints.pids

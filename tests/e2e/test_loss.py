@@ -1,4 +1,4 @@
-"""What a caller sees when a process is lost, and what is still there afterwards."""
+"""What a caller sees when a process is lost, and what is kept."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from tests.support.local_stack import (
 )
 
 CLEAR_STATUS_S = 10.0
-"""The contract is 2 s, and a killed process is noticed in milliseconds.
-A busy machine gets room: no test is a stopwatch."""
+"""The contract is 2 s. A killed process is noticed in milliseconds, but a busy machine may need longer."""
 
 
 def short(client: Client) -> Conversation:
@@ -32,7 +31,7 @@ def short(client: Client) -> Conversation:
 
 
 def long(client: Client) -> Conversation:
-    """Paced to the listener: its reply is made for 20 s, and so is still being made when a process is killed."""
+    """A turn whose reply is paced for a listener: it takes 20 s, so it is not complete when a process is killed."""
     return client.conversation(voice=VOICE, sampling=LONG_SPEECH, max_reply_s=20.0, max_lead_s=0.5)
 
 
@@ -46,7 +45,7 @@ async def first_sound(talk: Conversation) -> None:
 
 
 async def voice_when_served(client: Client) -> Voice:
-    """The voice, asked for as a client should: again while the answer is UNAVAILABLE."""
+    """The voice. Asks again while the answer is UNAVAILABLE, as a client should."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with contextlib.suppress(Unavailable):
@@ -72,7 +71,7 @@ async def test_service_killed_while_it_speaks_fails_the_turn_and_the_next_turn_w
         assert (await ask_until_answered(talk)).outcome == "completed"
 
 
-async def test_reasoner_killed_while_it_hears_fails_the_turn_and_the_next_turn_works(stack: LocalStack) -> None:
+async def test_reasoner_killed_during_a_question_fails_the_turn_and_the_next_turn_works(stack: LocalStack) -> None:
     samples, sample_rate_hz = soundfile.read(QUESTION, dtype="int16")
     async with (
         stack.client() as client,

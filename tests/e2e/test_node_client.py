@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def node_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Node example with its packages, outside the checkout."""
+    """The Node example with its packages, outside the repository."""
     folder = tmp_path_factory.mktemp("node")
     for file in (ROOT / "clients" / "node").iterdir():
         if file.is_file():
@@ -35,7 +35,7 @@ def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.Comple
     )
 
 
-def test_node_program_with_nothing_but_the_protos_asks_and_hears_a_reply(
+def test_node_program_with_the_protos_alone_asks_and_gets_a_reply(
     nano: LocalStack, node_client: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "reply.wav"

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the running processes: every target is up, every query of every dashboard has data."""
+"""A real Prometheus scrapes the running processes: every target is up, and every query of every dashboard has data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUERIES = [
 
 
 class Prometheus:
-    """A running Prometheus, asked over HTTP."""
+    """A running Prometheus, which is queried over HTTP."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -91,7 +91,7 @@ async def until(condition: Any) -> None:
 
 
 async def talk(stack: LocalStack) -> str:
-    """A turn that ends, one that is interrupted, and a given reply; the id of the first."""
+    """Take a turn that ends, an interrupted turn, and a turn with a forced reply. Returns the id of the first."""
     async with stack.client() as client, client.conversation(voice=VOICE, max_reply_s=2) as conversation:
         await conversation.send_text("How are you?")
         await conversation.commit()

@@ -1,4 +1,6 @@
-"""Two replicas of each service behind two gateways: load spreads, a loss costs its own turns, a drain costs none."""
+"""Two replicas of each service behind two gateways. Load spreads, a lost replica fails its own turns only, and a drain
+fails no turn.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CLEAR_STATUS_S = 5.0
 SHORT_S = 1.0
 TURN_S = 60.0
-"""No turn here takes this long, unless it is lost."""
+"""Every turn of these tests ends within this time, unless it is lost."""
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedStack]
         yield stack
 
 
-async def heard(talk: Conversation, text: str) -> tuple[str, NDArray[np.int16]]:
-    """A whole text turn that must succeed: its text and its sound [S]."""
+async def text_turn(talk: Conversation, text: str) -> tuple[str, NDArray[np.int16]]:
+    """Take a whole text turn that must succeed. Returns its text and its sound [S]."""
     await talk.send_text(text)
     await talk.commit()
     async with asyncio.timeout(TURN_S):
@@ -43,7 +45,7 @@ async def heard(talk: Conversation, text: str) -> tuple[str, NDArray[np.int16]]:
 
 
 async def first_sound(talk: Conversation) -> str:
-    """Ask, and read up to the first sound; the turn's id."""
+    """Ask, and read up to the first sound. Returns the id of the turn."""
     await talk.send_text("How do I make a taco?")
     await talk.commit()
     async for event in talk.reply():
@@ -54,7 +56,7 @@ async def first_sound(talk: Conversation) -> str:
 
 
 async def end_of(talk: Conversation) -> TurnDone:
-    """The end of the running turn."""
+    """Read up to the end of the running turn."""
     async with asyncio.timeout(TURN_S):
         done = [event async for event in talk.reply()][-1]
     assert isinstance(done, TurnDone)
@@ -82,13 +84,13 @@ async def test_load_spreads_over_all_replicas_from_both_gateways(stack: Replicat
     await asyncio.gather(*(converse(gateway, voice) for gateway in range(2) for voice in stack.voices))
     after = work()
     assert all(after[replica] > before[replica] for replica in after)
-    # A voice has one home: the other replica never made its rows.
+    # A voice has one home replica: the other one never computed its rows.
     for replica, voice in zip(stack.replicas["speech_gen"], stack.voices, strict=True):
         assert stack.home("speech_gen", voice) is replica
         assert after[replica] - before[replica] == 8
 
 
-async def test_a_full_replica_spills_and_a_full_system_says_when_to_come_again(stack: ReplicatedStack) -> None:
+async def test_a_full_replica_passes_calls_on_and_a_full_system_says_when_to_retry(stack: ReplicatedStack) -> None:
     async with stack.client() as client, AsyncExitStack() as talks:
         opened: list[Conversation] = []
         admitted, refused = 0, []
@@ -110,7 +112,7 @@ async def test_a_full_replica_spills_and_a_full_system_says_when_to_come_again(s
     assert isinstance(refused[0], ResourceExhausted)
     assert (refused[0].retry_after_s or 0) > 0
     assert SPEECH_SLOTS < admitted <= 2 * SPEECH_SLOTS
-    await asyncio.sleep(MAX_RETRY_AFTER_S)  # until then gateways may prefer another replica to a voice's home
+    await asyncio.sleep(MAX_RETRY_AFTER_S)  # before that, gateways may prefer another replica to a voice's home
 
 
 @pytest.mark.parametrize("service", ["speech_gen", "codec"])
@@ -139,7 +141,7 @@ async def test_a_replica_killed_mid_turn_fails_its_own_turns_and_no_other(stack:
     await stack.bring_back(lost)
 
 
-async def test_a_reasoner_killed_while_it_hears_is_replaced_by_one_that_hears_all_of_the_turn(
+async def test_a_reasoner_killed_during_a_question_is_replaced_by_one_that_gets_the_whole_question(
     stack: ReplicatedStack,
 ) -> None:
     samples, sample_rate_hz = soundfile.read(QUESTION, dtype="int16")
@@ -168,16 +170,16 @@ async def test_sessions_go_on_elsewhere_with_equal_results_when_their_processes_
     settings = {"voice": voice, "sampling": Sampling(greedy=True), "max_reply_s": 3.0, "max_lead_s": 0.0}
     async with stack.client() as client:
         async with client.conversation(**settings) as talk:
-            expected = [await heard(talk, "How do I make a taco?"), await heard(talk, "And a salsa?")]
+            expected = [await text_turn(talk, "How do I make a taco?"), await text_turn(talk, "And a salsa?")]
         async with client.conversation(**settings) as talk:
             session_id = talk.session.session_id
-            before = await heard(talk, "How do I make a taco?")
+            before = await text_turn(talk, "How do I make a taco?")
     lost = [stack.home("reasoner", session_id), stack.home("speech_gen", voice), stack.replicas["gateway"][0]]
     for replica in lost:
         replica.kill()
         await replica.ended()
     async with stack.client(1) as client, client.conversation(session_id=session_id, max_lead_s=0.0) as talk:
-        after = await heard(talk, "And a salsa?")
+        after = await text_turn(talk, "And a salsa?")
     for (text, sound), (expected_text, expected_sound) in zip((before, after), expected, strict=True):
         assert text == expected_text
         assert len(sound) == len(expected_sound) > 0
@@ -195,7 +197,7 @@ async def test_a_drain_under_load_loses_no_turn(stack: ReplicatedStack) -> None:
         async with stack.client(1) as client:
             while not stop.is_set():
                 async with client.conversation(voice=voice, max_reply_s=SHORT_S, max_lead_s=0) as talk:
-                    await heard(talk, "How do I make a taco?")
+                    await text_turn(talk, "How do I make a taco?")
                     answered += 1
 
     async with asyncio.TaskGroup() as group:
@@ -229,5 +231,5 @@ async def test_a_drained_gateway_ends_its_turn_and_sends_the_session_to_the_othe
         assert await gateway.ended() == 0
     async with stack.client(1) as client, client.conversation(session_id=session_id, max_lead_s=0) as talk:
         assert len(talk.session.entries) == 2
-        await heard(talk, "Still there?")
+        await text_turn(talk, "Still there?")
     await stack.bring_back(gateway)

@@ -74,7 +74,7 @@ async def test_same_seed_gives_the_same_sound(stack: LocalStack) -> None:
     assert np.abs(first.astype(int) - second).max() <= 1
 
 
-async def test_given_text_is_said(stack: LocalStack) -> None:
+async def test_forced_text_is_spoken(stack: LocalStack) -> None:
     async with (
         stack.client() as client,
         client.conversation(voice=VOICE, max_reply_s=1.0, sampling=LONG_SPEECH, max_lead_s=0) as talk,

@@ -13,7 +13,7 @@ from services.common.errors import ChromaError
 
 
 class FakeCall:
-    """One streaming call: `requests` is what was written, `responses` is what will be read. EOF ends it."""
+    """One streaming call: `requests` is what was written, `responses` is what will be read. EOF ends the responses."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -22,7 +22,7 @@ class FakeCall:
         self.cancelled = False
 
     def answer(self, *responses: Any) -> None:
-        """Let the reader read these next."""
+        """Give the reader these responses next."""
         for response in responses:
             self.responses.put_nowait(response)
 
@@ -58,7 +58,7 @@ class FakeUpstream:
         self.calls: asyncio.Queue[FakeCall] = asyncio.Queue()
         self.keys: list[str] = []
         self.checkpoints: Collection[str] | None = None
-        """Those that the last call was held to."""
+        """The replicas to which the last call was bound."""
 
     async def call_with_failover(
         self,
@@ -68,7 +68,7 @@ class FakeUpstream:
         begun: Callable[[], bool] = lambda: False,
         checkpoints: Collection[str] | None = None,
     ) -> Any:
-        """Attempt again, as another replica would, while an error comes before the call has begun."""
+        """Try again, as with another replica, while an error comes before the call has begun."""
         self.keys.append(key)
         self.checkpoints = checkpoints
         while True:
@@ -96,9 +96,9 @@ class FakeUpstreamPool:
 
     @property
     def serving(self) -> bool:
-        """They always serve."""
+        """All three always serve."""
         return True
 
     def shared_checkpoints(self) -> set[str] | None:
-        """They do not tell their checkpoints."""
+        """The three do not say which checkpoints they run."""
         return None

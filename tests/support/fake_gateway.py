@@ -17,8 +17,9 @@ SAMPLES_PER_DELTA = 1920
 
 
 class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.VoiceServiceServicer):
-    """Set the attributes to script it; `requests` is what Converse was sent; once it is `finished`,
-    `ended` tells how."""
+    """A gateway whose attributes a test sets. `requests` is what Converse received; `ended` says how the call ended,
+    once `finished` is set.
+    """
 
     def __init__(self) -> None:
         self.voices: dict[str, dialogue_pb2.Voice] = {"reader": dialogue_pb2.Voice(voice_id="reader", duration_s=7.1)}
@@ -156,7 +157,7 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
 
 @asynccontextmanager
 async def serving(gateway: FakeGateway) -> AsyncIterator[str]:
-    """Serve `gateway` on a free loopback port; yields its address."""
+    """Serve `gateway` on a free loopback port. Yields its address."""
     server = grpc.aio.server()
     dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(gateway, server)
     dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(gateway, server)

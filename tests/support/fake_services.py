@@ -39,29 +39,29 @@ class Script:
     """Fingerprints of the voice prompts that the speech generator holds."""
     open_calls: int = 0
     failures: list[ChromaError] = field(default_factory=list)
-    """Raised by the next calls, one each, right after `open`."""
+    """Errors that the next calls raise, one each, right after `open`."""
     hold_at: int | None = None
-    """Answer after which the service waits until `go`; None: never."""
+    """The number of the answer after which the service waits until `go` is set. None: it never waits."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the service waits."""
     ends_at: int | None = None
-    """Frame after which speech ends by itself, whatever thoughts still come; None: with the last thought."""
+    """The frame after which speech ends although thoughts may still come. None: it ends with the last thought."""
     opened: list[Any] = field(default_factory=list)
-    """The `open` of each call."""
+    """The `open` message of each call."""
     heard: list[str | bytes] = field(default_factory=list)
-    """Of the reasoner's last call: its input so far."""
+    """The input of the reasoner's last call so far."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def step(self, answer: int) -> None:
-        """Wait here if the script says so."""
+        """Wait if the script says so."""
         if answer == self.hold_at:
             self.held.set()
             await self.go.wait()
 
 
 class _Call:
-    """Counts an open call."""
+    """Counts a call while it is open."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -81,7 +81,7 @@ def _admit(script: Script, opened: Any) -> None:
 
 
 class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
-    """Answers REPLY, or the given text piece by piece, then im_end."""
+    """A reasoner that answers REPLY, or the forced text piece by piece, then im_end."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -114,7 +114,7 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
 
 
 class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
-    """Voices each thought as two frames, in the voices that it was given the prompts of."""
+    """A speech generator that turns each thought into two frames. It knows the voices whose prompts it was given."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -169,7 +169,7 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
-    """Sounds frame n as 1920 samples of n / 1000."""
+    """A codec that decodes frame n as 1920 samples of n / 1000."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -222,11 +222,11 @@ class FakeService:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address on which it listens."""
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listen and serve, as a new process that holds no voice yet."""
+        """Listen and serve, as a new process that holds no voice."""
         self.script.voices.clear()
         make, add, service = _MAKERS[self.name]
         self._server = Server(ServiceSettings(listen=self.address, **self.settings))
@@ -243,7 +243,7 @@ class FakeService:
 
 
 def embedding(prompt: speech_gen.VoicePrompt, checkpoint: str) -> Tensor:
-    """What the fake speech generator makes of a prompt under a checkpoint: one row of two values."""
+    """The embedding that the fake speech generator computes for a prompt under a checkpoint: one row of two values."""
     row = np.array([len(prompt.frames.codes), sum(checkpoint.encode())], dtype="<f4")
     return Tensor(dtype=DATA_TYPE_FLOAT32, shape=[1, 2], data=row.tobytes())
 

@@ -1,4 +1,4 @@
-"""Sessions and voices in memory, which a test can freeze or take away."""
+"""Sessions and voices in memory. A test can freeze the store or make it unavailable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.common.errors import NotFound, Unavailable
 
 
 class FakeSessions(Sessions):
-    """A store of one session. `answers` is cleared to freeze it; `away` makes it raise Unavailable."""
+    """A store of one session. Clear `answers` to freeze it; set `away` to make it raise Unavailable."""
 
     def __init__(self, session: Session, settings: GatewaySettings) -> None:
         super().__init__(cast(Store, None), settings)

@@ -1,4 +1,4 @@
-"""A small client of the gateway's gRPC face."""
+"""A small client of the gateway's gRPC API."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ class Talk:
         return answer
 
     async def until(self, kind: str) -> list[pb.ConverseResponse]:
-        """Messages up to the next one of `kind`."""
+        """Read messages up to and including the next one of `kind`."""
         answers = [await self.read()]
         while answers[-1].WhichOneof("response") != kind:
             answers.append(await self.read())
         return answers
 
     async def done(self) -> pb.TurnDone:
-        """The end of the next turn to end."""
+        """Read up to the end of the next turn that ends."""
         return (await self.until("turn_done"))[-1].turn_done
 
     async def ask(self, text: str) -> pb.TurnDone:
-        """A whole text turn."""
+        """Take a whole text turn."""
         await self.send(text=text)
         await self.send(commit=pb.CommitTurn())
         return await self.done()
 
     async def error(self) -> aio.AioRpcError:
-        """The status that ends the conversation, after whatever is still to be read."""
+        """The status that ends the conversation. Reads the rest of the messages first."""
         with pytest.raises(aio.AioRpcError) as raised:
             await self._read_all()
         return raised.value
@@ -67,13 +67,13 @@ class Talk:
             pass
 
     async def finish(self) -> None:
-        """Close our side and read to the end."""
+        """Close the sending side and read to the end."""
         await self.call.done_writing()
         await self._read_all()
 
 
 class Client:
-    """Stubs of one gateway."""
+    """The stubs of one gateway."""
 
     def __init__(self, channel: aio.Channel, server: Server, address: str, http_address: str = "") -> None:
         self.http_address = http_address
@@ -84,7 +84,7 @@ class Client:
         self._health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def until_serving(self) -> None:
-        """Wait for the gateway's health."""
+        """Wait until the gateway says that it serves."""
         call = self._health.Watch(health_pb2.HealthCheckRequest(service="chroma.v1.DialogueService"))
         async for answer in call:
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
@@ -92,13 +92,13 @@ class Client:
         call.cancel()
 
     async def health(self) -> str:
-        """The gateway's health now."""
+        """The gateway's present health."""
         answer = await self._health.Check(health_pb2.HealthCheckRequest(service="chroma.v1.DialogueService"))
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     @asynccontextmanager
     async def converse(self, *, tenant: str = "", session_id: str = "", **opened: Any) -> AsyncIterator[Talk]:
-        """An open conversation: in a new session with the voice `ada`, unless one is named."""
+        """Open a conversation, in a new session with the voice `ada` unless one is named."""
         metadata = (("chroma-tenant", tenant),) if tenant else ()
         call = self.dialogue.Converse(metadata=metadata)
         try:
@@ -134,7 +134,7 @@ def audio_file(samples: Samples, rate_hz: int = 24_000, *, format: str = "WAV", 
 
 
 def new_voice(voice_id: str = "ada", **changes: Any) -> pb.CreateVoiceRequest:
-    """A good request for a voice."""
+    """A valid request to create a voice."""
     fields: dict[str, Any] = {
         "voice_id": voice_id,
         "audio_file": audio_file(speech(2, rate_hz=24_000)),

@@ -1,4 +1,4 @@
-"""The reference's recorded inputs and outputs for the reasoner's tests (docs/model.md, section 10)."""
+"""The recorded inputs and outputs of the reference, for tests of the reasoner (docs/model.md, section 10)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CASES = [*AUDIO_CASES, "text_only"]
 
 @cache
 def load_case(case: str) -> dict[str, torch.Tensor]:
-    """Every tensor of a case by name."""
+    """All tensors of a case, by name."""
     return load_file(GOLDEN / f"{case}.safetensors")
 
 
@@ -49,7 +49,7 @@ def clips_of(golden: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 @dataclass(frozen=True)
 class Row:
-    """One reply of a case, without the padding of its batch, through im_end."""
+    """One reply of a case, without the padding of its batch, up to and including im_end."""
 
     name: str
     input_ids: list[int]
@@ -65,7 +65,7 @@ class Row:
 
 
 def golden_rows(case: str) -> list[Row]:
-    """The replies of a case, each as it must come out alone."""
+    """The replies of a case. A reply must come out the same when it runs alone."""
     golden, clips = load_case(case), clips_of(load_case(case))
     im_end = json.loads((CHECKPOINT / "config.json").read_text())["im_end_token_id"]
     batch = golden["in.thinker_input_ids"].shape[0]

@@ -1,4 +1,4 @@
-"""The reference's recorded speeches: inputs and expected frames. (docs/model.md, section 10)"""
+"""The recorded speeches of the reference: inputs and expected frames. (docs/model.md, section 10)"""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Row:
     max_frames: int
     frames: list[tuple[int, ...]]
     margin: float
-    """Smallest difference between the logits of the two likeliest codes in this speech."""
+    """The smallest difference between the logits of the two likeliest codes in this speech."""
 
     def request(self, generator: Generator, *, max_lead_s: float | None = None) -> SpeechRequest:
-        """The request that opens this speech: greedy, as the reference was."""
+        """The request that opens this speech. It is greedy, as the reference was."""
         voice = enroll(generator.backbone, golden_config().tokens, self.codes, self.token_ids)
         return SpeechRequest(voice, SamplingParams(greedy=True), self.max_frames, max_lead_s)
 
@@ -86,7 +86,7 @@ def single_rows() -> dict[str, Row]:
 
 @cache
 def all_rows() -> list[Row]:
-    """The cases with one row, and both rows of the case with two, each as it is when it runs alone."""
+    """The cases with one row, and both rows of the case with two. Each row is recorded as it is when it runs alone."""
     mimi = Mimi.load(Checkpoint.open(CHECKPOINT))
     batch = tensors("batch2_leftpad")
     lengths = batch["in.input_values_cutoffs"].tolist()

@@ -1,4 +1,4 @@
-"""The whole system as separate processes, started and stopped by the commands a user would type."""
+"""The whole system as separate processes, which the commands of a user start and stop."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ VOICE_FILE = SAMPLES / "voice_librivox_5s.wav"
 VOICE_TRANSCRIPT = "Unless to be rather cold hearted and rather selfish is to be ill disposed."
 VOICE = "reader"
 LONG_SPEECH = Sampling(temperature=5.0, seed=1)
-"""Sampled as hot as this, the speech of random weights never ends by itself: the reply's limit ends it."""
+"""A temperature at which the speech of random weights never ends by itself: the reply's limit ends it."""
 PATIENCE_S = 120.0
-"""How long anything may take on a busy machine before the test gives up."""
+"""The longest wait on a busy machine before a test fails."""
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without any setting of the system under test."""
+    """The environment of this process without the settings of the system under test."""
     return {name: value for name, value in os.environ.items() if not name.startswith("CHROMA_")}
 
 
 def run(*arguments: str | Path, expect: int = 0) -> str:
-    """Run a `chroma-voice` command to its end, which must have exit status `expect`; its output."""
+    """Run a `chroma-voice` command to its end and return its output. Its exit status must be `expect`."""
     command = [sys.executable, "-m", "chroma_voice.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S)
     output = done.stdout + done.stderr
@@ -43,9 +43,9 @@ def run(*arguments: str | Path, expect: int = 0) -> str:
 
 
 class LocalStack:
-    """Everything on this machine, under one launcher with its own state folder.
+    """All processes on this machine, under one launcher with its own state folder.
 
-    `model` is what the launcher is told: `tiny` starts quickly; empty: what it takes by itself.
+    `model` is what the launcher is told: `tiny` starts quickly; when empty, the launcher takes its default.
     """
 
     def __init__(self, state: Path, model: str = TINY) -> None:
@@ -54,11 +54,11 @@ class LocalStack:
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where everything listens, and which process is which."""
+        """The addresses and process ids of all processes."""
         return self.folder.endpoints()
 
     def start(self) -> str:
-        """Start everything and wait until it is ready; what the launcher printed."""
+        """Start everything and wait until it is ready. Returns what the launcher printed."""
         model = ("--model", self.model) if self.model else ()
         return run("up", "--detach", "--state", self.folder.path, *model)
 
@@ -72,13 +72,13 @@ class LocalStack:
         run("down", "--state", self.folder.path)
 
     def kill(self, name: str) -> int:
-        """kill -9 one of the processes; its id."""
+        """Kill one of the processes with SIGKILL. Returns its id."""
         pid = self.endpoints.pids[name]
         os.kill(pid, signal.SIGKILL)
         return pid
 
     async def back(self, name: str, killed_pid: int) -> None:
-        """Wait until the launcher runs `name` anew and it is ready."""
+        """Wait until the launcher has started `name` again and it is ready."""
         async with asyncio.timeout(PATIENCE_S):
             while self.endpoints.pids.get(name, killed_pid) == killed_pid:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -90,7 +90,7 @@ class LocalStack:
 
 @contextlib.contextmanager
 def running(state: Path, model: str = TINY) -> Iterator[LocalStack]:
-    """A started stack with the sample voice enrolled, stopped at the end."""
+    """A started stack with the sample voice enrolled. It is stopped at the end."""
     stack = LocalStack(state, model)
     stack.start()
     try:
@@ -101,7 +101,7 @@ def running(state: Path, model: str = TINY) -> Iterator[LocalStack]:
 
 
 def wait_gone(pids: list[int]) -> None:
-    """Wait until none of these processes runs any more. Fails after `PATIENCE_S`."""
+    """Wait until none of these processes runs. Fails after `PATIENCE_S`."""
     for pid in pids:
         try:
             descriptor = os.pidfd_open(pid)
@@ -124,7 +124,7 @@ async def reply(talk: Conversation) -> tuple[list[Event], TurnDone]:
 
 
 async def ask(talk: Conversation) -> TurnDone:
-    """Ask something in text; the turn's result."""
+    """Ask something in text. Returns the result of the turn."""
     await talk.send_text("How do I make a taco?")
     await talk.commit()
     _, done = await reply(talk)
@@ -132,7 +132,7 @@ async def ask(talk: Conversation) -> TurnDone:
 
 
 async def ask_until_answered(talk: Conversation) -> TurnDone:
-    """Ask as a client should: again while the answer is UNAVAILABLE. The result of the turn that was answered."""
+    """Ask again while the answer is UNAVAILABLE, as a client should. Returns the result of the answered turn."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             done = await ask(talk)

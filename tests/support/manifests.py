@@ -44,7 +44,9 @@ _CHOICES = (
     ((), ("gateway-api",)),
     ((), ("external-redis",)),
 )
-"""One of each row goes together: one way to a GPU or none, autoscaling and tracing only with monitoring."""
+"""One choice of each row can be combined with one of every other: one way to a GPU or none, and autoscaling and tracing
+only with monitoring.
+"""
 
 
 def combinations() -> list[tuple[str, ...]]:
@@ -53,7 +55,7 @@ def combinations() -> list[tuple[str, ...]]:
 
 
 def telling_combinations() -> list[tuple[str, ...]]:
-    """A few of them: each choice alone, and everything together on each kind of GPU."""
+    """A few of these combinations: each choice alone, and everything together on each kind of GPU."""
     alone = [choice for row in _CHOICES for choice in row[1:]]
     rest = tuple(name for row in _CHOICES[1:] for name in row[-1])
     return [(), *alone, *((*gpu, *rest) for gpu in _CHOICES[0])]
@@ -88,7 +90,7 @@ def build(folder: Path) -> list[Manifest]:
 
 
 def build_text(folder: Path) -> str:
-    """The output of kustomize for a folder. Fails with kustomize's complaint."""
+    """The output of kustomize for a folder. Fails with the error of kustomize."""
     kubectl = Path(sys.executable).parent / "kubectl"
     result = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -97,7 +99,7 @@ def build_text(folder: Path) -> str:
 
 
 def title(manifest: Manifest) -> str:
-    """Kind and name."""
+    """Kind and name of a manifest."""
     return f"{manifest['kind']}/{manifest['metadata']['name']}"
 
 
@@ -107,12 +109,12 @@ def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
 
 
 def workloads(manifests: list[Manifest]) -> list[Manifest]:
-    """What runs pods."""
+    """The manifests that run pods."""
     return of_kind(manifests, "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 
 def containers(workload: Manifest) -> list[Manifest]:
-    """All containers, those that run first included."""
+    """All containers of a workload, the init containers first."""
     pod = workload["spec"]["template"]["spec"]
     return [*pod.get("initContainers", []), *pod["containers"]]
 
@@ -127,7 +129,7 @@ def processes(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest, t
 
 
 def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
-    """Names and values of a container's environment; a value out of a Secret is given as `secret`."""
+    """Names and values of a container's environment. A value from a Secret is given as `secret`."""
     config_maps = {config["metadata"]["name"]: config["data"] for config in of_kind(manifests, "ConfigMap")}
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):

@@ -1,4 +1,4 @@
-"""Where the repository and its data lie, for every test."""
+"""The paths of the repository and its data, for every test."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
 GOLDEN = ROOT / "tests" / "golden"
 PUBLIC_GOLDEN = GOLDEN / "public"
-"""Outputs of the reference implementation on tiny weights."""
+"""The outputs of the reference implementation on tiny weights."""

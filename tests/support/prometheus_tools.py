@@ -1,4 +1,4 @@
-"""Debian's Prometheus, unpacked in build/tools without root."""
+"""Debian's Prometheus, unpacked into build/tools without root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ TOOLS = ROOT / "build" / "tools"
 
 
 def program(name: str) -> Path:
-    """`prometheus` or `promtool`: fetched once. Skips the test where there is no apt or no package to fetch."""
+    """The path of `prometheus` or `promtool`, which is fetched once. Skips the test where there is no apt or no
+    package.
+    """
     found = TOOLS / "prometheus" / "usr" / "bin" / name
     if found.exists():
         return found
@@ -34,5 +36,5 @@ def program(name: str) -> Path:
 
 
 def rule_groups() -> list[dict[str, Any]]:
-    """The groups of the PrometheusRule: what Prometheus itself reads."""
+    """The groups of the PrometheusRule, in the form that Prometheus reads."""
     return yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]["groups"]

@@ -6,7 +6,7 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 
 
 def encode_rendered(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a trusted, rendered prompt: a control token's spelling becomes its id."""
+    """The ids of a trusted, rendered prompt. The spelling of a control token becomes its id."""
     ids: list[int] = []
     for part in tokenizer.split_special(text):
         ids += tokenizer.encode(part) if isinstance(part, str) else [part]

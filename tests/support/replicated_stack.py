@@ -49,11 +49,11 @@ class Replica:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill the process with SIGKILL."""
         self.signal(signal.SIGKILL)
 
     async def ended(self) -> int:
-        """Wait for the process's end; its exit status."""
+        """Wait until the process ends. Returns its exit status."""
         assert self._process is not None, "started before"
         return await asyncio.to_thread(self._process.wait, PATIENCE_S)
 
@@ -66,20 +66,22 @@ class Replica:
                 await asyncio.sleep(0.1)
 
     def metric(self, series: str) -> float:
-        """The value of one series, named as on the metrics page; 0 if it is not there."""
+        """The value of one series, named as on the metrics page. 0: the series is missing."""
         with urllib.request.urlopen(f"http://{self._metrics}/metrics") as page:
             lines = page.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series)
 
     def close(self) -> None:
-        """End the process, however it is."""
+        """End the process in whatever state it is."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
 
 class ReplicatedStack:
-    """All processes. The voices are enrolled in pairs: each of the two belongs to another speech_gen."""
+    """All processes. The voices are enrolled in pairs: the two voices of a pair have different home replicas of
+    speech_gen.
+    """
 
     def __init__(self, folder: Path) -> None:
         model = {"CHROMA_MODEL": str(checkpoint.choose(checkpoint.TINY, folder).folder)}
@@ -139,12 +141,12 @@ class ReplicatedStack:
         return [replica.address for replica in self.replicas[service]]
 
     def home(self, service: str, key: str) -> Replica:
-        """The replica that a session (reasoner), voice (speech_gen) or turn (codec) belongs to."""
+        """The home replica of a session (reasoner), voice (speech_gen) or turn (codec)."""
         first = rank(key, self.addresses(service))[0]
         return next(replica for replica in self.replicas[service] if replica.address == first)
 
     def client(self, gateway: int = 0) -> Client:
-        """A client of one of the gateways, which asks once."""
+        """A client of one of the gateways. It sends each request once."""
         return Client(self.replicas["gateway"][gateway].address, attempts=1)
 
     def _start_processes(self) -> None:
@@ -173,7 +175,7 @@ class ReplicatedStack:
 
 @contextlib.contextmanager
 def replicated(folder: Path) -> Iterator[ReplicatedStack]:
-    """A started stack, ended at the end."""
+    """A started stack. It is ended at the end."""
     stack = ReplicatedStack(folder)
     try:
         asyncio.run(stack.start())

@@ -18,7 +18,7 @@ SMALL_CODEBOOK = 512
 
 
 def small_config() -> dict[str, Any]:
-    """config.json of a tiny model with the small codebooks."""
+    """The config.json of a tiny model with the small codebooks."""
     config = preset_config("tiny")
     config["codebook_pad_token_id"] = SMALL_CODEBOOK + 2
     config["codec_config"]["codebook_size"] = SMALL_CODEBOOK
@@ -28,7 +28,7 @@ def small_config() -> dict[str, Any]:
 
 
 def write_small(folder: Path) -> Checkpoint:
-    """Write that model with random weights, the same each time."""
+    """Write that model with random weights, which are the same each time."""
     noise = torch.Generator().manual_seed(0)
     shapes = expected_tensors(ChromaConfig.from_dict(small_config()))
     del shapes[AUDIO_TABLE_NAMES[0]]

@@ -13,7 +13,9 @@ from services.speech_gen.scheduler import Batch, SpeechStream
 
 
 class SpeechDriver:
-    """Takes the engine's part: opens streams, runs one step at a time, and collects every stream's outputs."""
+    """Drives a runner in place of the engine: opens streams, runs one step at a time, and collects the outputs of every
+    stream.
+    """
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class SpeechDriver:
         self.outputs: dict[SpeechStream, list[Output | End]] = {}
 
     def open(self, request: SpeechRequest, thoughts: Sequence[ThoughtInput] = ()) -> SpeechStream:
-        """A new admitted stream with `thoughts` in its inbox. Raises what `admit` raises."""
+        """Open and admit a stream with `thoughts` in its inbox. Raises what `admit` raises."""
         stream = SpeechStream(request, inbox_items=64, outbox_items=1024)
         self.runner.admit(stream)
         stream.inbox.extend(thoughts)
@@ -57,7 +59,7 @@ class SpeechDriver:
         return batch
 
     def run(self) -> None:
-        """Run steps until there is none to run now."""
+        """Run steps until there is nothing to run at the present time."""
         while self.step() is not None:
             pass
 

@@ -60,14 +60,14 @@ MAX_POSITIONS = 512
 
 
 def golden_with_tokenizer(folder: Path) -> Path:
-    """The golden checkpoint, which has none, with a small tokenizer beside it."""
+    """The golden checkpoint with a small tokenizer beside it. The golden data has none."""
     shutil.copytree(GOLDEN, folder, dirs_exist_ok=True)
     write_tokenizer_files(folder, vocabulary_for(SPECIAL_IDS, None), SPECIAL_IDS, 128)
     return folder
 
 
 class Recorder(ThinkRunner):
-    """Keeps every hidden state as the engine gave it."""
+    """Records every hidden state as the engine gave it."""
 
     def __init__(self, of: ThinkRunner) -> None:
         self.__dict__.update(of.__dict__)
@@ -81,7 +81,7 @@ class Recorder(ThinkRunner):
 
 @dataclass(frozen=True)
 class Service:
-    """A running reasoner: its stub, and its model to look into."""
+    """A running reasoner: its stub, and its model for a test to look into."""
 
     stub: reasoner_pb2_grpc.ReasonerServiceAsyncStub
     runner: Recorder
@@ -89,7 +89,7 @@ class Service:
     template: ChatTemplate
 
     async def think(self, requests: Iterable[ThinkRequest]) -> tuple[list[Thought], ThinkDone]:
-        """All thoughts and the account."""
+        """Take a turn. Returns all thoughts and the account."""
         responses = [response async for response in self.stub.Think(iter(requests))]
         kinds = [response.WhichOneof("response") for response in responses]
         assert kinds == ["opened", *["thought"] * (len(kinds) - 2), "done"]
@@ -103,14 +103,14 @@ class Service:
         return thoughts, done
 
     async def until_idle(self, slots: int) -> None:
-        """Until the service holds `slots` free slots: a cancellation takes its time to travel."""
+        """Wait until the service has `slots` free slots: a cancellation takes time to arrive."""
         while self.runner.kv.free_slots < slots:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def serving(model: Path, *, slots: int = 4) -> AsyncIterator[Service]:
-    """The service as its process wires it."""
+    """A running service, wired as its process wires it."""
     settings = ReasonerSettings(
         model=str(model), slots=slots, max_positions=MAX_POSITIONS, kv_pages=slots * 32, max_audio_s=MAX_AUDIO_S
     )

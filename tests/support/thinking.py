@@ -1,4 +1,4 @@
-"""Turns taken through an engine, for the tests."""
+"""Turns that run through an engine, for tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Batch]
 
 
 class RawPrompt:
-    """A prompt with the ids of a golden row: runs of ids, with a recording between one and the next."""
+    """A prompt with the ids of a golden row: runs of ids, with a recording between two runs."""
 
     def __init__(self, row: Row, audio_id: int) -> None:
         self.runs: list[list[int]] = [[]]
@@ -83,7 +83,7 @@ def raw_turn(row: Row) -> Turn:
 
 
 def raw_inputs(row: Row, rng: random.Random) -> list[TurnInput]:
-    """The row's clips in pieces of random size, then the commit."""
+    """The inputs of a row: its clips in pieces of random size, then the commit."""
     items: list[TurnInput] = [Text("the raw prompt holds the words")]
     for clip in row.clips:
         at = 0
@@ -108,7 +108,7 @@ async def running(runner: ThinkRunner, outbox_items: int = 256) -> AsyncIterator
 
 
 class WatchedRunner(ThinkRunner):
-    """Says when some stream has 100 positions in the KV memory, and when one was preempted."""
+    """A runner that records when some stream has 100 positions in the KV cache, and when one was preempted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -152,7 +152,7 @@ async def feed_all(stream: ThinkStream, items: Sequence[TurnInput], *, pause: bo
 
 @asynccontextmanager
 async def opened(engine: ThinkEngine, turn: Turn) -> AsyncIterator[ThinkStream]:
-    """A stream of the turn, with its conversation."""
+    """Open a stream for the turn and send its conversation."""
     async with engine.open(turn.open) as stream:
         await stream.feed(Conversation(turn.prompt))
         yield stream
@@ -214,7 +214,7 @@ def assert_nothing_held(runner: ThinkRunner) -> None:
 
 
 def step_once(runner: ThinkRunner, now_s: float) -> str:
-    """The next step that is no intake, at a time of our choosing. Returns its kind."""
+    """Run the next step that is no intake, at the time that the test chooses. Returns its kind."""
     kind = "intake"
     while kind == "intake":
         batch = runner.schedule(now_s)

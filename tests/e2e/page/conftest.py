@@ -17,7 +17,7 @@ MICROPHONE = (
     "--use-fake-device-for-media-stream",
     f"--use-file-for-fake-audio-capture={QUESTION}",
 )
-"""The question, over and over, as the microphone's sound."""
+"""The question is the sound of the microphone, again and again."""
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def page(browser: Browser, nano: LocalStack) -> AsyncIterator[Page]:
-    """The page with its connection open. Fails the test if it logs anything or asks another server for anything."""
+    """The page with an open connection. Fails the test if the page logs anything or calls another server."""
     page = await browser.new_page()
     page.set_default_timeout(PATIENCE_S * 1000)
     logged: list[str] = []

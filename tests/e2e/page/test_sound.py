@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])
 async def test_microphone_sound_is_resampled_exactly_in_any_pieces(page: Page, rate_hz: int) -> None:
-    """A 1 kHz tone stays one, and pieces of 128 samples give what the whole gives."""
+    """A 1 kHz tone keeps its frequency, and pieces of 128 samples give the same as the whole."""
     result = await page.evaluate(
         """async (rate) => {
             const { Resampler } = await import("./resampler.js");

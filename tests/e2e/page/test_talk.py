@@ -50,7 +50,7 @@ async def test_a_written_question_is_answered_and_the_space_bar_talks(page: Page
 async def test_hands_free_finds_turns_and_speech_interrupts_replies(page: Page) -> None:
     await page.get_by_label("Hands-free").check()
     await page.get_by_role("button", name="Open the microphone").click()
-    # The question is asked again and again, over whatever is said.
+    # The microphone repeats the question, also during a reply.
     turns = page.get_by_role("article")
     await expect(turns.nth(3)).to_be_visible()
     await expect(page.locator(".fate.failed")).to_have_count(0)
@@ -59,7 +59,7 @@ async def test_hands_free_finds_turns_and_speech_interrupts_replies(page: Page) 
     await expect(page.get_by_role("button", name="Open the microphone")).to_be_visible()
 
 
-async def test_escape_silences_a_reply_and_says_how_much_was_heard(page: Page) -> None:
+async def test_escape_silences_a_reply_and_reports_how_much_was_played(page: Page) -> None:
     await page.get_by_label("Write instead").fill("How do I make a taco?")  # four seconds to answer
     await page.keyboard.press("Enter")
     await expect(page.locator("#phase")).to_contain_text("Speaking")
@@ -89,7 +89,7 @@ async def test_nothing_overflows_a_small_phone(browser: Browser, page: Page, sch
 
 
 async def test_a_reply_without_sound_says_so(page: Page) -> None:
-    """The model may end its speech with its first frame."""
+    """A model can end its speech with the first frame."""
     shown = await page.evaluate(
         """async () => {
             const { Transcript } = await import("./transcript.js");

@@ -1,4 +1,4 @@
-"""The GPU benchmark up to the device: the same code on a CPU with the tiny preset."""
+"""The GPU benchmark runs on a CPU with the tiny preset: the same code except for the device."""
 
 from __future__ import annotations
 

@@ -121,6 +121,17 @@ async def _receive(conversation: Conversation, out: Path) -> ReceivedTurn:
     raise ChromaError("the reply ended without a result")
 
 
+def _save_picture(turn: waterfall.Turn, path: Path) -> bool:
+    """Save the waterfall as a PNG. False, and nothing is saved, without matplotlib or without any stage."""
+    try:
+        from chroma_voice.cli import waterfall_picture
+    except ImportError:
+        return False
+    if turn.stages:
+        waterfall_picture.save(turn, path)
+    return bool(turn.stages)
+
+
 def _conclude(received: ReceivedTurn, out: Path) -> None:
     """Save the text and the picture, and print their paths. Raises the error of a failed turn."""
     done = received.done
@@ -134,7 +145,7 @@ def _conclude(received: ReceivedTurn, out: Path) -> None:
     console.print(f"text       {text_file}", markup=False)
     picture = out.with_suffix(".png")
     turn = waterfall.Turn.of(done, delivered_s=received.first_sound_s)
-    if waterfall.save_picture(turn, picture):
+    if _save_picture(turn, picture):
         console.print(f"waterfall  {picture}", markup=False)
     console.print()
     for line in waterfall.text_lines(turn):

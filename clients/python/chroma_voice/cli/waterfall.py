@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from chroma_voice.events import TurnDone
 
@@ -65,24 +64,6 @@ def text_lines(turn: Turn) -> list[str]:
         bar = " " * begin + "·" * (solid_from - begin) + "█" * max(1, last - solid_from)
         lines.append(f"{stage.name:<9} {bar:<{_TEXT_COLUMNS + 1}} {_seconds(stage.first_s)}   {_seconds(stage.last_s)}")
     return lines
-
-
-def save_picture(turn: Turn, path: Path) -> bool:
-    """Save the picture as a PNG. Returns False and saves nothing without matplotlib or without any stage."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        from chroma_voice.cli import waterfall_picture
-    except ImportError:
-        return False
-    if not turn.stages:
-        return False
-    figure = Figure(figsize=(11, 6.4), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
-    waterfall_picture.draw(figure, turn)
-    figure.savefig(path)
-    return True
 
 
 def _seconds(value: float) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from chroma_voice.cli.waterfall import Stage, Turn
@@ -15,6 +17,14 @@ _TOP, _GAP, _BOTTOM = 0.81, 0.115, 0.075
 _BAR = 0.56
 _THINNEST = 1 / 400
 """Smallest width of a bar, as a part of the axis: narrower bars could not be seen."""
+
+
+def save(turn: Turn, path: Path) -> None:
+    """Save the picture of a turn that has stages as a PNG."""
+    figure = Figure(figsize=(11, 6.4), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    draw(figure, turn)
+    figure.savefig(path)
 
 
 def draw(figure: Figure, turn: Turn) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from chroma_voice import Timings, TurnDone
 from chroma_voice.cli import waterfall
@@ -49,15 +48,3 @@ def test_text_bars_lie_on_one_time_axis() -> None:
     assert hearing.index("█") < thinking.index("█") < speaking.index("█")
     assert thinking.count("█") < speaking.count("█")
     assert thinking.endswith("63 ms     900 ms")
-
-
-def test_picture_of_a_turn_without_any_stage_is_not_made(tmp_path: Path) -> None:
-    empty = waterfall.Turn.of(replace(DONE, timings=Timings()), delivered_s=None)
-    assert not waterfall.save_picture(empty, tmp_path / "turn.png")
-    assert not (tmp_path / "turn.png").exists()
-
-
-def test_picture_of_a_silent_turn_is_made(tmp_path: Path) -> None:
-    silent = replace(DONE, output_audio_s=0.0, timings=Timings(heard_s=0.1, first_thought_s=0.2, last_thought_s=0.2))
-    assert waterfall.save_picture(waterfall.Turn.of(silent, delivered_s=None), tmp_path / "turn.png")
-    assert (tmp_path / "turn.png").stat().st_size > 10_000

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -35,3 +37,8 @@ def test_a_turn_without_a_first_sound_has_no_playback(sound_s: float) -> None:
     texts, (_, whole) = drawn(Turn(STAGES[:1], None, 0.04, sound_s))
     assert texts[0] == "No sound"
     assert "playing" not in whole
+
+
+def test_a_turn_without_sound_is_saved_as_a_picture(tmp_path: Path) -> None:
+    waterfall_picture.save(Turn(STAGES[:1], None, 0.04, 0.0), tmp_path / "turn.png")
+    assert (tmp_path / "turn.png").stat().st_size > 10_000

@@ -25,10 +25,10 @@ from services.reasoner.request import Request, ThinkStream
 from services.reasoner.scheduler import Batch, Scheduler, has_input
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.stream import End
-from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.prefix_cache import PrefixCache
+from services.runtime.kvcache.prompt_step import PromptStep
 
 INTAKE_SAMPLES = 16 * HEARING_RATE_HZ
 """Audio worked off in one intake, so that uploaded files do not delay others for long. Samples are counted, not

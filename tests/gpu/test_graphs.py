@@ -22,8 +22,8 @@ from services.reasoner.model.tower_step import TowerStep
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.graphs.graphs import StepGraphs
-from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.prompt_step import PromptStep
 from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.weights import load_generator
 from tests.support import golden_cases, golden_speech

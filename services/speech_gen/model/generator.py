@@ -32,11 +32,11 @@ from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs
-from services.runtime.graphs.prompt_step import PromptStep
 from services.runtime.graphs.staging import Fields
 from services.runtime.kvcache.attention_padded import PaddedAttention
 from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV, Prefix
+from services.runtime.kvcache.prompt_step import PromptStep
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.frame_inputs import FrameShape, frame_fields, frame_shapes, padded_shape, row_order

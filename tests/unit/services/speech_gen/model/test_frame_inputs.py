@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from services.common.sampling import SamplingParams
-from services.runtime.graphs import prompt_step
-from services.runtime.kvcache import attention
+from services.runtime.kvcache import attention, prompt_step
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
 from services.speech_gen.model import depth_decoder, sampling

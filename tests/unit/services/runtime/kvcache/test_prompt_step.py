@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
-from services.runtime.graphs import prompt_step
 from services.runtime.graphs.graphs import StepGraphs
-from services.runtime.graphs.prompt_step import MAX_STREAMS, PromptStep
+from services.runtime.kvcache import prompt_step
 from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.kvcache.prompt_step import MAX_STREAMS, PromptStep
 from services.runtime.layers.transformer import Stack, StackParameters
 
 CONFIG = StackConfig(2, 48, 6, 2, 12, 80, 1e-6, True, RopeConfig(theta=1e4), 400)

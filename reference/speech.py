@@ -1,4 +1,4 @@
-"""One speech alone, without an engine, recorded as the reference's speeches were: for conformance and tests."""
+"""One speech at a time, without an engine, recorded like the reference's speeches: for conformance and tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error a service says out loud, with the gRPC status each becomes.
+"""The domain errors, and the gRPC status that each becomes.
 
     ChromaError                 INTERNAL             (root; also: a bug of ours)
     |- InvalidArgument          INVALID_ARGUMENT     the request is wrong whatever the state: fix it
@@ -9,7 +9,7 @@
     |  `- CheckpointError                            the checkpoint cannot be served
     |- ResourceExhausted        RESOURCE_EXHAUSTED   full: retry after `retry_after_s`
     |- DeadlineExceeded         DEADLINE_EXCEEDED    slow: the caller's deadline or a stated limit passed
-    |- Unavailable              UNAVAILABLE          broken or away for now: retry with backoff
+    |- Unavailable              UNAVAILABLE          broken or not reachable: retry with backoff
     |- Unauthenticated          UNAUTHENTICATED      no valid credentials
     `- PermissionDenied         PERMISSION_DENIED    valid credentials, not allowed
 
@@ -83,7 +83,7 @@ class DeadlineExceeded(ChromaError):
 
 
 class Unavailable(ChromaError):
-    """A part is away for now."""
+    """A part is broken or cannot be reached; a retry may succeed."""
 
     status = "UNAVAILABLE"
 

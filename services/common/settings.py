@@ -82,7 +82,7 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment; a variable of this process alone beats the one that all processes share."""
+        """Arguments, then the environment; a variable of this process takes precedence over the shared one."""
         assert isinstance(env_settings, EnvSettingsSource)
         env_settings.env_vars = own_names_first(env_settings.env_vars, cls.service)
         return init_settings, env_settings

@@ -28,7 +28,7 @@ def shared_name(field: str) -> str:
 
 
 def own_name(service: str, field: str) -> str:
-    """The variable of a setting that one process alone reads; it beats the shared one."""
+    """The variable of a setting for one process only; it takes precedence over the shared one."""
     return f"{PREFIX}{service}_{field}".upper()
 
 
@@ -59,7 +59,7 @@ def known_variables() -> frozenset[str]:
 
 def complaints(environment: Mapping[str, str], service: str) -> list[str]:
     """One sentence for each `CHROMA_*` variable that no program of the project reads, with the nearest name that one
-    does. A variable of another process is no mistake: one environment may be given to all.
+    does. A variable of another process is no mistake: all processes may share one environment.
     """
     known = sorted(known_variables())
     lines = []

@@ -163,7 +163,7 @@ class Request:
         return (self.committed_s is None, self.opened_s if self.committed_s is None else self.committed_s)
 
     def due_s(self) -> float:
-        """When the listener needs the next thought, if speech began with the first one."""
+        """When playback needs the next thought, if speech began with the first one."""
         return (self.first_thought_s or 0.0) + len(self.token_ids) * SPEECH_S_PER_THOUGHT
 
     def take(self, item: TurnInput, now_s: float) -> None:

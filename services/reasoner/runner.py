@@ -79,7 +79,7 @@ class ThinkRunner:
         self.tower_step = TowerStep(thinker.tower, graphs)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
-        self._max_positions = min(kv.max_positions, kv.pages * kv.page_size)  # so a request always fits alone
+        self._max_positions = min(kv.max_positions, kv.pages * kv.page_size)  # so a single request always fits
         self._scheduler = Scheduler(kv, max_prefill)
 
     def admit(self, stream: ThinkStream) -> None:
@@ -116,7 +116,7 @@ class ThinkRunner:
         return None
 
     def streams_of(self, batch: Batch) -> Iterable[ThinkStream]:
-        """The streams that a failure of the step concerns. Of an intake it is one: the others take no harm."""
+        """The streams that a failure of the step concerns. An intake that fails ends one: the one it was reading."""
         if batch.taking is not None:
             return [batch.taking]
         pairs = [*batch.prefill, *batch.encode]

@@ -5,7 +5,7 @@ the tower (encode), prompt positions are prefilled, or every request that decode
 
 Between two steps of the other kinds there is at most one intake. Requests that wait for their first thought come before
 requests whose user still speaks. When the earliest thought is nearly due, thinking and the other kinds alternate. So
-neither a long prompt nor a crowd of thinkers delays the other.
+neither a long prompt nor many thinking requests delay the other.
 
 When the KV memory is full, the newest request is preempted: it gives up its pages and starts again, oldest first, when
 there is room for all its positions.
@@ -39,7 +39,7 @@ class Batch:
     intake: list[ThinkStream] = field(default_factory=list)
     """Those whose last intake is longest ago come first."""
     taking: ThinkStream | None = None
-    """The stream whose input is being taken in. A failure of the intake concerns it alone."""
+    """The stream whose input is being taken in. A failure of the intake ends only this stream."""
 
 
 class Scheduler:

@@ -24,7 +24,7 @@ class SpeechRequest:
     """What opens a stream. Raises `InvalidArgument` for a value out of range.
 
     `max_frames` >= 1 bounds the speech, in frames of 80 ms. `max_lead_s` > 0 bounds how many seconds of sound are made
-    ahead of a listener who plays in real time; None: no bound.
+    ahead of playback in real time; None: no bound.
     """
 
     voice: VoicePrompt

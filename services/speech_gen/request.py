@@ -15,7 +15,7 @@ from services.speech_gen.shared_prompts import SharedPrompt
 
 
 class Request:
-    """One stream: what it asked for, what has come in, what its next frame needs, what it has put out.
+    """One stream: its parameters, its input so far, what its next frame needs, and its output so far.
 
     Each frame takes two calls: `next_thought` before the step and `receive` after it. When `segment_is_over` then, the
     caller cuts the slot back to the voice prompt and calls `begin_segment`.
@@ -26,7 +26,7 @@ class Request:
         generator: read for its constants only.
         breaks: tells where the reply may be divided into segments; None: speech ends where the positions end.
         shared_prompt: the voice prompt in KV pages that the slot begins with, if another stream has computed it.
-        promised_pages: KV pages that the scheduler keeps for this stream.
+        reserved_pages: KV pages that the scheduler reserves for this stream.
         admitted_s: when the stream was admitted, in seconds of the scheduler's clock, as are all times here.
     """
 
@@ -38,13 +38,13 @@ class Request:
         breaks: TextBreaks | None = None,
         *,
         shared_prompt: SharedPrompt | None = None,
-        promised_pages: int = 0,
+        reserved_pages: int = 0,
         admitted_s: float = 0.0,
     ) -> None:
         self.message = message
         self.slot = slot
         self.shared_prompt = shared_prompt
-        self.promised_pages = promised_pages
+        self.reserved_pages = reserved_pages
         self.admitted_s = admitted_s
         self.first_frame_s = math.inf
         self.last_frame_s = -math.inf

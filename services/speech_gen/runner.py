@@ -102,7 +102,7 @@ class SpeechRunner:
                 self.generator,
                 TextBreaks(self._tokenizer),
                 shared_prompt=shared,
-                promised_pages=pages,
+                reserved_pages=pages,
                 admitted_s=self._clock(),
             )
         except BaseException:
@@ -162,14 +162,14 @@ class SpeechRunner:
                 self._share_prompt(request)
 
     def _share_prompt(self, request: Request) -> None:
-        """Keep a prompt just computed for later streams. Its full pages are then no longer promised to this stream."""
+        """Keep a prompt just computed for later streams. Its full pages then belong to the shared prompt."""
         fingerprint = request.message.voice.fingerprint
         if self.shared_prompts.find(fingerprint):
             return
         request.shared_prompt = self.shared_prompts.keep(fingerprint, request.slot, request.prompt_positions)
         if request.shared_prompt:
             request.shared_prompt.streams += 1
-            self.scheduler.return_pages(request, request.prompt_positions // self.generator.kv.page_size)
+            self.scheduler.transfer_pages(request, request.prompt_positions // self.generator.kv.page_size)
 
     def _speak(self, speakers: list[SpeechStream]) -> list[tuple[SpeechStream, Output | End]]:
         outputs: list[tuple[SpeechStream, Output | End]] = []

@@ -4,9 +4,9 @@ Steps alternate between a chunk of voice prompts and a frame of every stream tha
 the most urgent speaker can wait, so a long prompt stalls no stream. Among speakers, first frames go first, then the
 nearest playback deadline.
 
-A paced stream rests while it is `max_lead_s` of sound ahead of its listener, who is assumed to start playback at the
-first frame. A step reads every weight for one stream as for all, so streams that are ahead wait to step together: a
-stream's wait for company grows with its lead.
+A paced stream makes no frame while it is `max_lead_s` of sound ahead of its playback, which is assumed to start with
+the first frame. A step reads all weights once, whatever the number of streams. So streams that are ahead wait a little
+for others, to take one step together. The greater a stream's lead, the longer it waits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from services.speech_gen.step_times import StepTimes
 
 SpeechStream = Stream[SpeechRequest, ThoughtInput, Output]
 
-MAX_COMPANY_WAIT_S = FRAME_S
-"""Longest wait for company, that of a stream which is as far ahead as it may be."""
+MAX_BATCHING_WAIT_S = FRAME_S
+"""Longest wait for other streams: that of a stream whose lead is `max_lead_s`."""
 MIN_CHUNK_POSITIONS = 16
 MAX_CHUNK_GAP_S = 0.25
 """A chunk of at least `MIN_CHUNK_POSITIONS` is computed this often, however urgent the speakers are."""
@@ -45,7 +45,7 @@ class Batch:
 class Scheduler:
     """Decides which streams are admitted, and what each step does.
 
-    An admitted stream is promised all the KV pages that it can come to need, so it never waits for a page.
+    For an admitted stream the scheduler reserves the most KV pages that it can need, so no stream waits for a page.
 
     Args:
         kv_pages: pages of the KV cache.
@@ -66,14 +66,14 @@ class Scheduler:
         self._kv_pages = kv_pages
         self._shared_prompts = shared_prompts
         self._max_load = max_load
-        self._promised_pages = 0
+        self._reserved_pages = 0
         self._prompts_go_next = True
         self._last_chunk_s = -math.inf
 
     def check_load(self) -> None:
         """Raise `ResourceExhausted` if one more stream would make steps too slow for those that are speaking.
 
-        A stream alone passes however slow the device is.
+        The first stream passes however slow the device is.
         """
         streams = len(self.requests) + 1
         if streams == 1 or self._max_load is None:
@@ -88,30 +88,30 @@ class Scheduler:
             )
 
     def make_room(self, pages: int) -> None:
-        """Evict shared prompts until `pages` more can be promised. Raises `ResourceExhausted`."""
-        while self._promised_pages + self._shared_prompts.pages + pages > self._kv_pages:
+        """Evict shared prompts until `pages` more can be reserved. Raises `ResourceExhausted`."""
+        while self._reserved_pages + self._shared_prompts.pages + pages > self._kv_pages:
             if not self._shared_prompts.evict_one():
                 raise ResourceExhausted(
-                    f"expected {pages} KV pages free for this speech, {self._promised_pages} of {self._kv_pages} are "
-                    "promised to others",
+                    f"expected {pages} KV pages free for this speech, {self._reserved_pages} of {self._kv_pages} are "
+                    "reserved for others",
                     resource="kv_pages",
                 )
 
     def add(self, stream: SpeechStream, request: Request) -> None:
-        """Admit a stream, with the pages that its request has been promised."""
-        self._promised_pages += request.promised_pages
+        """Add an admitted stream and reserve the pages of its request."""
+        self._reserved_pages += request.reserved_pages
         self.requests[stream] = request
 
     def remove(self, stream: SpeechStream) -> Request:
         """Forget a stream. Returns its request."""
         request = self.requests.pop(stream)
-        self._promised_pages -= request.promised_pages
+        self._reserved_pages -= request.reserved_pages
         return request
 
-    def return_pages(self, request: Request, pages: int) -> None:
-        """Take back some of a request's promised pages: shared prompts hold them now."""
-        request.promised_pages -= pages
-        self._promised_pages -= pages
+    def transfer_pages(self, request: Request, pages: int) -> None:
+        """Count some of a request's reserved pages as pages of a shared prompt from now on."""
+        request.reserved_pages -= pages
+        self._reserved_pages -= pages
 
     def schedule(self, now_s: float) -> Batch | None:
         """The next step, or None when no stream has anything to do now."""
@@ -173,22 +173,22 @@ def ready_s(request: Request) -> float:
 
 
 def _deadline_s(request: Request) -> float:
-    """The moment at which the listener needs the next frame."""
+    """The moment at which playback needs the next frame."""
     return request.first_frame_s + request.frames * FRAME_S
 
 
 def _due_s(request: Request) -> float:
-    """The moment at which the stream stops waiting for company and starts a step.
+    """The moment at which the stream starts a step instead of waiting for other streams.
 
-    First frames and unpaced streams do not wait. A stream that is still gaining its lead waits an eighth of the lead
-    that its last frame had, so it goes on gaining. A stream that has its whole lead waits for one frame's length. In
-    this time every other such stream becomes ready too, so all of them take one step a frame together.
+    First frames and unpaced streams do not wait. A stream with less than its full lead waits an eighth of the lead
+    that its last frame had, so its lead keeps growing. A stream with its full lead waits one frame's length. In this
+    time every other such stream becomes ready too, so all of them take one step a frame together.
     """
     lead_s = request.message.max_lead_s
     if lead_s is None or request.frames == 0:
         return -math.inf
-    wait_s = min(MAX_COMPANY_WAIT_S / 2, (_deadline_s(request) - request.last_frame_s) / 8)
-    return max(request.last_frame_s + wait_s, ready_s(request) + min(MAX_COMPANY_WAIT_S, lead_s / 8))
+    wait_s = min(MAX_BATCHING_WAIT_S / 2, (_deadline_s(request) - request.last_frame_s) / 8)
+    return max(request.last_frame_s + wait_s, ready_s(request) + min(MAX_BATCHING_WAIT_S, lead_s / 8))
 
 
 def _urgency(request: Request) -> tuple[bool, float]:

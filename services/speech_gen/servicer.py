@@ -160,13 +160,13 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         return self._tokenizer.encode(transcript)
 
     async def _enroll(
-        self, frames: CodeFrames, transcript: Sequence[int], given: VoiceEmbedding | None = None
+        self, frames: CodeFrames, transcript: Sequence[int], known: VoiceEmbedding | None = None
     ) -> VoicePrompt:
         codes = code_frames.from_message(frames, next_frame=0)
         embedding = None
-        if given is not None and given.checkpoint_fingerprint == self._checkpoint_fingerprint:
+        if known is not None and known.checkpoint_fingerprint == self._checkpoint_fingerprint:
             shape = (len(codes) + len(transcript) + 3, self._backbone.width)
-            embedding = tensors.from_message(given.rows, shape=shape, what="voice embedding")
+            embedding = tensors.from_message(known.rows, shape=shape, what="voice embedding")
         voice = await asyncio.to_thread(
             enroll,
             self._backbone,

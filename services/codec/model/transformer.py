@@ -73,9 +73,9 @@ class WindowedTransformer:
     def _mask(self, positions: torch.Tensor, capacity: int) -> torch.Tensor:
         """[B, 1, L, capacity] bool: which ring rows each new position sees, the new rows being written already."""
         last = positions[:, -1:]
-        held = last - (last - torch.arange(capacity, device=last.device)) % capacity  # [B, capacity]
-        held, query = held[:, None], positions[..., None]
-        return ((held >= 0) & (held <= query) & (held > query - self._window))[:, None]
+        stored = last - (last - torch.arange(capacity, device=last.device)) % capacity  # [B, capacity]
+        stored, query = stored[:, None], positions[..., None]
+        return ((stored >= 0) & (stored <= query) & (stored > query - self._window))[:, None]
 
 
 class _Layer:

@@ -31,8 +31,8 @@ def outgoing_metadata() -> Metadata:
 
 
 def adopt_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Set the current context from a call's incoming metadata. Variables that it lacks are cleared."""
-    given = dict(metadata)
+    """Set the current context from a call's incoming metadata. Variables without metadata are cleared."""
+    values = dict(metadata)
     for key, variable in METADATA_KEYS.items():
-        value = given.get(key, "")
+        value = values.get(key, "")
         variable.set(value if isinstance(value, str) else "")

@@ -62,3 +62,4 @@ async def fed_by(stream: Failable, feed: Coroutine[Any, Any, None]) -> AsyncIter
     finally:
         feeder.cancel()
         await asyncio.wait([feeder])
+        feed.close()  # it never began when the body was left at once

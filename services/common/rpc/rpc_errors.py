@@ -21,7 +21,7 @@ QUIET_S = 0.05
 """A caller that sends nothing for this long is assumed to wait for an answer."""
 
 MAX_DRAIN_S = 0.5
-"""How long an error waits at most for a caller that goes on sending."""
+"""How long an error waits at most for a caller that is still sending."""
 
 RETRY_AFTER_KEY = "retry-after-ms"
 """Trailer of RESOURCE_EXHAUSTED: milliseconds until a retry is worth it."""

@@ -57,12 +57,12 @@ def _attend(
     new_key = (x.to(tl.float32) * c + y.to(tl.float32) * s).to(x.dtype)
     new_value = tl.load(qkv + new_at + KV_HEADS * HEAD_DIM + dim, mask=brought, other=0.0)
 
-    held_at = (place * kv_place + (stream * KV_HEADS + kv_index) * HEAD_DIM)[:, None] + dim
-    held = (place < first)[:, None] & inside
-    key = tl.where(brought, new_key, tl.load(keys + held_at, mask=held, other=0.0)).to(tl.float32)
-    value = tl.where(brought, new_value, tl.load(values + held_at, mask=held, other=0.0)).to(tl.float32)
-    tl.store(keys + held_at, new_key, mask=brought)
-    tl.store(values + held_at, new_value, mask=brought)
+    stored_at = (place * kv_place + (stream * KV_HEADS + kv_index) * HEAD_DIM)[:, None] + dim
+    stored = (place < first)[:, None] & inside
+    key = tl.where(brought, new_key, tl.load(keys + stored_at, mask=stored, other=0.0)).to(tl.float32)
+    value = tl.where(brought, new_value, tl.load(values + stored_at, mask=stored, other=0.0)).to(tl.float32)
+    tl.store(keys + stored_at, new_key, mask=brought)
+    tl.store(values + stored_at, new_value, mask=brought)
 
     score = tl.sum(queries[:, None, :] * key[None, :, :], axis=2) * scale
     score = tl.where(place[None, :] <= (first + row)[:, None], score, -1.0e30)

@@ -1,4 +1,4 @@
-"""Voice prompts: the rows that make the backbone speak with somebody's voice.
+"""Voice prompts: the embeddings that make the backbone speak with a certain voice.
 
 (docs/model.md, section 2: `E(text_start) | E(prompt text) | E(text_end) | A(prompt audio frames) | one all-zero row`)
 """

@@ -172,7 +172,7 @@ async def test_streams_are_admitted_only_if_their_pages_last_to_the_end() -> Non
     request = row.request(generator)
     first = driver.open(request, row.thoughts)
     second = driver.open(replace(request, voice=replace(request.voice, fingerprint="b")))
-    with pytest.raises(ResourceExhausted, match="7 KV pages free for this speech, 14 of 15 are promised"):
+    with pytest.raises(ResourceExhausted, match="7 KV pages free for this speech, 14 of 15 are reserved"):
         driver.open(request)
     driver.runner.release(second)
     driver.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 
 import pytest
@@ -80,4 +81,17 @@ async def test_leaving_the_body_ends_the_feeder_without_an_error() -> None:
     async with fed_by(stream, feed()):
         await asyncio.sleep(0)
     assert ended.is_set()
+    assert stream.errors == []
+
+
+async def test_leaving_the_body_at_once_closes_a_feeder_that_never_began() -> None:
+    stream = Failed()
+
+    async def feed() -> None:
+        await asyncio.Event().wait()
+
+    feeding = feed()
+    async with fed_by(stream, feeding):
+        pass
+    assert inspect.getcoroutinestate(feeding) == inspect.CORO_CLOSED
     assert stream.errors == []

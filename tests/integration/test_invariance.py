@@ -1,8 +1,8 @@
-"""Whoever else is there: thinker, speech generator and codec chained, as a turn chains them, in any company.
+"""Other sessions change no output: thinker, speech generator and codec in a chain, as in a turn, for many sessions.
 
-Sixteen sessions join at random moments and take turns one after the other. Some turns are hung up on, some are
-interrupted by the next one. Everything that comes out is the beginning of what the reference gave for that turn
-alone, wherever the reference's two likeliest choices are further apart than float32 rounding.
+Sixteen sessions join at random moments and take turns one after the other. Some callers hang up during a turn, some
+interrupt it with the next one. Every output is the beginning of what the reference gave for that turn by itself,
+wherever the reference's two likeliest choices are further apart than float32 rounding.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, CodecBatch]
 
 
 @dataclass
-class Heard:
+class Received:
     """What has come out of one turn so far."""
 
     token_ids: list[int] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Stack:
         self.decoders: CodecEngine = Engine("codec", self.decoding)
         self.progress = asyncio.Condition()
         """Told of every frame and of every turn that ends."""
-        self.frames_heard = 0
+        self.frames_received = 0
         self.turns_begun = 0
         self.turns_ended = 0
 
@@ -113,18 +113,18 @@ class Stack:
         for engine in (self.thinkers, self.speakers, self.decoders):
             await asyncio.to_thread(engine.stop)
 
-    async def take_turn(self, name: str, heard: Heard) -> None:
-        """One turn; `heard` grows as it goes, so that it can be looked at when the turn is broken off."""
+    async def take_turn(self, name: str, received: Received) -> None:
+        """Take one turn. `received` grows during the turn, so it can be checked after an interruption."""
         self.turns_begun += 1
         try:
-            await self._take_turn(name, heard)
+            await self._take_turn(name, received)
         finally:
             self.turns_ended += 1
-            heard.over = True
+            received.over = True
             async with self.progress:
                 self.progress.notify_all()
 
-    async def _take_turn(self, name: str, heard: Heard) -> None:
+    async def _take_turn(self, name: str, received: Received) -> None:
         row = speech_rows()[name]
         async with AsyncExitStack() as streams:
             think = await streams.enter_async_context(opened(self.thinkers, raw_turn(thinker_rows()[name])))
@@ -140,28 +140,28 @@ class Stack:
             async def think_aloud() -> None:
                 async for thought in think:
                     if isinstance(thought, messages.Thought):
-                        heard.token_ids.append(thought.token_id)
-                        heard.hidden.append(thought.hidden)
+                        received.token_ids.append(thought.token_id)
+                        received.hidden.append(thought.hidden)
                         await speak.feed(ThoughtInput(thought.token_id, thought.hidden, thought.last))
                 speak.finish()
 
             async def say() -> None:
                 async for output in speak:
                     if isinstance(output, Frame):
-                        heard.frames.append(output.codes)
-                        self.frames_heard += 1
+                        received.frames.append(output.codes)
+                        self.frames_received += 1
                         async with self.progress:
                             self.progress.notify_all()
                         await decode.feed(np.array([output.codes]))
                     else:
-                        heard.end = output
+                        received.end = output
                 decode.finish()
 
             async with asyncio.TaskGroup() as parts:
                 for part in (ask(), think_aloud(), say()):
                     parts.create_task(part)
                 async for pcm in decode:
-                    heard.pcm.append(pcm)
+                    received.pcm.append(pcm)
 
     def forget(self) -> None:
         """Drop what is kept for later turns, held by no stream."""
@@ -183,20 +183,20 @@ async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
     await running.stop()
 
 
-def assert_begins(name: str, heard: Heard, *, whole: bool) -> None:
-    """Everything heard is what the reference gave, in full or as far as it came."""
+def assert_begins(name: str, received: Received, *, whole: bool) -> None:
+    """All that was received equals the reference's output: the whole of it, or its beginning."""
     thinker, speech = thinker_rows()[name], speech_rows()[name]
     assert speech.margin > MIN_MARGIN
     if whole:
         # Speech may end before the text does; then the rest of the text may be left unsaid and is not waited for.
-        assert heard.frames == speech.frames, name
-        assert heard.end is not None
-    assert heard.token_ids == thinker.token_ids[: len(heard.token_ids)], name
-    assert heard.frames == speech.frames[: len(heard.frames)], name
-    if heard.hidden:
-        expected = thinker.hidden[: len(heard.hidden)]
-        torch.testing.assert_close(torch.stack(heard.hidden), expected, rtol=0, atol=1e-4)
-    pcm = np.concatenate([np.empty(0, np.float32), *heard.pcm])
+        assert received.frames == speech.frames, name
+        assert received.end is not None
+    assert received.token_ids == thinker.token_ids[: len(received.token_ids)], name
+    assert received.frames == speech.frames[: len(received.frames)], name
+    if received.hidden:
+        expected = thinker.hidden[: len(received.hidden)]
+        torch.testing.assert_close(torch.stack(received.hidden), expected, rtol=0, atol=1e-4)
+    pcm = np.concatenate([np.empty(0, np.float32), *received.pcm])
     assert not whole or len(pcm) == len(golden_pcm(name))
     np.testing.assert_allclose(pcm, golden_pcm(name)[: len(pcm)], rtol=0, atol=PCM_TOLERANCE)
 
@@ -208,38 +208,38 @@ async def converse(stack: Stack, number: int, dice: random.Random) -> dict[str, 
         await arrival(stack, dice.randrange(300))
     for _ in range(TURNS):
         name = dice.choice(list(speech_rows()))
-        heard = Heard()
-        turn = asyncio.create_task(stack.take_turn(name, heard), name=f"session {number}: {name}")
+        received = Received()
+        turn = asyncio.create_task(stack.take_turn(name, received), name=f"session {number}: {name}")
         fate = dice.choice(["whole", "whole", "hung up", "interrupted"])
         if fate != "whole":
-            await until(stack, heard, frames=dice.randrange(len(speech_rows()[name].frames)))
+            await until(stack, received, frames=dice.randrange(len(speech_rows()[name].frames)))
             turn.cancel()
             if fate == "hung up":  # and then the session waits until all is given back; an interruption does not
                 await asyncio.gather(turn, return_exceptions=True)
         else:
             await turn
-        assert_begins(name, heard, whole=fate == "whole")
+        assert_begins(name, received, whole=fate == "whole")
         told[fate] += 1
         if fate == "interrupted":
             other = dice.choice(list(speech_rows()))
-            heard = Heard()
-            await stack.take_turn(other, heard)
+            received = Received()
+            await stack.take_turn(other, received)
             await asyncio.gather(turn, return_exceptions=True)
-            assert_begins(other, heard, whole=True)
+            assert_begins(other, received, whole=True)
     return told
 
 
-async def until(stack: Stack, heard: Heard, frames: int) -> None:
+async def until(stack: Stack, received: Received, frames: int) -> None:
     """A turn has got so far, or is over."""
     async with stack.progress:
-        await stack.progress.wait_for(lambda: len(heard.frames) >= frames or heard.over)
+        await stack.progress.wait_for(lambda: len(received.frames) >= frames or received.over)
 
 
 async def arrival(stack: Stack, frames: int) -> None:
     """The others have got so far, or have nothing left to say."""
     async with stack.progress:
         await stack.progress.wait_for(
-            lambda: stack.frames_heard >= frames or 0 < stack.turns_begun == stack.turns_ended
+            lambda: stack.frames_received >= frames or 0 < stack.turns_begun == stack.turns_ended
         )
 
 
@@ -252,7 +252,7 @@ def test_margins_are_far_above_float32_rounding() -> None:
 
 
 @pytest.mark.parametrize("stack", [1, 2, 3], indirect=True)
-async def test_sixteen_sessions_hear_what_each_would_hear_alone(stack: Stack) -> None:
+async def test_sixteen_sessions_at_once_get_what_each_gets_by_itself(stack: Stack) -> None:
     dice = stack.dice
     sessions = [converse(stack, number, random.Random(dice.random())) for number in range(SESSIONS)]
     fates = await asyncio.gather(*sessions)

@@ -208,7 +208,7 @@ def assert_same_thoughts(left: list[Thought], right: list[Thought]) -> None:
     )
 
 
-def assert_nothing_held(runner: ThinkRunner) -> None:
+def assert_all_freed(runner: ThinkRunner) -> None:
     assert runner.kv.free_slots == len(runner.kv.lengths)
     assert runner.kv.free_pages == runner.kv.k.shape[1] - 1
 

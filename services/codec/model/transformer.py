@@ -1,7 +1,7 @@
 """Mimi's transformers over streams: causal attention in a sliding window (docs/model.md, section 6).
 
-Each stream keeps the keys and values of its last positions in a ring, one row a position modulo the ring's capacity.
-Which position a row holds follows from the stream's own count, so a joining stream needs no cleared memory.
+Each stream keeps the keys and values of its last positions in a ring: position p is in row p modulo the capacity. The
+stream's count of positions says which position each row has, so a new stream needs no cleared memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class WindowMemory:
     """The keys and values of W streams. Each step changes them in place."""
 
     keys_values: torch.Tensor
-    """[layers, W, capacity, 2 * kv heads, head_dim]: keys (rotated), then values, of one position a row."""
+    """[layers, W, capacity, 2 * kv heads, head_dim]: in each row the keys (rotated), then the values, of one position."""
     positions: torch.Tensor
     """[W] int64: positions run so far, 25 a second."""
 
     @property
     def capacity(self) -> int:
-        """Positions a stream's ring holds: the window and what one step adds to it."""
+        """Positions in a stream's ring: the window and those that one step adds."""
         return self.keys_values.shape[2]
 
 
@@ -71,7 +71,7 @@ class WindowedTransformer:
         return x
 
     def _mask(self, positions: torch.Tensor, capacity: int) -> torch.Tensor:
-        """[B, 1, L, capacity] bool: which ring rows each new position sees, the new rows being written already."""
+        """[B, 1, L, capacity] bool: which ring rows each new position attends to, after the new rows are written."""
         last = positions[:, -1:]
         stored = last - (last - torch.arange(capacity, device=last.device)) % capacity  # [B, capacity]
         stored, query = stored[:, None], positions[..., None]

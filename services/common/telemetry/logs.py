@@ -1,8 +1,8 @@
-"""Logging: one line an event on standard error, as text for people or JSON for machines.
+"""Logging: one line for each event on standard error, as text for people or JSON for machines.
 
 Every line carries the turn, session and tenant it belongs to. Audio and the text of conversations are never logged.
-A line may carry data for machines: `log.info(message, extra={"fields": {...}})`. In JSON the fields stand beside the
-others; as text they end the line, as one JSON object.
+A line may carry data for machines: `log.info(message, extra={"fields": {...}})`. In JSON the fields are beside the
+others. As text they are one JSON object at the end of the line.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def configure_logs(level: str, style: Literal["text", "json"], service: str = "") -> None:
-    """Send this process's logs to standard error in the given style; `service` names the process in JSON."""
+    """Send this process's logs to standard error in this style; `service` names the process in JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(service) if style == "json" else _TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

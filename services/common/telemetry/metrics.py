@@ -90,7 +90,7 @@ def histogram(name: str, meaning: str, labels: Sequence[str] = (), *, buckets: S
 
 
 def serve_metrics(address: Address) -> Callable[[], None]:
-    """Serve /metrics at `address`, from a thread of its own. Returns what ends it."""
+    """Serve /metrics at `address`, from a thread of its own. Returns a function that ends it."""
     host, port = split_address(address)
     server, thread = prometheus_client.start_http_server(port, addr=host or "0.0.0.0")
 

@@ -12,9 +12,9 @@ _SECOND_NS = 1_000_000_000
 
 
 def start_export(endpoint: str, service: str) -> Callable[[], None]:
-    """Export every sampled span of this process to `endpoint` from a thread of its own, in batches; what a slow
-    collector does not take is dropped. Returns what flushes and ends it.
+    """Export every sampled span of this process to `endpoint`. Returns a function that flushes and ends the export.
 
+    A thread of its own sends the spans in batches. When the collector is too slow, spans are dropped.
     `endpoint` is `http://host:4317`, or `https://` for TLS. Raises FailedPrecondition when the extra is missing.
     """
     try:

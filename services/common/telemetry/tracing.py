@@ -1,9 +1,11 @@
-"""Spans: what a process did for a turn, from when to when. Each is a log line when it ends, and, where an OTLP endpoint
-is set (`services/common/telemetry/otlp.py`), also goes to an OpenTelemetry collector.
+"""Spans: the pieces of work that a process does for a turn, with their start and their duration.
 
-Spans of one turn share a trace. Its id and the parent's come with the W3C `traceparent` that
-services/common/rpc/context.py carries from the client to the engines; the gateway starts a trace where a client sends
-none.
+When a span ends, it becomes a log line. Where an OTLP endpoint is set (`services/common/telemetry/otlp.py`), it also
+goes to an OpenTelemetry collector.
+
+The spans of one turn share a trace. The trace's id and the parent span's id come in the W3C `traceparent` header, which
+services/common/rpc/context.py carries from the client to the engines. When a client sends none, the gateway starts a
+trace.
 """
 
 from __future__ import annotations
@@ -49,11 +51,11 @@ class Span:
     _started_s: float = field(default_factory=time.monotonic)
 
     def mark(self, what: str) -> None:
-        """Note when `what` happened first."""
+        """Record the time of `what`, if it is the first time."""
         self.marks.setdefault(what, time.monotonic() - self._started_s)
 
     def end(self) -> None:
-        """The work is over."""
+        """End the span now."""
         self.seconds = time.monotonic() - self._started_s
 
     def record(self) -> dict[str, object]:
@@ -82,20 +84,20 @@ def export_to(export: Callable[[Span], None]) -> None:
 
 
 def mark(what: str) -> None:
-    """Note in the current span, if any, when `what` happened first."""
+    """Record the first time of `what` in the current span, if there is one."""
     if (span := _current.get()) is not None:
         span.mark(what)
 
 
 def note(**fields: Field) -> None:
-    """Add fields to the current span, if any. Never audio, never text of a conversation."""
+    """Add fields to the current span, if there is one. They must hold no audio and no text of a conversation."""
     if (span := _current.get()) is not None:
         span.fields.update(fields)
 
 
 @contextmanager
 def trace(name: str, **fields: Field) -> Iterator[Span]:
-    """A span around the body, child of the current one; calls made in the body carry it on.
+    """A span around the body, child of the current span. Calls made in the body send it on as their parent.
 
     An error that leaves the body becomes the span's status: a domain error's own, CANCELLED, or INTERNAL.
     """

@@ -1,4 +1,4 @@
-"""Tensors between the wire and numpy. bfloat16, which numpy does not have, is carried as its 16-bit pattern in uint16."""
+"""Tensors between the wire and numpy. numpy has no bfloat16: such a tensor is its 16-bit patterns in uint16."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Stream(Generic[RequestT, InputT, OutputT]):
         return len(self._outbox) < self._outbox_items
 
     async def feed(self, item: InputT) -> None:
-        """Hand one input to the model; waits while the inbox is full.
+        """Give one input to the model; wait while the inbox is full.
 
         Inputs of a stream that has already ended are dropped: the caller learns why by iterating.
         """
@@ -72,12 +72,12 @@ class Stream(Generic[RequestT, InputT, OutputT]):
             self._wake_engine()
 
     def finish(self) -> None:
-        """Say that no more input will come."""
+        """End the input: no more will come."""
         self.input_ended = True
         self._wake_engine()
 
     def fail(self, error: BaseException) -> None:
-        """End the iteration with the caller's own error, such as a bad input. The slot is kept until `open` is left."""
+        """End the iteration with the caller's own error, such as a bad input. The slot stays taken until `open` is left."""
         self._failure = self._failure or error
         self._readable.set()
 

@@ -34,7 +34,7 @@ class Backbone:
 
     @property
     def codebook_size(self) -> int:
-        """The number of codes in a codebook that the codec can decode. The audio table has a few rows more."""
+        """The number of codes in a codebook that the codec can decode. The audio table has rows for a few more."""
         return self.head.out_features
 
     def text_rows(self, token_ids: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class NoCodec(codec_pb2_grpc.CodecServiceServicer):
-    """A servicer that nobody calls."""
+    """A servicer that is never called."""
 
     def Encode(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Rows held from before: the next turn prefills only what is new, and thinks what it would have thought cold."""
+"""Reuse of cached positions: the next turn prefills only new ones, and has the thoughts of a turn without a cache."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Conversation:
             return [*prompt.text(said), *prompt.close()]
         return [*prompt.begin_audio(), AudioPart(said), *prompt.end_audio(), *prompt.close()]
 
-    def add(self, said: str | torch.Tensor, heard_ids: Sequence[int]) -> None:
+    def add(self, said: str | torch.Tensor, spoken_ids: Sequence[int]) -> None:
         part = TextPart(said) if isinstance(said, str) else AudioPart(said)
-        self.history += [Message("user", (part,)), Message("assistant", (TokenPart(tuple(heard_ids)),))]
+        self.history += [Message("user", (part,)), Message("assistant", (TokenPart(tuple(spoken_ids)),))]
 
 
 def inputs(said: str | torch.Tensor) -> list[TurnInput]:
@@ -81,36 +81,38 @@ def ids(thoughts: list[Thought]) -> list[int]:
     return [thought.token_id for thought in thoughts]
 
 
-def rows_held_after(pieces: list[Piece], thoughts: list[Thought]) -> int:
-    """Rows in memory when a turn is over: the prompt's and those of all tokens but the last."""
+def positions_cached_after(pieces: list[Piece], thoughts: list[Thought]) -> int:
+    """Positions in the KV cache after a turn: the prompt's and those of all tokens but the last."""
     return len(ids_of(pieces)) + len(thoughts) - 1
 
 
-async def test_next_turn_prefills_only_what_is_new_and_hears_no_old_recording(
+async def test_next_turn_prefills_only_what_is_new_and_encodes_no_old_recording(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     runner = runner_of(golden_thinker, tokenizer)
     talk = Conversation(template)
     async with running(runner) as engine:
-        held = 0
+        cached_positions = 0
         for number in range(4):
-            said = tone(2.5, 200.0 + 40 * number) * torch.linspace(1.0, 0.5, 40_000)  # no louder later: nothing redone
+            said = tone(2.5, 200.0 + 40 * number) * torch.linspace(
+                1.0, 0.5, 40_000
+            )  # never louder: nothing is encoded again
             pieces = talk.pieces(said)
             computed = runner.counters.computed_tokens
             thoughts, done = await take_turn(engine, talk.open(), inputs(said))
             assert_as_cold(golden_thinker, pieces, thoughts)
-            assert (done.usage.prompt_tokens, done.usage.cached_tokens) == (len(ids_of(pieces)), held)
-            assert runner.counters.computed_tokens - computed == done.usage.prompt_tokens - held
+            assert (done.usage.prompt_tokens, done.usage.cached_tokens) == (len(ids_of(pieces)), cached_positions)
+            assert runner.counters.computed_tokens - computed == done.usage.prompt_tokens - cached_positions
             assert runner.encoded_chunks == 2 * (number + 1)
             talk.add(said, ids(thoughts))
-            held = rows_held_after(pieces, thoughts)
+            cached_positions = positions_cached_after(pieces, thoughts)
     assert runner.prefixes.counters.hits == 3
     assert runner.counters.cached_tokens > 0
 
 
-@pytest.mark.parametrize("heard", [0, 1, 3])
-async def test_barge_in_rolls_back_to_what_was_heard(
-    heard: int, golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+@pytest.mark.parametrize("spoken", [0, 1, 3])
+async def test_barge_in_rolls_back_to_what_was_spoken(
+    spoken: int, golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     talk = Conversation(template, "Talk to me.")
     async with running(runner_of(golden_thinker, tokenizer)) as engine:
@@ -118,12 +120,12 @@ async def test_barge_in_rolls_back_to_what_was_heard(
         pieces = talk.pieces(said)
         async with opened(engine, talk.open()) as stream:
             await feed_all(stream, inputs(said))
-            reply = [thought async for thought in stream if isinstance(thought, Thought) and thought.index < 5][:heard]
+            reply = [thought async for thought in stream if isinstance(thought, Thought) and thought.index < 5][:spoken]
         talk.add(said, ids(reply) or tokenizer.encode("hm"))
         again = talk.pieces("No, wait!")
         thoughts, done = await take_turn(engine, talk.open(), inputs("No, wait!"))
     assert_as_cold(golden_thinker, again, thoughts)
-    assert done.usage.cached_tokens == len(ids_of(pieces)) + heard
+    assert done.usage.cached_tokens == len(ids_of(pieces)) + spoken
 
 
 async def test_sessions_share_the_pages_of_their_system_prompt_while_they_run(
@@ -167,7 +169,7 @@ async def test_turn_outside_a_session_keeps_nothing_and_takes_what_there_is(
     assert runner.kv.free_pages == runner.kv.pages - kept
 
 
-async def test_of_a_recording_held_in_part_only_the_missing_chunks_are_encoded(
+async def test_of_a_recording_cached_in_part_only_the_missing_chunks_are_encoded(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     runner = runner_of(golden_thinker, tokenizer)
@@ -186,7 +188,7 @@ async def test_of_a_recording_held_in_part_only_the_missing_chunks_are_encoded(
     assert runner.encoded_chunks == 3
 
 
-async def test_louder_recording_after_a_held_prefix_is_redone_and_the_prefix_stays(
+async def test_louder_recording_after_a_cached_prefix_is_encoded_again_and_the_prefix_stays(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     runner = runner_of(golden_thinker, tokenizer)
@@ -236,7 +238,7 @@ class StumblingThinker(Thinker):
         return super().forward(embeddings, memory)
 
 
-async def test_rows_that_a_failed_step_did_not_compute_are_held_by_nobody(
+async def test_positions_that_a_failed_step_did_not_compute_are_not_cached(
     golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     runner = runner_of(StumblingThinker(**vars(golden_thinker)), tokenizer, max_prefill=16)
@@ -278,8 +280,8 @@ async def test_interleaved_conversations_with_barge_ins_and_evictions_think_as_c
                             break
                 await feeder
             assert_as_cold(golden_thinker, pieces, thoughts)
-            heard = [token for token in ids(thoughts) if token != IM_END][: rng.choice([1, 2, THOUGHTS])]
-            talk.add(said, heard)
+            spoken = [token for token in ids(thoughts) if token != IM_END][: rng.choice([1, 2, THOUGHTS])]
+            talk.add(said, spoken)
 
     slots = asyncio.Semaphore(2 if pages < 100 else 3)
     async with running(runner) as engine:

@@ -15,7 +15,7 @@ from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.thinking import (
     Turn,
-    assert_nothing_held,
+    assert_all_freed,
     assert_same_thoughts,
     feed_all,
     ids_of,
@@ -192,7 +192,7 @@ async def test_a_commit_that_adds_no_row_is_answered_from_the_last_row_there_is(
                 outputs = [output async for output in stream]
             assert [output.token_id for output in outputs if isinstance(output, Thought)] == whole.token_ids
     runner.prefixes.evict(runner.kv.pages)
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 async def test_a_prompt_without_any_row_is_refused(golden_thinker: Thinker, tokenizer: Tokenizer) -> None:
@@ -239,7 +239,7 @@ async def test_bad_input_ends_its_turn_with_a_clear_error(
             await take_turn(engine, turn(template, max_thoughts=None), inputs)
         await feed_all(bystander, [Commit()])
         assert [output async for output in bystander]
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 @pytest.mark.parametrize("max_thoughts", [0, -1])

@@ -23,8 +23,8 @@ from tests.support.golden_cases import CASES, CHECKPOINT, Row, golden_rows
 from tests.support.thinking import (
     Turn,
     admitted,
+    assert_all_freed,
     assert_equal_to,
-    assert_nothing_held,
     assert_same_thoughts,
     feed_all,
     new_runner,
@@ -50,7 +50,7 @@ async def test_thoughts_equal_the_reference(row: Row, golden_thinker: Thinker, t
     assert done.reason == ("eos" if row.token_ids[-1] == 608 else "limit")
     assert done.usage.prompt_tokens == len(row.input_ids)
     assert done.audio_s == sum(clip.shape[0] for clip in row.clips) / 16_000
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 @pytest.mark.parametrize("max_prefill", [1, 7, 256])
@@ -90,7 +90,7 @@ async def test_thoughts_equal_the_reference_in_any_company(
         rng.shuffle(turns)
         await asyncio.gather(*turns)
     assert sorted(finished) == sorted(row.name for row in ROWS for _ in range(2))
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 async def test_slow_reader_is_left_out_and_others_go_on(
@@ -124,7 +124,7 @@ async def test_hung_up_caller_frees_slot_and_pages(
             async with opened(engine, turn(template, max_thoughts=None)) as stream:
                 await feed_all(stream, [Audio(tone(5.0)), Commit()])
                 await anext(stream)
-            assert_nothing_held(runner)
+            assert_all_freed(runner)
 
 
 async def test_full_runner_refuses_and_serves_again(
@@ -170,7 +170,7 @@ async def test_full_memory_makes_the_newest_turn_wait_while_its_user_still_speak
     assert_same_thoughts([thought for thought in thoughts if isinstance(thought, Thought)], expected_new)
     assert isinstance(new_done, Done)
     assert (new_done.usage.prompt_tokens, new_done.audio_s) == (done.usage.prompt_tokens, done.audio_s)
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 @pytest.mark.parametrize("keep_prefix", [False, True])
@@ -194,7 +194,7 @@ async def test_turn_preempted_in_mid_reply_goes_on_where_it_stood(
         assert (done.reason, done.usage.prompt_tokens) == ("limit", expected_done.usage.prompt_tokens)
     assert runner.counters.preemptions > 0
     runner.prefixes.evict(runner.kv.pages)
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 async def test_forced_reply_preempted_while_it_waits_for_text_goes_on(
@@ -218,7 +218,7 @@ async def test_forced_reply_preempted_while_it_waits_for_text_goes_on(
         assert [output async for output in old]
         thoughts += [output async for output in new]
     assert_same_thoughts([thought for thought in thoughts if isinstance(thought, Thought)], expected)
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -240,7 +240,7 @@ async def test_thoughts_equal_the_reference_when_memory_is_short(
     async with running(runner) as engine:
         await asyncio.gather(*(whole_turn(row) for row in ROWS for _ in range(2)))
     assert runner.counters.preemptions > 0
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 async def test_reply_ends_where_the_memory_for_one_turn_ends(
@@ -276,7 +276,7 @@ async def test_failing_input_ends_its_own_stream_only(
 def test_warm_up_leaves_nothing_behind(golden_thinker: Thinker, tokenizer: Tokenizer) -> None:
     runner = new_runner(golden_thinker, tokenizer)
     runner.warm_up()
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 async def test_an_admission_that_fails_takes_nothing(
@@ -294,7 +294,7 @@ async def test_an_admission_that_fails_takes_nothing(
                 await take_turn(engine, turn(template), [Text("What?"), Commit()])
         _, done = await take_turn(engine, turn(template), [Text("What?"), Commit()])
     assert done.usage.prompt_tokens > 0
-    assert_nothing_held(runner)
+    assert_all_freed(runner)
 
 
 async def test_a_release_that_cannot_keep_its_prefix_still_frees_the_slot(
@@ -313,4 +313,4 @@ async def test_a_release_that_cannot_keep_its_prefix_still_frees_the_slot(
             assert runner.kv.free_slots == 1
         _, done = await take_turn(engine, turn(template), [Text("What?"), Commit()])
     assert done.usage.prompt_tokens > 0
-    assert_nothing_held(runner)
+    assert_all_freed(runner)

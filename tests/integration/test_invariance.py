@@ -164,7 +164,7 @@ class Stack:
                     received.pcm.append(pcm)
 
     def forget(self) -> None:
-        """Drop what is kept for later turns, held by no stream."""
+        """Drop the prefixes and voice prompts that are kept for later turns."""
         self.thinking.prefixes.evict(self.thinking.kv.pages)
         while self.speaking.shared_prompts.evict_one():
             pass

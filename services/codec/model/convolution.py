@@ -52,7 +52,7 @@ class ConvState:
 
 
 class CausalConv:
-    """A Conv1d whose last tap is the newest row. With a stride it gives one output row for each full stride of input."""
+    """A Conv1d whose last tap is the newest row. With a stride it gives one output row for each full stride."""
 
     def __init__(
         self,

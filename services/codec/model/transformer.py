@@ -22,7 +22,7 @@ class WindowMemory:
     """The keys and values of W streams. Each step changes them in place."""
 
     keys_values: torch.Tensor
-    """[layers, W, capacity, 2 * kv heads, head_dim]: in each row the keys (rotated), then the values, of one position."""
+    """[layers, W, capacity, 2 * kv heads, head_dim]: a row has the keys (rotated), then the values, of a position."""
     positions: torch.Tensor
     """[W] int64: positions run so far, 25 a second."""
 

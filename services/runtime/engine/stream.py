@@ -77,7 +77,10 @@ class Stream(Generic[RequestT, InputT, OutputT]):
         self._wake_engine()
 
     def fail(self, error: BaseException) -> None:
-        """End the iteration with the caller's own error, such as a bad input. The slot stays taken until `open` is left."""
+        """End the iteration with the caller's own error, such as a bad input.
+
+        The slot stays taken until `Engine.open` is left.
+        """
         self._failure = self._failure or error
         self._readable.set()
 

@@ -75,9 +75,11 @@ class _EmptyFrameStep:
     def __init__(self, ours: InProcess) -> None:
         self._generator = ours.generator
 
-    def __call__(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[ThoughtInput]) -> np.ndarray:
-        slots = [*alone, *fed]
-        self._generator.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
+    def __call__(
+        self, without_thought: Sequence[int], with_thought: Sequence[int], thoughts: Sequence[ThoughtInput]
+    ) -> np.ndarray:
+        slots = [*without_thought, *with_thought]
+        self._generator.kv.plan(slots, [1] * len(without_thought) + [3] * len(with_thought))
         self._generator.frames[slots] += 1
         return np.ones((len(slots), self._generator.backbone.codebooks), dtype=np.int64)
 

@@ -114,10 +114,12 @@ class TimedGenerator(Generator):
         self.kv.plan(slots, [len(chunk) for chunk in chunks])
         self._pass(sum(len(chunk) for chunk in chunks) * self._machine.row_ms / 1e3)
 
-    def frame(self, alone: Sequence[int], fed: Sequence[int], thoughts: Sequence[ThoughtInput]) -> np.ndarray:
+    def frame(
+        self, without_thought: Sequence[int], with_thought: Sequence[int], thoughts: Sequence[ThoughtInput]
+    ) -> np.ndarray:
         """Move the clock by the time of a frame of these streams."""
-        slots = [*alone, *fed]
-        self.kv.plan(slots, [1] * len(alone) + [3] * len(fed))
+        slots = [*without_thought, *with_thought]
+        self.kv.plan(slots, [1] * len(without_thought) + [3] * len(with_thought))
         self.frames[slots] += 1
         self._pass(self._machine.frame_s(len(slots)))
         return np.ones((len(slots), self.backbone.codebooks), dtype=np.int64)

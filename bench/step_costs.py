@@ -75,8 +75,8 @@ def speech_steps(
 
     def two_frames(slots: list[int]) -> None:
         half = len(slots) // 2
-        for alone, fed in ((slots[:half], slots[half:]), (slots[half:], slots[:half])):
-            generator.frame(alone, fed, [thought] * len(fed))
+        for without_thought, fed in ((slots[:half], slots[half:]), (slots[half:], slots[:half])):
+            generator.frame(without_thought, with_thought, [thought] * len(with_thought))
 
     costs: list[StepCost] = []
     for width in widths:

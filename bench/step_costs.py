@@ -75,7 +75,7 @@ def speech_steps(
 
     def two_frames(slots: list[int]) -> None:
         half = len(slots) // 2
-        for without_thought, fed in ((slots[:half], slots[half:]), (slots[half:], slots[:half])):
+        for without_thought, with_thought in ((slots[:half], slots[half:]), (slots[half:], slots[:half])):
             generator.frame(without_thought, with_thought, [thought] * len(with_thought))
 
     costs: list[StepCost] = []

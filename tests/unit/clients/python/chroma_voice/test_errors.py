@@ -22,8 +22,8 @@ def test_status_without_a_leaf_is_kept_on_the_root() -> None:
 
 
 def test_client_knows_every_status_the_servers_say() -> None:
-    said = {leaf.status for leaf in server_errors.ChromaError.__subclasses__()}
-    assert said == set(errors.LEAVES)
+    leaves = (leaf for leaf in server_errors.ChromaError.__subclasses__() if leaf.__module__ == server_errors.__name__)
+    assert {leaf.status for leaf in leaves} == set(errors.LEAVES)
 
 
 def test_a_write_that_meets_the_end_of_its_call_is_unavailable_and_not_a_bug_of_the_server() -> None:

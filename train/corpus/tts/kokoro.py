@@ -126,7 +126,7 @@ class Kokoro:
 
     @functools.cached_property
     def _session(self) -> Any:  # onnxruntime.InferenceSession; the package is in the extra `train` only
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]  # of the extra `train`
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -72,7 +72,7 @@ class Espeak:
 
     @functools.cached_property
     def _library(self) -> ctypes.CDLL:
-        import espeakng_loader  # in the extra `train` only  # pyright: ignore[reportMissingImports]  # of the extra `train`
+        import espeakng_loader  # pyright: ignore[reportMissingImports]  # of the extra `train`
 
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]

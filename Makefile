@@ -26,7 +26,7 @@ PYTHON_SOURCES := services gateway checkpoints reference train clients/python te
 .PHONY: help setup demo generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu bench-gpu-schedule clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install everything into .venv (VENV=, PYTHON=, TORCH_INDEX= change where from and to)
 
@@ -99,20 +99,20 @@ smoke-full: setup ## a few frames at full size with random weights: about 10 GB 
 bench: setup ## the engines beside a plain loop: frames a second, first frame, second turn (about 5 minutes; build/bench)
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m bench.engines
 
-bench-overload: setup ## twice the callers there is room for: admission and deadlines beside first come, first served
+bench-overload: setup ## twice the callers that fit: admission and deadlines beside first come, first served
 	$(BIN)/python -m bench.overload
 
-bench-gaps: setup ## what a talker waits while a 30 s question with history comes in
+bench-gaps: setup ## the longest gap in a reply while another caller asks a 30 s question with history
 	$(BIN)/python -m bench.gaps
 
 MINUTES ?= 10
-bench-soak: setup ## callers who join, are cut off, barge in and hang up (MINUTES=): everything back where it began?
+bench-soak: setup ## callers join, cancel, interrupt and hang up (MINUTES=); afterwards all resources must be free
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
 	$(BIN)/python -m bench.gpu
 
-bench-gpu-schedule: setup ## the order of work on one GPU, with its step times on any machine: first sound by conversations
+bench-gpu-schedule: setup ## the schedule of one GPU with recorded step times, on any machine: first sound by number of conversations
 	$(BIN)/python -m bench.gpu_schedule
 
 include train/stages.mk

@@ -28,10 +28,10 @@ class NoCodec(codec_pb2_grpc.CodecServiceServicer):
     """A servicer that is never called."""
 
     def Encode(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
-        raise NotImplementedError
+        raise AssertionError("this servicer is never called")
 
     def Decode(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
-        raise NotImplementedError
+        raise AssertionError("this servicer is never called")
 
 
 class FakeEngine:

@@ -1,4 +1,4 @@
-"""Many turns on one thinker: the reference's thoughts in any company, fair steps, bounded memory."""
+"""Many turns on one thinker: the reference's thoughts in any batch, fair steps, bounded memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_prompt_prefilled_in_any_pieces_gives_the_same_thoughts(
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_thoughts_equal_the_reference_in_any_company(
+async def test_thoughts_equal_the_reference_in_any_batch(
     seed: int, golden_thinker: Thinker, tokenizer: Tokenizer
 ) -> None:
     rng = random.Random(seed)

@@ -202,7 +202,7 @@ async def test_positions_are_counted_as_the_kv_cache_counts_them(short: Generato
     driver.forget_prompts()
 
 
-async def test_long_replies_in_company_are_what_they_are_alone_and_leave_nothing(short: Generator) -> None:
+async def test_long_replies_are_the_same_in_a_batch_and_free_everything(short: Generator) -> None:
     """Both streams have one voice, so the second begins in pages that the first goes on writing and cuts back."""
     thoughts = thoughts_of("".join(SENTENCES * 2))
     alone, _ = say(short, thoughts, 180)

@@ -1,4 +1,4 @@
-"""Streams in company speak as they do alone, fail alone, and leave nothing behind; warm-up times the steps."""
+"""A stream of a batch speaks as it does alone, fails alone, and frees everything; warm-up times the steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.speech_driver import SpeechDriver
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_golden_speeches_are_the_same_in_any_company(seed: int, generator: Generator) -> None:
+async def test_golden_speeches_are_the_same_in_any_batch(seed: int, generator: Generator) -> None:
     """Random joins, stalls of the text, hang-ups and lingering prompts, 60 speeches over 16 slots."""
     dice = random.Random(seed)
     rows = all_rows()
@@ -62,7 +62,7 @@ async def test_golden_speeches_are_the_same_in_any_company(seed: int, generator:
     driver.forget_prompts()
 
 
-async def test_sampled_speech_is_the_same_alone_and_in_company(generator: Generator) -> None:
+async def test_sampled_speech_is_the_same_in_a_batch(generator: Generator) -> None:
     rows = [single_rows()[name] for name in ("text_only", "two_audios", "audio_eos_partial")]
     requests = [
         replace(row.request(generator), sampling=SamplingParams(seed=seed, top_k=2 + 30 * seed, top_p=0.95))

@@ -3,8 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from train.corpus.clip_index import Clip, Role
-from train.corpus.domain import Domain, Intent
+from tests.support.question_clips import CLIPS, DOMAIN
 from train.evaluation.degradations import DEGRADATIONS
 from train.evaluation.plan import Sizes, conversations, make_plan, spread_over
 from train.evaluation.questions import (
@@ -16,35 +15,6 @@ from train.evaluation.questions import (
     TYPED_OUTSIDE,
     Question,
 )
-
-DOMAIN = Domain(
-    intents=(
-        Intent("taco", "cooking", "Warm a tortilla.", ("how do I make a taco",), ("teach me tacos",)),
-        Intent("paris", "capitals", "It is Paris.", ("capital of France",), ("France has which capital",)),
-    ),
-    outside=("is it late",),
-    outside_held_out=("call a cab",),
-    outside_answer="I do not know.",
-    greeting="Hello there.",
-    repeat=("again",),
-    repeat_held_out=("once more",),
-    prompts=("A prompt.",),
-)
-
-
-def clip(text: str, role: Role, intent: str | None = None, *, held_out: bool = True, voice: str = "zoe") -> Clip:
-    return Clip(f"questions/{voice}/{role}-{text}.wav", voice, text, role, intent, 1.0, held_out)
-
-
-CLIPS = [
-    clip("how do I make a taco", "question", "taco", held_out=False, voice="yan"),
-    clip("how do I make a taco", "question", "taco"),
-    clip("teach me tacos", "question", "taco"),
-    clip("France has which capital", "question", "paris"),
-    clip("is it late", "outside"),
-    clip("call a cab", "outside"),
-    clip("once more", "repeat"),
-]
 
 
 def test_a_plan_has_recordings_typed_phrasings_and_every_reply() -> None:

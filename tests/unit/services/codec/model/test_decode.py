@@ -96,7 +96,7 @@ def test_other_dimensions_equal_the_reference(odd_checkpoint: Checkpoint) -> Non
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_streams_in_any_company_equal_being_alone(mimi: Mimi, seed: int) -> None:
+def test_a_stream_gives_the_same_samples_beside_any_other_streams(mimi: Mimi, seed: int) -> None:
     """Streams join and leave at random steps, reuse slots, and step in random subsets by random frame counts."""
     rng = np.random.default_rng(seed)
     recordings = [random_codes(int(rng.integers(1, 40)), seed=100 * seed + number) for number in range(12)]

@@ -21,7 +21,7 @@ def steps_of(mimi: Mimi, *, padded: bool) -> DecodeStep:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_padded_steps_equal_exact_ones_in_any_company(seed: int, mimi: Mimi) -> None:
+def test_padded_steps_equal_exact_ones_for_any_set_of_streams(seed: int, mimi: Mimi) -> None:
     dice, noise = random.Random(seed), np.random.default_rng(seed)
     exact, padded = (steps_of(mimi, padded=padded) for padded in (False, True))
     for _ in range(40):

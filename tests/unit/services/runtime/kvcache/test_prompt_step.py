@@ -29,7 +29,7 @@ def new_step(*, padded: bool) -> tuple[PagedKV, PromptStep]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_padded_prompts_equal_exact_ones_in_any_chunks_and_any_company(seed: int, stack: Stack) -> None:
+def test_padded_prompts_equal_exact_ones_in_any_chunks_and_any_batch(seed: int, stack: Stack) -> None:
     dice = np.random.default_rng(seed)
     both = [new_step(padded=padded) for padded in (False, True)]
     slots, _ = ([kv.open() for _ in range(SLOTS)] for kv, _ in both)

@@ -31,7 +31,7 @@ def fresh(loaded: Generator, *, padded: bool) -> Generator:
     return Generator(loaded.backbone, loaded.decoder, kv, eos=loaded.eos, im_end=loaded.im_end, padded=padded)
 
 
-class Company:
+class StreamMix:
     """Streams that open, take part in some steps and close, in an order that the seed determines."""
 
     def __init__(self, generator: Generator, seed: int) -> None:
@@ -77,7 +77,7 @@ class Company:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_padded_steps_give_the_codes_of_exact_steps(seed: int, loaded_generator: Generator) -> None:
-    exact, padded = (Company(fresh(loaded_generator, padded=padded), seed) for padded in (False, True))
+    exact, padded = (StreamMix(fresh(loaded_generator, padded=padded), seed) for padded in (False, True))
     for _ in range(50):
         assert exact.step().tolist() == padded.step().tolist()
         assert exact.generator.kv.lengths.tolist() == padded.generator.kv.lengths.tolist()
@@ -114,7 +114,7 @@ class Operations(TorchDispatchMode):
 
 def test_steps_of_one_shape_are_the_same_operations_and_read_nothing_back(loaded_generator: Generator) -> None:
     generator = fresh(loaded_generator, padded=True)
-    company = Company(generator, seed=11)
+    mix = StreamMix(generator, seed=11)
     recorded: dict[object, list[list[tuple[str, tuple[Any, ...]]]]] = {}
     run = generator.graphs.run
 
@@ -125,7 +125,7 @@ def test_steps_of_one_shape_are_the_same_operations_and_read_nothing_back(loaded
 
     generator.graphs.run = recording
     for _ in range(60):
-        company.step()
+        mix.step()
     assert max(len(steps) for steps in recorded.values()) > 5
     assert len(recorded) >= 8
     for steps in recorded.values():

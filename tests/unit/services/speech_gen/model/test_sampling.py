@@ -1,4 +1,4 @@
-"""Sampling: the right distribution, the right candidates, and a stream's own noise in any company."""
+"""Sampling: the right distribution, the right candidates, and a stream's own noise in any batch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_greedy_is_the_argmax_and_needs_no_seed() -> None:
     assert draw(logits, [GREEDY] * 4) == logits.argmax(-1).tolist()
 
 
-def test_company_does_not_change_a_code() -> None:
+def test_the_other_streams_of_a_batch_do_not_change_a_code() -> None:
     logits = torch.randn(64, 2048, generator=torch.Generator().manual_seed(0))
     samplings = [
         SamplingParams(temperature=0.5 + i % 3, top_k=1 + (i * 37) % 300, top_p=(0.4, 0.9, 1.0)[i % 3], seed=i)

@@ -33,15 +33,15 @@ from train.corpus.clip_index import read_manifest
 from train.corpus.domain import load_domain
 from train.evaluation.collect import Collected, collect
 from train.evaluation.judge import Judge
-from train.evaluation.likeness import Encoder
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
+from train.evaluation.recognition.transcription import load
+from train.evaluation.recognition.whisper import Whisper
 from train.evaluation.report import report, write_between_markers
 from train.evaluation.scoring import Originals, score
-from train.evaluation.stranger import reply_voices, strangers_of
-from train.evaluation.transcription import load
-from train.evaluation.voice_print import load_voice_print
-from train.evaluation.whisper import Whisper
+from train.evaluation.speakers.likeness import Encoder
+from train.evaluation.speakers.stranger import reply_voices, strangers_of
+from train.evaluation.speakers.voice_print import load_voice_print
 from train.optim.training_loop import ROOT
 
 _CLI = [sys.executable, "-m", "chroma_voice.cli"]

@@ -15,7 +15,7 @@ from chroma_voice.client import Client
 from chroma_voice.conversation import Conversation
 from chroma_voice.events import SAMPLE_RATE_HZ, TurnDone
 from train.evaluation.questions import Question
-from train.evaluation.transcription import load
+from train.evaluation.recognition.transcription import load
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from train.evaluation.transcription import Recording, Transcribed, read_recordings, spread, transcribe
-from train.evaluation.whisper import Whisper
-from train.evaluation.word_errors import together
+from train.evaluation.recognition.transcription import Recording, Transcribed, read_recordings, spread, transcribe
+from train.evaluation.recognition.whisper import Whisper
+from train.evaluation.recognition.word_errors import together
 from train.optim.training_loop import ROOT
 
 console = Console(width=140, highlight=False)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from train.evaluation.likeness import Encoder, Voices, likeness
+from train.evaluation.recognition.transcription import Recogniser, Recording, load
+from train.evaluation.recognition.word_errors import word_errors
 from train.evaluation.results import Judged
-from train.evaluation.transcription import Recogniser, Recording, load
-from train.evaluation.word_errors import word_errors
+from train.evaluation.speakers.likeness import Encoder, Voices, likeness
 
 
 @dataclass(frozen=True)

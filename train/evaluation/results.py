@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from train.evaluation.ask import Answer
-from train.evaluation.likeness import Likeness, summary
-from train.evaluation.word_errors import WordErrors, together
+from train.evaluation.recognition.word_errors import WordErrors, together
+from train.evaluation.speakers.likeness import Likeness, summary
 
 
 @dataclass(frozen=True)

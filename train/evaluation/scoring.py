@@ -9,7 +9,8 @@ from pathlib import Path
 from train.evaluation.ask import Spoken
 from train.evaluation.collect import Collected, Progress
 from train.evaluation.judge import Judge
-from train.evaluation.likeness import Voices
+from train.evaluation.recognition.transcription import Recording, load
+from train.evaluation.recognition.words import normalise
 from train.evaluation.results import (
     Judged,
     Results,
@@ -21,9 +22,8 @@ from train.evaluation.results import (
     mistakes,
     shares,
 )
-from train.evaluation.stranger import Stranger
-from train.evaluation.transcription import Recording, load
-from train.evaluation.words import normalise
+from train.evaluation.speakers.likeness import Voices
+from train.evaluation.speakers.stranger import Stranger
 
 Originals = Mapping[tuple[str, str], Path]
 """The sound files of the synthetic originals, by voice and text."""

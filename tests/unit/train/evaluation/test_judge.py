@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from train.evaluation.judge import Judge
-from train.evaluation.transcription import Recording
+from train.evaluation.recognition.transcription import Recording
 
 UNIT = np.eye(2, dtype=np.float32)
 

@@ -14,7 +14,7 @@ from train.evaluation.judge import Judge
 from train.evaluation.questions import NEW, Question
 from train.evaluation.results import Results, Share
 from train.evaluation.scoring import score
-from train.evaluation.stranger import Stranger
+from train.evaluation.speakers.stranger import Stranger
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
 """The fake encoder takes the voice, and the fake recogniser the text, from the level of a sound."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from train.evaluation.transcription import Recording, load, read_recordings, spread, transcribe
-from train.evaluation.word_errors import WordErrors
+from train.evaluation.recognition.transcription import Recording, load, read_recordings, spread, transcribe
+from train.evaluation.recognition.word_errors import WordErrors
 
 
 def recordings(voice: str, count: int) -> list[Recording]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.evaluation.words import normalise
+from train.evaluation.recognition.words import normalise
 
 
 @pytest.mark.parametrize(

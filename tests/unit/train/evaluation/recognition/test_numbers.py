@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.evaluation.numbers import cardinal, ordinal, year
+from train.evaluation.recognition.numbers import cardinal, ordinal, year
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from train.evaluation.numbers import cardinal, ordinal, year
+from train.evaluation.recognition.numbers import cardinal, ordinal, year
 
 _SIGNS = {
     "%": " percent ",

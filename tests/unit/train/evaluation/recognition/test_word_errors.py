@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.evaluation.word_errors import WordErrors, together, word_errors
+from train.evaluation.recognition.word_errors import WordErrors, together, word_errors
 
 
 @pytest.mark.parametrize(

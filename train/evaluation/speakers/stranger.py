@@ -10,8 +10,8 @@ from pathlib import Path
 
 from chroma_voice.local.repository import SampleVoice
 from train.corpus.clip_index import Clip
-from train.evaluation.likeness import Encoder, Voices, direction
-from train.evaluation.transcription import load
+from train.evaluation.recognition.transcription import load
+from train.evaluation.speakers.likeness import Encoder, Voices, direction
 
 _READER = "librivox"
 _READINGS = ("voice_librivox_7s.wav", "voice_librivox_5s.wav")

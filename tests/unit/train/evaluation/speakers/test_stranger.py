@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from train.corpus.clip_index import Clip, Role
-from train.evaluation.stranger import Stranger, reply_voices, strangers_of
+from train.evaluation.speakers.stranger import Stranger, reply_voices, strangers_of
 
 VECTORS = {0.25: np.array([1, 0], np.float32), 0.5: np.array([0, 1], np.float32)}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.evaluation.voice_print import SAMPLE_RATE_HZ, VoicePrint, part_starts, spoken_part
+from train.evaluation.speakers.voice_print import SAMPLE_RATE_HZ, VoicePrint, part_starts, spoken_part
 
 
 def vowel(seconds: float, rms: float) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train.evaluation.likeness import Likeness, direction, likeness, summary
+from train.evaluation.speakers.likeness import Likeness, direction, likeness, summary
 
 PROMPTS = {
     "ann": np.array([1, 0, 0], np.float32),

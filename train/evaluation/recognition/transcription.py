@@ -13,8 +13,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from train.evaluation.whisper import SAMPLE_RATE_HZ
-from train.evaluation.word_errors import WordErrors, word_errors
+from train.evaluation.recognition.whisper import SAMPLE_RATE_HZ
+from train.evaluation.recognition.word_errors import WordErrors, word_errors
 
 Recogniser = Callable[[NDArray[np.float32]], str]
 """Transcribes samples [S] at 16 kHz."""

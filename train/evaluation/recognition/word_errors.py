@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jiwer
 
-from train.evaluation.words import normalise
+from train.evaluation.recognition.words import normalise
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""How much a recording sounds like a speaker: speaker embeddings and their comparison."""

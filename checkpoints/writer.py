@@ -21,8 +21,9 @@ from checkpoints.random_weights import RandomWeights
 from checkpoints.tensor_names import expected_tensors
 from checkpoints.tokenizer_files import find_qwen_file, vocabulary_for, write_tokenizer_files
 from services.common.errors import AlreadyExists
-from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.shards import INDEX_FILE
 
 DType = Literal["float32", "bfloat16"]
 Progress = Callable[[int], None]

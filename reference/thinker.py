@@ -14,7 +14,7 @@ from services.common.errors import InvalidArgument
 from services.common.settings import PREFILL_POSITIONS
 from services.common.wire.audio import tokens_of_mel_frames
 from services.reasoner.model.mel import valid_frames
-from services.reasoner.model.prompt import AudioPart, Piece
+from services.reasoner.model.parts import AudioPart, Piece
 from services.reasoner.model.prompt_embeddings import edits_of
 from services.reasoner.model.thinker import Thinker
 from services.runtime.kvcache.paged_kv import PagedKV

@@ -23,7 +23,7 @@ def load(settings: CodecSettings) -> LoadedModel[CodecEngine, CodecServicer]:
     runner.warm_up()
     engine = CodecEngine("codec", runner, observer=observe(runner, settings))
     servicer = CodecServicer(engine, max_encode_s=settings.max_encode_s, checkpoint_fingerprint=checkpoint.fingerprint)
-    return LoadedModel(engine, servicer, checkpoint.fingerprint, dtype="float32")
+    return LoadedModel(engine, servicer, checkpoint.fingerprint, dtype="float32", slots=settings.slots)
 
 
 def observe(runner: CodecRunner, settings: CodecSettings) -> EngineMetrics:

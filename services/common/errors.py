@@ -19,13 +19,18 @@ Code raises these; one server interceptor maps them to a status, one client func
 
 from __future__ import annotations
 
+MAX_MESSAGE_CHARS = 1_000
+"""Most characters of an error's message. It may quote the request, and gRPC sends it as metadata of a few kilobytes."""
+
 
 class ChromaError(Exception):
-    """Root of the tree. `status` is the name of the gRPC status code it becomes."""
+    """Root of the tree. `status` is the name of the gRPC status code it becomes. A longer message is cut."""
 
     status = "INTERNAL"
 
     def __init__(self, message: str) -> None:
+        if len(message) > MAX_MESSAGE_CHARS:
+            message = message[: MAX_MESSAGE_CHARS - 1] + "…"
         super().__init__(message)
         self.message = message
 
@@ -58,6 +63,10 @@ class FailedPrecondition(ChromaError):
     """The server's state forbids the request until the state is changed."""
 
     status = "FAILED_PRECONDITION"
+
+
+class BadSetting(FailedPrecondition):
+    """A setting, or the file that it names, cannot be used. At the start it ends the process as a bad setting does."""
 
 
 class CheckpointError(FailedPrecondition):

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from services.common.errors import ChromaError, Unavailable
+from services.common.errors import BadSetting, ChromaError, Unavailable
 from services.common.rpc.checkpoint import serve_checkpoint
 from services.common.rpc.server import Server
 from services.common.settings import ModelSettings, SettingsT, read_settings
@@ -68,11 +68,15 @@ class LoadedModel(Generic[EngineT, ServicerT]):
     """Of the checkpoint."""
     dtype: str
     """In which the model computes."""
+    slots: int
+    """How many streams of a turn the engine serves at once."""
+    renders_tools: bool = False
+    """Whether the checkpoint's chat template renders tools, as far as the service reads it."""
 
 
 def run_process(settings_type: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]) -> None:
-    """Read the settings and run `serve` until it returns. Exits 2 on a bad setting and 1 on a domain error, whose
-    message is the last line of the log."""
+    """Read the settings and run `serve` until it returns. Exits 2 on a bad setting or a bad file that one names,
+    and 1 on another domain error, whose message is the last line of the log."""
     settings = read_settings(settings_type)
     configure_logs(settings.log_level, settings.log_format, settings.service)
 
@@ -86,7 +90,7 @@ def run_process(settings_type: type[SettingsT], serve: Callable[[SettingsT], Awa
             asyncio.run(main())
         except ChromaError as error:
             log.error("cannot serve: %s", error.message)
-            raise SystemExit(1) from None
+            raise SystemExit(2 if isinstance(error, BadSetting) else 1) from None
 
 
 async def serve_model(
@@ -119,7 +123,7 @@ async def serve_model(
     show_phase_age(settings.service, lambda: model.engine.busy()[1])
     server = Server(settings)
     add_to_server(model.servicer, server.grpc)
-    serve_checkpoint(server.grpc, model.fingerprint)
+    serve_checkpoint(server.grpc, model.fingerprint, model.slots, renders_tools=model.renders_tools)
     server.register(service.full_name)
     await server.start()
     model.engine.start()

@@ -11,9 +11,13 @@ from services.common.errors import InvalidArgument
 
 MAX_SEED = 2**64 - 1
 
-Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MAX_TOP_K = 2**32 - 1
+MAX_TEMPERATURE = 3.4e38
+"""The message's field is a float32."""
+
+Temperature = Annotated[float, Field(gt=0, le=MAX_TEMPERATURE, allow_inf_nan=False)]
 """Divides the logits. Zero is not a temperature: the caller asks for `greedy` instead."""
-TopK = Annotated[int, Field(ge=1)]
+TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K)]
 """How many of the likeliest codes are kept."""
 TopP = Annotated[float, Field(gt=0, le=1)]
 """The share of probability that the kept codes hold together at least."""

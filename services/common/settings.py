@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -21,6 +22,9 @@ from services.common.variables import PREFIX, complaints, given_variable, own_na
 Address = str
 """`host:port`; port 0 asks the system for a free one."""
 
+UNIX = "unix:"
+"""Beginning of the address of a Unix socket, `unix:/path`, on which a gRPC server can listen."""
+
 PREFILL_POSITIONS = 256
 """Most positions of prompts in one step, unless a setting says otherwise. A longer prompt takes several steps, so that
 it does not delay the other streams. CUDA graphs of prompts have room for so many."""
@@ -36,14 +40,20 @@ class ServiceSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     service: ClassVar[str] = ""
     """The name of the process in metrics, logs, traces and its own variables."""
 
     listen: Address = "127.0.0.1:0"
-    """Address on which the gRPC server listens."""
+    """Address on which the gRPC server listens. `unix:/path` is a Unix socket: only users who may enter its folder can
+    reach it."""
     metrics_listen: Address = ""
     """Address on which the process shows its metrics to Prometheus, at /metrics. Empty: it shows none."""
     health_listen: Address = ""
@@ -56,6 +66,9 @@ class ServiceSettings(BaseSettings):
     tls_ca: Path | None = None
     """PEM file with the authorities that must have signed the certificate of each caller. Unset: callers need no
     certificate."""
+    tls_callers: str = Field(default="", validate_default=True)
+    """DNS names, separated by commas. The certificate of each caller must have one of them; health checks need none.
+    Empty: any certificate that CHROMA_TLS_CA signed may call."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""
     log_format: Literal["text", "json"] = "text"
@@ -89,9 +102,11 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("listen", "metrics_listen", "health_listen")
     @classmethod
-    def _has_port(cls, value: str) -> str:
+    def _has_port(cls, value: str, info: ValidationInfo) -> str:
         if value:
             split_address(value)
+        if is_unix(value) and info.field_name != "listen":
+            raise ValueError("expected host:port: only the gRPC server can listen on a Unix socket")
         return value
 
     @field_validator("tls_key")
@@ -107,6 +122,20 @@ class ServiceSettings(BaseSettings):
         if value is not None and info.data.get("tls_cert") is None:
             raise ValueError("expected CHROMA_TLS_CERT and CHROMA_TLS_KEY beside it")
         return value
+
+    @field_validator("tls_callers")
+    @classmethod
+    def _names_of_certificates(cls, value: str, info: ValidationInfo) -> str:
+        if value and info.data.get("tls_ca") is None:
+            raise ValueError("expected CHROMA_TLS_CA beside it: without it callers show no certificate")
+        return value
+
+    def certificates(self) -> dict[str, Path]:
+        """The files with certificates that are set, by the name of their setting."""
+        values = {
+            name: getattr(self, name) for name in type(self).model_fields if name.endswith(("tls_cert", "tls_ca"))
+        }
+        return {name: path for name, path in values.items() if path is not None}
 
 
 class ModelSettings(ServiceSettings):
@@ -126,12 +155,33 @@ class ModelSettings(ServiceSettings):
     two minutes at 13 GFLOP/s. On a GPU, where a step takes less than 1 s, 10 is enough."""
 
 
+def is_unix(address: Address) -> bool:
+    """Return whether the address is `unix:/path`."""
+    return address.startswith(f"{UNIX}/")
+
+
 def split_address(address: Address) -> tuple[str, int]:
-    """Host and port of `host:port`. Raises ValueError when there is no valid port."""
+    """Host and port of `host:port`. A Unix socket counts as port 0 of `localhost`: it lies on this machine.
+
+    Raises ValueError when there is no valid port.
+    """
+    if is_unix(address):
+        return "localhost", 0
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"expected host:port with a port in 0..65535, got {address!r}")
     return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine as only this machine can reach it: `localhost`, 127.0.0.0/8 or [::1]. A name
+    other than `localhost` does not count."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def read_settings(settings_type: type[SettingsT]) -> SettingsT:
@@ -145,9 +195,14 @@ def read_settings(settings_type: type[SettingsT]) -> SettingsT:
         settings = settings_type()
     except ValidationError as error:
         for problem in error.errors():
-            variable = given_variable(os.environ, settings_type.service, str(problem["loc"][0]))
-            # Inside a value, such as the JSON of the API keys, there may be a secret.
-            shown = problem["type"] != "missing" and len(problem["loc"]) == 1
+            if not problem["loc"]:  # a rule about several settings, whose message names them
+                problems.append(f"bad settings: {problem['msg'].removeprefix('Value error, ')}")
+                continue
+            name = str(problem["loc"][0])
+            variable = given_variable(os.environ, settings_type.service, name)
+            # A secret value is not printed, nor is what stands inside a value.
+            secret = "Secret" in str(settings_type.model_fields[name].annotation)
+            shown = problem["type"] != "missing" and len(problem["loc"]) == 1 and not secret
             got = f" (got {problem['input']!r})" if shown else ""
             problems.append(f"bad setting {variable}: {problem['msg']}{got}")
     except SettingsError as error:

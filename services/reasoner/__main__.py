@@ -45,13 +45,21 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
     engine = ThinkEngine("reasoner", runner, observer=observe(runner))
     servicer = ReasonerServicer(
         engine,
+        runner,
         template,
         system_prompt=settings.system_prompt or None,
         vocab_size=thinker.embedding.shape[0],
         max_audio_s=settings.max_audio_s,
         checkpoint_fingerprint=checkpoint.fingerprint,
     )
-    return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype)
+    return LoadedModel(
+        engine,
+        servicer,
+        checkpoint.fingerprint,
+        settings.dtype,
+        settings.slots,
+        renders_tools=template.tools is not None,
+    )
 
 
 def observe(runner: ThinkRunner) -> EngineMetrics:

@@ -6,12 +6,13 @@ Thought ..., Done ->
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 
-from services.reasoner.model.prompt import Piece
+from services.reasoner.model.parts import Piece
+from services.reasoner.model.tools import ToolCall, ToolFormat, ToolUse
 
 
 class Prompt(Protocol):
@@ -23,6 +24,11 @@ class Prompt(Protocol):
     def end_audio(self) -> list[Piece]: ...
     def close(self) -> list[Piece]: ...
 
+    @property
+    def common_positions(self) -> int:
+        """Leading positions that hold the deployment's own text only. Known when the first pieces are."""
+        ...
+
 
 @dataclass(frozen=True)
 class TurnOpen:
@@ -30,11 +36,20 @@ class TurnOpen:
 
     `forced`: the reply's text comes as `ForcedText` after the commit. `max_thoughts`: None for the runner's limit.
     `keep_prefix`: whether the turn's keys and values stay for later turns while their memory is not needed.
+    `erase_at_end`: whether the memory that the turn used is overwritten when the turn has ended.
+    `session_id`: whose keys and values they are. `scope`: names the turns that share keys and values; empty: the turn
+    shares those of the deployment's own text only. `tool_format`: how the template writes calls; None: the turn names
+    no tools. `tool_use`: how the reply may use them.
     """
 
     forced: bool = False
     max_thoughts: int | None = None
     keep_prefix: bool = False
+    erase_at_end: bool = False
+    session_id: str = ""
+    scope: str = ""
+    tool_format: ToolFormat | None = None
+    tool_use: ToolUse = field(default_factory=ToolUse)
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,8 @@ class Thought:
     """One step of the thinker: a token, and the hidden state [D] behind it, on the CPU in the compute dtype.
 
     The token was chosen from the hidden state, or is the next one of the forced text. `text` became complete with this
-    token. `last`: no thought follows. The first thought has the `usage`.
+    token. `last`: no thought follows. The first thought has the `usage`. `is_call`: the thought is part of a tool call.
+    It has no text. The first of them has im_end as its token; `is_spoken` is false for the others.
     """
 
     index: int
@@ -101,6 +117,8 @@ class Thought:
     hidden: torch.Tensor
     last: bool
     usage: PromptUsage | None = None
+    is_call: bool = False
+    is_spoken: bool = True
 
 
 EndReason = Literal["eos", "limit", "positions", "forced"]
@@ -111,13 +129,16 @@ class Done:
     """What the whole turn took.
 
     `audio_s` is the audio of this turn. `recomputed_chunks` counts 2 s chunks that were encoded again because a later
-    part was louder.
+    part was louder. `calls` are the tool calls of the reply. `unreadable_call` says why they cannot be read; empty
+    when they can.
     """
 
     reason: EndReason
     usage: PromptUsage
     audio_s: float
     recomputed_chunks: int
+    calls: tuple[ToolCall, ...] = ()
+    unreadable_call: str = ""
 
 
 TurnOutput = Thought | Done

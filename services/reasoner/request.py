@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -25,7 +26,7 @@ from services.reasoner.messages import (
     TurnOutput,
 )
 from services.reasoner.model.forced_text import ForcedText as ForcedTextTokens
-from services.reasoner.model.prompt import Piece, keys_of
+from services.reasoner.model.parts import Piece, keys_of
 from services.reasoner.model.prompt_embeddings import (
     AddSamples,
     BeginClip,
@@ -35,14 +36,17 @@ from services.reasoner.model.prompt_embeddings import (
     edits_of,
     samples_of,
 )
+from services.reasoner.reply_calls import ReplyCalls
 from services.runtime.checkpoint.tokenizer import TextStream, Tokenizer
 from services.runtime.engine.stream import Stream
+from services.runtime.kvcache.prefix_cache import Sharing
 
 MAX_FORCED_IDS = 256
 """Ids of forced text that a request holds. Further text waits in the inbox."""
 
 CHARACTERS_PER_POSITION = 16
-"""Text longer than this for each position of the model is refused before it is tokenised."""
+"""Text longer than this for each position of the model is refused before it is tokenised. It is three to four times the
+mean of ordinary text."""
 
 SPEECH_S_PER_THOUGHT = 0.16
 """Two frames of speech."""
@@ -67,7 +71,8 @@ class Request:
         *,
         slot: int,
         new_prompt: Callable[[int], PromptEmbeddings],
-        match_prefix: Callable[[list[int]], int],
+        match_prefix: Callable[[list[int], Sharing], int],
+        page_size: int,
         im_end_id: int,
         max_thoughts: int,
         max_positions: int,
@@ -77,10 +82,14 @@ class Request:
         Args:
             new_prompt: makes empty prompt embeddings for the number of positions that the KV cache holds.
             match_prefix: starts the slot with the longest cached prefix of some keys. Returns its positions.
+            page_size: positions of a page of the KV cache, to which the count of cached positions is rounded down.
         """
         self.slot = slot
         self.prompt = new_prompt(0)
         self.keep_prefix = opened.keep_prefix
+        self.erase_at_end = opened.erase_at_end
+        self.sharing = Sharing(opened.scope, opened.session_id)
+        """What it may share with other turns. The common positions are known with the first pieces of the prompt."""
         self.opened_s = opened_s
         self.committed_s: float | None = None
         self.input_complete = False
@@ -106,12 +115,20 @@ class Request:
         """Positions that the KV memory held at the last preemption."""
         self._new_prompt = new_prompt
         self._match_prefix = match_prefix
+        self._page_size = page_size
         self._tokenizer = tokenizer
         self._layout: Prompt | None = None
         self._received: list[Piece | PromptEdit] = []
         """All that the prompt is made of, to make it again after a preemption."""
         self._forced = ForcedTextTokens(tokenizer, im_end_id) if opened.forced else None
         self._text = TextStream(tokenizer)
+        form, use = opened.tool_format, opened.tool_use
+        self.banned_id = form.token_id if form is not None and use.choice == "none" else None
+        """The token that begins a call, which the reply must not have. None: it may have any."""
+        self._calls: ReplyCalls | None = None
+        """None: the reply has no calls of tools."""
+        if form is not None and use.choice != "none" and not opened.forced:
+            self._calls = ReplyCalls(form, use, tokenizer, im_end_id)
         self._im_end_id = im_end_id
         self._max_thoughts = max_thoughts
         self._max_positions = max_positions
@@ -177,11 +194,11 @@ class Request:
             raise InvalidArgument(f"expected no {type(item).__name__.lower()} after the commit")
         if isinstance(item, Conversation):
             self._layout = item.prompt
-            if not self.is_forced:  # a forced reply may follow the history at once, without a turn of the user
-                self._begin(item.prompt.opening())
             return
         layout = self._layout
         assert layout is not None, "the conversation is the first input"
+        if isinstance(item, Audio | Text):  # without a turn of the user, the reply follows the history at once
+            self._begin(layout.opening())
         match item:
             case Audio():
                 self._take_audio(item, layout)
@@ -189,13 +206,14 @@ class Request:
                 self._take_text(item.text, layout)
             case Commit():
                 self._end_audio(layout)
-                if self._is_empty and not self.is_forced:
+                if self._received and self._is_empty and not self.is_forced:
                     raise InvalidArgument("the turn is empty: expected audio or text before the commit")
                 self._begin(layout.close())
                 self.committed_s = now_s
             case ForcedText():
                 if self._forced is None or self.committed_s is None:
                     raise InvalidArgument("given text must follow the commit of a turn opened with a given reply")
+                self._count_characters(item.text)
                 self.forced_ids += self._forced.push(item.text)
 
     def end_input(self) -> None:
@@ -226,6 +244,10 @@ class Request:
         self.preempted_length = length
         self.preempted, self.decoding = True, False
 
+    def forget(self) -> None:
+        """Leave nothing to later turns."""
+        self.keep_prefix, self.erase_at_end = False, True
+
     def restart(self) -> None:
         """Queue everything again after a preemption: what came in, then the tokens of the thoughts so far.
 
@@ -234,7 +256,7 @@ class Request:
         computed = len(self.token_ids) - (self.token_id is not None)
         keys = self._known_keys[: self.preempted_length]
         self._recomputed_chunks += self.prompt.recomputed_chunks
-        self.prompt = self._new_prompt(self._match_prefix(keys if self.usage else keys[:-1]))
+        self.prompt = self._new_prompt(self._match_prefix(keys if self.usage else keys[:-1], self.sharing))
         self.pending = deque(edits_of([*self._received, self.token_ids[:computed]], self.prompt.cached))
         self._replayed = computed
         self.kept_positions = 0
@@ -245,17 +267,27 @@ class Request:
         self.decoding = True
         if self.usage is None:
             assert self.committed_s is not None, "the turn was committed"
-            self.usage = PromptUsage(self.prompt.length, self.prompt.cached, now_s - self.committed_s)
+            cached = self.prompt.cached // self._page_size * self._page_size
+            self.usage = PromptUsage(self.prompt.length, cached, now_s - self.committed_s)
 
-    def emit(self, token_id: int, hidden: torch.Tensor, now_s: float) -> Thought:
-        """The thought of a token and its hidden state [D]. Sets `end_reason` when it is the last."""
+    def emit(self, token_id: int, hidden: torch.Tensor, now_s: float) -> list[Thought]:
+        """The thoughts to put out for a token and its hidden state [D]. Sets `end_reason` when it is the last.
+
+        There is one, unless thoughts wait until the reply's start is told from that of a tool call.
+        """
         assert self.usage is not None, "the prompt is computed"
         if self.first_thought_s is None:
             self.first_thought_s = now_s
+        if self._calls is not None:
+            if self._calls.prescribed:
+                token_id = self._calls.prescribed.popleft()
+            self._calls.push(token_id)
         index = len(self.token_ids)
         self.token_ids.append(token_id)
         if token_id == self._im_end_id:
             self.end_reason = "forced" if self.is_forced else "eos"
+        elif self._calls is not None and self._calls.is_complete:
+            self.end_reason = "eos"
         elif len(self.token_ids) == self._max_thoughts:
             self.end_reason = "limit"
         elif self.usage.prompt_tokens + index == self._max_positions:
@@ -265,7 +297,8 @@ class Request:
         self.waiting_hidden = None
         text = self._text.push(token_id)
         text = text + self._text.finish() if last else text
-        return Thought(index, token_id, text, hidden, last, self.usage if index == 0 else None)
+        thought = Thought(index, token_id, text, hidden, last, self.usage if index == 0 else None)
+        return [thought] if self._calls is None else self._calls.passed(thought)
 
     def wait_with(self, hidden: torch.Tensor) -> None:
         """Keep hidden [D] until the next token of the forced text comes."""
@@ -276,11 +309,15 @@ class Request:
         """What the ended turn took."""
         assert self.end_reason is not None, "the turn has ended"
         assert self.usage is not None, "the turn has thoughts"
+        is_cut = self.end_reason in ("limit", "positions")
+        calls, unreadable_call = ((), "") if self._calls is None else self._calls.result(is_cut=is_cut)
         return Done(
             reason=self.end_reason,
             usage=self.usage,
             audio_s=self._audio_samples / HEARING_RATE_HZ,
             recomputed_chunks=self.recomputed_chunks,
+            calls=calls,
+            unreadable_call=unreadable_call,
         )
 
     def _take_audio(self, item: Audio, layout: Prompt) -> None:
@@ -294,15 +331,19 @@ class Request:
             self._end_audio(layout)
 
     def _take_text(self, text: str, layout: Prompt) -> None:
+        self._count_characters(text)
+        self._end_audio(layout)
+        self._is_empty = self._is_empty and not text
+        self._begin(layout.text(text))
+
+    def _count_characters(self, text: str) -> None:
+        """Add to the turn's text, its given reply included. Raises OutOfRange for more than the positions can hold."""
         self._characters += len(text)
         if self._characters > CHARACTERS_PER_POSITION * self._max_positions:
             raise OutOfRange(
                 f"the turn has {self._characters} characters of text or more, expected at most "
                 f"{CHARACTERS_PER_POSITION * self._max_positions}"
             )
-        self._end_audio(layout)
-        self._is_empty = self._is_empty and not text
-        self._begin(layout.text(text))
 
     def _end_audio(self, layout: Prompt) -> None:
         if self._in_audio:
@@ -313,7 +354,9 @@ class Request:
         """Add pieces. The first ones are looked up in the KV cache, without the last position: it may be the prompt's
         last, whose hidden state gives the first thought."""
         if pieces and not self._received:
-            self.prompt = self._new_prompt(self._match_prefix(keys_of(pieces)[:-1]))
+            assert self._layout is not None, "the conversation is the first input"
+            self.sharing = replace(self.sharing, common=self._layout.common_positions)
+            self.prompt = self._new_prompt(self._match_prefix(keys_of(pieces)[:-1], self.sharing))
             self.pending.extend(edits_of(pieces, self.prompt.cached))
             self._received += pieces
         else:

@@ -16,7 +16,7 @@ import torch
 from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
 from services.common.settings import PREFILL_POSITIONS
 from services.common.wire.audio import HEARING_RATE_HZ
-from services.reasoner.messages import TurnOutput
+from services.reasoner.messages import TurnOpen, TurnOutput
 from services.reasoner.model.prompt_embeddings import DirtyChunk
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.thought_step import ThoughtStep
@@ -24,10 +24,12 @@ from services.reasoner.model.tower_step import TowerStep
 from services.reasoner.request import Request, ThinkStream
 from services.reasoner.scheduler import Batch, Scheduler, has_input
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.failures import NotFinite
 from services.runtime.engine.stream import End
 from services.runtime.kvcache.attention_ragged import RaggedAttention
+from services.runtime.kvcache.forgotten import Forgotten
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.runtime.kvcache.prefix_cache import PrefixCache
+from services.runtime.kvcache.prefix_cache import PrefixCache, Sharing
 from services.runtime.kvcache.prompt_step import PromptStep
 
 INTAKE_SAMPLES = 16 * HEARING_RATE_HZ
@@ -79,8 +81,11 @@ class ThinkRunner:
         self.tower_step = TowerStep(thinker.tower, graphs)
         self._tokenizer = tokenizer
         self._max_thoughts = max_thoughts
-        self._max_positions = min(kv.max_positions, kv.pages * kv.page_size)  # so a single request always fits
+        self.max_positions = min(kv.max_positions, kv.pages * kv.page_size)
+        """Most positions of a conversation with its reply: those that a single request always gets."""
         self._scheduler = Scheduler(kv, max_prefill)
+        self._forgotten_sessions = Forgotten()
+        self._forgotten_scopes = Forgotten()
 
     def admit(self, stream: ThinkStream) -> None:
         """Give the stream a slot.
@@ -110,6 +115,32 @@ class ThinkRunner:
             self._keep_prefix(request, ends_here=True)
         finally:
             self.kv.close(request.slot)
+            if request.erase_at_end:
+                self.kv.erase_free_pages()
+
+    def forget_session(self, session_id: str) -> None:
+        """Remove what was kept of a session and overwrite its memory. Its running turns keep nothing.
+
+        Nothing of it is kept for ten minutes, so a turn that was on its way does not bring it back.
+        """
+        self._forgotten_sessions.add(session_id)
+        self.prefixes.forget(owner=session_id)
+        self._forget_running()
+
+    def forget_scope(self, scope: str) -> None:
+        """Remove what was kept of all sessions of a scope, as `forget_session` does for one."""
+        self._forgotten_scopes.add(scope)
+        self.prefixes.forget(scope=scope)
+        self._forget_running()
+
+    def _forget_running(self) -> None:
+        for stream in self._scheduler.streams:
+            if self._is_forgotten(stream.request):
+                stream.state.forget()
+        self.kv.erase_free_pages()
+
+    def _is_forgotten(self, opened: TurnOpen) -> bool:
+        return opened.session_id in self._forgotten_sessions or opened.scope in self._forgotten_scopes
 
     def idle_s(self, now_s: float) -> float | None:
         """None: only new input, or a reader who catches up, makes work."""
@@ -161,17 +192,21 @@ class ThinkRunner:
 
     def _new_request(self, stream: ThinkStream, slot: int) -> Request:
         wanted = stream.request.max_thoughts
-        return Request(
+        request = Request(
             stream.request,
             self._tokenizer,
             slot=slot,
             new_prompt=self.thinker.new_prompt,
             match_prefix=partial(self._match_prefix, slot),
+            page_size=self.kv.page_size,
             im_end_id=self.thinker.tokens.im_end,
             max_thoughts=self._max_thoughts if wanted is None else min(wanted, self._max_thoughts),
-            max_positions=self._max_positions,
+            max_positions=self.max_positions,
             opened_s=stream.opened_s,
         )
+        if self._is_forgotten(stream.request):
+            request.forget()
+        return request
 
     def _take_in(self, batch: Batch) -> Outputs:
         """Turn input into prompt positions, stream by stream, within `INTAKE_SAMPLES` or until one fails."""
@@ -288,8 +323,8 @@ class ThinkRunner:
                 self.kv.truncate(slot, int(self.kv.lengths[slot]) - count)
             raise
 
-    def _match_prefix(self, slot: int, keys: list[int]) -> int:
-        cached = self.prefixes.match_prefix(slot, keys)
+    def _match_prefix(self, slot: int, keys: list[int], sharing: Sharing) -> int:
+        cached = self.prefixes.match_prefix(slot, keys, sharing)
         self.counters.cached_tokens += cached
         return cached
 
@@ -299,7 +334,7 @@ class ThinkRunner:
             return
         keys = request.keys[: int(self.kv.lengths[request.slot])]
         if ends_here or len(keys) >= request.kept_positions + self.kv.page_size:
-            self.prefixes.insert(request.slot, keys, ends_here=ends_here)
+            self.prefixes.insert(request.slot, keys, request.sharing, ends_here=ends_here)
             request.kept_positions = len(keys)
 
     def _plan(self, shares: Shares) -> tuple[Shares, RaggedAttention | None]:
@@ -333,9 +368,16 @@ class ThinkRunner:
         A forced reply takes the next token of its text. Without one it keeps its hidden state.
         """
         outputs: Outputs = []
-        for stream, token_id, state in zip(streams, chosen, hidden, strict=True):
+        finite: list[bool] = hidden.isfinite().all(dim=-1).tolist()
+        for stream, token_id, state, is_finite in zip(streams, chosen, hidden, finite, strict=True):
             request: Request = stream.state
-            if not request.is_forced:
+            if not is_finite:
+                request.forget()  # so that its values are erased before another turn gets its pages
+                self.prefixes.forget(owner=request.sharing.owner)
+                outputs.append((stream, End(NotFinite("the reasoner's values of this turn overflowed"))))
+            elif not request.is_forced:
+                if token_id == request.banned_id:
+                    token_id = self.thinker.choose_other(state, token_id)
                 outputs += self._emit(stream, token_id, state.clone())
             elif request.forced_ids:
                 outputs += self._emit(stream, request.forced_ids.popleft(), state.clone())
@@ -345,7 +387,7 @@ class ThinkRunner:
 
     def _emit(self, stream: ThinkStream, token_id: int, hidden: torch.Tensor) -> Outputs:
         request: Request = stream.state
-        thought = request.emit(token_id, hidden, time.monotonic())
-        if thought.last:
-            return [(stream, thought), (stream, request.done()), (stream, End())]
-        return [(stream, thought)]
+        thoughts: Outputs = [(stream, thought) for thought in request.emit(token_id, hidden, time.monotonic())]
+        if request.end_reason is not None:
+            return [*thoughts, (stream, request.done()), (stream, End())]
+        return thoughts

@@ -13,7 +13,7 @@ there is room for all its positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -57,6 +57,11 @@ class Scheduler:
         """In the order of their last intake."""
         self._took_in_last = False
         self._thought_last = False
+
+    @property
+    def streams(self) -> Iterable[ThinkStream]:
+        """The admitted streams."""
+        return self._streams
 
     @property
     def has_preempted(self) -> bool:

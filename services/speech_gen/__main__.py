@@ -43,7 +43,7 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
     engine = SpeechEngine("speech-gen", runner, observer=observe(runner, voices))
     servicer = SpeechGenServicer(
         engine,
-        generator,
+        runner,
         tokenizer,
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
         defaults=defaults,
@@ -52,7 +52,7 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
         max_lead_s=settings.max_lead_s,
         max_reply_s=settings.max_reply_s,
     )
-    return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype)
+    return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype, settings.slots)
 
 
 def observe(runner: SpeechRunner, voices: VoiceCache) -> EngineMetrics:

@@ -24,13 +24,15 @@ class SpeechRequest:
     """What opens a stream. Raises `InvalidArgument` for a value out of range.
 
     `max_frames` >= 1 bounds the speech, in frames of 80 ms. `max_lead_s` > 0 bounds how many seconds of sound are made
-    ahead of playback in real time; None: no bound.
+    ahead of playback in real time; None: no bound. `keep_voice`: whether the voice prompt's keys and values may be kept
+    for later streams.
     """
 
     voice: VoicePrompt
     sampling: SamplingParams
     max_frames: int
     max_lead_s: float | None = None
+    keep_voice: bool = True
 
     def __post_init__(self) -> None:
         if self.max_frames < 1:

@@ -58,6 +58,8 @@ class Request:
         self.restarts = 0
         self.segment_is_over = False
         """Whether the next frame has to begin a new segment."""
+        self.is_forgotten = not message.keep_voice
+        """Whether nothing of the voice may stay after the stream."""
         self._eos = generator.eos
         self._im_end = generator.im_end
         self._breaks = breaks

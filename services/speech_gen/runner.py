@@ -10,10 +10,12 @@ from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.common.settings import PREFILL_POSITIONS
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from services.runtime.engine.failures import NotFinite
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Output, SpeechEnd
-from services.speech_gen.model.generator import Generator, ThoughtInput
+from services.speech_gen.model.generator import NOT_FINITE, Generator, ThoughtInput
 from services.speech_gen.model.text_breaks import TextBreaks
+from services.speech_gen.model.voice import VoicePrompt
 from services.speech_gen.request import Request, max_positions
 from services.speech_gen.scheduler import Batch, Scheduler, SpeechStream
 from services.speech_gen.shared_prompts import SharedPrompts
@@ -109,7 +111,7 @@ class SpeechRunner:
             if slot is not None:
                 self.generator.close(slot)
             if shared:
-                shared.streams -= 1
+                self.shared_prompts.leave(shared)
             raise
         self.counters.shared_positions += shared_positions
         self.scheduler.add(stream, stream.state)
@@ -118,8 +120,29 @@ class SpeechRunner:
         """Free the stream's slot and pages, in whatever state it is."""
         request = self.scheduler.remove(stream)
         if request.shared_prompt:
-            request.shared_prompt.streams -= 1
+            self.shared_prompts.leave(request.shared_prompt)
         self.generator.close(request.slot)
+        if request.is_forgotten:
+            self._erase([request.message.voice])
+
+    def forget(self, fingerprint: str, kept: VoicePrompt | None) -> None:
+        """Remove the shared prompt of a voice, and overwrite its memory and the rows of `kept`, the voice in the cache.
+
+        What running streams use of the voice is overwritten when they leave. They share no prompt any more.
+        """
+        self.shared_prompts.forget(fingerprint)
+        for request in self.scheduler.requests.values():
+            if request.message.voice.fingerprint == fingerprint:
+                request.is_forgotten = True
+        self._erase([kept] if kept else [])
+
+    def _erase(self, voices: list[VoicePrompt]) -> None:
+        """Overwrite the KV pages that no stream uses, and the rows of those voices that no stream uses."""
+        self.generator.kv.erase_free_pages()
+        in_use = {id(request.message.voice) for request in self.scheduler.requests.values()}
+        for voice in voices:
+            if id(voice) not in in_use:
+                voice.erase()
 
     def schedule(self, now_s: float) -> Batch | None:
         """The next step: a chunk of voice prompts, or a frame."""
@@ -164,7 +187,7 @@ class SpeechRunner:
     def _share_prompt(self, request: Request) -> None:
         """Keep a prompt just computed for later streams. Its full pages then belong to the shared prompt."""
         fingerprint = request.message.voice.fingerprint
-        if self.shared_prompts.find(fingerprint):
+        if request.is_forgotten or self.shared_prompts.find(fingerprint):
             return
         request.shared_prompt = self.shared_prompts.keep(fingerprint, request.slot, request.prompt_positions)
         if request.shared_prompt:
@@ -199,6 +222,10 @@ class SpeechRunner:
         self.counters.frames += len(frames)
         for stream, codes in zip([*without, *fed], frames, strict=True):
             request = requests[stream]
+            if codes[0] == NOT_FINITE:
+                request.is_forgotten = True  # so that its values are erased before another stream gets its pages
+                outputs.append((stream, End(NotFinite("the speech generator's values of this speech overflowed"))))
+                continue
             for output in request.receive(codes, now_s):
                 outputs.append((stream, output))
                 if isinstance(output, SpeechEnd):

@@ -11,14 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
+from chroma.v1 import generation_pb2, speech_gen_pb2, speech_gen_pb2_grpc
 from chroma.v1.audio_pb2 import CodeFrames
-from chroma.v1.reasoner_pb2 import (
-    END_REASON_EOS,
-    END_REASON_LIMIT,
-    END_REASON_POSITIONS,
-    TokenIds,
-)
+from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_LIMIT, END_REASON_POSITIONS
+from chroma.v1.reasoner_pb2 import TokenIds
 from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen, SpeakOpened, SpeakRequest, SpeakResponse, VoiceEmbedding
 from services.common.errors import InvalidArgument
 from services.common.rpc.checkpoint import check_checkpoint
@@ -32,8 +28,9 @@ from services.runtime.checkpoint.dtypes import from_raw, to_raw
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
 from services.speech_gen.messages import EndReason, Frame, Output, SpeechEnd, SpeechRequest
-from services.speech_gen.model.generator import Generator, ThoughtInput
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
+from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.scheduler import Batch, SpeechStream
 
 SpeechEngine = Engine[SpeechRequest, ThoughtInput, Output, Batch]
@@ -50,10 +47,10 @@ _REASONS = {
 
 
 class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
-    """Speak and EnrollVoice as `speech_gen.proto` specifies them. A cancelled call's slot is free within one step.
+    """The calls that `speech_gen.proto` specifies. A cancelled call's slot is free within one step.
 
     Args:
-        engine: runs `generator`'s runner.
+        engine: runs `runner`.
         tokenizer: None for a checkpoint without one, which takes transcripts as token ids only.
         defaults: sampling parameters for what a request leaves unset.
         checkpoint_fingerprint: identifies the weights.
@@ -65,7 +62,7 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
     def __init__(
         self,
         engine: SpeechEngine,
-        generator: Generator,
+        runner: SpeechRunner,
         tokenizer: Tokenizer | None,
         *,
         token_ids: Any,
@@ -76,7 +73,8 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         max_reply_s: float,
     ) -> None:
         self._engine = engine
-        self._backbone = generator.backbone
+        self._runner = runner
+        self._backbone = runner.generator.backbone
         self._max_frames = max(1, int(max_reply_s * FRAME_RATE_HZ))
         self._tokenizer = tokenizer
         self._token_ids = token_ids
@@ -133,6 +131,17 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             checkpoint_fingerprint=self._checkpoint_fingerprint,
         )
 
+    async def ForgetVoice(  # noqa: N802
+        self, request: speech_gen_pb2.ForgetVoiceRequest, context: Any
+    ) -> speech_gen_pb2.ForgetVoiceResponse:
+        """Remove a voice from the caches of this replica."""
+        fingerprint = request.voice_fingerprint
+        if not fingerprint:
+            raise InvalidArgument("expected a `voice_fingerprint`, got an empty one")
+        kept = self._voices.forget(fingerprint)
+        await self._engine.call(lambda: self._runner.forget(fingerprint, kept))
+        return speech_gen_pb2.ForgetVoiceResponse()
+
     async def _read_open(self, opened: SpeakOpen) -> SpeechRequest:
         check_checkpoint(opened.checkpoint_fingerprint, self._checkpoint_fingerprint)
         sampling = self._read_sampling(opened.sampling)
@@ -148,9 +157,10 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         else:
             prompt = opened.voice_prompt
             voice = await self._enroll(prompt.frames, list(prompt.transcript.ids), opened.voice_embedding)
-        return SpeechRequest(voice, sampling, max_frames, lead_s or None)
+        keep_voice = not self._voices.is_forgotten(voice.fingerprint)
+        return SpeechRequest(voice, sampling, max_frames, lead_s or None, keep_voice)
 
-    def _read_sampling(self, message: speech_gen_pb2.Sampling) -> SamplingParams:
+    def _read_sampling(self, message: generation_pb2.Sampling) -> SamplingParams:
         sampling = sampling_from_message(message, self._defaults)
         return sampling if message.HasField("seed") else replace(sampling, seed=secrets.randbits(64))
 

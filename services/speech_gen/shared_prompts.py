@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.runtime.kvcache.paged_kv import PagedKV, Prefix
 
 
-@dataclass
+@dataclass(eq=False)
 class SharedPrompt:
     """A computed voice prompt and the number of live streams that begin with it."""
 
@@ -23,6 +23,8 @@ class SharedPrompts:
         self._kv = kv
         self._capacity = capacity
         self._prompts: OrderedDict[str, SharedPrompt] = OrderedDict()
+        self._leaving: list[SharedPrompt] = []
+        """Forgotten prompts that live streams began with. They hold their pages until the last of these leaves."""
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -30,7 +32,7 @@ class SharedPrompts:
     @property
     def pages(self) -> int:
         """KV pages that the prompts hold. May be read from any thread."""
-        return sum(len(prompt.prefix.pages) for prompt in tuple(self._prompts.values()))
+        return sum(len(prompt.prefix.pages) for prompt in (*tuple(self._prompts.values()), *tuple(self._leaving)))
 
     def find(self, fingerprint: str) -> SharedPrompt | None:
         """The prompt of this voice, which becomes the most recently used one; None when it is not kept."""
@@ -45,6 +47,23 @@ class SharedPrompts:
             return None
         prompt = self._prompts[fingerprint] = SharedPrompt(self._kv.share(slot, positions))
         return prompt
+
+    def forget(self, fingerprint: str) -> None:
+        """Drop this voice's prompt, at once or when the last stream that began with it leaves."""
+        prompt = self._prompts.pop(fingerprint, None)
+        if prompt is None:
+            return
+        if prompt.streams:
+            self._leaving.append(prompt)
+        else:
+            self._kv.drop(prompt.prefix)
+
+    def leave(self, prompt: SharedPrompt) -> None:
+        """Note that a stream that began with the prompt has left."""
+        prompt.streams -= 1
+        if prompt.streams == 0 and prompt in self._leaving:
+            self._leaving.remove(prompt)
+            self._kv.drop(prompt.prefix)
 
     def evict_one(self) -> bool:
         """Drop the least recently used prompt without live streams. Returns whether there was one."""

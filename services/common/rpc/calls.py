@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 from inspect import iscoroutinefunction
 from typing import Any
 
-import grpc
 from grpc import aio
 
 from services.common.rpc import context as call_context
-from services.common.rpc.rpc_errors import HANDLERS
+from services.common.rpc.interceptor import Handler, MethodInterceptor, behaviour_of, with_behaviour
 from services.common.telemetry.process_metrics import RPC_SECONDS, RPCS, RPCS_RUNNING
 from services.common.telemetry.tracing import mark, status_of, trace
 
@@ -20,25 +19,14 @@ OURS = "/chroma.v1."
 """Methods that are counted; health checks and reflection are not."""
 
 
-class CallInterceptor(aio.ServerInterceptor):
+class CallInterceptor(MethodInterceptor):
     """Observes the calls of our services. It runs inside `ErrorInterceptor`, which sets the context and maps errors."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not method.startswith(OURS):
+    def replaced(self, handler: Handler, method: str) -> Handler:
+        if not method.startswith(OURS):
             return handler
-        name = method.removeprefix(OURS)
-        if handler.response_streaming:
-            observed: Any = _observe_stream(handler.stream_stream or handler.unary_stream, name)
-        else:
-            observed = _observe_unary(handler.stream_unary or handler.unary_unary, name)
-        make = HANDLERS[handler.request_streaming, handler.response_streaming]
-        return make(observed, handler.request_deserializer, handler.response_serializer)
+        observe = _observe_stream if handler.response_streaming else _observe_unary
+        return with_behaviour(handler, observe(behaviour_of(handler), method.removeprefix(OURS)))
 
 
 def _observe_unary(behaviour: Any, name: str) -> Any:

@@ -11,15 +11,16 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.settings import ServiceSettings, read_settings, split_address
+from services.common.settings import ServiceSettings, is_unix, read_settings, split_address
 
 TIMEOUT_S = 4.0
 
 
 def is_serving(settings: ServiceSettings) -> bool:
     """Whether the process with these settings answers SERVING within `TIMEOUT_S` seconds."""
-    _, port = split_address(settings.health_listen or settings.listen)
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    listen = settings.health_listen or settings.listen
+    address = listen if is_unix(listen) else f"127.0.0.1:{split_address(listen)[1]}"
+    with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)

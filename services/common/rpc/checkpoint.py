@@ -13,19 +13,22 @@ from services.common.errors import FailedPrecondition
 class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
     """CheckpointService as `checkpoint.proto` specifies it."""
 
-    def __init__(self, fingerprint: str) -> None:
-        self._fingerprint = fingerprint
+    def __init__(self, fingerprint: str, slots: int, *, renders_tools: bool = False) -> None:
+        self._answer = checkpoint_pb2.GetCheckpointResponse(
+            checkpoint_fingerprint=fingerprint, slots=slots, renders_tools=renders_tools
+        )
 
     async def GetCheckpoint(  # noqa: N802
         self, request: checkpoint_pb2.GetCheckpointRequest, context: Any
     ) -> checkpoint_pb2.GetCheckpointResponse:
-        """The fingerprint of this process's checkpoint."""
-        return checkpoint_pb2.GetCheckpointResponse(checkpoint_fingerprint=self._fingerprint)
+        """What this process's checkpoint is, and how many streams of a turn it serves at once."""
+        return self._answer
 
 
-def serve_checkpoint(server: aio.Server, fingerprint: str) -> None:
+def serve_checkpoint(server: aio.Server, fingerprint: str, slots: int, *, renders_tools: bool = False) -> None:
     """Add CheckpointService to a server that has not started."""
-    checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointServicer(fingerprint), server)
+    servicer = CheckpointServicer(fingerprint, slots, renders_tools=renders_tools)
+    checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(servicer, server)
 
 
 def check_checkpoint(wanted: str, fingerprint: str) -> None:

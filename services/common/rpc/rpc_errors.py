@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from inspect import iscoroutinefunction
+from traceback import clear_frames
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from grpc import aio
 
-from services.common.errors import ChromaError, ResourceExhausted, from_status
+from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted, from_status
 from services.common.rpc.context import adopt_metadata
+from services.common.rpc.interceptor import HANDLERS, Handler, MethodInterceptor, behaviour_of
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,9 @@ MAX_DRAIN_S = 0.5
 RETRY_AFTER_KEY = "retry-after-ms"
 """Trailer of RESOURCE_EXHAUSTED: milliseconds until a retry is worth it."""
 
+_DETAILS_KEY = "grpc-status-details-bin"
+"""Trailer of RESOURCE_EXHAUSTED: a serialized `google.rpc.Status` with the same time as RetryInfo."""
+
 
 def domain_error(error: aio.AioRpcError) -> ChromaError:
     """The domain error of a failed call."""
@@ -37,64 +45,133 @@ def domain_error(error: aio.AioRpcError) -> ChromaError:
 
 
 async def abort(context: aio.ServicerContext[Any, Any], error: ChromaError) -> NoReturn:
-    """End the call with the error's status, message and, when full, the time to wait."""
-    trailers: tuple[tuple[str, str], ...] = ()
+    """End the call with the error's status, message and, when full, the time to wait.
+
+    Raises AbortError, or CancelledError for a call that has ended already: grpc's server then does nothing more.
+    """
+    trailers: tuple[tuple[str, str | bytes], ...] = ()
     if isinstance(error, ResourceExhausted):
-        trailers = ((RETRY_AFTER_KEY, str(round(error.retry_after_s * 1000))),)
-    await context.abort(grpc.StatusCode[error.status], error.message, trailers)
-    raise AssertionError("abort returned")
+        trailers = (
+            (RETRY_AFTER_KEY, str(round(error.retry_after_s * 1000))),
+            (_DETAILS_KEY, _retry_details(error).SerializeToString()),
+        )
+    await _abort(context, grpc.StatusCode[error.status], error.message, trailers)
 
 
-class ErrorInterceptor(aio.ServerInterceptor):
-    """Adopts a call's context, maps domain errors to statuses, and logs an unexpected error once, as INTERNAL."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        method = handler_call_details.method
-        if handler.response_streaming:
-            guarded: Any = _guard_stream(handler.stream_stream or handler.unary_stream, method)
-        else:
-            guarded = _guard_unary(handler.stream_unary or handler.unary_unary, method)
-        make = HANDLERS[handler.request_streaming, handler.response_streaming]
-        return make(guarded, handler.request_deserializer, handler.response_serializer)
+async def _abort(
+    context: aio.ServicerContext[Any, Any],
+    status: grpc.StatusCode,
+    message: str,
+    trailers: tuple[tuple[str, str | bytes], ...] = (),
+) -> NoReturn:
+    try:
+        await context.abort(status, message, trailers)
+    except aio.InternalError as error:
+        # The call ended in another way meanwhile: the caller cancelled it, its deadline passed or its connection broke.
+        # grpc's core then takes no status any more (GRPC_CALL_ERROR_TOO_MANY_OPERATIONS).
+        log.debug("the call ended before its status %s was sent: %s", status.name, error)
+    raise _ended()  # `abort` raises, but not for each call that has ended
 
 
-HANDLERS: dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
-"""Handler makers by (request is a stream, response is a stream)."""
+def _ended() -> asyncio.CancelledError:
+    """What a handler raises when its call has ended and takes no status any more.
+
+    grpc's server treats it as the cancellation of the call and is silent. It accepts no AbortError but its own, and
+    would log a traceback.
+    """
+    return asyncio.CancelledError("the call has ended")
 
 
-def _guard_unary(behaviour: Any, method: str) -> Any:
-    async def guarded(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
-        adopt_metadata(context.invocation_metadata() or ())
+def _retry_details(error: ResourceExhausted) -> Status:
+    """The status with `google.rpc.RetryInfo`, which gRPC clients of many languages understand."""
+    status = Status(code=grpc.StatusCode[error.status].value[0], message=error.message)
+    delay = RetryInfo()
+    delay.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
+    status.details.add().Pack(delay)
+    return status
+
+
+class _Malformed:
+    """Stands for a request whose bytes are not the message that the method takes."""
+
+
+def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer that returns `_Malformed` instead of raising: grpc would end the call with INTERNAL and log a
+    traceback for each such message."""
+
+    def deserialize_or_mark(data: bytes) -> Any:
         try:
-            return await behaviour(request, context)
+            return deserialize(data)
+        except DecodeError:
+            return _Malformed()
+
+    return deserialize_or_mark
+
+
+def _well_formed(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise InvalidArgument(
+            "expected the method's request message, got bytes that are none, or text that is not UTF-8"
+        )
+    return request
+
+
+class _WellFormed:
+    """The requests of a stream. Raises InvalidArgument at a malformed one."""
+
+    def __init__(self, requests: AsyncIterator[Any]) -> None:
+        self._requests = requests
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        return _well_formed(await anext(self._requests))
+
+
+class ErrorInterceptor(MethodInterceptor):
+    """Adopts a call's context, maps domain errors to statuses, and logs an unexpected error once, as INTERNAL.
+
+    A message that cannot be parsed is INVALID_ARGUMENT.
+
+    `public`: anybody may call, so of the context only the trace is adopted.
+    """
+
+    def __init__(self, *, public: bool = False) -> None:
+        self._public = public
+
+    def replaced(self, handler: Handler, method: str) -> Handler:
+        guard = _guard_stream if handler.response_streaming else _guard_unary
+        guarded = guard(behaviour_of(handler), method, public=self._public)
+        make = HANDLERS[handler.request_streaming, handler.response_streaming]
+        deserialize = handler.request_deserializer
+        return make(guarded, tolerant(deserialize) if deserialize else None, handler.response_serializer)
+
+
+def _guard_unary(behaviour: Any, method: str, *, public: bool) -> Any:
+    async def guarded(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+        adopt_metadata(context.invocation_metadata() or (), public=public)
+        try:
+            checked = _WellFormed(request) if isinstance(request, AsyncIterator) else _well_formed(request)
+            return await behaviour(checked, context)
         except BaseException as error:
+            request = checked = None
             await _fail(context, method, error)
 
     return guarded
 
 
-def _guard_stream(behaviour: Any, method: str) -> Any:
+def _guard_stream(behaviour: Any, method: str, *, public: bool) -> Any:
     # A coroutine that writes, not a generator: when the caller hangs up, the cancellation is raised here and the
     # servicer's generator is closed at once, wherever it stands, instead of when it is collected.
     async def guarded(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
-        adopt_metadata(context.invocation_metadata() or ())
+        adopt_metadata(context.invocation_metadata() or (), public=public)
         try:
+            checked = _WellFormed(request) if isinstance(request, AsyncIterator) else _well_formed(request)
             if iscoroutinefunction(behaviour):  # it writes by hand
-                await behaviour(request, context)
+                await behaviour(checked, context)
                 return
-            async with aclosing(behaviour(request, context)) as responses:
+            async with aclosing(behaviour(checked, context)) as responses:
                 async for response in responses:
                     await context.write(response)
         except ChromaError as error:
@@ -122,6 +199,12 @@ async def _drain(requests: AsyncIterator[Any]) -> None:
 
 async def _fail(context: aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
     if isinstance(error, ChromaError):
+        # grpc keeps the exception that ends a call, and that one keeps this one with its frames: a cycle. The requests
+        # in the frames, of up to 32 MiB each, would stay until the garbage collector finds it.
+        cause: BaseException | None = error
+        while cause is not None:
+            clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
         if error.status == "INTERNAL":
             log.error("%s failed: %s", method, error.message)
         else:
@@ -129,6 +212,8 @@ async def _fail(context: aio.ServicerContext[Any, Any], method: str, error: Base
         await abort(context, error)
     if isinstance(error, (asyncio.CancelledError, GeneratorExit, aio.AbortError)) or not isinstance(error, Exception):
         raise error
+    if isinstance(error, aio.InternalError):  # a write on a call that has ended
+        log.info("%s ended while its response was sent: %s", method, error)
+        raise _ended() from None
     log.error("%s failed unexpectedly", method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, f"{method} failed unexpectedly: {type(error).__name__}")
-    raise AssertionError("abort returned")
+    await _abort(context, grpc.StatusCode.INTERNAL, f"{method} failed unexpectedly: the server's log says why")

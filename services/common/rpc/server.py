@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from services.common.errors import FailedPrecondition
+from services.common.rpc.caller_names import CallerNameInterceptor
 from services.common.rpc.calls import CallInterceptor
+from services.common.rpc.reflection import serve_reflection
 from services.common.rpc.rpc_errors import ErrorInterceptor
 from services.common.rpc.tls import server_credentials
-from services.common.settings import Address, ServiceSettings, split_address
+from services.common.settings import Address, ServiceSettings, is_unix, split_address
 from services.common.telemetry import process_metrics
 from services.common.telemetry.metrics import serve_metrics
 
@@ -45,11 +46,28 @@ class Server:
     real forward pass), the process is not stalled, and it does not drain.
     """
 
-    def __init__(self, settings: ServiceSettings, interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        interceptors: Sequence[aio.ServerInterceptor] = (),
+        *,
+        public: bool = False,
+        reflection: bool = True,
+        options: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        """`public`: anybody may call, so the ids in a call's metadata are not believed. `reflection`: whether the
+        server describes its rpcs to each caller. `options`: gRPC's, in place of those of the same name here."""
         self._settings = settings
+        self._reflection = reflection
         self.grpc = aio.server(
-            interceptors=[ErrorInterceptor(), CallInterceptor(), *interceptors],
+            interceptors=[
+                ErrorInterceptor(public=public),
+                CallInterceptor(),
+                *_caller_names(settings),
+                *interceptors,
+            ],
             options=[
+                *options,  # the first of two options of one name counts
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 *KEEPALIVE_OPTIONS,
@@ -78,18 +96,20 @@ class Server:
         """Listen. Returns the bound port. Raises FailedPrecondition when an address is taken."""
         process_metrics.announce_build(self._settings.service)
         process_metrics.watch_tasks(self._settings.service)
+        process_metrics.watch_certificates(self._settings.service, self._settings.certificates())
         await self._announce()
-        reflection.enable_server_reflection([*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self.grpc)
+        if self._reflection:
+            serve_reflection(self.grpc, [*self._names, "grpc.health.v1.Health"])
         port = self._bind()
-        await self.grpc.start()
-        await self._start_plain_health()
         if self._settings.metrics_listen:
             try:
                 self._close_metrics = serve_metrics(self._settings.metrics_listen)
             except OSError as error:
                 raise _cannot_listen(self._settings.metrics_listen) from error
-        host, _ = split_address(self._settings.listen)
-        log.info("listening on %s:%d", host, port)
+        await self._start_plain_health()
+        await self.grpc.start()  # the last step: a server that runs has to be stopped
+        listen = self._settings.listen
+        log.info("listening on %s", listen if is_unix(listen) else f"{split_address(listen)[0]}:{port}")
         return port
 
     async def set_serving(self) -> None:
@@ -160,6 +180,11 @@ class Server:
         for name in ("", *self._names):
             await self._health.set(name, _Status.SERVING if serving else _Status.NOT_SERVING)
         await self._health.set(LIVENESS, _Status.NOT_SERVING if self._stalled else _Status.SERVING)
+
+
+def _caller_names(settings: ServiceSettings) -> list[aio.ServerInterceptor]:
+    names = [name.strip() for name in settings.tls_callers.split(",") if name.strip()]
+    return [CallerNameInterceptor(names)] if names else []
 
 
 def _bound(address: Address, bind: Callable[[str], int]) -> int:

@@ -38,10 +38,16 @@ def server_credentials(cert: Path, key: Path, ca: Path | None) -> grpc.ServerCre
     )
 
 
+def stamps(*paths: Path) -> list[tuple[int, int, int]]:
+    """What changes when a file is replaced. A symbolic link counts as the file that it names. Raises OSError."""
+    found = [path.stat() for path in paths]
+    return [(status.st_mtime_ns, status.st_ino, status.st_size) for status in found]
+
+
 def channel_credentials(ca: Path, cert: Path | None, key: Path | None) -> grpc.ChannelCredentials:
     """The credentials of a caller: it trusts `ca` and, with `cert` and `key`, shows a certificate.
 
-    The files are read once for each channel.
+    The files are read once for each channel: after a renewal a new channel is needed.
 
     A channel to a bare address must name the service it expects, in the channel option
     `grpc.ssl_target_name_override`. Raises OSError when a file is missing.

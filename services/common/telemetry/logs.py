@@ -1,6 +1,7 @@
 """Logging: one line for each event on standard error, as text for people or JSON for machines.
 
-Every line carries the turn, session and tenant it belongs to. Audio and the text of conversations are never logged.
+Every line carries the turn, session, tenant and API key it belongs to. Of a session's id it shows the first characters
+only: who knows the whole id can read the session. Audio and the text of conversations are never logged.
 A line may carry data for machines: `log.info(message, extra={"fields": {...}})`. In JSON the fields are beside the
 others. As text they are one JSON object at the end of the line.
 """
@@ -9,13 +10,26 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from services.common.rpc import context
 
-_CONTEXT = {"turn": context.turn_id, "session": context.session_id, "tenant": context.tenant}
+_CONTEXT = {
+    "turn": context.turn_id,
+    "session": context.session_id,
+    "tenant": context.tenant,
+    "key": context.key_id,
+}
+
+_SHOWN_CHARS = 8
+"""Characters of a session's id in a log line."""
+
+_SESSION_ID = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{32}(?![A-Za-z0-9_-])")
+"""A session's id as the gateway makes it, within the text of a message."""
 
 
 class _TextFormatter(logging.Formatter):
@@ -24,7 +38,7 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.where = "".join(f" {name}={value}" for name, value in _context_fields().items())
-        line = super().format(record)
+        line = super().format(_without_ids(record))
         return f"{line} {json.dumps(fields)}" if (fields := _fields(record)) else line
 
 
@@ -41,7 +55,7 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             **_context_fields(),
             **_fields(record),
-            "message": record.getMessage(),
+            "message": _without_ids(record).getMessage(),
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
@@ -49,7 +63,21 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _context_fields() -> dict[str, str]:
-    return {name: value for name, variable in _CONTEXT.items() if (value := variable.get())}
+    fields = {name: value for name, variable in _CONTEXT.items() if (value := variable.get())}
+    if "session" in fields:
+        fields["session"] = fields["session"][:_SHOWN_CHARS]
+    return fields
+
+
+def _without_ids(record: logging.LogRecord) -> logging.LogRecord:
+    """Return the record with the ids of sessions in its message cut short."""
+    message = record.getMessage()
+    shown = _SESSION_ID.sub(lambda found: f"{found[0][:_SHOWN_CHARS]}...", message)
+    if shown == message:
+        return record
+    changed = copy(record)
+    changed.msg, changed.args = shown, None
+    return changed
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from platform import python_version
+
+from cryptography import x509
 
 from services.common.telemetry.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
 
@@ -22,6 +27,12 @@ SERVING = gauge(
 )
 TASKS = gauge(
     "tasks", "asyncio tasks of the process. An idle process has as many as when it had just started.", ["service"]
+)
+CERTIFICATE_EXPIRY = gauge(
+    "certificate_expiry_timestamp_seconds",
+    "Unix time at which the first certificate in the file ends. 0: the file cannot be read. `file` is the setting that "
+    "names the file, such as tls_cert.",
+    ["service", "file"],
 )
 RPCS = counter(
     "rpcs_total",
@@ -45,6 +56,20 @@ def watch_tasks(service: str) -> None:
     """Show the tasks of the running event loop from now on."""
     loop = asyncio.get_running_loop()
     TASKS.labels(service).set_function(lambda: len(asyncio.all_tasks(loop)))
+
+
+def watch_certificates(service: str, files: Mapping[str, Path]) -> None:
+    """Show when each certificate ends, from now on. The files are read at each scrape, as they may be renewed."""
+    for name, path in files.items():
+        CERTIFICATE_EXPIRY.labels(service, name).set_function(partial(_expiry_s, path))
+
+
+def _expiry_s(path: Path) -> float:
+    try:
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError):
+        return 0.0
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in certificates)
 
 
 def announce_build(service: str) -> None:

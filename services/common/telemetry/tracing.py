@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 
 Field = str | int | float | bool
 
-_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
 
 
@@ -129,7 +127,7 @@ def status_of(error: BaseException) -> str:
 
 def _parent() -> tuple[str, str, int]:
     """Trace id, parent's span id and flags, from the current `traceparent`; a new trace without a valid one."""
-    found = _TRACEPARENT.fullmatch(context.traceparent.get())
+    found = context.TRACEPARENT.fullmatch(context.traceparent.get())
     if found is None:
         return secrets.token_hex(16), "", _SAMPLED
     return found[1], found[2], int(found[3], 16)

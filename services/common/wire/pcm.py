@@ -27,9 +27,21 @@ def check_encoding(encoding: AudioEncoding.ValueType) -> None:
         raise InvalidArgument(f"expected audio encoding {known}, got {_name(encoding)}")
 
 
+def sample_bytes(encoding: AudioEncoding.ValueType) -> int:
+    """Return the number of bytes of one sample."""
+    return _SAMPLE_BYTES[encoding]
+
+
 def sample_count(data: bytes, encoding: AudioEncoding.ValueType) -> int:
     """Return the number of samples in `data`."""
     return len(data) // _SAMPLE_BYTES[encoding]
+
+
+def check_whole(data: bytes, encoding: AudioEncoding.ValueType) -> None:
+    """Raises InvalidArgument if `data` ends within a sample."""
+    if len(data) % _SAMPLE_BYTES[encoding]:
+        wanted = f"whole samples of {_SAMPLE_BYTES[encoding]} bytes ({_name(encoding)})"
+        raise InvalidArgument(f"expected {wanted}, got {len(data)} bytes of audio")
 
 
 def decode_pcm(data: bytes, encoding: AudioEncoding.ValueType) -> Samples:
@@ -39,11 +51,7 @@ def decode_pcm(data: bytes, encoding: AudioEncoding.ValueType) -> Samples:
         InvalidArgument: an unknown encoding, a broken sample at the end, NaN or infinite samples.
     """
     check_encoding(encoding)
-    sample_bytes = _SAMPLE_BYTES[encoding]
-    if len(data) % sample_bytes:
-        raise InvalidArgument(
-            f"expected whole samples of {sample_bytes} bytes ({_name(encoding)}), got {len(data)} bytes of audio"
-        )
+    check_whole(data, encoding)
     if encoding == AUDIO_ENCODING_PCM_S16LE:
         return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_S16_FULL_SCALE)
     samples = np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)

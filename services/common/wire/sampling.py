@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chroma.v1.speech_gen_pb2 import Sampling
+from chroma.v1.generation_pb2 import Sampling
 from services.common.sampling import SamplingParams
 
 _DEFAULTS = SamplingParams()

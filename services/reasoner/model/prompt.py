@@ -12,69 +12,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import lru_cache
+from itertools import takewhile
+from typing import Any
 
-import jinja2
 import torch
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from services.common.errors import CheckpointError, InvalidArgument
-from services.reasoner.model.clip import clip_keys
+from services.reasoner.model.chat_environment import ChatEnvironment
+from services.reasoner.model.parts import AudioPart, Message, Part, Piece, TextPart, TokenPart, keys_of
+from services.reasoner.model.tools import Tool, find_format
 from services.runtime.checkpoint.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class TextPart:
-    """Plain text of a message."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class TokenPart:
-    """Token ids of the checkpoint's vocabulary: a past reply."""
-
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class AudioPart:
-    """A recording of the user: float32 [S] at 16 kHz."""
-
-    pcm: torch.Tensor
-    keys: list[int] = field(init=False, repr=False)
-    """Cache keys of its positions."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", clip_keys(self.pcm))
-
-
-Part = TextPart | TokenPart | AudioPart
-
-Piece = list[int] | AudioPart
-"""Token ids, or a whole recording."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One past message of the conversation."""
-
-    role: Literal["user", "assistant"]
-    parts: tuple[Part, ...]
-
 
 _MARKER = re.compile("\ue000(\\d+)\ue001")
 _AUDIO: dict[str, str] = {"type": "audio", "audio": ""}
 
 
-def keys_of(pieces: Sequence[Piece]) -> list[int]:
-    """Cache keys of the positions that the pieces become. A token's key is its id."""
-    return [key for piece in pieces for key in (piece.keys if isinstance(piece, AudioPart) else piece)]
-
-
 def _marker(number: int) -> dict[str, str]:
     return {"type": "text", "text": f"\ue000{number}\ue001"}
+
+
+class _Callers:
+    """Stands for a system prompt of a caller, whatever it says."""
+
+
+_CALLERS = _Callers()
 
 
 class _Refused(Exception):
@@ -96,23 +58,37 @@ class ChatTemplate:
         self.tokenizer = tokenizer
         self.audio_text = spelt[0]
         self.im_end_id = im_end_id
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _refuse
+        self._environment = ChatEnvironment(_refuse)
         try:
-            self._template = environment.from_string(tokenizer.chat_template)
-        except jinja2.TemplateError as error:
+            self._template = self._environment.compiled(tokenizer.chat_template)
+        except Exception as error:  # a text nested too deeply raises RecursionError, a constant whatever it computes
             raise CheckpointError(f"the chat template cannot be read: {_one_line(error)}") from error
+        self.common_keys = lru_cache(maxsize=4)(self._common_keys)
+        """Cache keys of the `ChatPrompt.common_positions` of a conversation without history and tools, by its system
+        prompt."""
+        control = map(re.escape, sorted(tokenizer.special_ids, key=len, reverse=True))
+        self.not_plain = re.compile("|".join([*control, "[\ue000\ue001]"]))
+        """What text of a caller cannot hold when the template renders it: spellings of control tokens, and markers."""
+        self.tools = find_format(self.render, tokenizer)
+        """How the template writes calls of tools. None: it knows no tools."""
         self._check()
 
-    def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tools: list[dict[str, Any]] | None = None,
+    ) -> str:
         """The conversation as text.
 
         Raises InvalidArgument when the template refuses the conversation, CheckpointError when the template fails.
         """
         try:
-            return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt)
+            named = {"tools": tools} if tools else {}
+            return self._environment.rendered(
+                self._template, messages=messages, add_generation_prompt=add_generation_prompt, **named
+            )
         except _Refused as error:
             raise InvalidArgument(
                 f"the checkpoint's chat template refuses this conversation: {_one_line(error)}"
@@ -121,6 +97,11 @@ class ChatTemplate:
             raise CheckpointError(
                 f"the chat template fails on a conversation: {type(error).__name__}: {_one_line(error)}"
             ) from error
+
+    def _common_keys(self, system_prompt: str | _Callers | None) -> list[int]:
+        is_callers = isinstance(system_prompt, _Callers)
+        prompt = ChatPrompt(self, "" if is_callers else system_prompt, [], system_prompt_is_common=not is_callers)
+        return keys_of(prompt.opening())[: prompt.common_positions]
 
     def _check(self) -> None:
         if self.audio_text not in self.render([{"role": "user", "content": [_AUDIO]}]):
@@ -141,14 +122,28 @@ class ChatPrompt:
     Args:
         system_prompt: None for the template's default.
         history: past messages, oldest first.
+        tools: what the model may call. Left out, with the calls and results in the history, where the template knows no
+            tools.
+        system_prompt_is_common: whether the system prompt is the deployment's and not the caller's.
 
     Raises:
         InvalidArgument: audio in a past reply, a message without parts, or the template refuses the conversation.
         CheckpointError: the template fails on the conversation.
     """
 
-    def __init__(self, template: ChatTemplate, system_prompt: str | None, history: Sequence[Message]) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        system_prompt: str | None,
+        history: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        system_prompt_is_common: bool = False,
+    ) -> None:
+        self._common_positions = 0
         self._template = template
+        self._common_parts = int(system_prompt_is_common and system_prompt is not None)
+        common_prompt = system_prompt if system_prompt is None or system_prompt_is_common else _CALLERS
         self._parts: list[Part] = []
         self._text = _Text(template.tokenizer)
         self._begun = False
@@ -156,15 +151,31 @@ class ChatPrompt:
         if system_prompt is not None:
             self._messages.append({"role": "system", "content": [self._mark(TextPart(system_prompt))]})
         for index, message in enumerate(history):
-            self._messages.append({"role": message.role, "content": self._content(index, message)})
+            self._messages += self._entries(index, message)
+        self._tools = [self._plain(tool.schema()) for tool in tools] if template.tools else []
         first, second = len(self._parts), len(self._parts) + 1
         turn = {"role": "user", "content": [_marker(first), _AUDIO, _marker(second)]}
-        rendered = template.render([*self._messages, turn], add_generation_prompt=True)
+        rendered = self._render([*self._messages, turn])
         before, rest = _split(rendered, first)
         audio, self._after = _split(rest, second)
         self._before_audio, self._after_audio = _split_once(audio, template.audio_text)
         self._add(before)
         self._opening = self._text.take()
+        self._most_common = self._common_positions
+        if history or self._tools:
+            common_keys = template.common_keys(common_prompt)
+            self._most_common = len(common_keys)
+            if self._tools:  # the tools are the caller's: what is before them is common
+                pairs = zip(common_keys, keys_of(self._opening), strict=False)
+                self._most_common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    @property
+    def common_positions(self) -> int:
+        """Leading positions with the text of the template, and of the deployment's system prompt, only.
+
+        The history does not change them, so that all turns of a deployment share the same pages.
+        """
+        return min(self._common_positions, self._most_common)
 
     def opening(self) -> list[Piece]:
         """Everything before the user's turn. Later calls return nothing."""
@@ -193,23 +204,65 @@ class ChatPrompt:
     def close(self) -> list[Piece]:
         """The end of the user's turn, and the start of the reply.
 
-        If no other method was called before, the reply follows the history at once: a greeting.
+        If no other method was called before, the reply follows the history at once: a greeting, or an answer to
+        results of tools.
         """
         if self._begun:
             self._text.add_template(self._after)
         else:
-            reply = {"role": "assistant", "content": [_marker(len(self._parts))]}
-            before_reply, _ = _split(self._template.render([*self._messages, reply]), len(self._parts))
             self._text = _Text(self._template.tokenizer)
-            self._add(before_reply)
+            self._add(self._before_reply())
         self._text.end_run()
         return self._text.take()
+
+    def _before_reply(self) -> str:
+        """The rendered conversation without a turn of the user, up to the reply."""
+        if self._messages:
+            return self._render(self._messages)
+        reply = {"role": "assistant", "content": [_marker(len(self._parts))]}  # a template may need a message
+        before_reply, _ = _split(self._template.render([reply], tools=self._tools), len(self._parts))
+        return before_reply
+
+    def _render(self, messages: list[dict[str, Any]]) -> str:
+        return self._template.render(messages, add_generation_prompt=True, tools=self._tools)
+
+    def _entries(self, index: int, message: Message) -> list[dict[str, Any]]:
+        """A message as the template gets it. None where the template knows no tools and the message is about them."""
+        known = self._template.tools
+        if message.role == "tool":
+            if known is None:
+                return []
+            parts: Any = self._content(index, message)
+            content = "".join(part["text"] for part in parts) if known.result_is_text else parts
+            named = self._plain({"name": message.name, "tool_call_id": message.call_id})
+            return [{"role": "tool", **named, "content": content}]
+        if not message.tool_calls:
+            return [{"role": message.role, "content": self._content(index, message)}]
+        content = self._content(index, message) if message.parts else ""
+        if known is None:
+            return [{"role": message.role, "content": content}] if content else []
+        return [
+            {
+                "role": message.role,
+                "content": content,
+                "tool_calls": [self._plain(call.entry()) for call in message.tool_calls],
+            }
+        ]
+
+    def _plain(self, value: Any) -> Any:
+        """A value of a caller for the template. Markers replace what the template must not be given as text."""
+        if isinstance(value, str):
+            return self._template.not_plain.sub(lambda found: self._mark(TextPart(found.group()))["text"], value)
+        if isinstance(value, dict):
+            return {self._plain(key): self._plain(inner) for key, inner in value.items()}
+        return [self._plain(inner) for inner in value] if isinstance(value, list) else value
 
     def _content(self, index: int, message: Message) -> list[dict[str, str]]:
         if not message.parts:
             raise InvalidArgument(f"history message {index} has no parts, expected at least one")
-        if message.role == "assistant" and any(isinstance(part, AudioPart) for part in message.parts):
-            raise InvalidArgument(f"history message {index} of the assistant has audio, expected text or token ids")
+        if message.role != "user" and any(isinstance(part, AudioPart) for part in message.parts):
+            whose = "the assistant" if message.role == "assistant" else "a tool"
+            raise InvalidArgument(f"history message {index} of {whose} has audio, expected text or token ids")
         return [self._mark(part) for part in message.parts]
 
     def _mark(self, part: Part) -> dict[str, str]:
@@ -218,16 +271,22 @@ class ChatPrompt:
 
     def _add(self, rendered: str) -> None:
         """Add rendered text: parts replace its markers, and recordings replace its audio placeholders, in order."""
+        self._common_positions = 0
+        is_common = True
         recordings = [part for part in self._parts if isinstance(part, AudioPart)]
         if rendered.count(self._template.audio_text) != len(recordings):
-            raise CheckpointError(f"the chat template drops or repeats a part of the conversation: {rendered!r}")
+            raise CheckpointError(f"the chat template drops or repeats a part of the conversation: {rendered[:200]!r}")
         clips = iter(recordings)
         for number, chunk in enumerate(_MARKER.split(rendered)):
             if number % 2:
+                is_common = is_common and int(chunk) < self._common_parts
                 self._add_part(self._parts[int(chunk)])
                 continue
             first, *others = chunk.split(self._template.audio_text)
             self._text.add_template(first)
+            if is_common:
+                self._common_positions = self._text.positions
+            is_common = is_common and not others
             for other in others:
                 self._text.insert(next(clips))
                 self._text.add_template(other)
@@ -271,6 +330,11 @@ class _Text:
             self._pieces.append(self._tokenizer.encode(self._run))
             self._run = ""
 
+    @property
+    def positions(self) -> int:
+        """Positions of the pieces that are complete and not taken yet."""
+        return len(keys_of(self._pieces))
+
     def take(self) -> list[Piece]:
         pieces, self._pieces = self._pieces, []
         return pieces
@@ -282,7 +346,7 @@ def _split(rendered: str, number: int) -> tuple[str, str]:
 
 def _split_once(rendered: str, separator: str) -> tuple[str, str]:
     if rendered.count(separator) != 1:
-        raise CheckpointError(f"the chat template drops or repeats a part of the conversation: {rendered!r}")
+        raise CheckpointError(f"the chat template drops or repeats a part of the conversation: {rendered[:200]!r}")
     before, after = rendered.split(separator)
     return before, after
 
@@ -292,4 +356,4 @@ def _refuse(message: str) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error)[:1000].split())[:200]

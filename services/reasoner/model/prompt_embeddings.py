@@ -17,7 +17,7 @@ from services.common.errors import InvalidArgument, OutOfRange
 from services.common.wire.audio import HEARING_RATE_HZ
 from services.reasoner.model.clip import Clip
 from services.reasoner.model.mel import MAX_CLIP_SAMPLES, MelFilters
-from services.reasoner.model.prompt import AudioPart, Piece
+from services.reasoner.model.parts import AudioPart, Piece
 
 MAX_SAMPLES_PER_EDIT = 2 * HEARING_RATE_HZ
 """A longer piece of audio is cut into several edits, so that each takes a bounded time."""

@@ -55,3 +55,10 @@ class Thinker:
     def choose(self, hidden: torch.Tensor) -> list[int]:
         """Greedy tokens of hidden [R, D]."""
         return self.head(hidden).argmax(dim=-1).tolist()
+
+    @torch.inference_mode()
+    def choose_other(self, hidden: torch.Tensor, banned_id: int) -> int:
+        """The greedy token of hidden [D], which may lie on another device, without a token that must not be chosen."""
+        logits = self.head(hidden.to(self.embedding.device)[None])[0]
+        logits[banned_id] = -torch.inf
+        return int(logits.argmax())

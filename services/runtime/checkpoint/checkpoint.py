@@ -12,18 +12,17 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from services.common.errors import CheckpointError
+from services.runtime.checkpoint.folder import has_file, read_json
+from services.runtime.checkpoint.shards import TensorEntry, open_shard, read_entries
 
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 AUDIO_TABLE_NAMES = (
@@ -33,17 +32,6 @@ AUDIO_TABLE_NAMES = (
 """The two names of the table that backbone and decoder share. A checkpoint stores it under one of them or both."""
 
 _SAMPLE_BYTES = 64
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """The place of a tensor: `size_bytes` bytes from byte `start` of `shard`. `dtype` is safetensors' name."""
-
-    shard: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    size_bytes: int
 
 
 class Checkpoint:
@@ -68,13 +56,14 @@ class Checkpoint:
     def open(cls, source: str | Path) -> Checkpoint:
         """Open a local folder, or fetch a hub id (`organisation/name`) with a progress bar.
 
-        Raises `CheckpointError` when the folder, its config.json, a shard or part of a shard is missing.
+        Raises `CheckpointError` when the folder, its config.json, a shard or part of a shard is missing, or when a file
+        is not what its name says.
         """
         path = _local_folder(source)
-        config = _read_json(path / "config.json")
-        generation_file = path / "generation_config.json"
-        generation_config = _read_json(generation_file) if generation_file.exists() else {}
-        return cls(path, config, generation_config, _read_entries(path))
+        config = read_json(path, "config.json")
+        name = "generation_config.json"
+        generation_config = read_json(path, name) if has_file(path, name) else {}
+        return cls(path, config, generation_config, read_entries(path))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,7 +106,13 @@ class Checkpoint:
         Raises `CheckpointError` when the tensor is missing.
         """
         name = self._find(name)
-        mapped: torch.Tensor = self._map(self._entries[name].shard).get_tensor(name)
+        entry = self._entries[name]
+        try:
+            mapped: torch.Tensor = self._map(entry.shard).get_tensor(name)
+        except (SafetensorError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{entry.shard}: tensor {name} of dtype {entry.dtype} cannot be read: {error}"
+            ) from error
         wanted = dtype if mapped.is_floating_point() else None
         return mapped.to(device=device, dtype=wanted or mapped.dtype)
 
@@ -131,10 +126,7 @@ class Checkpoint:
 
     def _map(self, shard: Path) -> Any:
         if shard not in self._maps:
-            try:
-                self._maps[shard] = safe_open(shard, framework="pt", device="cpu")
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{shard}: cannot be mapped: {error}") from error
+            self._maps[shard] = open_shard(shard)
         return self._maps[shard]
 
 
@@ -158,64 +150,3 @@ def _download(hub_id: str) -> Path:
         raise CheckpointError(
             f"checkpoint {hub_id}: no such folder here, and it could not be fetched from the hub: {error}"
         ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: missing") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def _read_entries(path: Path) -> dict[str, TensorEntry]:
-    """Every tensor of the folder by name, from the shards of the index or from the single file."""
-    index_file = path / INDEX_FILE
-    if not index_file.exists():
-        if not (path / SINGLE_FILE).exists():
-            raise CheckpointError(f"{path}: expected {INDEX_FILE} or {SINGLE_FILE}, found neither")
-        return _read_header(path / SINGLE_FILE)
-    weight_map = _read_json(index_file).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index_file}: expected a weight_map from tensor names to shards, found {weight_map!r}")
-    shards = {shard: _read_header(path / shard) for shard in sorted(set(weight_map.values()))}
-    absent = [(name, shard) for name, shard in weight_map.items() if name not in shards[shard]]
-    if absent:
-        name, shard = absent[0]
-        raise CheckpointError(
-            f"{path / shard}: tensor {name} is missing, which the index puts there ({len(absent)} such)"
-        )
-    return {name: shards[shard][name] for name, shard in weight_map.items()}
-
-
-def _read_header(shard: Path) -> dict[str, TensorEntry]:
-    """The tensors that the header of a safetensors file lists. The file is: length (8 bytes), header (JSON), data."""
-    try:
-        with shard.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            header_bytes = int.from_bytes(file.read(8), "little")
-            if size_bytes < 8 or header_bytes > size_bytes - 8:
-                raise CheckpointError(
-                    f"{shard}: truncated or not safetensors: {size_bytes} bytes end inside the header"
-                )
-            header = json.loads(file.read(header_bytes))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{shard}: shard is missing") from error
-    except ValueError as error:
-        raise CheckpointError(f"{shard}: header is not JSON: {error}") from error
-    data_start = 8 + header_bytes
-    entries: dict[str, TensorEntry] = {}
-    for name, fields in header.items():
-        if name == "__metadata__":
-            continue
-        start, end = fields["data_offsets"]
-        if data_start + end > size_bytes:
-            raise CheckpointError(
-                f"{shard}: truncated: tensor {name} ends at byte {data_start + end}, the file at {size_bytes}"
-            )
-        entries[name] = TensorEntry(shard, fields["dtype"], tuple(fields["shape"]), data_start + start, end - start)
-    return entries

@@ -15,7 +15,7 @@ from typing import Literal
 from services.common.errors import CheckpointError, InvalidArgument
 from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.codec_config import CodecConfig, read_codec_config
-from services.runtime.checkpoint.config_section import Section, integer, number, subsection
+from services.runtime.checkpoint.config_section import Section, integer, number, size, subsection
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class ChromaConfig:
         text = subsection(thinker, "text_config")
         backbone = subsection(config, "backbone_config")
         decoder = subsection(config, "decoder_config")
-        codebooks = integer(config, "audio_num_codebooks", 8)
+        codebooks = size(config, "audio_num_codebooks", 8)
         result = cls(
             tokens=TokenIds(
                 text_start=integer(config, "text_start_token_id", 151665),
@@ -120,18 +120,18 @@ class ChromaConfig:
             ),
             thinker=ThinkerConfig(
                 text=_thinker_text(text),
-                vocab_size=integer(text, "vocab_size", 152064),
+                vocab_size=size(text, "vocab_size", 152064),
                 audio=_audio_tower(subsection(thinker, "audio_config")),
             ),
             backbone=_llama("backbone_config", backbone, _BACKBONE_DEFAULTS),
             decoder=_llama("decoder_config", decoder, _DECODER_DEFAULTS),
             codec=read_codec_config(config, codebooks),
             codebooks=codebooks,
-            code_vocab_size=integer(backbone, "vocab_size", 2051),
-            audio_width=integer(decoder, "audio_embedding_dim", 2048),
+            code_vocab_size=size(backbone, "vocab_size", 2051),
+            audio_width=size(decoder, "audio_embedding_dim", 2048),
             codebook_eos=integer(config, "codebook_eos_token_id", 0),
         )
-        _check_joints(result, integer(decoder, "vocab_size", 2051))
+        _check_joints(result, size(decoder, "vocab_size", 2051))
         return result
 
 
@@ -174,9 +174,7 @@ def _llama(where: str, section: Section, defaults: Section) -> StackConfig:
         if section.get(key):
             raise CheckpointError(f"config.json: {where}.{key}: expected false, found {section[key]!r}")
     filled = {**defaults, **section}
-    return _stack(
-        where, filled, head_dim=integer(filled, "head_dim", 0), norm_eps=1e-5, qkv_bias=False, theta=500_000.0
-    )
+    return _stack(where, filled, head_dim=size(filled, "head_dim", 0), norm_eps=1e-5, qkv_bias=False, theta=500_000.0)
 
 
 def _thinker_text(section: Section) -> StackConfig:
@@ -189,9 +187,7 @@ def _thinker_text(section: Section) -> StackConfig:
         "max_position_embeddings": 32768,
         **section,
     }
-    head_dim = integer(
-        filled, "head_dim", integer(filled, "hidden_size", 0) // integer(filled, "num_attention_heads", 1)
-    )
+    head_dim = size(filled, "head_dim", size(filled, "hidden_size", 0) // size(filled, "num_attention_heads", 1))
     where = "thinker_config.text_config"
     return _stack(where, filled, head_dim=head_dim, norm_eps=1e-6, qkv_bias=True, theta=1_000_000.0)
 
@@ -202,15 +198,15 @@ def _stack(
     activation = section.get("hidden_act", "silu")
     if activation != "silu":
         raise CheckpointError(f"config.json: {where}.hidden_act: expected 'silu', found {activation!r}")
-    heads = integer(section, "num_attention_heads", 0)
-    max_positions = integer(section, "max_position_embeddings", 0)
+    heads = size(section, "num_attention_heads", 0)
+    max_positions = size(section, "max_position_embeddings", 0)
     return StackConfig(
-        layers=integer(section, "num_hidden_layers", 0),
-        width=integer(section, "hidden_size", 0),
+        layers=size(section, "num_hidden_layers", 0),
+        width=size(section, "hidden_size", 0),
         heads=heads,
-        kv_heads=integer(section, "num_key_value_heads", heads),
+        kv_heads=size(section, "num_key_value_heads", heads),
         head_dim=head_dim,
-        ffn_width=integer(section, "intermediate_size", 0),
+        ffn_width=size(section, "intermediate_size", 0),
         norm_eps=number(section, "rms_norm_eps", norm_eps),
         qkv_bias=qkv_bias,
         rope=_rope(where, section, theta, max_positions),
@@ -223,7 +219,8 @@ def _rope(where: str, section: Section, default_theta: float, max_positions: int
 
     The thinker has positions of three axes ("mrope"). For text and audio all axes are equal, so this is plain RoPE.
     """
-    rope = section.get("rope_scaling") or section.get("rope_parameters") or {}
+    key = "rope_scaling" if section.get("rope_scaling") else "rope_parameters"
+    rope = subsection(section, key)
     theta = number(rope, "rope_theta", number(section, "rope_theta", default_theta))
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind in ("default", "mrope"):
@@ -233,26 +230,26 @@ def _rope(where: str, section: Section, default_theta: float, max_positions: int
     missing = [key for key in ("factor", "low_freq_factor", "high_freq_factor") if rope.get(key) is None]
     if missing:
         raise CheckpointError(f"config.json: {where}: llama3 RoPE lacks {', '.join(missing)}")
-    beside = integer(section, "original_max_position_embeddings", max_positions)
+    beside = size(section, "original_max_position_embeddings", max_positions)
     return RopeConfig(
         theta=theta,
         kind="llama3",
         factor=number(rope, "factor", 1.0),
         low_freq_factor=number(rope, "low_freq_factor", 1.0),
         high_freq_factor=number(rope, "high_freq_factor", 4.0),
-        original_max_positions=integer(rope, "original_max_position_embeddings", beside),
+        original_max_positions=size(rope, "original_max_position_embeddings", beside),
     )
 
 
 def _audio_tower(section: Section) -> AudioTowerConfig:
     return AudioTowerConfig(
-        layers=integer(section, "encoder_layers", 32),
-        width=integer(section, "d_model", 1280),
-        heads=integer(section, "encoder_attention_heads", 20),
-        ffn_width=integer(section, "encoder_ffn_dim", 5120),
-        mel_bins=integer(section, "num_mel_bins", 128),
-        n_window=integer(section, "n_window", 100),
-        output_width=integer(section, "output_dim", 3584),
+        layers=size(section, "encoder_layers", 32),
+        width=size(section, "d_model", 1280),
+        heads=size(section, "encoder_attention_heads", 20),
+        ffn_width=size(section, "encoder_ffn_dim", 5120),
+        mel_bins=size(section, "num_mel_bins", 128),
+        n_window=size(section, "n_window", 100),
+        output_width=size(section, "output_dim", 3584),
     )
 
 

@@ -9,6 +9,9 @@ from services.common.errors import CheckpointError
 
 Section = Mapping[str, Any]
 
+MAX_INTEGER = 1 << 31
+"""Above every size and id of a checkpoint."""
+
 
 def subsection(parent: Section, key: str) -> Section:
     """An inner object, empty when it is left out. Raises `CheckpointError` for a value of another type."""
@@ -16,13 +19,24 @@ def subsection(parent: Section, key: str) -> Section:
     if section is None:
         return {}
     if not isinstance(section, Mapping):
-        raise CheckpointError(f"config.json: {key}: expected an object, found {section!r}")
+        raise CheckpointError(f"config.json: {key}: expected an object, found {repr(section)[:200]}")
     return section
 
 
 def integer(section: Section, key: str, default: int) -> int:
-    """A whole number. Raises `CheckpointError` when the value is no number."""
-    return int(_checked(section, key, default))
+    """A whole number from 0. Raises `CheckpointError` for another value."""
+    value = _checked(section, key, default)
+    if value != int(value) or not 0 <= value < MAX_INTEGER:
+        raise CheckpointError(f"config.json: {key}: expected a whole number of 0 to {MAX_INTEGER - 1}, found {value!r}")
+    return int(value)
+
+
+def size(section: Section, key: str, default: int) -> int:
+    """A whole number from 1: a number of layers, a width. Raises `CheckpointError` for another value."""
+    value = integer(section, key, default)
+    if value < 1:
+        raise CheckpointError(f"config.json: {key}: expected a whole number of 1 or more, found {value}")
+    return value
 
 
 def number(section: Section, key: str, default: float) -> float:
@@ -34,6 +48,6 @@ def _checked(section: Section, key: str, default: float) -> float:
     value = section.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CheckpointError(f"config.json: {key}: expected a number, found {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
+        raise CheckpointError(f"config.json: {key}: expected a number, found {repr(value)[:200]}")
     return value

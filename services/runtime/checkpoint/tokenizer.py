@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as TokenizersTokenizer
 
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.folder import has_file, read_json, read_text
 
 
 @lru_cache(maxsize=1)
@@ -46,12 +47,12 @@ class Tokenizer:
             for token in added:
                 token["special"] = True  # so that encode_special_tokens below applies to all of them
             self._tokenizer = TokenizersTokenizer.from_str(json.dumps(content))
+            self.special_ids = {str(token["content"]): int(token["id"]) for token in added}
         except Exception as error:  # the library raises plain Exception for any content it cannot use
             raise CheckpointError(f"{source}: not a tokenizer.json that can be read: {error}") from error
         self._tokenizer.encode_special_tokens = True
         self._source = source
         self._chat_template = chat_template
-        self.special_ids = {str(token["content"]): int(token["id"]) for token in added}
         byte_of = {character: byte for byte, character in enumerate(byte_characters())}
         try:
             self.vocabulary = {
@@ -70,13 +71,16 @@ class Tokenizer:
         """Read tokenizer.json beside the weights, or let transformers read vocab.json and merges.txt."""
         path = checkpoint.path
         template = _read_chat_template(path)
-        if (path / "tokenizer.json").exists():
-            text = (path / "tokenizer.json").read_text(encoding="utf-8")
+        if has_file(path, "tokenizer.json"):
+            text = read_text(path, "tokenizer.json")
             return cls(text, chat_template=template, source=str(path / "tokenizer.json"))
-        if (path / "vocab.json").exists() and (path / "merges.txt").exists():
+        if has_file(path, "vocab.json") and has_file(path, "merges.txt"):
             from transformers import AutoTokenizer
 
-            slow = AutoTokenizer.from_pretrained(path, use_fast=True)
+            try:
+                slow = AutoTokenizer.from_pretrained(path, use_fast=True)
+            except Exception as error:  # the library raises anything for files that it cannot use
+                raise CheckpointError(f"{path}: vocab.json and merges.txt cannot be read: {error}") from error
             return cls(slow.backend_tokenizer.to_str(), chat_template=template, source=str(path / "vocab.json"))
         raise CheckpointError(f"{path}: expected tokenizer.json, or vocab.json and merges.txt, found neither")
 
@@ -91,8 +95,11 @@ class Tokenizer:
         return self._chat_template
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without added tokens. The spelling of a control token is tokenised like other text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Ids of `text`, without added tokens. The spelling of a control token is tokenised like other text.
+
+        Other threads run meanwhile: unlike `encode`, the library's calls for batches release the interpreter's lock.
+        """
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def split_special(self, text: str) -> Iterator[str | int]:
         """Split text of the chat template into runs of plain text and, between them, the ids of its control tokens."""
@@ -141,11 +148,11 @@ def _read_chat_template(path: Path) -> str | None:
 
     chat_template.jinja comes before tokenizer_config.json. Of several named templates, it is the one named `default`.
     """
-    if (path / "chat_template.jinja").exists():
-        return (path / "chat_template.jinja").read_text(encoding="utf-8")
+    if has_file(path, "chat_template.jinja"):
+        return read_text(path, "chat_template.jinja")
     for name in ("tokenizer_config.json", "chat_template.json"):
-        if (path / name).exists():
-            template = json.loads((path / name).read_text(encoding="utf-8")).get("chat_template")
+        if has_file(path, name):
+            template = read_json(path, name).get("chat_template")
             if template is not None:
                 return _default_template(template, path / name)
     return None
@@ -157,8 +164,10 @@ def _default_template(template: Any, source: Path) -> str:
     try:
         named = template if isinstance(template, dict) else {entry["name"]: entry["template"] for entry in template}
         default = named.get("default")
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, IndexError) as error:
         raise CheckpointError(f"{source}: chat_template is neither text nor a list of named templates") from error
     if not isinstance(default, str):
-        raise CheckpointError(f"{source}: chat_template has no template named `default`, only {sorted(named)}")
+        raise CheckpointError(
+            f"{source}: chat_template has no template named `default`, only {sorted(map(str, named))[:20]}"
+        )
     return default

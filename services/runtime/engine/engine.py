@@ -16,6 +16,7 @@ the engine thread releases its slot and pages before the next step. The caller w
 Failure: an error in a phase ends the streams that the phase concerns, and the engine goes on.
 
     admit            the arriving stream
+    call             none: the caller of `Engine.call` gets the error
     release          the leaving stream, which has ended already; its slot may be lost
     schedule, idle_s every admitted stream: both look at all of them, and the error does not say which one caused it
     step, deliver    the streams of the batch
@@ -37,6 +38,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic
 
 from services.common.errors import ChromaError, ResourceExhausted
+from services.runtime.engine.call import Call, ResultT
 from services.runtime.engine.failures import EngineStopped, Failures, ending_error
 from services.runtime.engine.observer import EngineObserver, NullObserver
 from services.runtime.engine.runner import BatchT, Runner
@@ -80,7 +82,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         self._observer = observer or NullObserver()
         self._inbox_items = inbox_items
         self._outbox_items = outbox_items
-        self._arrivals: deque[Stream[RequestT, InputT, OutputT]] = deque()
+        self._arrivals: deque[Stream[RequestT, InputT, OutputT] | Call[Any]] = deque()
         self._departures: deque[Stream[RequestT, InputT, OutputT]] = deque()
         self._live: dict[Stream[RequestT, InputT, OutputT], float] = {}
         """When each was admitted, in monotonic seconds."""
@@ -136,11 +138,7 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             request, inbox_items=self._inbox_items, outbox_items=self._outbox_items
         )
         stream._wake_engine = self._wake.set
-        with self._arrivals_lock:
-            if self._stopping or self._closed:
-                raise self._stopped()
-            self._arrivals.append(stream)
-        self._wake.set()
+        self._arrive(stream)
         try:
             await stream._admitted
             yield stream
@@ -150,6 +148,24 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
                 self._departures.append(stream)
                 self._wake.set()
                 await asyncio.wait([stream._released], timeout=RELEASE_WAIT_S)
+
+    async def call(self, function: Callable[[], ResultT]) -> ResultT:
+        """Run `function` on the engine thread, between two steps and after the streams opened so far were admitted.
+
+        Raises what it raises: a domain error as it is, another error as `PhaseFailed`. Raises `EngineStopped` when the
+        engine has ended or ends before.
+        """
+        call = Call(function)
+        self._arrive(call)
+        return await call.result
+
+    def _arrive(self, arrival: Stream[RequestT, InputT, OutputT] | Call[Any]) -> None:
+        """Give the engine thread a stream to admit or a call to make. They keep their order."""
+        with self._arrivals_lock:
+            if self._stopping or self._closed:
+                raise self._stopped()
+            self._arrivals.append(arrival)
+        self._wake.set()
 
     def _run(self) -> None:
         try:
@@ -175,7 +191,12 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
         while self._departures:
             self._end(self._departures.popleft(), None)
         while self._arrivals:
-            self._admit(self._arrivals.popleft())
+            arrival = self._arrivals.popleft()
+            if isinstance(arrival, Call):
+                self._enter("call")
+                arrival.make()
+            else:
+                self._admit(arrival)
         if self._failures.fatal is not None:
             return
         if not self._live:
@@ -290,14 +311,14 @@ class Engine(Generic[RequestT, InputT, OutputT, BatchT]):
             self._failures.in_release()
             self._fail("release", failure, ())
         finally:
-            stream._call_soon(stream._end_on_loop, error)
+            stream.end(error)
 
     def _end_all(self) -> None:
         """End every stream and every waiting `open`, without the runner: it may be what failed or hangs."""
         with self._arrivals_lock:
             self._closed = True
         for stream in [*self._live, *self._arrivals, *self._departures]:
-            stream._call_soon(stream._end_on_loop, self._stopped())
+            stream.end(self._stopped())
 
     def _stopped(self) -> EngineStopped:
         reason = f": {self._failures.fatal}" if self._failures.fatal else ""

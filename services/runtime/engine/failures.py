@@ -12,6 +12,9 @@ MAX_FAILURES_IN_A_ROW = 5
 """Failed phases without a successful step between them after which the engine gives up. A device in a broken state
 fails every step; a single bad request fails one."""
 
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "bad_alloc")
+"""Parts of PyTorch's and oneDNN's messages when the host has no memory left."""
+
 
 class EngineStopped(Unavailable):
     """The engine has ended: no stream can be opened, and open ones end with this error."""
@@ -21,14 +24,28 @@ class PhaseFailed(ChromaError):
     """A phase of the engine raised an unexpected error, which ended this stream. The log has the traceback."""
 
 
+class NotFinite(ChromaError):
+    """The model's values of one stream overflowed or are not numbers. It ends this stream only."""
+
+
 def ending_error(phase: str, error: Exception) -> ChromaError:
     """The error that a stream ends with after `error` in `phase`.
 
-    A domain error stays as it is. Another error becomes `PhaseFailed` without its text, which may name paths.
+    A domain error stays as it is. Without memory the engine stops, so its streams end with `EngineStopped`. Another
+    error becomes `PhaseFailed` without its text, which may name paths.
     """
     if isinstance(error, ChromaError):
         return error
+    if lacks_memory(error):
+        return EngineStopped("the engine has stopped: the host's memory is full")
     return PhaseFailed(f"the engine's phase `{phase}` failed: {type(error).__name__}")
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether the host has no memory left. An accelerator's full memory is another error."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    )
 
 
 class Failures:
@@ -43,7 +60,13 @@ class Failures:
         self._reported: set[str] = set()
 
     def in_phase(self, phase: str, error: Exception, streams: int) -> None:
-        """Count and log a failed phase that ends `streams` streams."""
+        """Count and log a failed phase that ends `streams` streams.
+
+        Full memory is fatal at once: oneDNN refuses a shape whose kernel it could not make once for as long as the
+        process lives, so that some requests would fail for ever and others would not.
+        """
+        if lacks_memory(error):
+            self.fatal = f"the host's memory is full in `{phase}`"
         self._in_a_row += 1
         if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
             self.fatal = f"{MAX_FAILURES_IN_A_ROW} failures in a row without a successful step, the last in `{phase}`"

@@ -110,6 +110,10 @@ class Stream(Generic[RequestT, InputT, OutputT]):
             self._call_soon(self._writable.set)
         return item
 
+    def end(self, error: BaseException | None) -> None:
+        """End the stream for its caller, from the engine thread. `error`: why; None for a regular end."""
+        self._call_soon(self._end_on_loop, error)
+
     def _call_soon(self, callback: Any, *args: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, *args)

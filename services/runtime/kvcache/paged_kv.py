@@ -61,6 +61,8 @@ class PagedKV(KVPages):
         self.table = np.zeros((slots, self.pages_for(self.max_positions)), dtype=np.int64)
         self._page_counts = np.zeros(slots, dtype=np.int64)
         self._references = np.zeros(pages + 1, dtype=np.int64)
+        self._written = np.zeros(pages + 1, dtype=np.bool_)
+        """Pages that a stream has had since they were last overwritten with zeros."""
         self._free_pages = list(range(pages, 0, -1))
         self._free_slots = list(range(slots - 1, -1, -1))
 
@@ -150,6 +152,17 @@ class PagedKV(KVPages):
         """Release the references of a prefix."""
         self._release(np.asarray(prefix.pages, dtype=np.int64))
 
+    def erase_free_pages(self) -> None:
+        """Overwrite the free pages with zeros, so that nothing of the streams that had them is left in memory."""
+        free = np.asarray(self._free_pages, dtype=np.int64)
+        pages = free[self._written[free]]
+        if not pages.size:
+            return
+        index = torch.from_numpy(pages).to(self.k.device)
+        self.k.index_fill_(1, index, 0.0)
+        self.v.index_fill_(1, index, 0.0)
+        self._written[pages] = False
+
     def is_shared(self, page: int) -> bool:
         """Whether more than one slot or prefix refers to a page."""
         return bool(self._references[page] > 1)
@@ -199,6 +212,7 @@ class PagedKV(KVPages):
             raise ResourceExhausted(f"{count} KV pages needed, {len(self._free_pages)} are free", resource="kv_pages")
         taken = [self._free_pages.pop() for _ in range(count)]
         self._references[taken] = 1
+        self._written[taken] = True
         return taken
 
     def _release(self, pages: np.ndarray) -> None:

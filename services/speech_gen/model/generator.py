@@ -42,6 +42,9 @@ from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.frame_inputs import FrameShape, frame_fields, frame_shapes, padded_shape, row_order
 from services.speech_gen.model.sampling import SamplingTable, choose
 
+NOT_FINITE = -1
+"""The codes of a frame that has none, because the stream's values are no longer numbers."""
+
 
 @dataclass(frozen=True)
 class ThoughtInput:
@@ -128,7 +131,8 @@ class Generator:
         """Make one frame of each stream. Streams of `with_thought` bring three rows each, the others one row each.
 
         `thoughts[i]` belongs to `with_thought[i]`. Returns codes int64 [W, K]: first the frames of `without_thought`,
-        then those of `with_thought`.
+        then those of `with_thought`. The codes are -1 for a stream whose values are no longer numbers: its slot must be
+        closed, and its pages erased before another stream has them.
         """
         slots = [*without_thought, *with_thought]
         ragged = self.kv.plan(slots, [1] * len(without_thought) + [3] * len(with_thought))
@@ -193,7 +197,7 @@ class Generator:
 
         frame = torch.stack(codes, dim=1)  # [W, K]
         self._previous.index_copy_(0, inputs["slots"], frame)
-        self._codes[: shape.streams] = frame
+        self._codes[: shape.streams] = frame.masked_fill(~choices.finite.all(dim=1, keepdim=True), NOT_FINITE)
 
     def _embeddings(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The rows of the backbone, [R, D], in the order of the streams."""

@@ -27,7 +27,8 @@ class Choices:
     """How each of a step's W streams chooses its codes.
 
     `most_k` is at least the largest top_k of the streams that draw, 0 when all are greedy: without a kernel, so many
-    codes are sorted.
+    codes are sorted. `choose` notes in `finite` whether a stream's logits of a codebook were numbers; where they were
+    not, its code is an arbitrary one.
     """
 
     greedy: Tensor  # bool [W]
@@ -35,6 +36,7 @@ class Choices:
     top_k: Tensor  # int64 [W, 1]
     top_p: Tensor  # float32 [W, 1]
     uniforms: Tensor  # float32 [W, K], in [0, 1)
+    finite: Tensor  # bool [W, K]
     most_k: int
 
 
@@ -75,6 +77,7 @@ class SamplingTable:
             top_k=self._top_k.index_select(0, slots),
             top_p=self._top_p.index_select(0, slots),
             uniforms=uniforms,
+            finite=torch.ones(len(slots), self.codebooks, dtype=torch.bool, device=slots.device),
             most_k=most_k,
         )
 
@@ -94,8 +97,10 @@ def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
             choices.top_k,
             choices.top_p,
             choices.uniforms,
+            choices.finite,
             codebook,
         )
+    choices.finite[:, codebook] = logits.isfinite().all(dim=-1)
     likeliest = logits.argmax(dim=-1)
     if choices.most_k == 0:
         return likeliest
@@ -106,7 +111,7 @@ def choose(logits: Tensor, choices: Choices, codebook: int) -> Tensor:
     cumulative = weights.masked_fill(ranks >= choices.top_k, 0.0).cumsum(dim=-1)
     before = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative[:, :-1]], dim=-1)
     kept = (before < choices.top_p * cumulative[:, -1:]) & (ranks < choices.top_k)
-    last_kept = kept.sum(dim=-1, keepdim=True) - 1
+    last_kept = (kept.sum(dim=-1, keepdim=True) - 1).clamp(min=0)  # none is kept of logits that are not numbers
     target = choices.uniforms[:, codebook : codebook + 1] * cumulative.gather(-1, last_kept)
     rank = torch.minimum((cumulative <= target).sum(dim=-1, keepdim=True), last_kept)
     return torch.where(choices.greedy, likeliest, codes.gather(-1, rank).squeeze(-1))

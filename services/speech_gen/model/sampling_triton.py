@@ -20,7 +20,7 @@ from torch import Tensor
 
 @triton.jit(do_not_specialize=["codebook"])
 def _choose(
-    logits, greedy, temperature, top_k, top_p, uniforms, codes, codebook,
+    logits, greedy, temperature, top_k, top_p, uniforms, finite, codes, codebook,
     CODEBOOKS: tl.constexpr, VOCAB: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
@@ -61,6 +61,9 @@ def _choose(
             least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
         chosen = tl.minimum(BLOCK - 1 - (least & (BLOCK - 1)).to(tl.int32), VOCAB - 1)
     tl.store(codes + row, chosen.to(tl.int64))
+    unreal = (logit != logit) | (logit == float("inf")) | (logit == -float("inf"))  # NaN is unequal to itself
+    is_finite = tl.sum((real & unreal).to(tl.int32), axis=0) == 0
+    tl.store(finite + row * CODEBOOKS + codebook, is_finite.to(tl.uint8))
 
 
 def choose_codes(
@@ -70,14 +73,16 @@ def choose_codes(
     top_k: Tensor,
     top_p: Tensor,
     uniforms: Tensor,
+    finite: Tensor,
     codebook: int,
 ) -> Tensor:
-    """float32 logits [W, V] -> codes int64 [W]. The other tensors are those of `Choices`."""
+    """float32 logits [W, V] -> codes int64 [W]. The other tensors are those of `Choices`; `finite` is written."""
     streams, vocab = logits.shape
-    assert all(x.is_contiguous() for x in (logits, uniforms)), "logits and uniforms must be dense"
+    assert all(x.is_contiguous() for x in (logits, uniforms, finite)), "tensors must be dense"
     codes = torch.empty(streams, dtype=torch.int64, device=logits.device)
     _choose[(streams,)](
-        logits, greedy.view(torch.uint8), temperature, top_k, top_p, uniforms, codes, codebook,
+        logits, greedy.view(torch.uint8), temperature, top_k, top_p, uniforms,
+        finite.view(torch.uint8), codes, codebook,
         CODEBOOKS=uniforms.shape[1], VOCAB=vocab, BLOCK=triton.next_power_of_2(vocab),
     )  # fmt: skip
     return codes

@@ -17,6 +17,7 @@ from services.common.errors import InvalidArgument, NotFound, OutOfRange
 from services.common.wire.voice_fingerprint import voice_fingerprint
 from services.runtime.checkpoint.config import TokenIds
 from services.runtime.checkpoint.dtypes import from_raw
+from services.runtime.kvcache.forgotten import Forgotten
 from services.speech_gen.model.backbone import Backbone
 
 
@@ -27,6 +28,11 @@ class VoicePrompt:
 
     fingerprint: str
     rows: Tensor
+
+    @torch.inference_mode()
+    def erase(self) -> None:
+        """Overwrite the rows with zeros. Nothing may use the voice after it."""
+        self.rows.zero_()
 
 
 def enroll(
@@ -54,8 +60,9 @@ def enroll(
         raise InvalidArgument(
             f"voice codes: expected 0 to {backbone.codebook_size - 1}, got {codes.min()} to {codes.max()}"
         )
-    if any(not 0 <= token_id < vocab for token_id in token_ids):
-        raise InvalidArgument(f"voice transcript: expected token ids 0 to {vocab - 1}, got {list(token_ids)}")
+    bad = next((token_id for token_id in token_ids if not 0 <= token_id < vocab), None)
+    if bad is not None:
+        raise InvalidArgument(f"voice transcript: expected token ids 0 to {vocab - 1}, got {bad}")
     rows_needed = len(token_ids) + codes.shape[0] + 3
     if rows_needed + 2 > backbone.stack.config.max_positions:
         raise OutOfRange(
@@ -65,7 +72,10 @@ def enroll(
     device = backbone.text_table.device
     fingerprint = voice_fingerprint(codes, token_ids, checkpoint_fingerprint)
     if embedding is not None and (embedding.dtype == np.uint16) == (backbone.stack.dtype == torch.bfloat16):
-        return VoicePrompt(fingerprint, from_raw(embedding, backbone.stack.dtype).to(device))
+        rows = from_raw(embedding, backbone.stack.dtype)
+        if not rows.isfinite().all():
+            raise InvalidArgument("voice embedding: the rows have NaN or infinite values")
+        return VoicePrompt(fingerprint, rows.to(device))
     ids = torch.tensor([tokens.text_start, *token_ids, tokens.text_end], device=device)
     frames = torch.from_numpy(codes.astype(np.int64)).to(device)
     text, audio = backbone.text_rows(ids), backbone.audio_rows(frames)
@@ -76,7 +86,8 @@ def enroll(
 class VoiceCache:
     """Enrolled voices by fingerprint, at most `capacity` of at most `max_bytes` together. Used by one thread.
 
-    The least recently used voice leaves first. `size_bytes` counts the rows; it may be read from any thread.
+    The least recently used voice leaves first. A forgotten voice is not kept for ten minutes. `size_bytes` counts the
+    rows; it may be read from any thread.
     """
 
     def __init__(self, capacity: int, max_bytes: int) -> None:
@@ -84,6 +95,7 @@ class VoiceCache:
         self._capacity = capacity
         self._max_bytes = max_bytes
         self._voices: OrderedDict[str, VoicePrompt] = OrderedDict()
+        self._forgotten = Forgotten()
 
     def __len__(self) -> int:
         return len(self._voices)
@@ -92,7 +104,7 @@ class VoiceCache:
         """Keep `voice`, as the most recently used one. A voice that is larger than the cache is not kept."""
         if voice.fingerprint in self._voices:
             self.size_bytes -= self._voices.pop(voice.fingerprint).rows.nbytes
-        if voice.rows.nbytes > self._max_bytes:
+        if voice.rows.nbytes > self._max_bytes or voice.fingerprint in self._forgotten:
             return
         self._voices[voice.fingerprint] = voice
         self.size_bytes += voice.rows.nbytes
@@ -100,9 +112,21 @@ class VoiceCache:
             _, evicted = self._voices.popitem(last=False)
             self.size_bytes -= evicted.rows.nbytes
 
+    def is_forgotten(self, fingerprint: str) -> bool:
+        """Whether nothing of this voice may be kept."""
+        return fingerprint in self._forgotten
+
+    def forget(self, fingerprint: str) -> VoicePrompt | None:
+        """Remove a voice, and keep it no more for ten minutes. Returns it; None when it was not kept."""
+        self._forgotten.add(fingerprint)
+        voice = self._voices.pop(fingerprint, None)
+        if voice is not None:
+            self.size_bytes -= voice.rows.nbytes
+        return voice
+
     def get(self, name: str) -> VoicePrompt:
         """The voice with this fingerprint. Raises `NotFound`: the caller then sends its codes and transcript."""
         if name not in self._voices:
-            raise NotFound(f"voice prompt {name} is not cached here: send its codes and transcript")
+            raise NotFound(f"voice prompt {name[:64]} is not cached here: send its codes and transcript")
         self._voices.move_to_end(name)
         return self._voices[name]

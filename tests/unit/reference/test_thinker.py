@@ -7,7 +7,7 @@ import torch
 
 from reference.thinker import pieces_of, think
 from services.common.errors import InvalidArgument
-from services.reasoner.model.prompt import AudioPart
+from services.reasoner.model.parts import AudioPart
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint

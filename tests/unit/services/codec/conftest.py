@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from services.codec.model.mimi import Mimi
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_files import load_golden
 from tests.support.random_mimi import GOLDEN, write_random
 
 torch.set_num_threads(1)
@@ -25,7 +25,7 @@ def mimi(checkpoint: Checkpoint) -> Mimi:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, torch.Tensor]:
-    return load_file(GOLDEN / "mimi.safetensors")
+    return load_golden(GOLDEN, "mimi")
 
 
 @pytest.fixture(scope="session")

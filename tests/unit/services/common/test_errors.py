@@ -29,7 +29,7 @@ def test_a_full_service_says_when_to_retry_and_what_is_full() -> None:
     assert error.resource == "slots"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not errors.CheckpointError])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if errors.FailedPrecondition not in kind.__bases__])
 def test_a_status_becomes_its_error_again(kind: type[ChromaError]) -> None:
     error = errors.from_status(kind.status, "why")
     assert (type(error), error.message) == (kind, "why")
@@ -37,3 +37,10 @@ def test_a_status_becomes_its_error_again(kind: type[ChromaError]) -> None:
 
 def test_a_status_without_an_error_of_its_own_becomes_the_root() -> None:
     assert type(errors.from_status("DATA_LOSS", "why")) is ChromaError
+
+
+def test_a_long_message_is_cut() -> None:
+    assert ChromaError("a" * errors.MAX_MESSAGE_CHARS).message == "a" * errors.MAX_MESSAGE_CHARS
+    cut = ChromaError("a" * 100_000).message
+    assert len(cut) == errors.MAX_MESSAGE_CHARS
+    assert cut.endswith("…")

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chroma.v1 import codec_pb2, codec_pb2_grpc
 from services.common import process
-from services.common.errors import CheckpointError, Unavailable
+from services.common.errors import BadSetting, CheckpointError, Unavailable
 from services.common.process import LoadedModel, run_process, serve_model, watch_engine
 from services.common.rpc.server import LIVENESS, Server
 from services.common.settings import ModelSettings, ServiceSettings
@@ -132,7 +132,7 @@ async def test_a_model_is_loaded_served_and_ended_when_its_engine_fails() -> Non
     serving = asyncio.create_task(
         serve_model(
             settings,
-            load=lambda settings: LoadedModel(engine, NoCodec(), "f1", "float32"),
+            load=lambda settings: LoadedModel(engine, NoCodec(), "f1", "float32", 3),
             service=SERVICE,
             add_to_server=codec_pb2_grpc.add_CodecServiceServicer_to_server,
             prepare_device=lambda device, threads: prepared.append((device, threads)),
@@ -164,6 +164,19 @@ def test_a_domain_error_ends_the_process_with_its_message_as_the_last_line(
     said = capsys.readouterr().err
     assert said.splitlines()[-1].endswith("cannot serve: model.safetensors: tensor x is missing")
     assert "Traceback" not in said
+
+
+def test_a_bad_file_that_a_setting_names_ends_the_process_as_a_bad_setting_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def serve(settings: Quiet) -> None:
+        raise BadSetting("CHROMA_API_KEYS_FILE: the file: expected JSON")
+
+    with pytest.raises(SystemExit) as ended:
+        run_process(Quiet, serve)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].endswith("cannot serve: CHROMA_API_KEYS_FILE: the file: expected JSON")
 
 
 @pytest.mark.parametrize("taken", ["listen", "health_listen", "metrics_listen"])

@@ -6,17 +6,23 @@ import sys
 from typing import ClassVar
 
 import pytest
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from services.common.settings import ModelSettings, ServiceSettings, read_settings, split_address
+from services.common.settings import ModelSettings, ServiceSettings, is_loopback, read_settings, split_address
 from tests.support.paths import ROOT
 
 
 class KeyedSettings(ServiceSettings):
-    """Settings with a secret inside a value."""
+    """Settings with secrets: as a value, and inside one."""
 
     service: ClassVar[str] = "gateway"
     api_keys: dict[str, str] = Field(default_factory=dict)
+    redis_url: SecretStr = SecretStr("")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _never_good(cls, value: SecretStr) -> SecretStr:
+        raise ValueError("never good")
 
 
 class CodecLikeSettings(ModelSettings):
@@ -72,6 +78,25 @@ def test_bad_api_keys_stop_the_start_and_are_not_printed(
     assert "bad setting CHROMA_API_KEYS" in complaint
     assert "key-1" not in complaint
     assert "secret-key" not in complaint
+
+
+def test_a_bad_secret_stops_the_start_and_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHROMA_REDIS_URL", "redis://:secret-key@store")
+    assert refusal(KeyedSettings, capsys) == "bad setting CHROMA_REDIS_URL: Value error, never good\n"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "::1"])
+def test_a_loopback_host_is_this_machine_alone(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "[::]", "10.0.0.1", "localhost.example.com", "128.0.0.1", "example.com"]
+)
+def test_every_other_host_is_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
 
 
 def test_an_empty_variable_counts_as_not_set(
@@ -132,3 +157,13 @@ def test_the_last_line_of_a_process_with_an_unknown_variable_names_the_nearest_o
 
 def test_an_ipv6_address_splits_at_its_port() -> None:
     assert split_address("[::1]:50051") == ("[::1]", 50051)
+
+
+def test_only_the_grpc_server_takes_a_unix_socket() -> None:
+    assert ServiceSettings(listen="unix:/run/gateway.sock").listen == "unix:/run/gateway.sock"
+    assert split_address("unix:/run/gateway.sock") == ("localhost", 0)
+    for field in ("metrics_listen", "health_listen"):
+        with pytest.raises(ValidationError, match="only the gRPC server"):
+            ServiceSettings.model_validate({field: "unix:/run/gateway.sock"})
+    with pytest.raises(ValidationError, match="expected host:port"):
+        ServiceSettings(listen="unix:relative")

@@ -10,9 +10,11 @@ import torch
 from reference.thinker import think
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.reasoner.messages import Audio, Commit, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
-from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece, TextPart, TokenPart
+from services.reasoner.model.parts import AudioPart, Message, Piece, TextPart, TokenPart
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.tokenizer import Tokenizer
+from tests.support.rendered import encode_rendered
 from tests.support.thinking import (
     Turn,
     assert_all_freed,
@@ -152,6 +154,8 @@ async def test_reply_ends_at_the_last_position(
 class Bare:
     """A prompt that is a few ids before the first recording, and nothing else: the commit adds no row."""
 
+    common_positions = 0
+
     def __init__(self, ids: list[int]) -> None:
         self._ids: list[Piece] = [ids]
 
@@ -202,7 +206,6 @@ async def test_a_prompt_without_any_row_is_refused(golden_thinker: Thinker, toke
 
 
 BAD_TURNS: list[tuple[list[TurnInput], type[ChromaError], str]] = [
-    ([Commit()], InvalidArgument, "the turn is empty"),
     ([Text(""), Commit()], InvalidArgument, "the turn is empty"),
     ([Audio(torch.zeros(0)), Commit()], InvalidArgument, "needs 321 samples at 16000 Hz or more, found 0"),
     ([Audio(torch.zeros(16_000)), Commit()], InvalidArgument, "is silent"),
@@ -221,6 +224,25 @@ BAD_TURNS: list[tuple[list[TurnInput], type[ChromaError], str]] = [
     ),
     ([Audio(torch.rand(600_000)), Commit()], OutOfRange, "the reasoner has 512"),
 ]
+
+
+@pytest.mark.parametrize(
+    "history", [(), (Message("user", (TextPart("What?"),)), Message("assistant", (TextPart("A"),)))]
+)
+async def test_commit_without_a_turn_of_the_user_is_answered_from_the_history(
+    history: tuple[Message, ...], golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    rendered = "<|im_start|>system\nBe brief.<|im_end|>\n"
+    if history:
+        rendered += "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+    prompt = encode_rendered(tokenizer, rendered + "<|im_start|>assistant\n")
+    expected = think(golden_thinker, prompt, [], 4)
+    async with running(new_runner(golden_thinker, tokenizer)) as engine:
+        thoughts, done = await take_turn(
+            engine, turn(template, history, system_prompt="Be brief.", max_thoughts=4), [Commit()]
+        )
+    assert [thought.token_id for thought in thoughts] == expected.token_ids
+    assert done.usage.prompt_tokens == len(prompt)
 
 
 @pytest.mark.parametrize(("inputs", "error", "message"), BAD_TURNS)

@@ -11,13 +11,16 @@ import torch
 
 from services.common.errors import OutOfRange, ResourceExhausted
 from services.reasoner.messages import Audio, Commit, Done, ForcedText, Text, Thought, TurnInput, TurnOpen
-from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
+from services.reasoner.model.parts import Piece
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.thinker import Thinker
+from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.model.weights import load_thinker
-from services.reasoner.runner import ThinkRunner
+from services.reasoner.runner import Outputs, ThinkRunner
+from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from services.runtime.engine.failures import PhaseFailed
+from services.runtime.engine.failures import NotFinite, PhaseFailed
 from services.runtime.kvcache.paged_kv import PagedKV
 from tests.support.golden_cases import CASES, CHECKPOINT, Row, golden_rows
 from tests.support.thinking import (
@@ -314,3 +317,48 @@ async def test_a_release_that_cannot_keep_its_prefix_still_frees_the_slot(
         _, done = await take_turn(engine, turn(template), [Text("What?"), Commit()])
     assert done.usage.prompt_tokens > 0
     assert_all_freed(runner)
+
+
+class SpoilingRunner(ThinkRunner):
+    """Makes the stored values of one turn NaN once it has three thoughts."""
+
+    spoilt_session = ""
+
+    def step(self, batch: Batch) -> Outputs:
+        for stream in batch.think:
+            if stream.request.session_id == self.spoilt_session and len(stream.state.token_ids) == 3:
+                self.kv.v[:, self.kv.table[stream.state.slot, 0]] = torch.nan
+        return super().step(batch)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+async def test_a_turn_that_overflows_ends_alone_and_leaves_nothing_in_the_memory(
+    padded: bool, golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = SpoilingRunner(
+        golden_thinker, tokenizer, new_runner(golden_thinker, tokenizer).kv, max_thoughts=64, max_prefill=32
+    )
+    runner.thought_step = ThoughtStep(golden_thinker, runner.kv, padded=padded)
+
+    async def reply(session_id: str) -> list[Thought]:
+        asked = TurnOpen(max_thoughts=8, keep_prefix=True, session_id=session_id, scope=session_id)
+        thoughts, _ = await take_turn(
+            engine, Turn(asked, ChatPrompt(template, session_id, [])), [Text("What?"), Commit()]
+        )
+        return thoughts
+
+    async with running(runner) as engine:
+        alone = [await reply(name) for name in ("a", "b", "c")]
+        await engine.call(lambda: [runner.prefixes.forget(scope=name) for name in ("a", "b", "c")])
+        runner.spoilt_session = "b"
+        together = await asyncio.gather(*map(reply, ("a", "b", "c")), return_exceptions=True)
+        assert isinstance(together[1], NotFinite)
+        assert together[1].status == "INTERNAL"
+        for before, after in ((alone[0], together[0]), (alone[2], together[2])):
+            assert not isinstance(after, BaseException)
+            assert_same_thoughts(before, after)
+        assert runner.kv.v.isfinite().all()
+        runner.spoilt_session = ""
+        again = await asyncio.gather(*map(reply, ("d", "d", "d")))
+        for thoughts in again:
+            assert_same_thoughts(thoughts, again[0])

@@ -13,7 +13,7 @@ from reference.speech import speak
 from services.common.errors import InvalidArgument, ResourceExhausted
 from services.common.sampling import SamplingParams
 from services.runtime.engine.engine import Engine
-from services.runtime.engine.failures import PhaseFailed
+from services.runtime.engine.failures import NotFinite, PhaseFailed
 from services.runtime.engine.stream import End
 from services.speech_gen.messages import Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Generator, ThoughtInput
@@ -23,7 +23,7 @@ from tests.support.golden_speech import Row, all_rows, single_rows
 from tests.support.speech_driver import SpeechDriver
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 async def test_golden_speeches_are_the_same_in_any_batch(seed: int, generator: Generator) -> None:
     """Random joins, stalls of the text, hang-ups and lingering prompts, 60 speeches over 16 slots."""
     dice = random.Random(seed)
@@ -287,3 +287,98 @@ def test_what_is_slow_the_first_time_is_not_expected_again(
     times = measure(generator, 4, lambda: now_s[0])
     assert [times.expected_s(width) for width in (1, 2, 4)] == pytest.approx([0.010] * 3)
     assert times.position_s < 0.001
+
+
+@pytest.mark.parametrize(
+    "forget_at", [pytest.param(step, marks=() if step in (0, 12, 27) else pytest.mark.slow) for step in range(0, 40, 3)]
+)
+async def test_a_voice_forgotten_at_any_step_is_spoken_to_its_end_and_leaves_no_value_behind(
+    forget_at: int, generator: Generator
+) -> None:
+    row = single_rows()["basic_audio"]
+    driver = SpeechDriver(generator, chunk_positions=7)
+    first = row.request(generator)
+    second = replace(first, max_lead_s=None)
+    streams = [driver.open(request, row.thoughts) for request in (first, second)]
+    for stream in streams:
+        stream.input_ended = True
+    for _ in range(forget_at):
+        driver.step()
+    driver.runner.forget(first.voice.fingerprint, first.voice)
+    assert first.voice.rows.any() == bool(driver.runner.scheduler.requests)
+    driver.run()
+    for stream in streams:
+        assert driver.frames(stream) == row.frames
+    assert len(driver.runner.shared_prompts) == 0
+    assert not first.voice.rows.any()
+    assert not generator.kv.k.any()
+    assert not generator.kv.v.any()
+    assert generator.kv.free_pages == generator.kv.pages
+
+
+async def test_forgetting_a_voice_changes_nothing_for_another(generator: Generator) -> None:
+    rows = [single_rows()[name] for name in ("basic_audio", "two_audios")]
+    driver = SpeechDriver(generator)
+    requests = [row.request(generator) for row in rows]
+    streams = [driver.open(request, row.thoughts) for request, row in zip(requests, rows, strict=True)]
+    for stream in streams:
+        stream.input_ended = True
+    driver.step()
+    driver.runner.forget(requests[0].voice.fingerprint, requests[0].voice)
+    driver.run()
+    for stream, row in zip(streams, rows, strict=True):
+        assert driver.frames(stream) == row.frames
+    assert len(driver.runner.shared_prompts) == 1
+    assert requests[1].voice.rows.any()
+    driver.forget_prompts()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+async def test_a_speech_that_overflows_ends_alone_and_leaves_nothing_in_the_memory(
+    padded: bool, generator: Generator
+) -> None:
+    of = generator
+    generator = Generator(of.backbone, of.decoder, of.kv, eos=of.eos, im_end=of.im_end, padded=padded)
+    rows = [single_rows()[name] for name in ("basic_audio", "two_audios", "text_only")]
+    driver = SpeechDriver(generator, shared_prompts=0)
+    streams = [driver.open(row.request(generator), row.thoughts) for row in rows]
+    for stream in streams:
+        stream.input_ended = True
+    while len(driver.frames(streams[1])) < 3:
+        driver.step()
+    generator.kv.v[:, generator.kv.table[streams[1].state.slot, 0]] = torch.nan
+    driver.run()
+    assert len(driver.frames(streams[1])) == 3
+    for number in (0, 2):
+        assert driver.frames(streams[number]) == rows[number].frames
+    error = driver.error(streams[1])
+    assert isinstance(error, NotFinite)
+    assert error.status == "INTERNAL"
+    assert generator.kv.k.isfinite().all()
+    assert generator.kv.v.isfinite().all()
+    again = driver.open(rows[1].request(generator), rows[1].thoughts)
+    again.input_ended = True
+    driver.run()
+    assert driver.frames(again) == rows[1].frames
+
+
+async def test_a_stream_whose_state_cannot_be_made_leaves_its_slot_and_its_prompt(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = single_rows()["basic_audio"]
+    driver = SpeechDriver(generator)
+    first = driver.open(row.request(generator), row.thoughts)
+    first.input_ended = True
+    driver.run()
+    slots, pages = generator.kv.free_slots, generator.kv.free_pages
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("no state")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("services.speech_gen.runner.Request", broken)
+        with pytest.raises(KeyError):
+            driver.open(row.request(generator), row.thoughts)
+    assert (generator.kv.free_slots, generator.kv.free_pages) == (slots, pages)
+    driver.forget_prompts()
+    assert len(driver.runner.shared_prompts) == 0

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chroma.v1.speech_gen_pb2 import EnrollVoiceRequest, Sampling, SpeakOpen, SpeakRequest, SpeakResponse
+from chroma.v1.generation_pb2 import Sampling
+from chroma.v1.speech_gen_pb2 import EnrollVoiceRequest, SpeakOpen, SpeakRequest, SpeakResponse
 from services.common.errors import InvalidArgument, NotFound
 from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -22,13 +23,14 @@ from tests.support.golden_speech import CHECKPOINT, single_rows
 @pytest.fixture
 async def servicer(generator: Generator) -> AsyncIterator[SpeechGenServicer]:
     """A servicer whose voice cache has one voice, and whose engine is stopped at the end."""
-    engine = SpeechEngine("speech", SpeechRunner(generator, shared_prompts=0))
+    runner = SpeechRunner(generator, shared_prompts=0)
+    engine = SpeechEngine("speech", runner)
     engine.start()
     voices = VoiceCache(4, 1 << 20)
     voices.put(single_rows()["basic_audio"].request(generator).voice)
     yield SpeechGenServicer(
         engine,
-        generator,
+        runner,
         None,
         token_ids=ChromaConfig.from_dict(Checkpoint.open(CHECKPOINT).config).tokens,
         defaults=SamplingParams(),

@@ -48,3 +48,20 @@ def test_prompts_of_live_streams_stay_and_a_further_one_is_not_kept() -> None:
     kept.streams = 0
     assert prompts.evict_one()
     assert len(prompts) == 0
+
+
+def test_a_forgotten_prompt_leaves_with_the_last_stream_that_began_with_it() -> None:
+    kv = PagedKV(CONFIG, slots=2, pages=12, page_size=4, dtype=torch.float32)
+    prompts = SharedPrompts(kv, capacity=2)
+    slot = filled(kv, 8)
+    kept = prompts.keep("a", slot, 8)
+    assert kept is not None
+    kept.streams = 2
+    kv.close(slot)
+    prompts.forget("a")
+    prompts.forget("unknown")
+    assert prompts.find("a") is None
+    prompts.leave(kept)
+    assert (prompts.pages, kv.free_pages) == (2, 10)
+    prompts.leave(kept)
+    assert (prompts.pages, kv.free_pages) == (0, 12)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from services.codec.model.mimi import Mimi
 from services.codec.model.streams import StreamState
 from services.common.errors import InvalidArgument
 from services.common.wire.audio import FRAME_SAMPLES
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_files import load_golden
 from tests.support.random_mimi import GOLDEN, reference_mimi
 
 TOLERANCE = 1e-5
@@ -55,7 +55,7 @@ def test_whole_decode_equals_golden(mimi: Mimi, golden: dict[str, torch.Tensor])
 
 @pytest.mark.parametrize("case", CASES)
 def test_decode_of_each_case_equals_golden(mimi: Mimi, case: str) -> None:
-    tensors = load_file(GOLDEN / f"{case}.safetensors")
+    tensors = load_golden(GOLDEN, case)
     pcm = mimi.decode(tensors["out.frames"][0].numpy())
     assert difference(pcm, tensors["out.pcm.0"].numpy()) < TOLERANCE
 

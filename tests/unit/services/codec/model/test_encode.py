@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from services.codec.model.encode import EncodeStream
 from services.codec.model.mimi import Mimi
 from services.common.errors import InvalidArgument
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_files import load_golden
 from tests.support.random_mimi import GOLDEN, reference_mimi
 from tests.unit.services.codec.model.test_decode import CASES
 
@@ -53,7 +53,7 @@ def test_whole_encode_equals_golden(mimi: Mimi, golden: dict[str, torch.Tensor])
 
 @pytest.mark.parametrize("case", CASES)
 def test_prompt_codes_of_each_case_equal_golden(mimi: Mimi, case: str) -> None:
-    tensors = load_file(GOLDEN / f"{case}.safetensors")
+    tensors = load_golden(GOLDEN, case)
     pcm = tensors["in.input_values"][0, 0, : int(tensors["in.input_values_cutoffs"][0])].numpy()
     expected = tensors["out.prompt_audio_codes"][0].T.numpy()
     assert np.array_equal(mimi.encode(pcm), expected)

@@ -13,13 +13,14 @@ from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
 
 
-async def test_a_server_says_which_checkpoint_it_runs() -> None:
+async def test_a_server_says_which_checkpoint_it_runs_and_how_many_turns_it_serves() -> None:
     server = Server(ServiceSettings())
-    serve_checkpoint(server.grpc, "0123456789abcdef")
+    serve_checkpoint(server.grpc, "0123456789abcdef", 16, renders_tools=True)
     port = await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         answer = await CheckpointServiceStub(channel).GetCheckpoint(GetCheckpointRequest())
-    assert answer.checkpoint_fingerprint == "0123456789abcdef"
+    assert (answer.checkpoint_fingerprint, answer.slots) == ("0123456789abcdef", 16)
+    assert answer.renders_tools
     await server.grpc.stop(0)
 
 

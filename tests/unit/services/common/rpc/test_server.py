@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chroma.v1 import codec_pb2, codec_pb2_grpc
-from services.common.errors import ChromaError, InvalidArgument, NotFound, ResourceExhausted
+from services.common.errors import ChromaError, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from services.common.rpc import context as call_context
 from services.common.rpc.rpc_errors import domain_error
 from services.common.rpc.server import Server
@@ -79,6 +80,18 @@ async def test_a_domain_error_reaches_the_caller_as_its_status_and_maps_back(
     assert caught.value.code() == status
     back = domain_error(caught.value)
     assert (type(back), back.message) == (type(error), error.message)
+
+
+@pytest.mark.parametrize("setting", ["listen", "metrics_listen", "health_listen"])
+async def test_a_server_whose_address_is_taken_says_so_and_does_not_run(setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        settings: dict[str, Any] = {"listen": "127.0.0.1:0", setting: taken}
+        server = Server(ServiceSettings(**settings))
+        with pytest.raises(FailedPrecondition, match=f"cannot listen on {taken}: the port is taken"):
+            await server.start()
+    inside: Any = server.grpc
+    assert not inside._server.is_running(), "a running one complains when its event loop has ended"
 
 
 async def test_a_full_server_says_when_to_come_back() -> None:

@@ -1,5 +1,7 @@
 import asyncio
 import socket
+import ssl
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,17 +20,11 @@ from services.common.rpc.check_health import is_serving
 from services.common.rpc.server import LIVENESS, Server
 from services.common.rpc.tls import channel_credentials
 from services.common.settings import ServiceSettings
+from tests.support.certificates import write_pair
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NAME_OF_PEER = [("grpc.ssl_target_name_override", "reasoner")]
-
-
-def write_pair(folder: Path, authority: trustme.CA, name: str) -> None:
-    certificate = authority.issue_cert(name)
-    (folder / "tls.crt").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    (folder / "tls.key").write_bytes(certificate.private_key_pem.bytes())
-    authority.cert_pem.write_to_path(str(folder / "ca.crt"))
 
 
 @pytest.fixture
@@ -179,3 +175,30 @@ async def test_the_gateways_channel_takes_only_the_service_it_names(server_files
         async with open_channel(address, "codec", settings) as channel:
             with pytest.raises(aio.AioRpcError):
                 await ask(channel)
+
+
+@pytest.mark.parametrize(("version", "accepted"), [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)])
+async def test_nothing_older_than_tls_1_2_is_spoken(
+    server_files: Path, caller_files: Path, version: ssl.TLSVersion, accepted: bool
+) -> None:
+    async with serving(server_files) as (_, address):
+        assert await asyncio.to_thread(shakes_hands, address, caller_files, version) == accepted
+
+
+def shakes_hands(address: str, files: Path, version: ssl.TLSVersion) -> bool:
+    """Whether a client that speaks only this version of TLS, and that all old ciphers suit, gets a connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(files / "ca.crt")
+    context.load_cert_chain(files / "tls.crt", files / "tls.key")
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.set_alpn_protocols(["h2"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="reasoner") as connection:
+                return connection.version() is not None
+        except (ssl.SSLError, ConnectionError):
+            return False

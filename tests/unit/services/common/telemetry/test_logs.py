@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -40,3 +42,28 @@ def test_a_text_line_names_the_turn_and_ends_with_its_fields(capsys: pytest.Capt
     logging.getLogger("x").info("done", extra={"fields": {"frames": 3}})
     logging.getLogger("x").debug("too fine")
     assert capsys.readouterr().err.endswith('INFO x turn=turn-7 done {"frames": 3}\n')
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_line_shows_the_first_characters_of_a_session_id_only(
+    capsys: pytest.CaptureFixture[str], style: Literal["text", "json"]
+) -> None:
+    session_id, other = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    configure_logs("INFO", style)
+    token = context.session_id.set(session_id)
+    logging.getLogger("x").info("no session %r, GET /v1/sessions/%s", other, other)
+    context.session_id.reset(token)
+    line = capsys.readouterr().err
+    assert session_id not in line
+    assert other not in line
+    assert session_id[:8] in line
+    assert f"no session '{other[:8]}...', GET /v1/sessions/{other[:8]}..." in line
+
+
+def test_a_line_names_tenant_and_key(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("INFO", "text")
+    tokens = context.tenant.set("acme"), context.key_id.set("server")
+    logging.getLogger("x").info("done")
+    context.tenant.reset(tokens[0])
+    context.key_id.reset(tokens[1])
+    assert capsys.readouterr().err.endswith("INFO x turn=turn-7 tenant=acme key=server done\n")

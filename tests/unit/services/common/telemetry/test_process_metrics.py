@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import trustme
 from prometheus_client import REGISTRY
 
-from services.common.telemetry.process_metrics import TASKS, announce_checkpoint, watch_tasks
+from services.common.telemetry.process_metrics import TASKS, announce_checkpoint, watch_certificates, watch_tasks
+from tests.support.certificates import write_pair
 
 
 async def test_tasks_of_the_event_loop_are_counted_when_asked_for() -> None:
@@ -22,3 +26,20 @@ def test_the_checkpoint_is_shown_with_its_fingerprint() -> None:
     announce_checkpoint("process-b", fingerprint="f1", dtype="float32", device="cpu")
     labels = {"service": "process-b", "fingerprint": "f1", "dtype": "float32", "device": "cpu"}
     assert REGISTRY.get_sample_value("chroma_voice_checkpoint_info", labels) == 1
+
+
+def test_the_end_of_a_certificate_is_shown_and_follows_its_renewal(tmp_path: Path) -> None:
+    def shown() -> float | None:
+        labels = {"service": "process-c", "file": "tls_cert"}
+        return REGISTRY.get_sample_value("chroma_voice_certificate_expiry_timestamp_seconds", labels)
+
+    authority, soon = trustme.CA(), datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    write_pair(tmp_path, authority, "reasoner", not_after=soon)
+    watch_certificates("process-c", {"tls_cert": tmp_path / "tls.crt"})
+    assert shown() == soon.timestamp()
+    write_pair(tmp_path, authority, "reasoner", not_after=soon + timedelta(days=60))
+    assert shown() == (soon + timedelta(days=60)).timestamp()
+    (tmp_path / "tls.crt").write_text("not a certificate")
+    assert shown() == 0
+    (tmp_path / "tls.crt").unlink()
+    assert shown() == 0

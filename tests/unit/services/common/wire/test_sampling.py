@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chroma.v1.speech_gen_pb2 import Sampling
+from chroma.v1.generation_pb2 import Sampling
 from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.common.wire.sampling import from_message

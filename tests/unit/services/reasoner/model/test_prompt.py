@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from checkpoints.tokenizer_files import CHAT_TEMPLATE
 from services.common.errors import CheckpointError, InvalidArgument
-from services.reasoner.model.prompt import (
-    AudioPart,
-    ChatPrompt,
-    ChatTemplate,
-    Message,
-    Piece,
-    TextPart,
-    TokenPart,
-)
+from services.reasoner.model.parts import AudioPart, Message, Piece, TextPart, TokenPart
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.golden_cases import SPECIAL_IDS
 from tests.support.rendered import encode_rendered
@@ -144,7 +137,7 @@ def test_message_without_parts_is_refused(template: ChatTemplate) -> None:
         ("{{ messages[0]['role'] }}", r"renders no <\|AUDIO\|>"),
         ("{{ 'you: ' + messages[0]['content'] }}", r"fails on a conversation: TypeError: can only concatenate"),
         ("{{ messages[0].content.audio.text }}", "fails on a conversation: UndefinedError"),
-        ("{% for a in range(1000000) %}{% endfor %}", "OverflowError: Range too big"),
+        ("{% for a in range(1000000) %}{% endfor %}", "TooMuchWork: it gives a number above 100000"),
         (CHAT_TEMPLATE.replace("messages", "messages[-1:]"), "drops or repeats a part of the conversation"),
     ],
 )

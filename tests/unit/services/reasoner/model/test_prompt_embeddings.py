@@ -7,7 +7,7 @@ import torch
 
 from services.common.errors import InvalidArgument, OutOfRange
 from services.reasoner.model.mel import MAX_CLIP_SAMPLES, MelFilters
-from services.reasoner.model.prompt import AudioPart, keys_of
+from services.reasoner.model.parts import AudioPart, keys_of
 from services.reasoner.model.prompt_embeddings import (
     AddCachedClip,
     AddSamples,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_english_round_trips_in_fewer_tokens_than_bytes(tokenizer: Tokenizer) ->
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"])))
 def test_any_text_round_trips_in_composed_form(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFC", text)
+
+
+def test_other_threads_run_while_a_long_text_is_tokenised(tokenizer: Tokenizer) -> None:
+    ticks: list[None] = []
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(0.001):
+            ticks.append(None)
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    before = len(ticks)
+    tokenizer.encode("some words and 12 numbers " * 40_000)
+    meanwhile = len(ticks) - before
+    ended.set()
+    ticking.join()
+    assert meanwhile > 3, "a thread that waits a millisecond at a time could run only before and after"
 
 
 def test_control_tokens_in_user_text_are_plain_text(tokenizer: Tokenizer) -> None:

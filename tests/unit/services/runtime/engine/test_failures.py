@@ -5,7 +5,13 @@ import logging
 import pytest
 
 from services.common.errors import ResourceExhausted
-from services.runtime.engine.failures import MAX_FAILURES_IN_A_ROW, Failures, PhaseFailed, ending_error
+from services.runtime.engine.failures import (
+    MAX_FAILURES_IN_A_ROW,
+    EngineStopped,
+    Failures,
+    PhaseFailed,
+    ending_error,
+)
 
 
 def fail(failures: Failures, times: int) -> None:
@@ -27,6 +33,16 @@ def test_a_step_that_succeeds_starts_the_count_again() -> None:
         fail(failures, MAX_FAILURES_IN_A_ROW - 1)
         failures.step_succeeded()
     assert failures.fatal is None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_full_memory_of_the_host_is_fatal_at_once_and_the_streams_are_told_that_the_engine_stopped(
+    error: Exception,
+) -> None:
+    failures = Failures()
+    failures.in_phase("step", error, streams=1)
+    assert failures.fatal == "the host's memory is full in `step`"
+    assert isinstance(ending_error("step", error), EngineStopped)
 
 
 def test_a_stream_is_told_a_domain_error_as_it_is() -> None:

@@ -53,7 +53,13 @@ def test_rotating_and_storing_equals_rotate_and_index_copy(dtype: torch.dtype, t
 
 
 @pytest.mark.parametrize(
-    ("counts", "block_rows", "parts"), [(FRAME, 3, 1), (FRAME, 3, 4), (PROMPTS, 5, 2), (PROMPTS, 11, 1)]
+    ("counts", "block_rows", "parts"),
+    [
+        (FRAME, 3, 1),
+        pytest.param(FRAME, 3, 4, marks=pytest.mark.slow),
+        pytest.param(PROMPTS, 5, 2, marks=pytest.mark.slow),
+        (PROMPTS, 11, 1),
+    ],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (HALF, 1.5e-2)])
 def test_attention_in_blocks_equals_gathered_attention(

@@ -29,6 +29,24 @@ def read(kv: PagedKV, slot: int) -> list[float]:
     return kv.v[0, pages, :, 0, 0].flatten()[: kv.lengths[slot]].tolist()
 
 
+def test_erasing_overwrites_what_was_freed_and_nothing_in_use() -> None:
+    kv = memory()
+    gone, kept = kv.open(), kv.open()
+    write(kv, gone, [1.0] * 9)
+    write(kv, kept, [2.0] * 5)
+    prefix = kv.share(gone, 4)
+    kv.close(gone)
+    kv.erase_free_pages()
+    assert read(kv, kept) == [2.0] * 5
+    assert (kv.v == 1.0).sum() == 4 * 2, "the shared page is in use"
+    kv.drop(prefix)
+    kv.erase_free_pages()
+    assert not (kv.v == 1.0).any()
+    assert not (kv.k == 1.0).any()
+    write(kv, kept, [3.0] * 8)
+    assert read(kv, kept) == [2.0] * 5 + [3.0] * 8
+
+
 def test_pages_follow_the_positions_in_use() -> None:
     kv = memory()
     slot = kv.open()

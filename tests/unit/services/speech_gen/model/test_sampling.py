@@ -103,3 +103,20 @@ def test_noise_is_the_written_down_hash() -> None:
     seeds, frames = [0, 1, 2**64 - 1], [0, 1000, 3]
     found = uniforms(np.array(seeds, dtype=np.uint64), np.array(frames), 8)
     assert found.tolist() == [[noise(s, f, k) for k in range(8)] for s, f in zip(seeds, frames, strict=True)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("whole_row", [False, True])
+def test_a_row_that_is_not_numbers_is_noted_and_changes_no_other_row(value: float, whole_row: bool) -> None:
+    logits = torch.randn(4, 20, generator=torch.Generator().manual_seed(3))
+    samplings = [SamplingParams(seed=1), SamplingParams(seed=2), GREEDY, SamplingParams(seed=4, top_p=0.5)]
+    spoilt = logits.clone()
+    spoilt[1, slice(None) if whole_row else 7] = value
+    expected, found = draw(logits, samplings), draw(spoilt, samplings)
+    assert [found[row] for row in (0, 2, 3)] == [expected[row] for row in (0, 2, 3)]
+    assert 0 <= found[1] < 20
+    table = SamplingTable(4, 8, "cpu")
+    choices = table.choices(torch.arange(4), torch.zeros(4, 8), 20)
+    choose(spoilt, choices, 5)
+    assert choices.finite[:, 5].tolist() == [True, False, True, True]
+    assert choices.finite.sum() == 31

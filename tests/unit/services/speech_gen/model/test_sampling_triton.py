@@ -29,6 +29,7 @@ def choices(seed: int, vocab: int) -> Choices:
         top_k=column([1, 2, 7, 50, vocab - 1, vocab, 5000], torch.int64),
         top_p=column([1e-6, 0.3, 0.9, 1.0], torch.float32),
         uniforms=torch.from_numpy(dice.random((STREAMS, CODEBOOKS), dtype=np.float32)).to(DEVICE),
+        finite=torch.ones(STREAMS, CODEBOOKS, dtype=torch.bool, device=DEVICE),
         most_k=vocab,
     )
 
@@ -58,7 +59,7 @@ def chosen_in_order(logits: Tensor, how: Choices, codebook: int) -> list[set[int
     return found
 
 
-@pytest.mark.parametrize("vocab", [64, 300, 2048])
+@pytest.mark.parametrize("vocab", [64, pytest.param(300, marks=pytest.mark.slow), 2048])
 @pytest.mark.parametrize("ties", [False, True])
 def test_codes_are_those_of_the_ordered_distribution(vocab: int, ties: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "uses_kernels", lambda x: True)
@@ -91,3 +92,21 @@ def test_broken_logits_still_give_codes(monkeypatch: pytest.MonkeyPatch) -> None
     with np.errstate(all="ignore"):
         codes = choose(logits, choices(1, 300), 0)
     assert 0 <= int(codes.min()) <= int(codes.max()) < 300
+
+
+def test_rows_that_are_not_numbers_are_noted_and_change_no_other_row() -> None:
+    logits = torch.randn(STREAMS, 300, generator=torch.Generator().manual_seed(5)).to(DEVICE)
+    how, alone = choices(5, 300), choices(5, 300)
+    expected = choose(logits, alone, 3)
+    broken = {1: float("nan"), 4: float("inf"), 7: -float("inf"), 11: float("nan")}
+    spoilt = logits.clone()
+    for row, value in broken.items():
+        spoilt[row, 17] = value
+    spoilt[11] = float("nan")
+    found = choose(spoilt, how, 3)
+    sound = [row for row in range(STREAMS) if row not in broken]
+    assert found[sound].tolist() == expected[sound].tolist()
+    assert ((found >= 0) & (found < 300)).all()
+    assert how.finite[:, 3].tolist() == [row not in broken for row in range(STREAMS)]
+    assert how.finite[:, :3].all()
+    assert alone.finite.all()

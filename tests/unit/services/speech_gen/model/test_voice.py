@@ -120,3 +120,20 @@ def test_codes_outside_the_checkpoints_codebooks_are_refused(tmp_path: Path) -> 
     tokens = ChromaConfig.from_dict(small_config()).tokens
     with pytest.raises(InvalidArgument, match="voice codes: expected 0 to 511, got 512 to 512"):
         enroll(generator.backbone, tokens, np.full((2, 8), SMALL_CODEBOOK), [1])
+
+
+def test_a_forgotten_voice_is_not_kept_again() -> None:
+    cache = VoiceCache(10, 1_000)
+    voice = VoicePrompt("a", torch.ones(100, 1))
+    cache.put(voice)
+    assert cache.forget("a") is voice
+    assert (len(cache), cache.size_bytes) == (0, 0)
+    assert cache.forget("a") is None
+    cache.put(voice)
+    assert cache.is_forgotten("a")
+    assert len(cache) == 0
+    cache.put(VoicePrompt("b", torch.ones(100, 1)))
+    assert not cache.is_forgotten("b")
+    assert len(cache) == 1
+    voice.erase()
+    assert not voice.rows.any()

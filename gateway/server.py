@@ -6,14 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from chroma.v1 import dialogue_pb2_grpc
+from chroma.v1 import consent_pb2_grpc, dialogue_pb2_grpc, erasure_pb2_grpc
+from gateway.access.audit import AuditLog
+from gateway.access.identity import Identity
+from gateway.access.usage import Usage
 from gateway.api.app import http_app
-from gateway.api.auth import KeyInterceptor
+from gateway.api.auth import CallerInterceptor
+from gateway.api.drain import Drain
+from gateway.api.grpc.consents import ConsentServicer
 from gateway.api.grpc.dialogue import DialogueServicer
+from gateway.api.grpc.tenants import TenantServicer
 from gateway.api.grpc.voices import VoiceServicer
-from gateway.api.http_server import HttpServer
+from gateway.api.http.server import HttpServer
 from gateway.conversation.backend import Backend
 from gateway.pipeline.upstreams import UpstreamPool
+from gateway.readiness import Readiness
 from gateway.settings import GatewaySettings
 from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.redis import Store
@@ -21,44 +28,89 @@ from gateway.store.replies import Replies
 from gateway.store.sessions import Sessions
 from gateway.store.voices import Voices
 from gateway.tasks import cancel
+from services.common.errors import ChromaError
 from services.common.rpc.server import Server
 
-_LOOK_EVERY_S = 0.1
+_HANDSHAKE_MS = 10_000
+"""Longest time for TLS and the first frames of a gRPC connection."""
+_PING_STRIKES = 2
+"""Pings that a client may send too early before its connection is closed."""
 
 
 @asynccontextmanager
 async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int, int]]:
     """Start a gateway. Yields it with its gRPC port and its HTTP port (0: none). Leaving closes its connections.
 
-    The gateway says SERVING when each upstream service serves and the store answers, and from then on until it drains.
-    A later outage of an upstream or the store does not change that: otherwise all gateways would go away at once, and
-    clients would not get the clear UNAVAILABLE that each call then ends with.
+    `gateway.readiness` says when it serves.
     """
-    server = Server(settings, [KeyInterceptor(settings.api_keys)])
+    store = Store.of(settings)
+    audit = AuditLog(settings.audit_file)
+    identity = Identity(settings, store, audit)
+    reflection = settings.reflection or not identity.is_required
+    options = _public_options(settings)
+    server = Server(settings, [CallerInterceptor(identity)], public=True, reflection=reflection, options=options)
     upstreams = UpstreamPool.of(settings)
-    store = Store(settings.redis_url)
     voices = Voices(store, EmbeddingLimits(settings.voice_embeddings, settings.voice_embeddings_bytes))
-    backend = Backend(upstreams, Sessions(store, settings), voices, settings)
-    dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(DialogueServicer(backend, server.draining), server.grpc)
+    usage = Usage(
+        store, settings, identity.keys.limits_of, lambda: 0 if identity.has_one_key else upstreams.turns_at_once()
+    )
+    sessions = Sessions(store, settings)
+    backend = Backend(upstreams, sessions, voices, settings, usage, audit)
+    readiness = Readiness(server, upstreams, store, voices)
+    drain = Drain(server.draining, settings.drain_idle_s)
+    dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(DialogueServicer(backend, drain.closing), server.grpc)
     dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(VoiceServicer(backend), server.grpc)
+    consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(backend), server.grpc)
+    erasure_pb2_grpc.add_TenantServiceServicer_to_server(TenantServicer(backend), server.grpc)
     server.register("chroma.v1.DialogueService")
     server.register("chroma.v1.VoiceService")
-    http = HttpServer(http_app(backend, Replies(store), server.draining, lambda: upstreams.serving), settings)
-    server.beside.append(http.drain)
+    server.register("chroma.v1.ConsentService")
+    server.register("chroma.v1.TenantService")
+    app = http_app(
+        backend,
+        Replies(store),
+        identity,
+        server.draining,
+        lambda: readiness.serving,
+        readiness.waiting_for,
+        drain.closing,
+    )
+    http = HttpServer(app, settings)
+    server.beside += [drain.begin, http.drain, app.state.calls.drain]
     port = await server.start()
-    await upstreams.start()
-    http_port = await http.start() if settings.http_listen else 0
-    readiness = asyncio.create_task(_serve_when_ready(server, upstreams, store))
+    try:
+        await upstreams.start()
+        backend.eraser.start()
+        http_port = await http.start() if settings.http_listen else 0
+    except ChromaError:  # an address is taken: the gRPC server runs, and would complain at the end of its process
+        await server.drain(0)
+        raise
+    background = (readiness.run(), identity.keys.watch(), usage.run())
+    following = [asyncio.create_task(work) for work in background]
     try:
         yield server, port, http_port
     finally:
-        await cancel(readiness)
+        await cancel(*following)
         await http.drain(0)
+        await app.state.calls.drain(0)
+        await identity.close()
+        await backend.eraser.close()
         await upstreams.close()
+        await sessions.close()
         await store.close()
+        await audit.close()
 
 
-async def _serve_when_ready(server: Server, upstreams: UpstreamPool, store: Store) -> None:
-    while not (upstreams.serving and await store.answers()):  # noqa: ASYNC110  # other processes set no event of ours
-        await asyncio.sleep(_LOOK_EVERY_S)
-    await server.set_serving()
+def _public_options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    """Options of a gRPC server that anybody can reach: bounds for what one connection may cost."""
+    return [
+        # Speech does not compress, and 30 kB on the wire could become a message of 32 MB.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        ("grpc.max_concurrent_streams", settings.grpc_streams),
+        ("grpc.max_allowed_incoming_connections", settings.grpc_connections),
+        ("grpc.max_connection_idle_ms", round(settings.grpc_idle_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.grpc_ping_s * 1000)),
+        ("grpc.http2.max_ping_strikes", _PING_STRIKES),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

@@ -1,108 +1,171 @@
-"""Authentication: an API key proves which tenant a call belongs to. Covers gRPC calls, HTTP requests and WebSockets.
+"""Authentication of HTTP requests, WebSockets and gRPC calls: each becomes a `Caller` before any other code runs.
 
-Without configured keys, which is the default, the gateway trusts its callers: each names its tenant in `chroma-tenant`,
-or belongs to the tenant `default`.
+gateway/access/identity.py decides. This module finds the credential, refuses what has none, and keeps the caller for
+the code behind.
 """
 
 from __future__ import annotations
 
-import hmac
-import re
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
-import grpc
 from grpc import aio
 from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
 
+from gateway.access.caller import Caller, Credential, Scope
+from gateway.access.identity import Identified, Identity
+from gateway.access.peer import grpc_peer, http_peer
+from gateway.api.errors import error_response
 from gateway.conversation.backend import Backend
-from services.common.errors import InvalidArgument, Unauthenticated
-from services.common.rpc import context
+from services.common.errors import ChromaError, DeadlineExceeded, InvalidArgument, PermissionDenied
+from services.common.rpc.calls import OURS
+from services.common.rpc.interceptor import HANDLERS, Handler, MethodInterceptor, behaviour_of
 
-DEFAULT_TENANT = "default"
-
-_TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-_KEY_PROTOCOL = "openai-insecure-api-key."
+KEY_PROTOCOL = "openai-insecure-api-key."
 """Prefix of the subprotocol in which OpenAI's clients send their key: browsers cannot set headers on a WebSocket."""
 
-_authenticated_tenant: ContextVar[str] = ContextVar("authenticated_tenant", default="")
-"""The tenant of the current gRPC call's key. Empty when no keys are configured."""
+_DIALOGUE = f"{OURS}DialogueService/"
+_VOICES = f"{OURS}VoiceService/"
+_CONSENTS = f"{OURS}ConsentService/"
+RPC_SCOPES: dict[str, tuple[Scope, ...]] = {
+    **{
+        _DIALOGUE + name: (Scope.TALK,)
+        for name in ("CreateSession", "GetSession", "UpdateSession", "DeleteSession", "Converse")
+    },
+    **{_VOICES + name: (Scope.VOICES,) for name in ("CreateVoice", "DeleteVoice")},
+    **{_VOICES + name: (Scope.TALK, Scope.VOICES) for name in ("GetVoice", "ListVoices")},
+    **{_CONSENTS + name: (Scope.VOICES,) for name in ("GetConsent", "ListConsents", "RevokeConsent")},
+    f"{OURS}TenantService/EraseTenant": (Scope.ADMIN,),
+}
+"""The scopes of each rpc. A caller needs one of them. An rpc that is not listed is refused."""
+
+_UNARY_CALLS_PER_KEY = 8
+"""Calls of one key at once whose one request is in memory: each may have CHROMA_MAX_MESSAGE_BYTES."""
+_REQUEST_TIMEOUT_S = 60.0
+"""How long a caller may take to send the one request of a call."""
+
+_call_caller: ContextVar[Caller] = ContextVar("call_caller")
+
+Endpoint = TypeVar("Endpoint", bound=Callable[[Any], Awaitable[Any]])
 
 
-def tenant_of(api_keys: Mapping[str, str], authorization: str, claimed: str) -> str:
-    """Return the tenant of a call with this `Authorization` header. `claimed` counts only when no keys are configured.
+def call_caller() -> Caller:
+    """Return the caller of the current gRPC call."""
+    return _call_caller.get()
 
-    Raises:
-        Unauthenticated: keys are configured, and the header holds no key or an unknown one.
-        InvalidArgument: `claimed` cannot be the name of a tenant.
+
+class CallerInterceptor(MethodInterceptor):
+    """Finds the caller of each call of our services, and refuses a call without a valid credential or scope.
+
+    Health checks and reflection need no credential.
     """
-    if not api_keys:
-        return check_tenant(claimed or DEFAULT_TENANT)
-    scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise Unauthenticated("expected an API key, as `Authorization: Bearer KEY`")
-    # Every key is compared in constant time, so that the duration of a refusal tells nothing about the keys.
-    found = [tenant for known, tenant in api_keys.items() if hmac.compare_digest(known.encode(), key.strip().encode())]
-    if not found:
-        raise Unauthenticated("the API key is not known here")
-    return found[0]
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._places: WeakValueDictionary[tuple[str, str, str], asyncio.Semaphore] = WeakValueDictionary()
+
+    def _place(self, caller: Caller) -> asyncio.Semaphore:
+        """The places of the caller's key for calls whose one request is in memory. Without a key an address has them.
+        Further calls wait, and are not read."""
+        owner = (caller.tenant, caller.key_id, caller.peer if caller.credential is Credential.NONE else "")
+        return self._places.setdefault(owner, asyncio.Semaphore(_UNARY_CALLS_PER_KEY))
+
+    def replaced(self, handler: Handler, method: str) -> Handler:
+        if not method.startswith(OURS):
+            return handler
+        behaviour = behaviour_of(handler)
+
+        # A servicer's method is a coroutine function, also one that answers with a stream: it writes by hand.
+        # To grpc each request is a stream, of which nothing is read before the caller is known: grpc would first read
+        # a request of up to 32 MiB of anybody.
+        async def identified(requests: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> Any:
+            await self._identify(method, context)
+            if handler.request_streaming:
+                return await behaviour(requests, context)
+            async with self._place(call_caller()):
+                return await behaviour(await _only(requests), context)
+
+        make = HANDLERS[True, handler.response_streaming]
+        return make(identified, handler.request_deserializer, handler.response_serializer)
+
+    async def _identify(self, method: str, context: aio.ServicerContext[Any, Any]) -> None:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        peer = grpc_peer(context.peer(), metadata, self._identity.proxies)
+        if method not in RPC_SCOPES:
+            raise PermissionDenied(f"{method} is not open to callers")
+        identified = await self._identity.identify(
+            metadata.get("authorization", ""), metadata.get("chroma-tenant", ""), peer, RPC_SCOPES[method]
+        )
+        _call_caller.set(identified.caller)
 
 
-def check_tenant(name: str) -> str:
-    """Return `name` if it can be the name of a tenant. Raises InvalidArgument otherwise."""
-    if not _TENANT.fullmatch(name):
-        raise InvalidArgument(f"expected a tenant of 1 to 64 letters, digits, '.', '_' and '-', got {name[:80]!r}")
-    return name
+async def _only(requests: AsyncIterator[Any]) -> Any:
+    """Return the request of a call that has one. Raises DeadlineExceeded for a caller that is too slow to send it."""
+    request = None
+    try:
+        async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+            async for message in requests:  # to the end: grpc's iterator keeps its last message until then
+                if request is not None:
+                    raise InvalidArgument("expected one request message, got more")
+                request = message
+    except TimeoutError:
+        raise DeadlineExceeded(f"expected the request within {_REQUEST_TIMEOUT_S:g} s") from None
+    if request is None:
+        raise InvalidArgument("expected a request message, got none")
+    return request
 
 
-def call_tenant() -> str:
-    """Return the tenant of the current gRPC call: its key's, or the claimed one when no keys are configured."""
-    return _authenticated_tenant.get() or check_tenant(context.tenant.get() or DEFAULT_TENANT)
+def allow(*scopes: Scope) -> Callable[[Endpoint], Endpoint]:
+    """Make the endpoint of a route find its caller first, who must have one of these scopes. Without scopes any caller
+    with a valid credential may.
 
+    A WebSocket is refused before its upgrade: the client reads the status and the error object.
+    """
 
-class KeyInterceptor(aio.ServerInterceptor):
-    """Refuses calls of our services without a known key. Health checks and reflection need no key."""
-
-    def __init__(self, api_keys: Mapping[str, str]) -> None:
-        self._api_keys = api_keys
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        if self._api_keys and handler_call_details.method.startswith("/chroma."):
-            metadata = {key: value for key, value in handler_call_details.invocation_metadata or ()}  # noqa: C416
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        @wraps(endpoint)
+        async def identified(connection: HTTPConnection) -> Any:
             try:
-                tenant = tenant_of(self._api_keys, str(metadata.get("authorization", "")), "")
-            except Unauthenticated as error:
-                return _refusal(error)
-            _authenticated_tenant.set(tenant)
-        return await continuation(handler_call_details)
+                connection.state.identified = await _identify(connection, scopes)
+            except ChromaError as error:
+                if not isinstance(connection, WebSocket):
+                    raise
+                await connection.send_denial_response(error_response(error))
+                return None
+            return await endpoint(connection)
+
+        return identified  # pyright: ignore[reportReturnType]  # the same function to its caller
+
+    return decorate
 
 
-def _refusal(error: Unauthenticated) -> grpc.RpcMethodHandler[Any, Any]:
-    async def refuse(request: Any, call: aio.ServicerContext[Any, Any]) -> Any:
-        raise error
-
-    return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-def caller(connection: HTTPConnection) -> tuple[Backend, str]:
-    """Return the backend and the tenant of an HTTP request or a WebSocket. Log lines of the request name the tenant.
-
-    Raises Unauthenticated, and InvalidArgument for a bad tenant name.
-    """
-    backend: Backend = connection.app.state.backend
+async def _identify(connection: HTTPConnection, scopes: tuple[Scope, ...]) -> Identified:
+    identity: Identity = connection.app.state.identity
     authorization = connection.headers.get("authorization", "")
     if not authorization:
-        keys = [name for name in subprotocols(connection) if name.startswith(_KEY_PROTOCOL)]
-        authorization = f"Bearer {keys[0].removeprefix(_KEY_PROTOCOL)}" if keys else ""
-    tenant = tenant_of(backend.settings.api_keys, authorization, connection.headers.get("chroma-tenant", ""))
-    context.tenant.set(tenant)
-    return backend, tenant
+        keys = [name for name in subprotocols(connection) if name.startswith(KEY_PROTOCOL)]
+        authorization = f"Bearer {keys[0].removeprefix(KEY_PROTOCOL)}" if keys else ""
+    host = connection.client.host if connection.client else None
+    peer = http_peer(host, connection.headers, identity.proxies)
+    return await identity.identify(authorization, connection.headers.get("chroma-tenant", ""), peer, scopes)
+
+
+def http_caller(connection: HTTPConnection) -> tuple[Backend, Caller]:
+    """Return the backend and the caller of an HTTP request or a WebSocket, which `allow` found."""
+    backend: Backend = connection.app.state.backend
+    identified: Identified = connection.state.identified
+    return backend, identified.caller
+
+
+def session_settings(connection: HTTPConnection) -> dict[str, Any]:
+    """Return the settings that the client secret of a WebSocket gives to its session. Empty: it gives none."""
+    identified: Identified = connection.state.identified
+    return identified.session
 
 
 def subprotocols(connection: HTTPConnection) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.api.errors import BadParameter
 from gateway.conversation.backend import Backend
 from gateway.store.voices import check_voice_id
-from services.common.errors import NotFound
+from services.common.errors import InvalidArgument, NotFound
 
 MODEL = "chroma-1.0"
 """The one model. It answers requests that name any other model, too."""
@@ -35,3 +36,11 @@ async def choose_voice(backend: Backend, tenant: str, voice_id: str) -> str:
     if voice_id in OPENAI_VOICES:
         return await backend.default_voice(tenant)
     raise NotFound(f"no voice {voice_id!r}: GET /v1/voices lists them")
+
+
+async def voice_of_field(backend: Backend, tenant: str, voice_id: str, param: str) -> str:
+    """As `choose_voice`, for a voice that the field `param` names. Raises BadParameter where there is no such voice."""
+    try:
+        return await choose_voice(backend, tenant, voice_id)
+    except (NotFound, InvalidArgument) as error:
+        raise BadParameter(param, f"{param}: {error.message}", "invalid_value") from None

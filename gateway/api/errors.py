@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from typing import Any
+from urllib.parse import quote
 
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.conversation.event_queue import SessionExpired
 from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,14 @@ def error_type(error: ChromaError) -> str:
         return "rate_limit_error"
     if status == 401:
         return "authentication_error"
-    return "invalid_request_error" if status < 500 else "server_error"
+    return "invalid_request_error" if status < 500 or isinstance(error, SessionExpired) else "server_error"
 
 
 def error_code(error: ChromaError) -> str:
     """Return the code of an error: a name that programs can test."""
-    return (error.code if isinstance(error, BadParameter) else None) or error.status.lower()
+    if error.status == "UNAUTHENTICATED":
+        return "invalid_api_key"  # OpenAI's code, for which their clients stop to try again
+    return (error.code if isinstance(error, BadParameter | SessionExpired) else None) or error.status.lower()
 
 
 def error_response(error: ChromaError) -> JSONResponse:
@@ -88,37 +91,52 @@ def error_response(error: ChromaError) -> JSONResponse:
     return JSONResponse({"error": error_body(error)}, http_status(error), headers)
 
 
-def validation_error(error: ValidationError) -> BadParameter:
-    """Return the first problem of a request that does not fit its schema."""
-    problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-")) or "body"
-    code = "unknown_parameter" if problem["type"] == "extra_forbidden" else "invalid_value"
-    return BadParameter(field, f"{field}: {problem['msg']}", code)
+def refusal_body(status: int, code: str, message: str) -> dict[str, Any]:
+    """Return the body of a response to a request that is refused before any route sees it."""
+    error_type = (
+        "authentication_error" if status == 401 else "invalid_request_error" if status < 500 else "server_error"
+    )
+    return {"error": {"message": message, "type": error_type, "param": None, "code": code}}
+
+
+def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the response to such a request, or to the handshake of such a WebSocket."""
+    return JSONResponse(refusal_body(status, code, message), status, headers)
 
 
 async def on_domain_error(request: Request, error: Exception) -> Response:
     """Handle a domain error."""
     assert isinstance(error, ChromaError)
-    log.info("%s %s: %s: %s", request.method, request.url.path, error.status, error.message)
+    log.info("%s: %s: %s", _asked(request), error.status, error.message)
     return error_response(error)
-
-
-async def on_validation_error(request: Request, error: Exception) -> Response:
-    """Handle a request that does not fit its schema."""
-    assert isinstance(error, ValidationError)
-    return error_response(validation_error(error))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Handle an unknown path or method."""
     assert isinstance(error, HTTPException)
     error_type = "invalid_request_error" if error.status_code < 500 else "server_error"
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    body = {"message": message, "type": error_type, "param": None, "code": None}
+    asked = f"{request.method[:20]} {request.url.path[:200]}"
+    message, code = f"{asked}: {error.detail}", None
+    if error.status_code == 404:
+        message, code = f"this server has no {asked}: /docs lists what it has", "unknown_url"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        message, code = f"{asked}: the method is not allowed at this path, which has {allowed}", "method_not_supported"
+    body = {"message": message, "type": error_type, "param": None, "code": code}
     return JSONResponse({"error": body}, error.status_code, dict(error.headers or {}))
 
 
+async def on_hang_up(request: Request, error: Exception) -> Response:
+    """Handle a client that hung up while it sent its request. Nobody reads the response."""
+    return Response(status_code=400)
+
+
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """Handle a bug. It is logged once; the client learns only the exception's type."""
-    log.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
-    return error_response(ChromaError(f"the request failed unexpectedly: {type(error).__name__}"))
+    """Handle a bug. It is logged once; the client learns nothing about it."""
+    log.error("%s failed unexpectedly", _asked(request), exc_info=error)
+    return error_response(ChromaError("the request failed unexpectedly: the server's log says why"))
+
+
+def _asked(request: Request) -> str:
+    """The method and the path, percent-encoded: a path may hold control characters, which would change the log."""
+    return f"{request.method} {quote(request.scope['path'][:200])}"

@@ -1,48 +1,55 @@
-"""The web page at `/`: the static files of `web/`, with headers that forbid loading anything from elsewhere."""
+"""The web page at `/`: the static files of `web/`, and in the document the token of a local stack."""
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
+from typing import NoReturn
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.api.errors import refusal
 
 WEB = Path(__file__).parent / "web"
 
-_HEADERS = {
-    "content-security-policy": "; ".join(
-        (
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "img-src 'self'",
-            "connect-src 'self'",
-            "media-src blob:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    ),
-    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-cache",  # browsers keep the files but ask before each use: they see an upgrade at once
-}
+_METHODS = ("GET", "HEAD")
 
 
-def page() -> ASGIApp:
-    """Return the page as an ASGI application. Mount it last: it answers all paths that have no other route."""
+def page(token: str = "") -> ASGIApp:
+    """Return the page as an ASGI application. Mount it last: it answers all paths that have no other route.
+
+    The document carries `token`, which the page sends with its calls. A page of another origin can call this server,
+    but the browser does not let it read the document.
+    """
+    document = (WEB / "index.html").read_text(encoding="utf-8")
+    if token:
+        document = document.replace("<title>", f'<meta name="page-token" content="{escape(token)}" />\n    <title>')
     files = StaticFiles(directory=WEB, html=True)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
-                ]
-            await send(message)
-
-        await files(scope, receive, send_with_headers)
+        if scope["type"] == "websocket":
+            answer = refusal(404, "not_found", "there is no WebSocket at this path: try /v1/realtime")
+            await answer(scope, receive, send)
+        elif scope["method"] in _METHODS and scope["path"] in ("", "/", "/index.html"):
+            await HTMLResponse(document, headers={"Cache-Control": "no-store"})(scope, receive, send)
+        elif scope["method"] in _METHODS:
+            await files(scope, receive, send)
+        else:
+            await _refuse(files, scope)
 
     return app
+
+
+async def _refuse(files: StaticFiles, scope: Scope) -> NoReturn:
+    """Refuse a request with another method than GET: 405 where the page has a file, else 404."""
+    await files.get_response(files.get_path(scope), {**scope, "method": "HEAD"})  # raises the 404
+    raise HTTPException(405, headers={"Allow": ", ".join(_METHODS)})
+
+
+async def docs(request: Request) -> FileResponse:
+    """GET: the page that describes the HTTP API."""
+    return FileResponse(WEB / "docs.html")

@@ -3,54 +3,98 @@
 from __future__ import annotations
 
 import asyncio
-import io
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
-import soundfile
-import soxr
 
-from gateway.audio.resample import SILENCE_RMS, check_rate, energy_of, is_silent
+from gateway.audio.decode import decoded
+from gateway.audio.resample import SILENCE_RMS, Resampler, energy_of, is_silent
+from gateway.audio.trim import KEPT_SILENCE_S, TooLong, Trimmer
 from services.common.errors import InvalidArgument
 from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.common.wire.pcm import Samples
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
+MAX_FILE_S = 600.0
+"""Most sound that is decoded of a file, or of all files of a request, with its silence: a small file can hold hours."""
 MIN_S, MAX_S = 1.0, 30.0
 """Length of a recording that makes a voice."""
 
+_MAX_OFFSET = 0.02
+"""A larger mean of the samples (-34 dBFS) is the fault of a microphone's hardware, and is subtracted."""
+
+_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+"""They decode all recordings: a small file may hold minutes of audio, so few are decoded at once."""
+
+
+class Silence(InvalidArgument):
+    """A recording holds no sound."""
+
+
+@dataclass
+class DecodingBudget:
+    """How much sound the files of one request may still hold, with their silence."""
+
+    left_s: float = MAX_FILE_S
+
 
 async def read_recording(
-    file: bytes, *, rate_hz: int = SAMPLE_RATE_HZ, min_s: float = MIN_S, max_s: float = MAX_S
+    file: bytes,
+    *,
+    rate_hz: int = SAMPLE_RATE_HZ,
+    min_s: float = MIN_S,
+    max_s: float = MAX_S,
+    kept_silence_s: float = KEPT_SILENCE_S,
+    budget: DecodingBudget | None = None,
 ) -> Samples:
-    """Return the recording [S] in a WAV, FLAC, OGG or MP3 file, mono at `rate_hz`. A thread decodes it.
+    """Return the recording [S] in an audio file, mono at `rate_hz`. One of a few threads decodes it.
 
-    Raises InvalidArgument for another kind of file, for silence, for NaN or infinite samples, and for a recording that
-    is shorter than `min_s` or longer than `max_s`.
+    Silence at the ends is cut to `kept_silence_s` each; the limits count what is left. `budget` is that of a request
+    with several files. At most `max_s` and the silence that the budget allows is decoded, whatever the file's header
+    says.
+
+    Raises InvalidArgument for a file that is no audio, for NaN or infinite samples, and for a recording that is shorter
+    than `min_s`; Silence for one without sound; TooLong for one that is longer than `max_s`.
     """
-    return await asyncio.to_thread(_decode, file, rate_hz, min_s, max_s)
+    loop = asyncio.get_running_loop()
+    trimmer = Trimmer(rate_hz, max_s, kept_silence_s)
+    return await loop.run_in_executor(_THREADS, _read, file, trimmer, rate_hz, min_s, max_s, budget or DecodingBudget())
 
 
-def _decode(file: bytes, to_hz: int, min_s: float, max_s: float) -> Samples:
+def _read(file: bytes, trimmer: Trimmer, to_hz: int, min_s: float, max_s: float, budget: DecodingBudget) -> Samples:
     if not 0 < len(file) <= MAX_FILE_BYTES:
         raise InvalidArgument(f"expected an audio file of 1 to {MAX_FILE_BYTES} bytes, got {len(file)} bytes")
     try:
-        with soundfile.SoundFile(io.BytesIO(file)) as sound:
-            rate_hz = sound.samplerate
-            check_rate(rate_hz)
-            if sound.channels > 2:
-                raise InvalidArgument(f"expected mono or stereo audio, got {sound.channels} channels")
-            # One sample more than allowed shows that the recording is too long. The header may lie about its length.
-            channels = sound.read(int(max_s * rate_hz) + 1, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
-        raise InvalidArgument(f"expected a WAV, FLAC, OGG or MP3 file, got something else: {error}") from None
-    duration_s = len(channels) / rate_hz
+        _decode_into(trimmer, file, to_hz, budget)
+        samples = trimmer.finish()
+    except TooLong as error:
+        raise TooLong(f"expected {min_s:g} to {max_s:g} s of audio, got {error.message}") from None
+    if trimmer.was_cut and not trimmer.has_sound:
+        raise Silence(f"expected a voice, got silence: {max_s:g} s and more without a sound")
+    duration_s = len(samples) / to_hz
     if not duration_s or duration_s < min_s:
-        raise InvalidArgument(f"expected {min_s:g} to {max_s:g} s of audio, got {duration_s:.2f} s")
-    if duration_s > max_s:
-        raise InvalidArgument(f"expected {min_s:g} to {max_s:g} s of audio, got more")
-    if not np.isfinite(channels).all():
-        raise InvalidArgument("expected finite samples, got NaN or infinite ones in the file")
-    samples = channels.mean(axis=1, dtype=np.float32)
+        cut = " without the silence at its ends" if trimmer.was_cut else ""
+        raise InvalidArgument(f"expected {min_s:g} to {max_s:g} s of audio, got {duration_s:.2f} s{cut}")
+    offset = float(samples.mean(dtype=np.float64))
+    if abs(offset) > _MAX_OFFSET:
+        samples = samples - np.float32(offset)
     if is_silent(energy_of(samples), len(samples)):
-        raise InvalidArgument(f"expected a voice, got silence: the level is below {SILENCE_RMS:g} of full scale")
-    return samples if rate_hz == to_hz else soxr.resample(samples, rate_hz, to_hz)
+        raise Silence(f"expected a voice, got silence: the level is below {SILENCE_RMS:g} of full scale")
+    return samples
+
+
+def _decode_into(trimmer: Trimmer, file: bytes, to_hz: int, budget: DecodingBudget) -> None:
+    """Give the sound of a file to the trimmer, at its rate. A file may change its rate, as a chained OGG file does."""
+    resampler, from_hz = Resampler(to_hz, to_hz), to_hz
+    with closing(decoded(file)) as pieces:
+        for rate_hz, samples in pieces:
+            budget.left_s -= len(samples) / rate_hz
+            if budget.left_s < 0:
+                raise TooLong(f"more than {MAX_FILE_S:g} s with their silence")
+            if rate_hz != from_hz:
+                trimmer.push(resampler.finish())
+                resampler, from_hz = Resampler(rate_hz, to_hz), rate_hz
+            trimmer.push(resampler.push(samples))
+    trimmer.push(resampler.finish())

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.access.audit import AuditLog
+from gateway.access.caller import Caller
+from gateway.access.limits import LimitName
+from gateway.access.usage import Usage
 from gateway.conversation.options import check_change, check_new
+from gateway.pipeline.erasure import Eraser
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
-from gateway.store.sessions import Session, Sessions
+from gateway.store.sessions import Session, Sessions, new_session_id
 from gateway.store.voices import Voices
-from services.common.errors import FailedPrecondition, NotFound, ResourceExhausted
-from services.common.telemetry.process_metrics import REFUSED
+from services.common.errors import ChromaError, FailedPrecondition, NotFound
 
 
 @dataclass
@@ -24,30 +29,55 @@ class Backend:
     sessions: Sessions
     voices: Voices
     settings: GatewaySettings
-    _seats: int = field(default=0, init=False)
+    usage: Usage
+    audit: AuditLog = field(default_factory=AuditLog)
+    eraser: Eraser = field(init=False)
 
-    @contextmanager
-    def seat(self) -> Iterator[None]:
-        """Reserve room for one conversation. Raises ResourceExhausted when the gateway has no room left."""
-        limit = self.settings.max_conversations
-        if self._seats >= limit:
-            REFUSED.labels("gateway", "conversations").inc()
-            raise ResourceExhausted(f"the gateway holds {limit} conversations, as many as it may")
-        self._seats += 1
+    def __post_init__(self) -> None:
+        self.eraser = Eraser(self.upstreams, self.sessions, self.voices, self.audit, self.usage)
+
+    def seat(self, caller: Caller) -> AbstractAsyncContextManager[None]:
+        """Reserve room for one conversation of this caller. Raises ResourceExhausted when there is no room left."""
+        return self.usage.seat(caller)
+
+    @property
+    def renders_tools(self) -> bool:
+        """Whether the checkpoint's chat template renders tools, as the reasoner tells."""
+        return self.upstreams.reasoner.renders_tools()
+
+    def upstreams_of(self, caller: Caller) -> UpstreamPool:
+        """The upstreams for this caller's turns, which have its share of the slots."""
+        return self.upstreams.with_seat(partial(self.usage.turn_seat, caller))
+
+    async def create_session(self, caller: Caller, config: SessionConfig, *, store: bool = True) -> Session:
+        """Create a session; without `store` one that is in memory only and has no id.
+
+        Raises InvalidArgument, NotFound (the voice), ResourceExhausted (too many sessions, or too many bytes in the
+        store), Unavailable.
+        """
+        check_new(config, max_prompt_chars=self.settings.max_prompt_chars)
+        await self.check_voice(caller.tenant, config.voice_id)
+        if not store:
+            now = time.time()
+            return Session(caller.tenant, "", config, (), 0, 0, now, now)
+        session_id = new_session_id()
+        size, ttl_s = config.ByteSize(), self.settings.session_ttl_s
+        await self.usage.hold(caller, LimitName.SESSIONS, session_id, size, ttl_s=ttl_s)
         try:
-            yield
-        finally:
-            self._seats -= 1
+            return await self.sessions.create(caller.tenant, config, session_id)
+        except ChromaError:
+            await self.usage.let_go(caller.tenant, LimitName.SESSIONS, session_id)
+            raise
 
-    async def create_session(self, tenant: str, config: SessionConfig) -> Session:
-        """Create a session. Raises InvalidArgument, NotFound (the voice), Unavailable."""
-        check_new(config)
-        await self.check_voice(tenant, config.voice_id)
-        return await self.sessions.create(tenant, config)
+    async def make_room(self, caller: Caller, session: Session) -> None:
+        """Count the size of a session before it is written. Raises ResourceExhausted when the tenant has no room."""
+        size = session.config.ByteSize() + sum(turn.size_bytes() for turn in session.turns)
+        ttl_s = self.settings.session_ttl_s
+        await self.usage.hold(caller, LimitName.SESSIONS, session.session_id, size, ttl_s=ttl_s)
 
     async def check_change(self, tenant: str, config: SessionConfig) -> None:
         """Check a change of a session's settings. Raises InvalidArgument, NotFound (the voice), Unavailable."""
-        check_change(config)
+        check_change(config, max_prompt_chars=self.settings.max_prompt_chars)
         if config.voice_id:
             await self.check_voice(tenant, config.voice_id)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
-from chroma.v1.reasoner_pb2 import END_REASON_UNSPECIFIED, EndReason
-from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings
+from chroma.v1.generation_pb2 import END_REASON_UNSPECIFIED, EndReason
+from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings, ToolCallMade
 from gateway.store.sessions import Session
 from services.common.errors import ChromaError
+
+Interrupter = Literal["client", "speech"]
+"""What interrupted a reply: a message of the client, or the user's speech."""
 
 
 class Outcome(Enum):
@@ -24,6 +28,8 @@ class Opened:
     """The conversation is open."""
 
     session: Session
+    renders_tools: bool = False
+    """Whether the checkpoint's chat template renders tools."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,12 @@ class TurnStarted:
 
 @dataclass(frozen=True)
 class TurnDone:
-    """A turn ended. The fields are those of `TurnDone` in dialogue.proto."""
+    """A turn ended. The fields are those of `TurnDone` in dialogue.proto, and what interrupted its reply."""
 
     turn_id: str
     outcome: Outcome
     error: ChromaError | None = None
+    interrupted_by: Interrupter | None = None
     recorded: bool = False
     text: str = ""
     heard_text: str = ""
@@ -49,6 +56,8 @@ class TurnDone:
     cached_tokens: int = 0
     output_tokens: int = 0
     speech_end: EndReason.ValueType = END_REASON_UNSPECIFIED
+    is_cut: bool = False
+    """Whether a limit ended the reply before its end: of tokens, of seconds, or the model's positions."""
     speech_restarts: int = 0
     dropped_turns: int = 0
     timings: Timings = field(default_factory=Timings)
@@ -68,15 +77,53 @@ class SpeechStopped:
 
     turn_id: str
     audio_ms: int
+    recording_id: str = ""
+    """The recording that the speech became."""
+
+
+@dataclass(frozen=True)
+class TranscriptDelta:
+    """A piece of the transcript of one recording, which may still be under way."""
+
+    recording_id: str
+    text: str
+    is_early: bool = False
+    """Whether the recording is under way."""
 
 
 @dataclass(frozen=True)
 class UserTranscript:
-    """The text of the user's speech in a turn, or the error of its transcription."""
+    """The text of the user's speech in a turn, or the error of its transcription.
+
+    With `recording_id` it is the text of this recording alone, of `audio_s` seconds.
+    """
 
     turn_id: str
     text: str = ""
     error: ChromaError | None = None
+    recording_id: str = ""
+    audio_s: float = 0.0
 
 
-Event = Opened | SpeechStarted | SpeechStopped | TurnStarted | TextDelta | AudioDelta | TurnDone | UserTranscript
+@dataclass(frozen=True)
+class EndsSoon:
+    """The conversation ends in `in_s` seconds: it is nearly as long as it may be, or, with `is_idle`, unless something
+    happens in it."""
+
+    in_s: float
+    is_idle: bool
+
+
+Event = (
+    Opened
+    | SpeechStarted
+    | SpeechStopped
+    | TurnStarted
+    | TextDelta
+    | AudioDelta
+    | ToolCallMade
+    | TurnDone
+    | TranscriptDelta
+    | UserTranscript
+    | EndsSoon
+)

@@ -24,7 +24,8 @@ from gateway.metrics import (
 )
 from gateway.pipeline.deltas import AudioDelta
 from gateway.pipeline.turn import Turn
-from gateway.pipeline.turn_input import UserInput
+from gateway.pipeline.turn_input import ForcedReply
+from services.common.errors import ResourceExhausted
 from services.common.telemetry.tracing import Field, trace
 from services.common.wire.audio import SAMPLE_RATE_HZ
 
@@ -49,16 +50,19 @@ def turn_trace(turn: Turn, playback: PlaybackClock) -> Iterator[None]:
                     span.marks["first_sound"] = committed_s + playback.first_s - turn.committed_s
 
 
-def turn_ended(turn: Turn, done: TurnDone, playback: PlaybackClock) -> None:
-    """Count the turn and log how it went. The log has no words of the user or the reply."""
-    reply, status = _reply_of(turn), done.error.status if done.error else "OK"
+def turn_ended(turn: Turn, done: TurnDone, playback: PlaybackClock, *, unrecorded: bool = False) -> None:
+    """Count the turn and log how it went. The log has no words of the user or the reply.
+
+    `unrecorded`: the turn belongs into a session and the store did not take it.
+    """
+    reply, status = _reply_of(turn), _status_of(done)
     TURNS.labels(done.outcome.value, status, reply).inc()
     INPUT_SECONDS.inc(done.input_audio_s)
     OUTPUT_SECONDS.inc(done.output_audio_s)
     if done.outcome is Outcome.INTERRUPTED:
         BARGE_INS.inc()
         UNHEARD_SECONDS.inc(max(0.0, turn.samples / SAMPLE_RATE_HZ - done.output_audio_s))
-    if done.outcome is not Outcome.FAILED and not done.recorded:
+    if unrecorded:
         UNRECORDED.inc()
     first_sound_s = None if playback.first_s is None else playback.first_s - turn.committed_s
     if first_sound_s is not None:
@@ -85,17 +89,25 @@ def turn_ended(turn: Turn, done: TurnDone, playback: PlaybackClock) -> None:
     log.info("turn %s%s", done.outcome.value, why, extra={"fields": fields})
 
 
-def speech_sent(playback: PlaybackClock, speech: AudioDelta) -> None:
-    """Count a piece of the reply's speech that the client's transport took."""
-    gap_s, ran_dry = playback.sent(speech.first_sample, time.monotonic())
+def speech_sent(playback: PlaybackClock, speech: AudioDelta, blocked_s: float = 0.0) -> None:
+    """Count a piece of the reply's speech that the client's transport took. `blocked_s`: see `PlaybackClock.sent`."""
+    gap_s, ran_dry = playback.sent(speech.first_sample, time.monotonic(), blocked_s)
     if gap_s is not None:
         AUDIO_GAP_SECONDS.observe(gap_s)
     if ran_dry:
         UNDERRUNS.inc()
 
 
+def _status_of(done: TurnDone) -> str:
+    """The gRPC status of the turn. `KEY_LIMIT` is a refusal by a limit of the caller's own, which is no failure."""
+    error = done.error
+    if isinstance(error, ResourceExhausted) and error.resource.startswith("key_"):
+        return "KEY_LIMIT"
+    return error.status if error else "OK"
+
+
 def _reply_of(turn: Turn) -> str:
-    return "generated" if isinstance(turn.source, UserInput) else "given"
+    return "given" if isinstance(turn.source, ForcedReply) else "generated"
 
 
 def _observe_upstreams(turn: Turn, first_sound_s: float) -> None:

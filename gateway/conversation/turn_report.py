@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chroma.v1.reasoner_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
-from gateway.conversation.events import Outcome, TurnDone
+from chroma.v1.generation_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
+from gateway.conversation.events import Interrupter, Outcome, TurnDone
 from gateway.pipeline.turn import Turn
 from gateway.store.records import TurnRecord
 from services.common.errors import ChromaError
 from services.common.wire.audio import SAMPLE_RATE_HZ
 
+_LIMITS = (END_REASON_LIMIT, END_REASON_POSITIONS)
+
 
 def record_of(turn: Turn, heard_samples: int | None) -> TurnRecord:
     """The record of the turn. The user heard `heard_samples` of its speech, at 24 kHz. None: it was text only."""
-    thoughts = turn.thoughts
-    if thoughts and thoughts[-1].last and turn.text_end not in (END_REASON_LIMIT, END_REASON_POSITIONS):
+    thoughts = [thought for thought in turn.thoughts if not thought.call]
+    if thoughts and thoughts[-1].last and turn.text_end not in _LIMITS:
         thoughts = thoughts[:-1]  # im_end, which history leaves out
     source = turn.source
     record = TurnRecord(
@@ -26,15 +28,11 @@ def record_of(turn: Turn, heard_samples: int | None) -> TurnRecord:
         token_ids=tuple(thought.token_id for thought in thoughts),
         texts=tuple(thought.text for thought in thoughts),
         output_audio_s=turn.samples / SAMPLE_RATE_HZ,
+        tool_calls=tuple(turn.tool_calls.values()),
     )
     if heard_samples is None:
         return replace(record, heard_tokens=len(record.texts))
     return record.heard(heard_samples)
-
-
-def injected_record(turn: Turn, text: str) -> TurnRecord:
-    """A turn of the past whose reply the client gives: the text, without token ids."""
-    return replace(record_of(turn, None), texts=(text,), heard_tokens=1)
 
 
 def done_event(
@@ -44,6 +42,7 @@ def done_event(
     *,
     sent_samples: int,
     error: ChromaError | None,
+    interrupted_by: Interrupter | None,
     recorded: bool,
     dropped_turns: int,
 ) -> TurnDone:
@@ -52,6 +51,7 @@ def done_event(
         turn_id=turn.turn_id,
         outcome=outcome,
         error=error,
+        interrupted_by=interrupted_by,
         recorded=recorded,
         text="".join(thought.text for thought in turn.thoughts),
         heard_text=record.heard_text,
@@ -61,6 +61,7 @@ def done_event(
         cached_tokens=turn.prompt.cached_tokens,
         output_tokens=len(turn.thoughts),
         speech_end=turn.speech.reason,
+        is_cut=turn.text_end in _LIMITS or turn.speech.reason in _LIMITS,
         speech_restarts=turn.speech.restarts,
         dropped_turns=dropped_turns,
         timings=turn.timings,

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.access.caller import Caller
+from gateway.access.quotas import Quota, Reserved
 from gateway.conversation.backend import Backend
-from gateway.conversation.context import SessionContext
+from gateway.conversation.context import Recording, SessionContext
 from gateway.conversation.event_queue import EventQueue
-from gateway.conversation.events import Event, Outcome
+from gateway.conversation.events import Event, Interrupter, Outcome
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.playback_clock import PlaybackClock
+from gateway.conversation.player import Player
 from gateway.conversation.transcription import Transcriber
 from gateway.conversation.turn_metrics import turn_ended, turn_trace
 from gateway.conversation.turn_report import done_event, record_of
 from gateway.pipeline.requests import TurnPlan
 from gateway.pipeline.turn import Turn
-from gateway.pipeline.turn_input import ForcedReply, UserInput
+from gateway.pipeline.turn_input import TurnInput
 from gateway.store.records import TurnRecord
-from gateway.tasks import cancel
+from gateway.tasks import cancel, join
 from services.common.errors import ChromaError, Unavailable
 from services.common.rpc import context as call_context
 from services.common.wire.audio import SAMPLE_RATE_HZ
@@ -31,6 +35,10 @@ log = logging.getLogger(__name__)
 
 _MAX_REPORTS = 8
 """Ended turns that wait for the store. With more of them a conversation waits too, which bounds its memory."""
+
+
+ShowQuotas = Callable[[str, list[Quota]], None]
+"""Takes the id of a turn that was counted, and what is left of the caller's limits."""
 
 
 @dataclass(eq=False)
@@ -43,8 +51,11 @@ class LiveTurn:
     playback: PlaybackClock
     change: SessionConfig | None = None
     """Settings for this turn alone."""
+    history: tuple[TurnRecord, ...] | None = None
+    """The turns that it answers. None: those of the session."""
     plan: TurnPlan | None = None
     """The plan of the turn's Think call. None: there is no plan yet."""
+    interrupted_by: Interrupter | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the history has the turn, or the turn has failed."""
 
@@ -56,7 +67,16 @@ class ActiveTurns:
     Then the store records it, beside whatever follows, and its `TurnDone` is sent.
     """
 
-    def __init__(self, context: SessionContext, events: EventQueue, transcriber: Transcriber, backend: Backend) -> None:
+    def __init__(
+        self,
+        context: SessionContext,
+        events: EventQueue,
+        transcriber: Transcriber,
+        backend: Backend,
+        caller: Caller,
+        show_quotas: ShowQuotas | None = None,
+        player: Player | None = None,
+    ) -> None:
         self.input_turn: LiveTurn | None = None
         """The turn that takes the user's input. It is not committed."""
         self.reply_turn: LiveTurn | None = None
@@ -65,25 +85,44 @@ class ActiveTurns:
         self._events = events
         self._transcriber = transcriber
         self._backend = backend
+        self._caller = caller
+        self._upstreams = backend.upstreams_of(caller)
+        self._show_quotas = show_quotas
+        self._player = player
+        """What plays the replies. None: the client plays them."""
+        self._counting: dict[str, asyncio.Task[None]] = {}
+        """The count of each turn under way, by its id. A turn that begins again with other settings is counted once."""
         self._running: set[asyncio.Task[None]] = set()
+        self._counts: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        """Those of the counts that count the audio of an ended turn."""
         self._reports: set[asyncio.Task[Event]] = set()
         self._closed = False
 
     def begin(
         self,
         turn_id: str,
-        source: UserInput | ForcedReply,
+        source: TurnInput,
         options: ConversationOptions,
         change: SessionConfig | None = None,
+        history: tuple[TurnRecord, ...] | None = None,
     ) -> LiveTurn:
-        """Start a turn. `change` holds settings for it alone. Raises Unavailable once closed."""
+        """Start a turn. `change` holds settings for it alone, `history` what it answers in the place of the session's
+        history. Raises Unavailable once closed."""
         if self._closed:
             raise Unavailable("the conversation has ended")
-        playback = PlaybackClock()
+        playback = PlaybackClock(source.complete.is_set)
         emit = partial(self._events.put, playback=playback)
-        limit_s = self._backend.settings.turn_limit_s
-        turn = Turn(turn_id, source, self._backend.upstreams, emit, limit_s=limit_s)
-        live = LiveTurn(turn, options, playback, change)
+        settings = self._backend.settings
+        turn = Turn(
+            turn_id,
+            source,
+            self._upstreams,
+            emit,
+            limit_s=settings.turn_limit_s,
+            input_idle_s=settings.input_idle_s,
+        )
+        live = LiveTurn(turn, options, playback, change, history)
         live.task = asyncio.create_task(self._run(live, after=self.reply_turn))
         self._running.add(live.task)
         live.task.add_done_callback(self._running.discard)
@@ -94,15 +133,17 @@ class ActiveTurns:
         session, plan = self._context.session, live.plan
         if plan is not None and (plan.history, plan.config) != (session.turns, session.config):
             return True
-        return live.options.text_only != options.text_only
+        before = live.options
+        return (before.text_only, before.max_output_tokens) != (options.text_only, options.max_output_tokens)
 
     async def drop_input(self) -> None:
         """Cancel the turn that takes the user's input."""
         if self.input_turn is not None:
             dropped, self.input_turn = self.input_turn, None
             await cancel(dropped.task)
+            self._end_count(dropped.turn, 0.0)
 
-    async def interrupt(self, played_ms: int | None = None) -> bool:
+    async def interrupt(self, played_ms: int | None = None, *, by: Interrupter = "client") -> bool:
         """Stop the running reply, of which the client played `played_ms`. False if no reply runs.
 
         The history keeps what the user heard: at most what was sent.
@@ -110,25 +151,44 @@ class ActiveTurns:
         live = self.reply_turn
         if live is None:
             return False
+        live.interrupted_by = by
         await cancel(live.task)
         if live.ended.is_set():
             return True
         self._events.drop_deltas()
+        was_played_ms = self.silence(live.turn.turn_id)
+        played_ms = was_played_ms if played_ms is None else played_ms
         sent = live.playback.sent_samples
         heard_samples = sent if played_ms is None else min(sent, samples_of(played_ms))
         await self._end(live, Outcome.INTERRUPTED, heard_samples=heard_samples)
         return True
 
+    def silence(self, turn_id: str = "") -> int | None:
+        """Play no more of any reply. The history keeps of each reply that has ended what was played.
+
+        Returns how much was played of the reply of this turn, in milliseconds. None: the client plays the replies.
+        """
+        if self._player is None:
+            return None
+        played_ms = self._player.stop(turn_id)
+        running_ms = played_ms.pop(turn_id, None)
+        for ended, heard_ms in played_ms.items():
+            self._context.shorten(samples_of(heard_ms), ended)
+        return running_ms
+
     async def finish(self) -> None:
         """Wait until the running reply has ended and every ended turn is recorded and reported."""
-        while waiting := self._running | self._reports:
+        while waiting := self._running | self._reports | self._counts:
             await asyncio.wait(waiting)
         await self._context.written()
 
     async def close(self) -> None:
         """Cancel the turns and wait until every ended turn is recorded. No turn begins any more."""
         self._closed = True
+        await self.drop_input()
         await cancel(*self._running)
+        if (live := self.reply_turn) is not None and not live.ended.is_set():
+            self._end_count(live.turn, live.playback.sent_samples / SAMPLE_RATE_HZ)  # the client has hung up
         await self.finish()
 
     async def _run(self, live: LiveTurn, *, after: LiveTurn | None) -> None:
@@ -140,20 +200,72 @@ class ActiveTurns:
         with turn_trace(turn, live.playback):
             try:
                 async with turn.calls.time_limit():
-                    if after is not None:
-                        await after.ended.wait()
-                    live.plan = await self._context.plan(live.options, live.change)
-                    await turn.run(live.plan)
-                    await self._events.delivered()
+                    await join(self._count(turn), self._reply(live, after))
             except ChromaError as failure:
                 error = failure
-            except Exception as failure:  # the boundary of a turn: the conversation goes on
+            except Exception:  # the boundary of a turn: the conversation goes on
                 log.exception("the turn failed unexpectedly")
-                error = ChromaError(f"the turn failed unexpectedly: {type(failure).__name__}")
+                error = ChromaError("the turn failed unexpectedly: the server's log says why")
             if error is not None:
                 await turn.source.committed.wait()  # until then the client does not know this turn
         outcome = Outcome.COMPLETED if error is None else Outcome.FAILED
         await self._end(live, outcome, heard_samples=turn.samples, error=error)
+
+    async def _reply(self, live: LiveTurn, after: LiveTurn | None) -> None:
+        if after is not None:
+            await after.ended.wait()
+        if not live.options.replies:
+            await asyncio.Event().wait()  # the turn ends with the conversation
+        live.plan = await self._context.plan(live.options, live.change)
+        if live.history is not None:
+            live.plan = replace(live.plan, history=live.history)
+        await live.turn.run(live.plan)
+        await self._events.delivered()
+
+    async def _count(self, turn: Turn) -> None:
+        """Count the turn. It runs meanwhile, so that no turn waits for a slow store.
+
+        When other turns have reserved what is left of the caller's audio, the turn is counted once more at its commit:
+        the running reply of this conversation ends then. Raises ResourceExhausted when the caller has no turn left.
+        """
+        try:
+            await asyncio.shield(self._counting.get(turn.turn_id) or self._begin_count(turn.turn_id))
+        except Reserved:
+            await turn.source.committed.wait()
+            if self._ending:
+                await asyncio.wait(self._ending)
+            await asyncio.shield(self._begin_count(turn.turn_id))
+
+    def _begin_count(self, turn_id: str) -> asyncio.Task[None]:
+        counting = self._counting[turn_id] = self._beside(self._begin_counted(turn_id))
+        return counting
+
+    async def _begin_counted(self, turn_id: str) -> None:
+        quotas = await self._backend.usage.begin_turn(self._caller, turn_id)
+        if self._show_quotas is not None and quotas:
+            self._show_quotas(turn_id, quotas)
+
+    def _end_count(self, turn: Turn, output_s: float) -> asyncio.Task[None]:
+        """Count the audio of a turn that has ended or is dropped, beside the conversation, once the turn is counted."""
+        counting = self._counting.pop(turn.turn_id, None)
+        ending = self._beside(self._count_audio(turn, counting, output_s))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return ending
+
+    async def _count_audio(self, turn: Turn, counting: asyncio.Task[None] | None, output_s: float) -> None:
+        if counting is not None:
+            await asyncio.wait([counting])
+        input_s = turn.source.take_uncounted_s()
+        await self._backend.usage.end_turn(self._caller, turn.turn_id, input_s=input_s, output_s=output_s)
+
+    def _beside(self, count: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Count something in a task of its own, which outlives its turn and which `finish` waits for."""
+        counting = asyncio.create_task(count)
+        self._counts.add(counting)
+        counting.add_done_callback(self._counts.discard)
+        counting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return counting
 
     async def _end(
         self, live: LiveTurn, outcome: Outcome, *, heard_samples: int, error: ChromaError | None = None
@@ -164,7 +276,9 @@ class ActiveTurns:
         record = record_of(turn, None if is_read else heard_samples)
         dropped_turns, recorded = 0, None
         if outcome is not Outcome.FAILED:
-            dropped_turns, recorded = self._context.add_turn(record, drop_oldest=turn.dropped_turns)
+            dropped_turns, recorded = self._context.add_turn(
+                record, drop_oldest=0 if live.history else turn.dropped_turns
+            )
         self.reply_turn = None
         live.ended.set()
         report = asyncio.create_task(self._report(live, record, outcome, error, dropped_turns, recorded))
@@ -181,22 +295,25 @@ class ActiveTurns:
         outcome: Outcome,
         error: ChromaError | None,
         dropped_turns: int,
-        recorded: Awaitable[bool] | None,
+        recorded: Awaitable[Recording] | None,
     ) -> Event:
         """Wait for the store, count and log the turn, and return its last event."""
         turn = live.turn
+        counting = self._end_count(turn, live.playback.sent_samples / SAMPLE_RATE_HZ)
         call_context.turn_id.set(turn.turn_id)
-        is_recorded = await recorded if recorded is not None else False
+        recording = await recorded if recorded is not None else Recording.NOT_KEPT
         done = done_event(
             turn,
             record,
             outcome,
             sent_samples=live.playback.sent_samples,
             error=error,
-            recorded=is_recorded,
+            interrupted_by=live.interrupted_by if outcome is Outcome.INTERRUPTED else None,
+            recorded=recording is Recording.RECORDED,
             dropped_turns=dropped_turns,
         )
-        turn_ended(turn, done, live.playback)
+        turn_ended(turn, done, live.playback, unrecorded=recording is Recording.UNRECORDED)
+        await asyncio.wait([counting])
         if live.options.transcribe and record.audio():
             self._transcriber.add(record)
         return done

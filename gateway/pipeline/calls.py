@@ -1,4 +1,5 @@
-"""Streaming calls to an upstream service: a task writes the requests, and responses are read with a timeout.
+"""Streaming calls to an upstream service: a task writes the requests, and responses are read with a timeout; and the
+error of a failed call.
 
 An async generator that grpc.aio reads cannot be closed while the call still reads it. So a feeder task of ours reads
 the generator and writes the call. Leaving the call cancels both and waits for the feeder.
@@ -7,55 +8,83 @@ the generator and writes the call. Leaving the call cancels both and waits for t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Generic, Self, TypeVar
 
 import grpc
 from grpc import aio
 
-from services.common.errors import ChromaError, Unavailable
+from services.common.errors import ChromaError, DeadlineExceeded, ResourceExhausted, Unavailable
 from services.common.rpc.context import outgoing_metadata
-from services.common.rpc.rpc_errors import domain_error
+from services.common.rpc.rpc_errors import RETRY_AFTER_KEY, domain_error
+
+log = logging.getLogger(__name__)
 
 ResponseT = TypeVar("ResponseT")
 
-_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_Code = grpc.StatusCode
+_GONE = (_Code.UNAVAILABLE, _Code.CANCELLED)
+_REFUSED = (_Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED)
+_OWN_WORDS = (
+    _Code.INVALID_ARGUMENT,
+    _Code.OUT_OF_RANGE,
+    _Code.NOT_FOUND,
+    _Code.ALREADY_EXISTS,
+    _Code.FAILED_PRECONDITION,
+)
+"""Statuses that only a service of ours gives, with words that a client may read."""
 _WROTE_TO_ENDED_CALL = "Internal error from Core"
 """Details that grpc.aio puts in place of the peer's status when a write meets the end of its call (grpc/grpc#36066)."""
 
 
-def upstream_error(upstream: str, error: aio.AioRpcError) -> ChromaError:
-    """The domain error of a failed call: the same status, and the upstream's name in the message.
+class Hangs(Unavailable):
+    """A service owed a response for longer than the stage patience, although its process answers pings."""
 
-    A peer that went away is UNAVAILABLE.
+
+def upstream_error(upstream: str, error: aio.AioRpcError) -> ChromaError:
+    """The domain error of a failed call, with the upstream's name in the message.
+
+    A client may read what a service of ours says about its request. All other details are for the log: addresses, the
+    words of the transport, the name of an exception. A peer that went away is UNAVAILABLE, as is one that does not take
+    the gateway's certificate.
     """
-    if error.code() in _GONE or error.details() == _WROTE_TO_ENDED_CALL:
-        return Unavailable(f"{upstream} went away: {error.details()}")
-    named = domain_error(error)
-    named.message = f"{upstream}: {named.message}"
-    return named
+    code, trailers = error.code(), dict(error.trailing_metadata() or ())
+    if code in _OWN_WORDS or (code is _Code.RESOURCE_EXHAUSTED and RETRY_AFTER_KEY in trailers):
+        named = domain_error(error)
+        named.message = f"{upstream}: {named.message}"
+        return named
+    log.warning("%s: %s: %s", upstream, code.name, error.details())
+    if code in _GONE or error.details() == _WROTE_TO_ENDED_CALL:
+        return Unavailable(f"{upstream} went away")
+    if code in _REFUSED:
+        return Unavailable(f"{upstream} refuses the gateway")
+    if code is _Code.RESOURCE_EXHAUSTED:
+        return ResourceExhausted(f"{upstream}: a message is larger than the transport takes")
+    if code is _Code.DEADLINE_EXCEEDED:
+        return DeadlineExceeded(f"{upstream} took too long")
+    return ChromaError(f"{upstream} failed")
 
 
 class ResponseStream(Generic[ResponseT]):
     """The responses of one call, in order. Iteration raises the domain error of a bad status, with the upstream's name.
 
-    After `expect`, a response that takes longer than `read_timeout_s` raises Unavailable: a service can hang although
-    its process answers pings.
+    While the upstream `owes` a response, one that takes longer than `read_timeout_s` raises Hangs. A service that waits
+    for its own input owes nothing, so only the stage that really hangs is named.
     """
 
-    def __init__(self, upstream: str, call: Any, read_timeout_s: float) -> None:
+    def __init__(self, upstream: str, call: Any, read_timeout_s: float, owes: Callable[[], bool]) -> None:
         self._upstream = upstream
         self._call = call
         self._read_timeout_s = read_timeout_s
-        self._expected = False
+        self._owes = owes
         self._timeout: asyncio.Timeout | None = None
         """The timeout of the read under way. None: no read is under way."""
 
-    def expect(self) -> None:
-        """Apply the read timeout from here on: the client's input is complete, so the upstream waits for no person."""
-        self._expected = True
-        if self._timeout is not None and self._timeout.when() is None:
+    def due(self) -> None:
+        """Start the read timeout if the upstream owes a response from here on."""
+        if self._timeout is not None and self._timeout.when() is None and self._owes():
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._read_timeout_s)
 
     def __aiter__(self) -> Self:
@@ -63,10 +92,10 @@ class ResponseStream(Generic[ResponseT]):
 
     async def __anext__(self) -> ResponseT:
         try:
-            async with asyncio.timeout(self._read_timeout_s if self._expected else None) as self._timeout:
+            async with asyncio.timeout(self._read_timeout_s if self._owes() else None) as self._timeout:
                 response = await self._call.read()
         except TimeoutError:
-            raise Unavailable(f"{self._upstream} hangs: it sent nothing for {self._read_timeout_s:g} s") from None
+            raise Hangs(f"{self._upstream} hangs: it sent nothing for {self._read_timeout_s:g} s") from None
         except aio.AioRpcError as error:
             raise upstream_error(self._upstream, error) from None
         finally:
@@ -76,20 +105,30 @@ class ResponseStream(Generic[ResponseT]):
         return response
 
 
+def _always() -> bool:
+    return True
+
+
 @asynccontextmanager
 async def fed_call(
-    upstream: str, method: Any, requests: AsyncGenerator[Any, None], *, limit_s: float, read_timeout_s: float
+    upstream: str,
+    method: Any,
+    requests: AsyncGenerator[Any, None],
+    *,
+    limit_s: float,
+    read_timeout_s: float,
+    owes: Callable[[], bool] = _always,
 ) -> AsyncIterator[ResponseStream[Any]]:
     """Call a stub's stream-stream `method`, write `requests` to it, and give its responses to the body.
 
-    `limit_s` is the call's deadline. However the body ends (normally, by an error, by cancellation), the call is
-    cancelled, which frees the upstream's slot, and the feeder has ended. An error that `requests` raises ends the call
-    and is raised from the body.
+    `limit_s` is the call's deadline. `owes` tells whether the upstream owes a response now (`ResponseStream`). However
+    the body ends (normally, by an error, by cancellation), the call is cancelled, which frees the upstream's slot, and
+    the feeder has ended. An error that `requests` raises ends the call and is raised from the body.
     """
     call = method(timeout=limit_s, metadata=outgoing_metadata())
     feeder = asyncio.create_task(_feed(call, requests))
     try:
-        yield ResponseStream(upstream, call, read_timeout_s)
+        yield ResponseStream(upstream, call, read_timeout_s, owes)
     except asyncio.CancelledError:
         # A read of a call that `_feed` cancelled raises CancelledError, as our own cancellation does.
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:

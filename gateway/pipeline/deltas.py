@@ -25,6 +25,16 @@ class AudioDelta:
     data: bytes
 
 
+@dataclass(frozen=True)
+class ToolCallMade:
+    """The model calls a tool. `arguments` is a JSON object as text."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    arguments: str
+
+
 @dataclass
 class Timings:
     """When things happened in a turn, in seconds since its commit. None: it did not happen."""

@@ -12,6 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chroma.v1 import checkpoint_pb2, checkpoint_pb2_grpc
+from gateway.pipeline.outliers import Outlier
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
 from services.common.rpc.tls import channel_credentials
@@ -24,6 +25,7 @@ DNS = "dns:///"
 
 _WATCH_AGAIN_S = 0.2
 _CHECKPOINT_TIMEOUT_S = 2.0
+_RENEWAL_TIMEOUT_S = 5.0
 
 _CHANNEL_OPTIONS = (
     # A peer whose process is stopped or whose machine vanished is noticed within 2 s: a ping a second, 0.8 s for its
@@ -45,26 +47,68 @@ class Replica:
     """One address of an upstream service, with a channel of its own.
 
     `serving` follows the health of the service at this address. `checkpoint` is the fingerprint of the checkpoint that
-    the replica runs, read before it serves; empty when the replica does not tell. `full_until_s` (monotonic seconds) is
-    when a replica that refused a call for lack of room may be asked first again.
+    the replica runs, read before it serves; empty when the replica does not tell. `slots` is how many turns it serves
+    at once; 0 when it does not tell. `full_until_s` (monotonic seconds) is when a replica that refused a call for lack
+    of room may be asked first again. `outlier` counts its failures. `renders_tools`: whether its checkpoint's chat
+    template renders tools, when it last served.
     """
 
     def __init__(
-        self, address: str, service: str, make_stub: Callable[[aio.Channel], Any], channel: aio.Channel
+        self,
+        address: str,
+        service: str,
+        make_stub: Callable[[aio.Channel], Any],
+        open_channel: Callable[[], aio.Channel],
+        outlier: Outlier,
     ) -> None:
         self.address = address
+        self.outlier = outlier
         self.serving = False
         self.checkpoint = ""
+        self.slots = 0
+        self.renders_tools = False
         self.full_until_s = 0.0
-        self.channel = channel
-        self.stub = make_stub(channel)
+        self.channel = open_channel()
+        self.stub = make_stub(self.channel)
+        self._make_stub = make_stub
+        self._open_channel = open_channel
         self._service = service
+        self._retiring: set[asyncio.Task[None]] = set()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self, grace_s: float) -> None:
         """Close the channel; running calls may take `grace_s` to end."""
         await cancel(self._watching)
         await self.channel.close(grace_s)
+        for retiring in tuple(self._retiring):
+            await cancel(retiring)
+
+    async def renew(self, grace_s: float) -> bool:
+        """Go over to a new channel, with the certificates of this moment, once the replica answers on it.
+
+        Calls of the old channel may take `grace_s` to end. Returns False, and keeps the old channel, when the
+        certificates cannot be read or the replica does not take them.
+        """
+        try:
+            channel = self._open_channel()
+        except OSError as error:
+            log.warning("the certificates for %s cannot be read: %s", self.address, error)
+            return False
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            await health.Check(health_pb2.HealthCheckRequest(), timeout=_RENEWAL_TIMEOUT_S)
+        except aio.AioRpcError as error:
+            log.warning("%s does not answer on a connection with new certificates: %s", self.address, error.details())
+            await channel.close(0)
+            return False
+        old, self.channel, self.stub = self.channel, channel, self._make_stub(channel)
+        await cancel(self._watching)
+        self._watching = asyncio.create_task(self._watch())
+        log.info("%s is called with new certificates", self.address)
+        retiring = asyncio.create_task(old.close(grace_s))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+        return True
 
     async def _watch(self) -> None:
         health: Any = health_pb2_grpc.HealthStub(self.channel)
@@ -76,7 +120,8 @@ class Replica:
                     answered = True
                     served, serving = self.serving, answer.status == health_pb2.HealthCheckResponse.SERVING
                     if serving and not served:
-                        self.checkpoint = await self._read_checkpoint()
+                        await self._read_checkpoint()
+                        self.outlier.reset()
                     self.serving = serving
                     if served and not self.serving:
                         call.cancel()  # a draining server waits until its callers have left
@@ -88,15 +133,17 @@ class Replica:
             self.serving = False
             await asyncio.sleep(_WATCH_AGAIN_S)
 
-    async def _read_checkpoint(self) -> str:
+    async def _read_checkpoint(self) -> None:
+        self.checkpoint, self.slots, self.renders_tools = "", 0, False
         stub: Any = checkpoint_pb2_grpc.CheckpointServiceStub(self.channel)
         try:
             answer = await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=_CHECKPOINT_TIMEOUT_S)
         except aio.AioRpcError as error:
             log.info("%s does not tell which checkpoint it runs: %s", self.address, error.details())
-            return ""
+            return
         log.info("%s runs checkpoint %s", self.address, answer.checkpoint_fingerprint)
-        return answer.checkpoint_fingerprint
+        self.checkpoint, self.slots = answer.checkpoint_fingerprint, answer.slots
+        self.renders_tools = answer.renders_tools
 
 
 def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.Channel:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from chroma.v1.audio_pb2 import AudioEncoding, CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from chroma.v1.dialogue_pb2 import SessionConfig
+from chroma.v1.generation_pb2 import Sampling
 from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, ThinkOpen, ThinkRequest, Thought
-from chroma.v1.speech_gen_pb2 import Sampling, SpeakOpen, SpeakRequest
-from gateway.pipeline.turn_input import ForcedReply, UserInput
+from chroma.v1.speech_gen_pb2 import SpeakOpen, SpeakRequest
+from chroma.v1.tools_pb2 import Tools
+from gateway.pipeline.turn_input import ForcedReply, TurnInput
 from gateway.store.records import FRAMES_PER_THOUGHT, TurnRecord
 from gateway.store.voices import SpokenVoice
+from services.common.wire.audio import CODEBOOKS
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class TurnPlan:
     """The context and the settings of one turn. Times in seconds."""
 
     session_id: str
+    """Empty: a turn outside a session, of which the reasoner keeps nothing."""
     config: SessionConfig
     """The session's settings when the plan was made."""
     system_prompt: str | None
@@ -35,10 +40,67 @@ class TurnPlan:
     max_lead_s: float | None
     """None: the speech generator's default."""
     output_encoding: AudioEncoding.ValueType
+    max_tokens: int | None = None
+    """Most tokens of the reply: its thoughts and its code frames together. None: there is no such limit."""
+    tenant: str = ""
+    """Whose cached state the reasoner may use and add to. Empty: only that of the session."""
+    tools: Tools | None = None
+    """What the model may call. None: nothing."""
+    stop: tuple[str, ...] = ()
+    """The reply ends before the first of these texts that its text would have."""
+
+    @property
+    def max_thoughts(self) -> int:
+        """Most thoughts of the reply. A spoken one has a frame or more left for each frame that they give."""
+        thoughts = math.ceil(self.max_frames / FRAMES_PER_THOUGHT)
+        if self.max_tokens is None:
+            return thoughts
+        share = 1 if self.voice is None else 1 + FRAMES_PER_THOUGHT
+        return min(thoughts, max(1, self.max_tokens // share))
+
+
+def cache_scope(tenant: str) -> str:
+    """The name by which the reasoner keeps the cached state of a tenant apart: it does not tell the tenant's name."""
+    return hashlib.sha256(b"cache scope|" + tenant.encode()).hexdigest()[:32] if tenant else ""
+
+
+def _nobody() -> None:
+    pass
+
+
+@dataclass
+class Ledger:
+    """What one call was given and what it has answered, in code frames: whether its replica owes a response.
+
+    A stage that waits for the stage before it owes nothing. So the first stage that hangs is the only one that does.
+    """
+
+    given: int = 0
+    answered: int = 0
+    ended: bool = False
+    """Whether no input will follow: everything that is left is due."""
+    settled: bool = False
+    """Whether nothing more is expected."""
+    notify: Callable[[], None] = _nobody
+    """Is called when more is owed."""
+
+    def give(self, frames: int) -> None:
+        """Note input for this many frames."""
+        self.given += frames
+        self.notify()
+
+    def end(self) -> None:
+        """Note the end of the input."""
+        self.ended = True
+        self.notify()
+
+    def owes(self) -> bool:
+        """Whether a response is due."""
+        return not self.settled and (self.ended or self.answered < self.given)
 
 
 async def think_requests(
-    plan: TurnPlan, history: Sequence[TurnRecord], source: UserInput | ForcedReply
+    plan: TurnPlan, history: Sequence[TurnRecord], source: TurnInput
 ) -> AsyncGenerator[ThinkRequest, None]:
     """Yield the past conversation, then the input as it comes."""
     yield ThinkRequest(
@@ -47,8 +109,11 @@ async def think_requests(
             system_prompt=plan.system_prompt,
             history=[message for turn in history for message in turn.messages()],
             audio_encoding=source.encoding,
-            max_thoughts=math.ceil(plan.max_frames / FRAMES_PER_THOUGHT),
+            max_thoughts=plan.max_thoughts,
             reply_source=REPLY_SOURCE_GIVEN if isinstance(source, ForcedReply) else REPLY_SOURCE_GENERATED,
+            cache_scope=cache_scope(plan.tenant),
+            keep=bool(plan.session_id),
+            tools=plan.tools,
         )
     )
     async for request in source.requests():
@@ -60,20 +125,44 @@ async def speak_requests(
     admitted: asyncio.Event,
     spoken: asyncio.Event,
     thoughts: asyncio.Queue[Thought | None],
+    taken: list[Thought | None],
+    ledger: Ledger,
 ) -> AsyncGenerator[SpeakRequest, None]:
     """Yield `opened`, then the thoughts.
 
-    The first thought is taken from the queue once the call is admitted, so a refused call leaves all thoughts to the
-    next one. No thought is sent once the speech has ended.
+    The first thought is sent once the call is admitted. `taken` holds the thoughts that an earlier call took from the
+    queue; they are sent again first. Thoughts that this call takes are added to it until the first frame has come: no
+    other call will need later ones. No thought is sent once the speech has ended.
+
+    The ledger gets a thought's frames with the thought after it: by then the replica has all that the frames need.
     """
+    ledger.give(1)  # the replica owes its admission
     yield SpeakRequest(open=opened)
     await admitted.wait()
-    while (thought := await thoughts.get()) is not None and not spoken.is_set():
+    sent = 0
+    while True:
+        if sent < len(taken):
+            thought = taken[sent]
+        else:
+            thought = await thoughts.get()
+            if ledger.answered <= 1:
+                taken.append(thought)
+        if thought is None or spoken.is_set():
+            ledger.end()
+            return
+        if sent:
+            ledger.give(FRAMES_PER_THOUGHT)
+        sent += 1
         yield SpeakRequest(thought=thought)
+        if thought.last:
+            ledger.end()
 
 
 async def decode_requests(
-    opened: DecodeOpen, frames: asyncio.Queue[CodeFrames | None], taken: list[CodeFrames | None]
+    opened: DecodeOpen,
+    frames: asyncio.Queue[CodeFrames | None],
+    taken: list[CodeFrames | None],
+    ledger: Ledger,
 ) -> AsyncGenerator[DecodeRequest, None]:
     """Yield `opened`, then the frames.
 
@@ -87,6 +176,8 @@ async def decode_requests(
             taken.append(await frames.get())
         message = taken[sent]
         if message is None:
+            ledger.end()
             return
+        ledger.give(len(message.codes) // CODEBOOKS)
         yield DecodeRequest(frames=message)
         sent += 1

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding, AudioFormat
 from chroma.v1.reasoner_pb2 import Commit, ThinkRequest, UserAudio
 from gateway.audio.resample import Resampler, energy_of, is_silent
+from gateway.text.speakable import SpeakableText, is_speakable
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.common.wire.audio import HEARING_RATE_HZ
 from services.common.wire.pcm import Samples, decode_pcm, encode_pcm
@@ -35,6 +36,7 @@ class TurnInput(ABC):
         """The user's input in order: text, or PCM at 16 kHz in `encoding`."""
         self.encoding: AudioEncoding.ValueType = AUDIO_ENCODING_UNSPECIFIED
         self.audio_s = 0.0
+        self._uncounted_s = 0.0
         self._error: ChromaError | None = None
         self._news = asyncio.Event()
 
@@ -42,18 +44,31 @@ class TurnInput(ABC):
     def requests(self) -> AsyncGenerator[ThinkRequest, None]:
         """Yield all Think requests after `open`, from the beginning, as they come. Raises the input's error."""
 
+    def take_uncounted_s(self) -> float:
+        """The seconds of audio that came since the last call, also those that were dropped again."""
+        taken, self._uncounted_s = self._uncounted_s, 0.0
+        return taken
+
+    def count_s(self, audio_s: float) -> None:
+        """Add seconds of audio to those that are not counted: audio of the history that came for this turn."""
+        self._uncounted_s += audio_s
+
     def fail(self, error: ChromaError) -> None:
         """Make `requests` raise `error`. Only the first error counts."""
         self._error = self._error or error
         self._news.set()
 
-    async def _wait_for_news(self) -> None:
+    def check(self) -> None:
+        """Raise the input's error, if there is one."""
+        if self._error is not None:
+            raise self._error
+
+    async def wait_for_news(self) -> None:
         """Wait for input since the last call. Raises the input's error."""
         if self._error is None:
             await self._news.wait()
         self._news.clear()
-        if self._error is not None:
-            raise self._error
+        self.check()
 
 
 class UserInput(TurnInput):
@@ -67,9 +82,10 @@ class UserInput(TurnInput):
         super().__init__()
         if audio_format is not None:
             self.encoding = audio_format.encoding
+        self._format = audio_format
         self._rate_hz = audio_format.sample_rate_hz if audio_format else 0
         self._max_audio_s = max_audio_s
-        self._chars_left = max_chars
+        self._max_chars = self._chars_left = max_chars
         self._resampler: Resampler | None = None
         """The resampler of the audio part under way. None: there is none."""
         self._samples, self._energy = 0, 0.0
@@ -98,12 +114,17 @@ class UserInput(TurnInput):
             self._before_part = self.audio_s, self._samples, self._energy
             self.parts.append(bytearray())
         self.audio_s += len(samples) / self._rate_hz
+        self._uncounted_s += len(samples) / self._rate_hz
         if self.audio_s > self._max_audio_s:
             self.fail(OutOfRange(f"expected at most {self._max_audio_s:g} s of speech in a turn, got more"))
             return
         self._samples += len(samples)
         self._energy += energy_of(samples)
         self._extend_part(self._resampler.push(samples))
+
+    def has_room(self, samples: int) -> bool:
+        """Whether so many samples at the client's rate can be added without too much speech in the turn."""
+        return self.audio_s + samples / self._rate_hz <= self._max_audio_s
 
     def add_text(self, text: str) -> None:
         """Add a text part. Too much text makes the turn fail."""
@@ -115,12 +136,16 @@ class UserInput(TurnInput):
             self.parts.append(text)
             self._news.set()
 
+    @property
+    def _has_text(self) -> bool:
+        return any(isinstance(part, str) for part in self.parts)
+
     def commit(self) -> None:
-        """End the input. An empty or silent turn fails."""
+        """End the input. A turn fails that is empty, or whose only input is silence."""
         self.end_audio()
         if not any(self.parts):
             self.fail(InvalidArgument("expected audio or text before the commit, got an empty turn"))
-        elif self._samples and is_silent(self._energy, self._samples):
+        elif self._samples and not self._has_text and is_silent(self._energy, self._samples):
             self.fail(InvalidArgument(f"expected speech, got {self.audio_s:.2f} s of silence"))
         self.committed.set()
         self.complete.set()
@@ -146,7 +171,7 @@ class UserInput(TurnInput):
             if self.committed.is_set() and self._error is None:
                 yield ThinkRequest(commit=Commit())
                 return
-            await self._wait_for_news()
+            await self.wait_for_news()
 
     def end_audio(self) -> bool:
         """End the audio part under way; later audio makes another part. False if there is none."""
@@ -157,11 +182,51 @@ class UserInput(TurnInput):
         return True
 
     def drop_audio(self) -> None:
-        """Remove the audio part under way, if there is one. A Think call that has sent some of it must start again."""
+        """Remove the audio part under way, if there is one, and the error of a part that is too long or broken. A Think
+        call that has sent some of it must start again."""
         if self._resampler is not None:
-            self._resampler = None
+            self._resampler = self._error = None
             self.audio_s, self._samples, self._energy = self._before_part
             self.parts.pop()
+
+    def forget(self) -> None:
+        """Drop all parts. They stay counted. No Think call may have begun."""
+        self.parts.clear()
+        self.audio_s, self._samples, self._energy = 0.0, 0, 0.0
+
+    @property
+    def is_audio_open(self) -> bool:
+        """Whether an audio part is under way."""
+        return self._resampler is not None
+
+    @property
+    def open_audio_s(self) -> float:
+        """Seconds of the audio part under way."""
+        return self.audio_s - self._before_part[0] if self._resampler is not None else 0.0
+
+    def split(self) -> UserInput:
+        """Move the audio part under way to an input of its own, and return that. A Think call that has sent some of the
+        part must start again."""
+        assert self._resampler is not None, "an audio part is under way"
+        rest = UserInput(self._format, max_audio_s=self._max_audio_s, max_chars=self._max_chars)
+        audio_s, samples, energy = self._before_part
+        rest.parts.append(self.parts[-1])
+        rest._resampler = self._resampler
+        rest.audio_s = self.audio_s - audio_s
+        rest._samples, rest._energy = self._samples - samples, self._energy - energy
+        rest._error = self._error
+        self.drop_audio()
+        return rest
+
+    def join(self, rest: UserInput) -> None:
+        """Put the audio part that `split` took out at the end, where it goes on."""
+        self._before_part = self.audio_s, self._samples, self._energy
+        self.parts.append(rest.parts[-1])
+        self._resampler = rest._resampler
+        self.audio_s += rest.audio_s
+        self._samples += rest._samples
+        self._energy += rest._energy
+        self._error = self._error or rest._error
 
     def _extend_part(self, samples: Samples) -> None:
         part = self.parts[-1]
@@ -170,25 +235,50 @@ class UserInput(TurnInput):
         self._news.set()
 
 
-class ForcedReply(TurnInput):
-    """A reply whose text the client gives, in pieces. It has no input of the user and is committed from the start."""
+class NoInput(TurnInput):
+    """The input of a turn in which the user says nothing: the reply follows the system prompt and the history."""
 
-    def __init__(self, *, max_chars: int) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed.set()
+        self.complete.set()
+
+    async def requests(self) -> AsyncGenerator[ThinkRequest, None]:
+        yield ThinkRequest(commit=Commit())
+
+
+class ForcedReply(TurnInput):
+    """A reply whose text the client gives, in pieces. It has no input of the user and is committed from the start.
+
+    `speakable` makes the text speakable. None: it is spoken as it is written.
+    """
+
+    def __init__(self, *, max_chars: int, speakable: SpeakableText | None = None) -> None:
         super().__init__()
         self._pieces: list[str] = []
         self._chars_left = max_chars
+        self._speakable = speakable
+        self._marks = ""
+        """What came before the first letter or digit. Alone it cannot be spoken."""
         self.committed.set()
 
     def add_text(self, text: str, *, end: bool) -> None:
-        """Add a piece of the text; `end` marks the last one. Too much text, or none at the end, makes the turn fail."""
+        """Add a piece of the text; `end` marks the last one. Too much text makes the turn fail, and so does a text
+        without a letter or a digit at its end."""
         self._chars_left -= len(text)
         if self._chars_left < 0:
             self.fail(OutOfRange("the text to say is longer than the stated limit"))
+            return
+        if self._speakable is not None:
+            text = self._speakable.feed(text) + (self._speakable.end() if end else "")
+        text, self._marks = self._marks + text, ""
+        if not self._pieces and not is_speakable(text):
+            self._marks = text
         elif text:
             self._pieces.append(text)
         if end:
             if not self._pieces:
-                self.fail(InvalidArgument("expected text to say, got none"))
+                self.fail(InvalidArgument("expected text to say, got no letter and no digit"))
             self.complete.set()
         self._news.set()
 
@@ -201,4 +291,4 @@ class ForcedReply(TurnInput):
                 yield ThinkRequest(given_text=self._pieces[sent - 1])
             if self.complete.is_set() and self._error is None:
                 return
-            await self._wait_for_news()
+            await self.wait_for_news()

@@ -2,8 +2,9 @@
 
 Names are resolved again every few seconds, and the health of each replica is watched. Each call has a key (a session, a
 voice). Rendezvous hashing sends all calls with one key to one replica while it serves; when a replica goes away, only
-its own keys move. When a replica is full, away or of another checkpoint before a call has begun, the call goes to
-the next replica in the key's order.
+its own keys move. When a replica is full, away, broken or of another checkpoint before a call has begun, the call goes
+to the next replica in the key's order. A replica that fails again and again gets no calls for a while
+(`gateway.pipeline.outliers`), unless that goes for all replicas.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from grpc import aio
@@ -22,16 +25,24 @@ from chroma.v1.codec_pb2_grpc import CodecServiceStub
 from chroma.v1.reasoner_pb2_grpc import ReasonerServiceStub
 from chroma.v1.speech_gen_pb2_grpc import SpeechGenServiceStub
 from gateway.metrics import FAILOVERS, show_replicas, show_shared_checkpoints
+from gateway.pipeline.calls import Hangs
+from gateway.pipeline.outliers import Outlier
 from gateway.pipeline.replicas import DNS, Replica, open_channel, resolve
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
-from services.common.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from services.common.errors import ChromaError, FailedPrecondition, ResourceExhausted, Unavailable
+from services.common.rpc.tls import stamps
 
 ResultT = TypeVar("ResultT")
 
 log = logging.getLogger(__name__)
 
+TurnSeat = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes the context in which a turn may use slots. Entering it raises ResourceExhausted when the caller has its share
+of them."""
+
 _RESOLVE_EVERY_S = 5.0
+_CERTIFICATES_EVERY_S = 10.0
 _ROLLOUT = "the weights of some services may be in exchange"
 
 
@@ -53,19 +64,21 @@ class Upstream:
         self._addresses: dict[str, set[str]] = {}
         """The addresses that each part of the target had when it was last resolved."""
         self._replicas: dict[str, Replica] = {}
-        self._resolving: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Resolve the target and watch its replicas from now on."""
         self._renew(await resolve(self._target))
         if DNS in self._target:
-            self._resolving = asyncio.create_task(self._resolve_forever())
+            self._watching.append(asyncio.create_task(self._resolve_forever()))
+        if self._settings.services_tls_ca is not None:
+            self._watching.append(asyncio.create_task(self._follow_certificates()))
 
     async def close(self) -> None:
         """End all watching and all calls."""
-        if self._resolving is not None:
-            await cancel(self._resolving)
+        for watching in self._watching:
+            await cancel(watching)
         for leaving in tuple(self._closing):
             await cancel(leaving)
         for replica in self._replicas.values():
@@ -84,9 +97,46 @@ class Upstream:
         """The number of replicas that serve now."""
         return sum(replica.serving for replica in tuple(self._replicas.values()))
 
+    def count_slots(self) -> int | None:
+        """How many turns the replicas that serve now have slots for. None: one of them does not tell."""
+        slots = [replica.slots for replica in tuple(self._replicas.values()) if replica.serving]
+        return sum(slots) if all(slots) else None
+
+    def count_ejected(self) -> int:
+        """The number of serving replicas that get no calls now, because they failed again and again."""
+        return sum(replica.serving and replica.outlier.ejected for replica in tuple(self._replicas.values()))
+
+    def why_away(self) -> str:
+        """Why no replica serves, for the log."""
+        replicas = ", ".join(sorted(self._replicas)) or f"{self._target} has no address"
+        return f"{self.name}: none of {len(self._replicas)} replicas serves ({replicas})"
+
     def checkpoints(self) -> set[str]:
         """The checkpoints of the replicas that serve now; an empty text for a replica that does not say its own."""
         return {replica.checkpoint for replica in tuple(self._replicas.values()) if replica.serving}
+
+    def renders_tools(self) -> bool:
+        """Whether a replica known now has a chat template that renders tools."""
+        return any(replica.renders_tools for replica in tuple(self._replicas.values()))
+
+    def known_checkpoints(self) -> set[str]:
+        """The checkpoints that the replicas known now have run, as far as they said."""
+        return {replica.checkpoint for replica in tuple(self._replicas.values())}
+
+    def addresses(self) -> list[str]:
+        """The addresses of all replicas known now, also of those that do not serve."""
+        return sorted(self._replicas)
+
+    async def call_at(self, address: str, attempt: Callable[[Any], Awaitable[None]]) -> None:
+        """Await `attempt(stub)` with the stub of the replica at this address. Does nothing when the replica is gone.
+
+        Raises Unavailable when no replica is known at all, and the errors of `attempt`.
+        """
+        replica = self._replicas.get(address)
+        if replica is not None:
+            await attempt(replica.stub)
+        elif not self._replicas:
+            raise Unavailable(f"{self.name} is away: no replica is known")
 
     async def call_with_failover(
         self,
@@ -100,7 +150,8 @@ class Upstream:
 
         If that replica is full, goes away, or refuses the checkpoint before the call has `begun`, the next one in the
         key's order is tried. Each serving replica of one of these `checkpoints` is tried once, and each whose
-        checkpoint is not known. None: all replicas.
+        checkpoint is not known. None: all replicas. After INTERNAL one further replica is tried, and after a hang none,
+        since it has used up the caller's patience.
 
         Raises:
             ResourceExhausted: no replica is left and some are full; with the shortest time to wait.
@@ -108,14 +159,16 @@ class Upstream:
             Any other error of `attempt`.
         """
         full: ResourceExhausted | None = None
+        failed: ChromaError | None = None
         gone = Unavailable(f"{self.name} is away: none of {len(self._replicas)} replicas serves")
         replicas = self._in_order(key)
         if replicas and checkpoints is not None:
             replicas = [replica for replica in replicas if replica.checkpoint in ("", *checkpoints)]
             gone = Unavailable(f"{self.name}: no replica runs the checkpoint of the other services; {_ROLLOUT}")
-        for replica in replicas:
+        for replica in _not_ejected(replicas):
             try:
-                return await attempt(replica.stub)
+                with replica.outlier.watch():
+                    return await attempt(replica.stub)
             except ResourceExhausted as error:
                 if begun():
                     raise
@@ -124,7 +177,7 @@ class Upstream:
                     full = error
                 FAILOVERS.labels(self.name, "full").inc()
             except Unavailable as error:
-                if begun():
+                if begun() or isinstance(error, Hangs):
                     raise
                 gone = error
                 FAILOVERS.labels(self.name, "gone").inc()
@@ -134,7 +187,12 @@ class Upstream:
                 log.warning("%s: %s", replica.address, error.message)
                 gone = Unavailable(f"{error.message}; {_ROLLOUT}")
                 FAILOVERS.labels(self.name, "checkpoint").inc()
-        raise full or gone
+            except ChromaError as error:
+                if begun() or error.status != "INTERNAL" or failed is not None:
+                    raise
+                failed = error
+                FAILOVERS.labels(self.name, "failed").inc()
+        raise full or failed or gone
 
     def _in_order(self, key: str) -> list[Replica]:
         """The serving replicas in the order of `key`; those that refused a call recently come last."""
@@ -147,17 +205,40 @@ class Upstream:
             await asyncio.sleep(_RESOLVE_EVERY_S)
             self._renew(await resolve(self._target))
 
+    async def _follow_certificates(self) -> None:
+        """Call each replica on a new channel when the certificates have been renewed; try again while that fails."""
+        settings = self._settings
+        names = (settings.services_tls_ca, settings.services_tls_cert, settings.services_tls_key)
+        files = [path for path in names if path is not None]
+        used, waiting = stamps(*files), list[Replica]()
+        while True:
+            await asyncio.sleep(_CERTIFICATES_EVERY_S)
+            try:
+                found = stamps(*files)
+            except OSError:
+                continue  # a file is being replaced
+            if found != used:
+                used, waiting = found, list(self._replicas.values())
+            renewed = await asyncio.gather(*(replica.renew(self.limit_s) for replica in waiting))
+            waiting = [replica for replica, done in zip(waiting, renewed, strict=True) if not done]
+            waiting = [replica for replica in waiting if self._replicas.get(replica.address) is replica]
+
     def _renew(self, found: dict[str, set[str] | None]) -> None:
         """Add new replicas and close those that are gone. A name that cannot be resolved keeps its replicas."""
         self._addresses |= {part: addresses for part, addresses in found.items() if addresses is not None}
         addresses = set[str]().union(*self._addresses.values())
         for address in addresses - self._replicas.keys():
-            channel = open_channel(address, self.name.replace("_", "-"), self._settings)
-            self._replicas[address] = Replica(address, self._service, self._make_stub, channel)
+            connect = partial(open_channel, address, self.name.replace("_", "-"), self._settings)
+            outlier = Outlier(self.name, address)
+            self._replicas[address] = Replica(address, self._service, self._make_stub, connect, outlier)
         for address in self._replicas.keys() - addresses:
             leaving = asyncio.create_task(self._replicas.pop(address).close(self.limit_s))
             self._closing.add(leaving)
             leaving.add_done_callback(self._closing.discard)
+
+
+def _any_turn() -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -167,6 +248,8 @@ class UpstreamPool:
     reasoner: Upstream
     speech_gen: Upstream
     codec: Upstream
+    turn_seat: TurnSeat = _any_turn
+    """What a turn takes before it begins a Think call, and gives back when the turn has ended."""
 
     @classmethod
     def of(cls, settings: GatewaySettings) -> UpstreamPool:
@@ -177,11 +260,15 @@ class UpstreamPool:
             Upstream("codec", "chroma.v1.CodecService", settings.codec, CodecServiceStub, settings),
         )
 
+    def with_seat(self, turn_seat: TurnSeat) -> UpstreamPool:
+        """These upstreams for the turns of one caller."""
+        return replace(self, turn_seat=turn_seat)
+
     async def start(self) -> None:
         """Start all three."""
         for upstream in self._all:
             await upstream.start()
-            show_replicas(upstream.name, upstream.count, upstream.count_serving)
+            show_replicas(upstream.name, upstream.count, upstream.count_serving, upstream.count_ejected)
         show_shared_checkpoints(self.shared_checkpoints)
 
     async def close(self) -> None:
@@ -189,10 +276,15 @@ class UpstreamPool:
         for upstream in self._all:
             await upstream.close()
 
-    @property
-    def serving(self) -> bool:
-        """Whether a turn can run: each upstream has a replica that serves, and they all run one checkpoint."""
-        return all(upstream.serving for upstream in self._all) and self.shared_checkpoints() != set()
+    def missing(self) -> dict[str, str]:
+        """What a turn lacks, by a fixed word (a service, or `checkpoint`), with the reason for the log.
+
+        Empty when a turn can run: each upstream has a replica that serves, and they all run one checkpoint.
+        """
+        missing = {upstream.name: upstream.why_away() for upstream in self._all if not upstream.serving}
+        if not missing and self.shared_checkpoints() == set():
+            missing["checkpoint"] = "no checkpoint is served by all three services"
+        return missing
 
     def shared_checkpoints(self) -> set[str] | None:
         """The checkpoints that every upstream serves; None when any will do, because no upstream says its own."""
@@ -200,9 +292,25 @@ class UpstreamPool:
         known = [checkpoints for checkpoints in served if checkpoints and "" not in checkpoints]
         return set.intersection(*known) if known else None
 
+    def turns_at_once(self) -> int:
+        """How many turns all three upstreams have slots for now. 0: none of them tells, or one has none."""
+        told = [slots for upstream in self._all if (slots := upstream.count_slots()) is not None]
+        return min(told, default=0)
+
     @property
     def _all(self) -> tuple[Upstream, Upstream, Upstream]:
         return self.reasoner, self.speech_gen, self.codec
+
+
+def _not_ejected(replicas: list[Replica]) -> Iterator[Replica]:
+    """Yield the replicas that are not ejected; all of them when all are."""
+    any_taken = False
+    for replica in replicas:
+        if replica.outlier.take():
+            any_taken = True
+            yield replica
+    if not any_taken:
+        yield from replicas
 
 
 def rank(key: str, addresses: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ TENANT, VOICE and CHECKPOINT stand for the tenant, the voice's id and the checkp
 of the key: Redis Cluster keeps all keys with the same text in braces on one node. An embedding is the voice prompt
 as the backbone reads it, [P, D] in the compute dtype of the speech generator that made it. A tenant's embeddings are
 bounded in number and bytes; the least recently used one leaves first. An embedding never outlives its voice.
+It is encrypted when the store has keys (`gateway.store.cipher`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from chroma.v1.tensor_pb2 import Tensor
+from gateway.store.failures import STORE_FAILURES
 from gateway.store.redis import Store
-from services.common.errors import Unavailable
+from services.common.errors import FailedPrecondition
 
 _FIND_TIMEOUT_S = 0.25
 """A speech generator computes an embedding in a few milliseconds: a turn does not wait for a slow store."""
@@ -68,22 +70,26 @@ class StoredEmbeddings:
                 pipe.hget(self._key, field)
                 pipe.zadd(self._uses_key, {field: time.time()}, xx=True)
                 data, _ = await self._store.ask(pipe.execute())
-            return None if data is None else Tensor.FromString(data)
-        except (TimeoutError, Unavailable, DecodeError):
+            return None if data is None else Tensor.FromString(self._store.cipher.unseal(self._place(field), data))
+        except (TimeoutError, *STORE_FAILURES, DecodeError, FailedPrecondition):
             return None
 
     async def keep(self, checkpoint: str, embedding: Tensor) -> None:
         """Store the embedding that this checkpoint computed. The least recently used embeddings make room for it."""
-        data = embedding.SerializeToString()
+        field = f"{self._voice_id}:{checkpoint}"
+        data = self._store.cipher.seal(self._place(field), embedding.SerializeToString())
         if not checkpoint or len(data) > self._limits.size_bytes:
             return
         keys = [self._voice_key, self._key, self._uses_key]
         limits = self._limits
-        values = [f"{self._voice_id}:{checkpoint}", data, time.time(), limits.count, limits.size_bytes]
+        values = [field, data, time.time(), limits.count, limits.size_bytes]
         try:
             await self._store.write(_KEEP, keys, values)
-        except Unavailable:
+        except STORE_FAILURES:
             return  # the next replica computes it again
+
+    def _place(self, field: str) -> str:
+        return f"{self._key} {field}"
 
 
 def embedding_keys(tenant: str) -> tuple[str, str]:

@@ -1,14 +1,15 @@
 """Texts of spoken replies. A later request of the client refers to such a reply by the id of its audio.
 
-chroma:reply:TENANT:AUDIO_ID   the text, with a TTL of an hour
+chroma:reply:TENANT:AUDIO_ID   the text, with a TTL of an hour; encrypted when the store has keys
 """
 
 from __future__ import annotations
 
 import time
 
+from gateway.store.failures import STORE_FAILURES
 from gateway.store.redis import Store
-from services.common.errors import NotFound, Unavailable
+from services.common.errors import NotFound
 
 _TTL_S = 3_600
 
@@ -24,19 +25,20 @@ class Replies:
 
         When the store is away, the text is not kept, and the time returned is now.
         """
-        now = int(time.time())
+        now, key = int(time.time()), _key(tenant, audio_id)
         try:
-            await self._store.ask(self._store.redis.set(_key(tenant, audio_id), text.encode(), ex=_TTL_S))
-        except Unavailable:
+            await self._store.ask(self._store.redis.set(key, self._store.cipher.seal(key, text.encode()), ex=_TTL_S))
+        except STORE_FAILURES:
             return now
         return now + _TTL_S
 
     async def text(self, tenant: str, audio_id: str) -> str:
         """The text of a reply. Raises NotFound for an unknown or expired id, Unavailable."""
-        text = await self._store.ask(self._store.redis.get(_key(tenant, audio_id)))
+        key = _key(tenant, audio_id)
+        text = await self._store.ask(self._store.redis.get(key))
         if text is None:
             raise NotFound(f"no audio {audio_id[:80]!r}: it never existed, or its hour is over")
-        return text.decode()
+        return self._store.cipher.unseal(key, text).decode()
 
 
 def _key(tenant: str, audio_id: str) -> str:

@@ -251,7 +251,7 @@ def test_margins_are_far_above_float32_rounding() -> None:
         assert min(margins.values()) > MIN_MARGIN, case
 
 
-@pytest.mark.parametrize("stack", [1, 2, 3], indirect=True)
+@pytest.mark.parametrize("stack", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))], indirect=True)
 async def test_sixteen_sessions_at_once_get_what_each_gets_by_itself(stack: Stack) -> None:
     dice = stack.dice
     sessions = [converse(stack, number, random.Random(dice.random())) for number in range(SESSIONS)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grpc import aio
 
+from gateway.pipeline.calls import Hangs
 from services.common.errors import ChromaError
 
 
@@ -55,10 +57,18 @@ class FakeUpstream:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.tools = False
+        """Whether its chat template renders tools."""
         self.calls: asyncio.Queue[FakeCall] = asyncio.Queue()
         self.keys: list[str] = []
         self.checkpoints: Collection[str] | None = None
         """The replicas to which the last call was bound."""
+        self.forgotten: list[Any] = []
+        """The requests to forget something."""
+
+    def renders_tools(self) -> bool:
+        """As `tools` says."""
+        return self.tools
 
     async def call_with_failover(
         self,
@@ -75,7 +85,8 @@ class FakeUpstream:
             try:
                 return await attempt(self)
             except ChromaError as error:
-                if begun() or error.status not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"):
+                again = "UNAVAILABLE", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "INTERNAL"
+                if begun() or isinstance(error, Hangs) or error.status not in again:
                     raise
 
     def _open(self, *, timeout: float, metadata: Any = None) -> FakeCall:  # as a stub's method
@@ -85,6 +96,23 @@ class FakeUpstream:
 
     Think = Speak = Decode = Encode = _open
 
+    def known_checkpoints(self) -> set[str]:
+        """The one checkpoint that the replica runs."""
+        return {"one"}
+
+    def addresses(self) -> list[str]:
+        """The address of the one replica."""
+        return [f"{self.name}:1"]
+
+    async def call_at(self, address: str, attempt: Callable[[Any], Awaitable[None]]) -> None:
+        """Call the one replica."""
+        await attempt(self)
+
+    async def _forget(self, request: Any, **options: Any) -> None:
+        self.forgotten.append(request)
+
+    Forget = ForgetVoice = _forget
+
 
 @dataclass
 class FakeUpstreamPool:
@@ -93,11 +121,16 @@ class FakeUpstreamPool:
     reasoner: FakeUpstream = field(default_factory=lambda: FakeUpstream("reasoner"))
     speech_gen: FakeUpstream = field(default_factory=lambda: FakeUpstream("speech_gen"))
     codec: FakeUpstream = field(default_factory=lambda: FakeUpstream("codec"))
+    turn_seat: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     @property
     def serving(self) -> bool:
         """All three always serve."""
         return True
+
+    def with_seat(self, turn_seat: Callable[[], AbstractAsyncContextManager[None]]) -> FakeUpstreamPool:
+        """The same upstreams, with this seat for each turn."""
+        return replace(self, turn_seat=turn_seat)
 
     def shared_checkpoints(self) -> set[str] | None:
         """The three do not say which checkpoints they run."""

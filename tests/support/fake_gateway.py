@@ -10,19 +10,32 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, reasoner_pb2
+from chroma.v1 import (
+    audio_pb2,
+    consent_pb2,
+    consent_pb2_grpc,
+    dialogue_pb2,
+    dialogue_pb2_grpc,
+    generation_pb2,
+)
 
 WORDS = ("Fold ", "a tortilla", ".")
 SAMPLES_PER_DELTA = 1920
 
 
-class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.VoiceServiceServicer):
+class FakeGateway(
+    dialogue_pb2_grpc.DialogueServiceServicer,
+    dialogue_pb2_grpc.VoiceServiceServicer,
+    consent_pb2_grpc.ConsentServiceServicer,
+):
     """A gateway whose attributes a test sets. `requests` is what Converse received; `ended` says how the call ended,
-    once `finished` is set.
+    once `finished` is set. `metadata` is what each call of CreateVoice and Converse carried. While `lost_answers` is
+    above 0, CreateVoice does its work and its answer is lost.
     """
 
     def __init__(self) -> None:
         self.voices: dict[str, dialogue_pb2.Voice] = {"reader": dialogue_pb2.Voice(voice_id="reader", duration_s=7.1)}
+        self.consents: dict[str, consent_pb2.Consent] = {}
         self.sessions: dict[str, dialogue_pb2.Session] = {}
         self.requests: list[dialogue_pb2.ConverseRequest] = []
         self.ended = ""
@@ -32,8 +45,17 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
         self.hold_after_first_audio = False
         self.abort_trailers: tuple[tuple[str, str], ...] = ()
         self.page = 2
+        self.metadata: list[dict[str, str]] = []
+        self.lost_answers = 0
+        self.script: list[dialogue_pb2.ConverseResponse] = []
+        """What Converse sends at once after `opened`, and then ends. Empty: it answers."""
+        self._created: dict[str, dialogue_pb2.CreateVoiceResponse] = {}
 
     async def CreateVoice(self, request: Any, context: Any):  # noqa: N802
+        self.metadata.append(dict(context.invocation_metadata()))
+        attempt = self.metadata[-1].get("chroma-idempotency-key", "")
+        if attempt in self._created:
+            return self._created[attempt]
         if request.voice_id in self.voices:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"voice {request.voice_id} exists")
         voice = dialogue_pb2.Voice(
@@ -42,10 +64,21 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
             transcript=request.transcript,
             consent=request.consent,
             duration_s=len(request.audio_file) / 100,
+            consent_id=f"consent-{len(self.consents)}",
         )
+        consent = consent_pb2.Consent(
+            consent_id=voice.consent_id, subject=request.consent_subject, words=request.consent, key_id="key-1"
+        )
+        consent.create_time.FromSeconds(1_700_000_000)
+        consent.voices.add(voice_id=voice.voice_id).create_time.FromSeconds(1_700_000_000)
+        self.consents[consent.consent_id] = consent
         voice.create_time.FromSeconds(1_700_000_000)
         self.voices[request.voice_id] = voice
-        return dialogue_pb2.CreateVoiceResponse(voice=voice)
+        self._created[attempt] = dialogue_pb2.CreateVoiceResponse(voice=voice)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+        return self._created[attempt]
 
     async def GetVoice(self, request: Any, context: Any):  # noqa: N802
         return dialogue_pb2.GetVoiceResponse(voice=await self._voice(request.voice_id, context))
@@ -63,6 +96,25 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
         await self._voice(request.voice_id, context)
         del self.voices[request.voice_id]
         return dialogue_pb2.DeleteVoiceResponse()
+
+    async def GetConsent(self, request: Any, context: Any):  # noqa: N802
+        return consent_pb2.GetConsentResponse(consent=await self._consent(request.consent_id, context))
+
+    async def ListConsents(self, request: Any, context: Any):  # noqa: N802
+        start = int(request.page_token or 0)
+        stop = start + self.page
+        consents = list(self.consents.values())
+        return consent_pb2.ListConsentsResponse(
+            consents=consents[start:stop], next_page_token=str(stop) if stop < len(consents) else ""
+        )
+
+    async def RevokeConsent(self, request: Any, context: Any):  # noqa: N802
+        consent = await self._consent(request.consent_id, context)
+        consent.revoke_time.FromSeconds(1_700_000_100)
+        for voice in consent.voices:
+            voice.erase_time.FromSeconds(1_700_000_100)
+            self.voices.pop(voice.voice_id, None)
+        return consent_pb2.RevokeConsentResponse(consent=consent)
 
     async def CreateSession(self, request: Any, context: Any):  # noqa: N802
         await self._voice(request.config.voice_id, context)
@@ -84,12 +136,17 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
         return dialogue_pb2.DeleteSessionResponse()
 
     async def Converse(self, request_iterator: Any, context: Any):  # noqa: N802
+        self.metadata.append(dict(context.invocation_metadata()))
         context.add_done_callback(self._over)
         async for request in request_iterator:
             self.requests.append(request)
             match request.WhichOneof("request"):
                 case "open":
                     yield await self._opened(request.open, context)
+                    for response in self.script:
+                        yield response
+                    if self.script:
+                        return
                 case "commit":
                     async for response in self._reply(context):
                         yield response
@@ -134,7 +191,7 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
                 await context.abort(self.abort_after_first_audio, "told to", self.abort_trailers)
         done.text = "".join(WORDS)
         done.output_audio_s = len(WORDS) * SAMPLES_PER_DELTA / 24_000
-        done.speech_end = reasoner_pb2.END_REASON_EOS
+        done.speech_end = generation_pb2.END_REASON_EOS
         done.timings.heard_s = 0.010
         done.timings.first_thought_s = 0.015
         done.timings.first_frame_s = 0.020
@@ -149,6 +206,11 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no voice {voice_id}")
         return self.voices[voice_id]
 
+    async def _consent(self, consent_id: str, context: Any) -> consent_pb2.Consent:
+        if consent_id not in self.consents:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no consent {consent_id}")
+        return self.consents[consent_id]
+
     async def _session(self, session_id: str, context: Any) -> dialogue_pb2.Session:
         if session_id not in self.sessions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no session {session_id}")
@@ -156,12 +218,14 @@ class FakeGateway(dialogue_pb2_grpc.DialogueServiceServicer, dialogue_pb2_grpc.V
 
 
 @asynccontextmanager
-async def serving(gateway: FakeGateway) -> AsyncIterator[str]:
-    """Serve `gateway` on a free loopback port. Yields its address."""
+async def serving(gateway: FakeGateway, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[str]:
+    """Serve `gateway` on a free loopback port, by TLS with `credentials`. Yields its address."""
     server = grpc.aio.server()
     dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(gateway, server)
     dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(gateway, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    consent_pb2_grpc.add_ConsentServiceServicer_to_server(gateway, server)
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"

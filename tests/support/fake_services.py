@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from chroma.v1 import codec_pb2 as codec
-from chroma.v1 import codec_pb2_grpc, reasoner_pb2_grpc, speech_gen_pb2_grpc
+from chroma.v1 import codec_pb2_grpc, generation_pb2, reasoner_pb2_grpc, speech_gen_pb2_grpc
 from chroma.v1 import reasoner_pb2 as reasoner
 from chroma.v1 import speech_gen_pb2 as speech_gen
 from chroma.v1.audio_pb2 import CodeFrames, Pcm
 from chroma.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
-from services.common.errors import ChromaError, NotFound
+from chroma.v1.tools_pb2 import ToolCall
+from services.common.errors import ChromaError, NotFound, ResourceExhausted
 from services.common.rpc.checkpoint import check_checkpoint, serve_checkpoint
+from services.common.rpc.requests import read_open
 from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
-from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.common.wire.pcm import encode_pcm
 from services.common.wire.voice_fingerprint import voice_fingerprint
 
@@ -35,26 +37,57 @@ class Script:
 
     checkpoint: str = "fake"
     """Fingerprint of the checkpoint that the service claims to run."""
+    slots: int = 0
+    """How many turns the service serves at once, as it says when it starts. 0: any number, and it does not say."""
     voices: set[str] = field(default_factory=set)
     """Fingerprints of the voice prompts that the speech generator holds."""
+    sessions: set[str] = field(default_factory=set)
+    """Ids of the sessions of which the reasoner holds state."""
+    forgotten: list[Any] = field(default_factory=list)
+    """The requests to forget something that were acknowledged."""
     open_calls: int = 0
     failures: list[ChromaError] = field(default_factory=list)
     """Errors that the next calls raise, one each, right after `open`."""
+    refusal: ChromaError | None = None
+    """Error that every call raises right after `open`. None: calls are admitted."""
     hold_at: int | None = None
     """The number of the answer after which the service waits until `go` is set. None: it never waits."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the service waits."""
+    breaks: list[int] = field(default_factory=list)
+    """The numbers of answers in whose place the next calls fail with INTERNAL, one each. Fakes may share one list."""
+    tone_hz: float = 0.0
+    """The tone that the codec decodes every frame to. 0: frame n is 1920 samples of n / 1000."""
+    reply: tuple[str, ...] = REPLY
+    """The thoughts of a generated reply."""
+    end_reason: generation_pb2.EndReason.ValueType = generation_pb2.END_REASON_EOS
+    """Why speech ends."""
+    tool_calls: tuple[tuple[str, str], ...] = ()
+    """The tool calls that a generated reply ends with: names and arguments."""
+    speaks_results: bool = False
+    """Whether the reply to a tool's result is REPLY, without tool calls."""
+    unreadable_call: str = ""
+    """Why the reply's tool calls cannot be read."""
+    renders_tools: bool = False
+    """Whether the service says that its chat template renders tools."""
     ends_at: int | None = None
     """The frame after which speech ends although thoughts may still come. None: it ends with the last thought."""
+    frames_after: int = 0
+    """The frames of speech that follow those of the last thought."""
     opened: list[Any] = field(default_factory=list)
     """The `open` message of each call."""
     heard: list[str | bytes] = field(default_factory=list)
     """The input of the reasoner's last call so far."""
+    spoken: list[str] = field(default_factory=list)
+    """The pieces of text that the reasoner was given to say."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def step(self, answer: int) -> None:
-        """Wait if the script says so."""
+        """Wait or fail if the script says so."""
+        if self.breaks and answer == self.breaks[0]:
+            del self.breaks[0]
+            raise ChromaError("the step failed: RuntimeError on 10.0.0.5")
         if answer == self.hold_at:
             self.held.set()
             await self.go.wait()
@@ -78,6 +111,10 @@ def _admit(script: Script, opened: Any) -> None:
     script.opened.append(opened)
     if script.failures:
         raise script.failures.pop(0)
+    if script.refusal is not None:
+        raise script.refusal
+    if script.slots and script.open_calls > script.slots:
+        raise ResourceExhausted("all slots are taken")
 
 
 class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
@@ -90,9 +127,11 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
         self, request_iterator: AsyncIterator[reasoner.ThinkRequest], context: Any
     ) -> AsyncIterator[reasoner.ThinkResponse]:
         with _Call(self.script):
-            opened = (await anext(request_iterator)).open
+            opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             self.script.heard = []
+            if opened.keep:
+                self.script.sessions.add(opened.session_id)
             yield reasoner.ThinkResponse(opened=reasoner.ThinkOpened(checkpoint_fingerprint=self.script.checkpoint))
             async for request in request_iterator:
                 self.script.news.set()
@@ -101,16 +140,43 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
                 self.script.heard.append(request.text or request.audio.data)
             heard, index = reasoner.Heard(prompt_tokens=30, cached_tokens=10, prefill_s=0.01), 0
             given = opened.reply_source == reasoner.REPLY_SOURCE_GIVEN
-            pieces = (request.given_text async for request in request_iterator) if given else _each(REPLY)
+            reply, tool_calls = self.script.reply, self.script.tool_calls
+            if self.script.speaks_results and opened.history and opened.history[-1].role == reasoner.ROLE_TOOL:
+                reply, tool_calls = REPLY, ()
+            pieces = (request.given_text async for request in request_iterator) if given else _each(reply)
             async for text in pieces:
+                if given:
+                    self.script.spoken.append(text)
                 await self.script.step(index)
-                thought = _thought(index, FIRST_ID + index, text, last=False, heard=None if index else heard)
+                is_cut = index + 1 == opened.max_thoughts
+                thought = _thought(index, FIRST_ID + index, text, last=is_cut, heard=None if index else heard)
+                yield reasoner.ThinkResponse(thought=thought)
+                if is_cut:
+                    done = reasoner.ThinkDone(reason=generation_pb2.END_REASON_LIMIT)
+                    yield reasoner.ThinkResponse(done=done)
+                    return
+                index += 1
+            if not given and (tool_calls or self.script.unreadable_call):
+                thought = _thought(index, IM_END, "", last=False, heard=None if index else heard)
+                thought.call = True
                 yield reasoner.ThinkResponse(thought=thought)
                 index += 1
             thought = _thought(index, IM_END, "", last=True, heard=None if index else heard)
+            thought.call = index > 0 and not given and bool(tool_calls or self.script.unreadable_call)
             yield reasoner.ThinkResponse(thought=thought)
-            reason = reasoner.END_REASON_GIVEN if given else reasoner.END_REASON_EOS
-            yield reasoner.ThinkResponse(done=reasoner.ThinkDone(reason=reason))
+            reason = generation_pb2.END_REASON_GIVEN if given else generation_pb2.END_REASON_EOS
+            done = reasoner.ThinkDone(reason=reason)
+            if not given:
+                done.tool_calls.extend(ToolCall(name=name, arguments=text) for name, text in tool_calls)
+                done.unreadable_call = self.script.unreadable_call
+            yield reasoner.ThinkResponse(done=done)
+
+    async def Forget(self, request: reasoner.ForgetRequest, context: Any) -> Any:  # noqa: N802
+        if self.script.failures:
+            raise self.script.failures.pop(0)
+        self.script.sessions.discard(request.session_id)
+        self.script.forgotten.append(request)
+        return reasoner.ForgetResponse()
 
 
 class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
@@ -123,7 +189,7 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         self, request_iterator: AsyncIterator[speech_gen.SpeakRequest], context: Any
     ) -> AsyncIterator[speech_gen.SpeakResponse]:
         with _Call(self.script):
-            opened = (await anext(request_iterator)).open
+            opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             check_checkpoint(opened.checkpoint_fingerprint, self.script.checkpoint)
             voice = opened.voice_fingerprint or self._hold(opened.voice_prompt)
@@ -137,7 +203,7 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             frame = 0
             async for request in request_iterator:
                 assert len(request.thought.hidden.data) == 8, "thoughts come with their hidden state"
-                for _ in range(2):
+                for _ in range(2 + (self.script.frames_after if request.thought.last else 0)):
                     await self.script.step(frame)
                     if frame == opened.max_frames:
                         break
@@ -147,7 +213,9 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
                     frame += 1
                 if frame == self.script.ends_at:
                     break
-            yield speech_gen.SpeakResponse(done=speech_gen.SpeakDone(reason=reasoner.END_REASON_EOS, frames=frame))
+            is_cut = frame == opened.max_frames
+            reason = generation_pb2.END_REASON_LIMIT if is_cut else self.script.end_reason
+            yield speech_gen.SpeakResponse(done=speech_gen.SpeakDone(reason=reason, frames=frame))
             async for _ in request_iterator:  # as the service does: a caller may still be writing thoughts
                 pass
 
@@ -162,6 +230,13 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             checkpoint_fingerprint=self.script.checkpoint,
         )
 
+    async def ForgetVoice(self, request: speech_gen.ForgetVoiceRequest, context: Any) -> Any:  # noqa: N802
+        if self.script.failures:
+            raise self.script.failures.pop(0)
+        self.script.voices.discard(request.voice_fingerprint)
+        self.script.forgotten.append(request)
+        return speech_gen.ForgetVoiceResponse()
+
     def _hold(self, prompt: speech_gen.VoicePrompt) -> str:
         name = voice_fingerprint(prompt.frames.codes, prompt.transcript.ids, self.script.checkpoint)
         self.script.voices.add(name)
@@ -169,7 +244,7 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
-    """A codec that decodes frame n as 1920 samples of n / 1000."""
+    """A codec that decodes frame n as 1920 samples of n / 1000, or as a tone."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -178,21 +253,27 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self, request_iterator: AsyncIterator[codec.DecodeRequest], context: Any
     ) -> AsyncIterator[codec.DecodeResponse]:
         with _Call(self.script):
-            opened = (await anext(request_iterator)).open
+            opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             check_checkpoint(opened.checkpoint_fingerprint, self.script.checkpoint)
             async for request in request_iterator:
                 frame = request.frames.first_frame
                 await self.script.step(frame)
-                samples = np.full(FRAME_SAMPLES, frame / 1000, dtype=np.float32)
+                samples = self._samples(frame)
                 pcm = Pcm(first_sample=frame * FRAME_SAMPLES, data=encode_pcm(samples, opened.encoding))
                 yield codec.DecodeResponse(pcm=pcm)
+
+    def _samples(self, frame: int) -> np.ndarray:
+        if not self.script.tone_hz:
+            return np.full(FRAME_SAMPLES, frame / 1000, dtype=np.float32)
+        times_s = (frame * FRAME_SAMPLES + np.arange(FRAME_SAMPLES)) / SAMPLE_RATE_HZ
+        return (0.3 * np.sin(2 * np.pi * self.script.tone_hz * times_s)).astype(np.float32)
 
     async def Encode(  # noqa: N802
         self, request_iterator: AsyncIterator[codec.EncodeRequest], context: Any
     ) -> AsyncIterator[codec.EncodeResponse]:
         with _Call(self.script):
-            opened = (await anext(request_iterator)).open
+            opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             samples = sum([len(request.pcm.data) // 4 async for request in request_iterator])
             frames = -(-samples // FRAME_SAMPLES)
@@ -228,10 +309,13 @@ class FakeService:
     async def start(self) -> None:
         """Listen and serve, as a new process that holds no voice."""
         self.script.voices.clear()
+        self.script.sessions.clear()
         make, add, service = _MAKERS[self.name]
         self._server = Server(ServiceSettings(listen=self.address, **self.settings))
         add(make(self.script), self._server.grpc)
-        serve_checkpoint(self._server.grpc, self.script.checkpoint)
+        serve_checkpoint(
+            self._server.grpc, self.script.checkpoint, self.script.slots, renders_tools=self.script.renders_tools
+        )
         self._server.register(service)
         self.port = await self._server.start()
         await self._server.set_serving()

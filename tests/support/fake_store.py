@@ -1,37 +1,46 @@
-"""Sessions and voices in memory. A test can freeze the store or make it unavailable."""
+"""Sessions and voices in memory. A test can freeze the store or make it fail."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.speech_gen_pb2 import VoicePrompt
+from gateway.access.caller import Caller
 from gateway.settings import GatewaySettings
+from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.records import TurnRecord
 from gateway.store.redis import Store
 from gateway.store.sessions import Session, Sessions
 from gateway.store.voices import SpokenVoice, Voices
-from services.common.errors import NotFound, Unavailable
+from services.common.errors import ChromaError, NotFound
+
+CALLER = Caller("tenant")
 
 
 class FakeSessions(Sessions):
-    """A store of one session. Clear `answers` to freeze it; set `away` to make it raise Unavailable."""
+    """A store of one session. Clear `answers` to freeze it; set `failure` to make it raise that."""
 
     def __init__(self, session: Session, settings: GatewaySettings) -> None:
         super().__init__(cast(Store, None), settings)
         self.stored = session
         self.answers = asyncio.Event()
         self.answers.set()
-        self.away = False
+        self.failure: ChromaError | None = None
+        self.unrecorded: frozenset[str] = frozenset()
+        """The turns that the last recording named as unrecorded."""
         self.log: list[str] = []
+        self.voices = {"ada"}
+        """The ids of the stored voices."""
 
     async def answer(self) -> None:
-        """Wait while frozen. Raises Unavailable while away."""
+        """Wait while frozen. Raises the failure."""
         await self.answers.wait()
-        if self.away:
-            raise Unavailable("the store is away")
+        if self.failure is not None:
+            raise self.failure
 
     async def refresh(self, session: Session) -> Session:
         await self.answer()
@@ -39,7 +48,14 @@ class FakeSessions(Sessions):
 
     async def record(self, before: Session, after: Session) -> Session:
         await self.answer()
+        self.unrecorded = before.unrecorded
         self.log.append(f"record {after.turns[-1].turn_id}")
+        self.stored = replace(self.stored, turns=after.turns, sequence=self.stored.sequence + 1)
+        return replace(after, sequence=before.sequence + 1)
+
+    async def place(self, before: Session, after: Session, put: Sequence[TurnRecord]) -> Session:
+        await self.answer()
+        self.log.append(f"place {' '.join(turn.turn_id for turn in put)}")
         self.stored = replace(self.stored, turns=after.turns, sequence=self.stored.sequence + 1)
         return replace(after, sequence=before.sequence + 1)
 
@@ -55,18 +71,29 @@ class FakeSessions(Sessions):
         return change
 
 
+class FileOfNothing:
+    """A store without an append-only file, as a deletion that rewrites the file sees it."""
+
+    redis: Any = None
+
+    async def ask(self, answer: Coroutine[Any, Any, Any]) -> dict[str, int]:
+        answer.close()
+        return {"aof_enabled": 0}
+
+
 class FakeVoices(Voices):
     """A store of the voice `ada`."""
 
     def __init__(self, sessions: FakeSessions) -> None:
+        super().__init__(cast(Store, FileOfNothing()), EmbeddingLimits(1, 1))
         self._sessions = sessions
 
     async def spoken(self, tenant: str, voice_id: str) -> SpokenVoice:
         await self._sessions.answer()
-        if voice_id != "ada":
+        if voice_id not in self._sessions.voices:
             raise NotFound(f"no voice {voice_id!r}")
-        return SpokenVoice("ada", VoicePrompt())
+        return SpokenVoice(voice_id, VoicePrompt())
 
     async def exists(self, tenant: str, voice_id: str) -> bool:
         await self._sessions.answer()
-        return voice_id == "ada"
+        return voice_id in self._sessions.voices

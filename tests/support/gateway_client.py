@@ -13,8 +13,8 @@ import soundfile
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from chroma.v1 import consent_pb2_grpc, dialogue_pb2_grpc
 from chroma.v1 import dialogue_pb2 as pb
-from chroma.v1 import dialogue_pb2_grpc
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from services.common.rpc.server import Server
 from services.common.wire.pcm import Samples, encode_pcm
@@ -76,11 +76,13 @@ class Client:
     """The stubs of one gateway."""
 
     def __init__(self, channel: aio.Channel, server: Server, address: str, http_address: str = "") -> None:
+        self.channel = channel
         self.http_address = http_address
         self.server = server
         self.address = address
         self.dialogue = dialogue_pb2_grpc.DialogueServiceStub(channel)
         self.voices = dialogue_pb2_grpc.VoiceServiceStub(channel)
+        self.consents = consent_pb2_grpc.ConsentServiceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def until_serving(self) -> None:
@@ -97,9 +99,12 @@ class Client:
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     @asynccontextmanager
-    async def converse(self, *, tenant: str = "", session_id: str = "", **opened: Any) -> AsyncIterator[Talk]:
+    async def converse(
+        self, *, tenant: str = "", key: str = "", session_id: str = "", **opened: Any
+    ) -> AsyncIterator[Talk]:
         """Open a conversation, in a new session with the voice `ada` unless one is named."""
         metadata = (("chroma-tenant", tenant),) if tenant else ()
+        metadata += (("authorization", f"Bearer {key}"),) if key else ()
         call = self.dialogue.Converse(metadata=metadata)
         try:
             talk = Talk(call)

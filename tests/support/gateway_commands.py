@@ -8,25 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 from typer.testing import CliRunner, Result
 
 from chroma_voice.cli import app
 from tests.support.fake_gateway import FakeGateway, serving
 
 
-def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
-    """Run the command `chroma-voice ARGUMENTS --gateway ADDRESS`."""
+def run(gateway: FakeGateway, *arguments: str | Path, **variables: str) -> Result:
+    """Run the command `chroma-voice ARGUMENTS --gateway ADDRESS` with these environment variables."""
     with in_background(gateway) as address:
-        return CliRunner().invoke(app, [*map(str, arguments), "--gateway", address])
+        return CliRunner().invoke(app, [*map(str, arguments), "--gateway", address], env=variables)
 
 
 @contextmanager
-def in_background(gateway: FakeGateway) -> Iterator[str]:
+def in_background(gateway: FakeGateway, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
     """Serve `gateway` on the event loop of another thread, because a command runs a loop of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = serving(gateway)
+    server = serving(gateway, credentials)
     try:
         yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
         asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()

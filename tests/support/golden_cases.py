@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from safetensors.torch import load_file
 
+from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
@@ -38,7 +38,7 @@ CASES = [*AUDIO_CASES, "text_only"]
 @cache
 def load_case(case: str) -> dict[str, torch.Tensor]:
     """All tensors of a case, by name."""
-    return load_file(GOLDEN / f"{case}.safetensors")
+    return load_golden(GOLDEN, case)
 
 
 def clips_of(golden: dict[str, torch.Tensor]) -> list[torch.Tensor]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from checkpoints.presets import special_tokens
 from checkpoints.tokenizer_files import vocabulary_for, write_tokenizer_files
@@ -22,6 +21,7 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
+from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
@@ -75,7 +75,7 @@ def small_tokenizer() -> Tokenizer:
 @cache
 def tensors(case: str) -> dict[str, torch.Tensor]:
     """All tensors of a case, by name."""
-    return load_file(GOLDEN / f"{case}.safetensors")
+    return load_golden(GOLDEN, case)
 
 
 @cache

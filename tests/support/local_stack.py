@@ -9,17 +9,17 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chroma_voice import Client, Conversation, Sampling, TurnDone, TurnStarted, Unavailable
+from chroma_voice import AudioDelta, Client, Conversation, Sampling, TurnDone, TurnStarted, Unavailable
 from chroma_voice.events import Event
 from chroma_voice.local.checkpoint import TINY
 from chroma_voice.local.state import Endpoints, StateFolder
 from tests.support.paths import SAMPLES
 
 QUESTION = SAMPLES / "question_make_taco.wav"
-VOICE_FILE = SAMPLES / "voice_librivox_5s.wav"
+VOICE_FILE = SAMPLES / "voice_librivox_5s.flac"
 VOICE_TRANSCRIPT = "Unless to be rather cold hearted and rather selfish is to be ill disposed."
 VOICE = "reader"
 LONG_SPEECH = Sampling(temperature=5.0, seed=1)
@@ -33,10 +33,10 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("CHROMA_")}
 
 
-def run(*arguments: str | Path, expect: int = 0) -> str:
+def run(*arguments: str | Path, expect: int = 0, **settings: str) -> str:
     """Run a `chroma-voice` command to its end and return its output. Its exit status must be `expect`."""
     command = [sys.executable, "-m", "chroma_voice.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment() | settings, timeout=PATIENCE_S)
     output = done.stdout + done.stderr
     assert done.returncode == expect, f"{arguments}: exit status {done.returncode}\n{output}"
     return output
@@ -123,6 +123,17 @@ async def reply(talk: Conversation) -> tuple[list[Event], TurnDone]:
     return events, done
 
 
+async def first_sound(talk: Conversation) -> str:
+    """Ask something in text, and read up to the first sound. Returns the id of the turn."""
+    await talk.send_text("How do I make a taco?")
+    await talk.commit()
+    async for event in talk.reply():
+        assert not isinstance(event, TurnDone), event
+        if isinstance(event, AudioDelta):
+            return event.turn_id
+    raise AssertionError("the reply has no sound")
+
+
 async def ask(talk: Conversation) -> TurnDone:
     """Ask something in text. Returns the result of the turn."""
     await talk.send_text("How do I make a taco?")
@@ -139,3 +150,13 @@ async def ask_until_answered(talk: Conversation) -> TurnDone:
             if not isinstance(done.error, Unavailable):
                 return done
             await asyncio.sleep(0.2)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds. An OSError, such as of a server that does not listen, means that it does not."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(OSError):
+                if condition():
+                    return
+            await asyncio.sleep(0.5)

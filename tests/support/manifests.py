@@ -43,6 +43,7 @@ _CHOICES = (
     ((), ("tls",)),
     ((), ("gateway-api",)),
     ((), ("external-redis",)),
+    ((), ("oidc",)),
 )
 """One choice of each row can be combined with one of every other: one way to a GPU or none, and autoscaling and tracing
 only with monitoring.
@@ -141,3 +142,18 @@ def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str
         else:
             found[variable["name"]] = variable.get("value", "secret")
     return found
+
+
+def store_command() -> str:
+    """The shell command that starts the store."""
+    (workload,) = of_kind(base_with(()), "StatefulSet")
+    (container,) = containers(workload)
+    assert container["command"] == ["sh", "-c"]
+    (command,) = container["args"]
+    return command
+
+
+def store_rights() -> list[str]:
+    """The rights of the store's user, as ACL rules."""
+    (line,) = [line for line in store_command().splitlines() if line.startswith("user chroma-voice on ")]
+    return line.split()[4:]

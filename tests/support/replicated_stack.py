@@ -4,120 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from chroma_voice import Client
 from chroma_voice.local import checkpoint, store
-from chroma_voice.local.health import is_serving
-from chroma_voice.local.ports import LOOPBACK, free_ports
+from chroma_voice.local.ports import free_ports
 from chroma_voice.local.stack import MODULES
 from gateway.pipeline.upstreams import rank
-from tests.support.local_stack import PATIENCE_S, VOICE_FILE, VOICE_TRANSCRIPT, environment
+from tests.support.local_stack import PATIENCE_S, VOICE_FILE, VOICE_TRANSCRIPT
+from tests.support.server_process import Replica, ServerProcess, StoreProcess
+from tests.support.small_disks import SmallDisks
 
 REPLICAS = 2
 SERVICES = ("codec", "speech_gen", "reasoner")
 SPEECH_SLOTS = 4
-_SETTINGS = {"CHROMA_THREADS": "1", "CHROMA_DRAIN_S": "60", "CHROMA_MAX_CONNECTION_AGE_S": "20"}
-
-
-class Replica:
-    """One process, which can be killed and started again at the same port."""
-
-    def __init__(self, service: str, settings: dict[str, str], log_file: Path) -> None:
-        self.service = service
-        self.address, self._metrics = (f"{LOOPBACK}:{port}" for port in free_ports(2))
-        self._settings = {**settings, "CHROMA_LISTEN": self.address, "CHROMA_METRICS_LISTEN": self._metrics}
-        self._log_file = log_file
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process."""
-        with self._log_file.open("ab") as log:
-            command = [sys.executable, "-m", MODULES[self.service]]
-            self._process = subprocess.Popen(
-                command, env={**environment(), **_SETTINGS, **self._settings}, stdout=log, stderr=log
-            )
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send the process a signal."""
-        assert self._process is not None, "started before"
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill the process with SIGKILL."""
-        self.signal(signal.SIGKILL)
-
-    async def ended(self) -> int:
-        """Wait until the process ends. Returns its exit status."""
-        assert self._process is not None, "started before"
-        return await asyncio.to_thread(self._process.wait, PATIENCE_S)
-
-    async def until_serving(self) -> None:
-        """Wait until it says that it serves."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not await is_serving(self.address):
-                assert self._process is not None, "started before"
-                assert self._process.poll() is None, self._log_file.read_text()[-3000:]
-                await asyncio.sleep(0.1)
-
-    def metric(self, series: str) -> float:
-        """The value of one series, named as on the metrics page. 0: the series is missing."""
-        with urllib.request.urlopen(f"http://{self._metrics}/metrics") as page:
-            lines = page.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series)
-
-    def close(self) -> None:
-        """End the process in whatever state it is."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+_SETTINGS = {
+    "CHROMA_THREADS": "1",
+    "CHROMA_DRAIN_S": "60",
+    "CHROMA_DRAIN_IDLE_S": "0",
+    "CHROMA_MAX_CONNECTION_AGE_S": "20",
+}
 
 
 class ReplicatedStack:
     """All processes. The voices are enrolled in pairs: the two voices of a pair have different home replicas of
     speech_gen.
+
+    With `small_disks`, each process writes only to a small disk of its own (`disk`), and a gateway its audit log to
+    another one (`audit_disk`).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, small_disks: bool = False) -> None:
         model = {"CHROMA_MODEL": str(checkpoint.choose(checkpoint.TINY, folder).folder)}
         slots = {"speech_gen": {"CHROMA_SLOTS": str(SPEECH_SLOTS)}}
+        self._folder = folder
+        names = [f"{service}-{number}" for service in (*SERVICES, "gateway") for number in range(REPLICAS)]
+        names += [f"gateway-{number}-audit" for number in range(REPLICAS)]
+        self.disks = SmallDisks([folder / "disks" / name for name in (*names, "valkey")]) if small_disks else None
         self.replicas = {
-            service: [
-                Replica(service, {**model, **slots.get(service, {})}, folder / f"{service}-{number}.log")
-                for number in range(REPLICAS)
-            ]
+            service: [self._replica(service, number, {**model, **slots.get(service, {})}) for number in range(REPLICAS)]
             for service in SERVICES
         }
-        (store_port,) = free_ports(1)
-        config, password = store.write_config(folder / "valkey", store_port)
-        self._store_command = store.command(config)
-        self._store_log = folder / "valkey.log"
-        self._store_ready = store_port, password
-        self._store: subprocess.Popen[bytes] | None = None
+        self.store = self._store_process()
         targets = {f"CHROMA_{service.upper()}": ",".join(self.addresses(service)) for service in SERVICES}
-        settings = {**targets, "CHROMA_REDIS_URL": store.url(store_port, password)}
-        self.replicas["gateway"] = [
-            Replica("gateway", settings, folder / f"gateway-{number}.log") for number in range(REPLICAS)
-        ]
+        settings = {**targets, "CHROMA_REDIS_URL": self.store.url}
+        self.replicas["gateway"] = [self._replica("gateway", number, settings) for number in range(REPLICAS)]
         names = [f"reader-{number}" for number in range(50)]
         self.voices = tuple(
             next(name for name in names if self.home("speech_gen", name) is replica)
             for replica in self.replicas["speech_gen"]
         )
 
+    def disk(self, process: ServerProcess) -> Path:
+        """The folder of a process's small disk: the store's data, or temporary files."""
+        return self._folder / "disks" / process.log_file.stem
+
+    def audit_disk(self, gateway: Replica) -> Path:
+        """The folder of the small disk with a gateway's audit log."""
+        return self._folder / "disks" / f"{gateway.log_file.stem}-audit"
+
     async def start(self) -> None:
         """Start everything, wait until it serves, and enrol the voices."""
-        self._start_processes()
-        async with asyncio.timeout(PATIENCE_S):
-            while not await store.is_ready(*self._store_ready):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-            await asyncio.gather(*(replica.until_serving() for replica in self.all()))
-            await self.all_seen()
+        for process in self.processes():
+            process.start()
+        await asyncio.gather(*(process.until_serving() for process in self.processes()))
+        await self.all_seen()
         async with self.client() as client:
             for voice_id in self.voices:
                 await client.create_voice(
@@ -126,15 +79,18 @@ class ReplicatedStack:
 
     def close(self) -> None:
         """End everything."""
-        for replica in self.all():
-            replica.close()
-        if self._store is not None:
-            self._store.kill()
-            self._store.wait()
+        for process in self.processes():
+            process.close()
+        if self.disks is not None:
+            self.disks.close()
 
     def all(self) -> list[Replica]:
         """All replicas of all services and gateways."""
         return [replica for replicas in self.replicas.values() for replica in replicas]
+
+    def processes(self) -> list[Replica | StoreProcess]:
+        """All processes; the store is the first."""
+        return [self.store, *self.all()]
 
     def addresses(self, service: str) -> list[str]:
         """Where the replicas of a service listen."""
@@ -148,12 +104,6 @@ class ReplicatedStack:
     def client(self, gateway: int = 0) -> Client:
         """A client of one of the gateways. It sends each request once."""
         return Client(self.replicas["gateway"][gateway].address, attempts=1)
-
-    def _start_processes(self) -> None:
-        with self._store_log.open("wb") as log:
-            self._store = subprocess.Popen(self._store_command, stdout=log, stderr=log)
-        for replica in self.all():
-            replica.start()
 
     async def bring_back(self, *replicas: Replica) -> None:
         """Start replicas that have ended, and wait until both gateways use them."""
@@ -172,11 +122,32 @@ class ReplicatedStack:
                     while gateway.metric(series) != REPLICAS:  # noqa: ASYNC110
                         await asyncio.sleep(0.1)
 
+    def _replica(self, service: str, number: int, settings: dict[str, str]) -> Replica:
+        name = f"{service}-{number}"
+        launcher: list[str] = []
+        if self.disks is not None:
+            disk = self._folder / "disks" / name
+            launcher, settings = self.disks.launcher, {**settings, "TMPDIR": str(disk)}
+            if service == "gateway":
+                settings["CHROMA_AUDIT_FILE"] = str(self._folder / "disks" / f"{name}-audit" / "audit.log")
+        command = [sys.executable, "-m", MODULES[service]]
+        return Replica(service, command, {**_SETTINGS, **settings}, self._folder / f"{name}.log", launcher)
+
+    def _store_process(self) -> StoreProcess:
+        (port,) = free_ports(1)
+        log_file = self._folder / "valkey.log"
+        if self.disks is None:
+            return StoreProcess(*store.write_config(self._folder / "valkey", port), port, log_file)
+        folder = self._folder / "disks" / "valkey"
+        config, password = store.write_config(self._folder / "valkey", port)
+        config.write_text(config.read_text().replace(f'dir "{config.parent}"', f'dir "{folder}"'))
+        return StoreProcess(config, password, port, log_file, self.disks.launcher)
+
 
 @contextlib.contextmanager
-def replicated(folder: Path) -> Iterator[ReplicatedStack]:
+def replicated(folder: Path, *, small_disks: bool = False) -> Iterator[ReplicatedStack]:
     """A started stack. It is ended at the end."""
-    stack = ReplicatedStack(folder)
+    stack = ReplicatedStack(folder, small_disks=small_disks)
     try:
         asyncio.run(stack.start())
         yield stack

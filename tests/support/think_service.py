@@ -109,10 +109,15 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(model: Path, *, slots: int = 4) -> AsyncIterator[Service]:
+async def serving(model: Path, *, slots: int = 4, max_thoughts: int = 1024) -> AsyncIterator[Service]:
     """A running service, wired as its process wires it."""
     settings = ReasonerSettings(
-        model=str(model), slots=slots, max_positions=MAX_POSITIONS, kv_pages=slots * 32, max_audio_s=MAX_AUDIO_S
+        model=str(model),
+        slots=slots,
+        max_thoughts=max_thoughts,
+        max_positions=MAX_POSITIONS,
+        kv_pages=slots * 32,
+        max_audio_s=MAX_AUDIO_S,
     )
     loaded = load(settings)
     engine = loaded.engine

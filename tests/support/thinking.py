@@ -24,7 +24,8 @@ from services.reasoner.messages import (
     TurnOpen,
     TurnOutput,
 )
-from services.reasoner.model.prompt import AudioPart, ChatPrompt, ChatTemplate, Message, Piece
+from services.reasoner.model.parts import AudioPart, Message, Piece
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.request import ThinkStream
 from services.reasoner.runner import Outputs, ThinkRunner
@@ -53,6 +54,10 @@ class RawPrompt:
             elif previous != audio_id:
                 self.runs.append([])
             previous = token_id
+
+    @property
+    def common_positions(self) -> int:
+        return 0
 
     def opening(self) -> list[Piece]:
         return []
@@ -177,8 +182,9 @@ def turn(
     forced: bool = False,
     keep_prefix: bool = False,
     max_thoughts: int | None = 8,
+    scope: str = "tenant",
 ) -> Turn:
-    opening = TurnOpen(forced=forced, max_thoughts=max_thoughts, keep_prefix=keep_prefix)
+    opening = TurnOpen(forced=forced, max_thoughts=max_thoughts, keep_prefix=keep_prefix, scope=scope)
     return Turn(opening, ChatPrompt(template, system_prompt, history))
 
 

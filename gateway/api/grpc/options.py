@@ -44,6 +44,8 @@ def turn_detection(message: TurnDetectionMessage) -> TurnDetection | None:
         prefix_ms=message.prefix_padding_ms if message.HasField("prefix_padding_ms") else defaults.prefix_ms,
         respond=message.create_response if message.HasField("create_response") else defaults.respond,
         interrupt=message.interrupt_response if message.HasField("interrupt_response") else defaults.interrupt,
+        ignore_echo=message.ignore_echo if message.HasField("ignore_echo") else defaults.ignore_echo,
+        speech_ms=message.min_speech_duration_ms if message.HasField("min_speech_duration_ms") else defaults.speech_ms,
     )
     detection.check()
     return detection

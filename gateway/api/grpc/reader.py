@@ -17,17 +17,22 @@ MAX_QUIET_S = 1.0
 class RequestReader:
     """Reads `requests` and passes each to `handle`, until the client closes its side or `handle` raises.
 
+    It holds `handling` while a message is handled.
+
     A gateway that wants no more messages goes on reading and drops them, for two reasons. Cancelling a read of grpc's
     request iterator ends the iterator. And a client that writes when its call has ended does not see the status
     (grpc/grpc#36066).
     """
 
     def __init__(
-        self, requests: AsyncIterator[pb.ConverseRequest], handle: Callable[[pb.ConverseRequest], Awaitable[None]]
+        self,
+        requests: AsyncIterator[pb.ConverseRequest],
+        handle: Callable[[pb.ConverseRequest], Awaitable[None]],
+        handling: asyncio.Lock,
     ) -> None:
         self._requests = requests
         self._handle = handle
-        self._handling = asyncio.Lock()
+        self._handling = handling
         self._dropping = False
         self._last_request_s = 0.0
         self.reading = asyncio.create_task(self._read())

@@ -1,4 +1,4 @@
-"""/v1/models: lists the one model."""
+"""/v1/models and /v1/audio/models: list the one model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway.api.auth import caller
 from gateway.api.catalog import MODEL
 from services.common.errors import NotFound
 
@@ -16,13 +15,17 @@ _OBJECT: dict[str, Any] = {"id": MODEL, "object": "model", "created": 1_767_225_
 
 async def list_models(request: Request) -> JSONResponse:
     """GET: all models."""
-    caller(request)
     return JSONResponse({"object": "list", "data": [_OBJECT]})
+
+
+async def list_audio_models(request: Request) -> JSONResponse:
+    """GET: all models, for programs with a picker. `data` has OpenAI's form, `models` that of Open WebUI."""
+    models = [{"id": MODEL, "name": MODEL}]
+    return JSONResponse({"object": "list", "data": [_OBJECT], "models": models})
 
 
 async def get_model(request: Request) -> JSONResponse:
     """GET: one model."""
-    caller(request)
     if request.path_params["model"] != MODEL:
         raise NotFound(f"no model {request.path_params['model'][:80]!r}: there is {MODEL!r}")
     return JSONResponse(_OBJECT)

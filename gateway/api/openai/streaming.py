@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -16,7 +16,9 @@ def server_sent_event(message: object) -> bytes:
     return f"data: {json.dumps(message, ensure_ascii=False)}\n\n".encode()
 
 
-async def streaming_response(body: AsyncIterator[bytes], content_type: str) -> StreamingResponse:
+async def streaming_response(
+    body: AsyncIterator[bytes], content_type: str, headers: Mapping[str, str] | None = None
+) -> StreamingResponse:
     """Start `body` and return a response that sends it.
 
     An error before the first non-empty piece is raised here, so that it becomes an HTTP status. A later error cuts the
@@ -40,7 +42,7 @@ async def streaming_response(body: AsyncIterator[bytes], content_type: str) -> S
                 if piece:
                     yield piece
 
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
     return _ClosingResponse(whole_body(), media_type=content_type, headers=headers)
 
 

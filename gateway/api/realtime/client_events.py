@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from gateway.api.client_json import parse_json
 from gateway.api.errors import BadParameter
-from gateway.api.realtime.session import AudioIn, SessionIn
+from gateway.api.field_errors import fit
+from gateway.api.fields import MAX_EVENT_ID_CHARS, ItemId, MaxTokens, Metadata, Milliseconds, Name
+from gateway.api.realtime.session_update import AudioIn, BetaFormat, Modalities, SessionIn, ToolIn
 from services.common.sampling import Temperature
+
+MAX_PARTS = 100
+"""Most content parts of an item."""
+MAX_INPUT_ITEMS = 200
+"""Most items of the `input` of a response."""
+
+
+async def read_event(text: str | None) -> dict[str, Any]:
+    """Return the event in a message; None: the message is no text. Raises BadParameter for anything else than an object
+    with a type."""
+    if text is None:
+        raise BadParameter("event", "expected JSON text, got a binary message")
+    event = await parse_json(text, "event")
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise BadParameter("type", "expected a JSON object with a `type`", "missing_required_parameter")
+    return event
+
+
+def client_event_id(event: dict[str, Any]) -> str | None:
+    """Return the `event_id` that the client gave its event. None: it gave none, or one that cannot be an id."""
+    event_id = event.get("event_id")
+    return event_id if isinstance(event_id, str) and len(event_id) <= MAX_EVENT_ID_CHARS else None
 
 
 class _Event(BaseModel):
@@ -18,14 +43,14 @@ class _Event(BaseModel):
 class ItemReference(_Event):
     """`conversation.item.retrieve` and `.delete`."""
 
-    item_id: str
+    item_id: ItemId
 
 
 class ItemTruncate(ItemReference):
     """`conversation.item.truncate`."""
 
     content_index: Annotated[int, Field(ge=0, le=0)] = 0
-    audio_end_ms: Annotated[int, Field(ge=0)]
+    audio_end_ms: Milliseconds
 
 
 class ContentIn(_Event):
@@ -41,6 +66,11 @@ class ContentIn(_Event):
         """The part's text, or the transcript of its audio."""
         return self.text or self.transcript or ""
 
+    @property
+    def chars(self) -> int:
+        """The characters of the part that the connection keeps: all but its audio."""
+        return len(self.text or "") + len(self.transcript or "")
+
     @model_validator(mode="after")
     def _input_audio_has_audio(self) -> ContentIn:
         if self.type == "input_audio" and not self.audio:
@@ -51,10 +81,10 @@ class ContentIn(_Event):
 class ItemIn(_Event):
     """An item to add to the conversation."""
 
-    id: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    id: ItemId | None = None
     type: Literal["message"]
     role: Literal["user", "assistant", "system"]
-    content: Annotated[list[ContentIn], Field(min_length=1)]
+    content: Annotated[list[ContentIn], Field(min_length=1, max_length=MAX_PARTS)]
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +98,11 @@ class ItemIn(_Event):
         if self.role != "user" and any(part.type == "input_audio" for part in self.content):
             raise ValueError(f"an item of the {self.role} cannot hold `input_audio`")
         return self
+
+    @property
+    def text(self) -> str:
+        """The text of all parts, one after the other."""
+        return "".join(part.words for part in self.content)
 
     def content_dicts(self, *, beta: bool) -> list[dict[str, Any]]:
         """Return the content parts as server events show them: without their audio."""
@@ -84,42 +119,91 @@ class ItemIn(_Event):
         return parts
 
 
-class ItemCreate(_Event):
-    """`conversation.item.create`."""
+class FunctionCallIn(_Event):
+    """A tool call of the past."""
+
+    id: ItemId | None = None
+    type: Literal["function_call"]
+    call_id: Annotated[Name, Field(min_length=1)] | None = None
+    name: Name
+    arguments: str = "{}"
+
+
+class FunctionOutputIn(_Event):
+    """What a tool returned for a call."""
+
+    id: ItemId | None = None
+    type: Literal["function_call_output"]
+    call_id: Name
+    output: str
+
+
+class _Create(_Event):
+    previous_item_id: ItemId | None = None
+
+
+class ItemCreate(_Create):
+    """`conversation.item.create` of a message."""
 
     item: ItemIn
-    previous_item_id: str | None = None
 
 
-class ResponseIn(BaseModel):
-    """The settings of one response."""
+class FunctionCallCreate(_Create):
+    """`conversation.item.create` of a tool call."""
 
-    model_config = ConfigDict(extra="forbid")
+    item: FunctionCallIn
+
+
+class FunctionOutputCreate(_Create):
+    """`conversation.item.create` of the result of a tool call."""
+
+    item: FunctionOutputIn
+
+
+def read_item_create(event: dict[str, Any]) -> ItemCreate | FunctionCallCreate | FunctionOutputCreate:
+    """Return a `conversation.item.create`. An item of an unknown type is read as a message, which names the fault."""
+    item = event.get("item")
+    match item.get("type") if isinstance(item, dict) else None:
+        case "function_call":
+            return fit(event, FunctionCallCreate)
+        case "function_call_output":
+            return fit(event, FunctionOutputCreate)
+        case _:
+            return fit(event, ItemCreate)
+
+
+class ResponseIn(_Event):
+    """The settings of one response that have an effect. Others are ignored, as in a session."""
+
     instructions: str | None = None
-    output_modalities: list[Literal["text", "audio"]] | None = None
-    modalities: list[Literal["text", "audio"]] | None = None
+    output_modalities: Modalities | None = None
+    modalities: Modalities | None = None
     audio: AudioIn | None = None
-    voice: str | None = None
-    output_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | None = None
-    max_output_tokens: int | Literal["inf"] | None = None
-    max_response_output_tokens: int | Literal["inf"] | None = None
+    voice: Name | None = None
+    output_audio_format: BetaFormat | None = None
+    max_output_tokens: MaxTokens | Literal["inf"] | None = None
+    max_response_output_tokens: MaxTokens | Literal["inf"] | None = None
     temperature: Temperature | None = None
-    metadata: dict[str, str] | None = None
-    conversation: Literal["auto"] | None = None
-    input: None = None
-    prompt: None = None
-    tools: Annotated[list[Any] | None, Field(max_length=0)] = None
-    tool_choice: Any = None
-    parallel_tool_calls: Any = None
-    reasoning: Any = None
+    tools: list[ToolIn] | None = None
+    tool_choice: str | dict[str, JsonValue] | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: Metadata | None = None
+    conversation: Literal["auto", "none"] | None = None
+    input: Annotated[list[dict[str, JsonValue]], Field(max_length=MAX_INPUT_ITEMS)] | None = None
 
     def as_session(self) -> SessionIn:
-        """Return these settings as fields of a session. Raises BadParameter for input settings."""
-        if self.audio is not None and self.audio.input is not None:
-            raise BadParameter("response.audio.input", "a response has no input settings")
+        """Return these settings as fields of a session. A response has no settings of the user's audio."""
         names = self.model_fields_set & SessionIn.model_fields.keys()
         fields = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.audio is not None:
+            fields["audio"] = AudioIn(output=self.audio.output)
         return SessionIn.model_construct(_fields_set=set(fields), **fields)
+
+
+class SessionUpdate(_Event):
+    """`session.update` and the beta's `transcription_session.update`."""
+
+    session: SessionIn
 
 
 class ResponseCreate(_Event):

@@ -1,20 +1,20 @@
-"""The Realtime events of one reply: `response.created`, one item with one content part, `response.done`."""
+"""The Realtime events of one reply: `response.created`, one item with one content part, an item for each tool call,
+`response.done`."""
 
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import asdict
 from typing import Any
 
-from chroma.v1.reasoner_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
-from gateway.api.realtime.items import Item, Items, new_item_id
-from gateway.api.realtime.session import RealtimeSession, format_dict
+from gateway.api.realtime.items import Item, Items, item_id_of, new_item_id
+from gateway.api.realtime.session import RealtimeSession
 from gateway.api.realtime.wire import EventFactory, ReplyAudioEncoder, error_detail
+from gateway.api.tokens import Tokens
 from gateway.conversation.events import Outcome, TurnDone
-from gateway.pipeline.deltas import AudioDelta, TextDelta
+from gateway.pipeline.deltas import AudioDelta, TextDelta, ToolCallMade
 from services.common.errors import ChromaError
-from services.common.wire.audio import FRAME_RATE_HZ, HEARING_RATE_HZ, MEL_HOP_SAMPLES, tokens_of_mel_frames
+from services.common.wire.audio import SAMPLE_RATE_HZ
 
 Events = list[dict[str, Any]]
 
@@ -27,13 +27,14 @@ class Reply:
         turn_id: str,
         session: RealtimeSession,
         metadata: dict[str, str] | None,
-        items: Items,
+        items: Items | None,
         events: EventFactory,
     ) -> None:
+        """`items` is None for a reply outside the conversation."""
         self.turn_id = turn_id
-        self.response_id = f"resp_{turn_id.removeprefix('turn-')}"
-        self.cancelled_by = "turn_detected"
-        """Reason that the client reads if the reply ends early."""
+        self.response_id = response_id(turn_id)
+        self.audio_events = True
+        """Whether the client gets the speech in events, and not as sound."""
         self._session = session
         self._metadata = metadata
         self._items = items
@@ -41,6 +42,7 @@ class Reply:
         self._audio = ReplyAudioEncoder(session.output_format)
         self._item: Item | None = None
         self._previous_item_id: str | None = None
+        self._calls: list[Item] = []
         self._text = ""
 
     def created(self) -> Events:
@@ -60,9 +62,30 @@ class Reply:
 
     def audio(self, event: AudioDelta) -> Events:
         """The events of a piece of audio."""
-        _, events = self._started_item()
-        delta = self._audio.push(event.data)
+        item, events = self._started_item()
+        item.audio_ms = (event.first_sample + event.samples) * 1000 // SAMPLE_RATE_HZ
+        delta = self._audio.push(event.data) if self.audio_events else ""
         return [*events, self._part_event("response.output_audio.delta", delta=delta)] if delta else events
+
+    def tool_call(self, event: ToolCallMade) -> Events:
+        """The events of a tool call. Its arguments come as a whole."""
+        function = {"call_id": event.call_id, "name": event.name, "arguments": event.arguments}
+        item = Item(new_item_id(), "call", [], self.turn_id, function=function)
+        before = self._items.add(item) if self._items is not None else None
+        index = len(self._calls) + (self._item is not None)
+        self._calls.append(item)
+        place = {"response_id": self.response_id, "output_index": index}
+        part_place = {**place, "item_id": item.item_id, "call_id": event.call_id}
+        whole, kind = item.to_dict(), "response.function_call_arguments"
+        begun = {**whole, "status": "in_progress", "arguments": ""}
+        return [
+            self._events.event("response.output_item.added", **place, item=begun),
+            *self._added(begun, before),
+            self._events.event(f"{kind}.delta", **part_place, delta=event.arguments),
+            self._events.event(f"{kind}.done", **part_place, name=event.name, arguments=event.arguments),
+            self._events.event("response.output_item.done", **place, item=whole),
+            *self._done(whole, before),
+        ]
 
     def done(self, event: TurnDone) -> Events:
         """The events of the turn's end."""
@@ -83,7 +106,7 @@ class Reply:
             item_dict = copy.deepcopy(item.to_dict())
             place = {"response_id": self.response_id, "output_index": 0}
             events.append(self._events.event("response.output_item.done", **place, item=item_dict))
-            events += self._events.done(item_dict, self._previous_item_id)
+            events += self._done(item_dict, self._previous_item_id)
         response = self._response(status, details, usage=usage(event))
         response["timings"] = asdict(event.timings)  # an extension, which the web page draws
         return [*events, self._events.event("response.done", response=response)]
@@ -92,13 +115,19 @@ class Reply:
         """Return the reply's item, and the events that announce it if it is new."""
         if self._item is not None:
             return self._item, []
-        item = self._item = Item(new_item_id(), "assistant", [], self.turn_id, "in_progress")
-        self._previous_item_id = self._items.add(item)
+        item = self._item = Item(item_id_of(self.turn_id, "assistant"), "assistant", [], self.turn_id, "in_progress")
+        self._previous_item_id = self._items.add(item) if self._items is not None else None
         item_dict = copy.deepcopy(item.to_dict())
         place = {"response_id": self.response_id, "output_index": 0}
         events = [self._events.event("response.output_item.added", **place, item=item_dict)]
-        events += self._events.added(item_dict, self._previous_item_id)
+        events += self._added(item_dict, self._previous_item_id)
         return item, [*events, self._part_event("response.content_part.added", part=self._part())]
+
+    def _added(self, item: dict[str, Any], before: str | None) -> Events:
+        return self._events.added(item, before) if self._items is not None else []
+
+    def _done(self, item: dict[str, Any], before: str | None) -> Events:
+        return self._events.done(item, before) if self._items is not None else []
 
     def _part_event(self, kind: str, **fields: Any) -> dict[str, Any]:
         assert self._item is not None, "the item was announced"
@@ -115,11 +144,12 @@ class Reply:
 
     def _outcome(self, event: TurnDone) -> tuple[str, dict[str, Any] | None]:
         if event.outcome is Outcome.INTERRUPTED:
-            return "cancelled", {"type": "cancelled", "reason": self.cancelled_by}
+            reason = "turn_detected" if event.interrupted_by == "speech" else "client_cancelled"
+            return "cancelled", {"type": "cancelled", "reason": reason}
         if event.outcome is Outcome.FAILED:
             error = event.error or ChromaError("the turn failed")
             return "failed", {"type": "failed", "error": error_detail(error)}
-        if event.speech_end in (END_REASON_LIMIT, END_REASON_POSITIONS):
+        if event.is_cut:
             return "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
         return "completed", None
 
@@ -127,22 +157,28 @@ class Reply:
         self, status: str, details: dict[str, Any] | None, usage: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         session = self._session
-        output = [copy.deepcopy(self._item.to_dict())] if self._item is not None else []
+        items = [self._item, *self._calls] if self._item is not None else self._calls
+        output = [copy.deepcopy(item.to_dict()) for item in items]
         response: dict[str, Any] = {
             "object": "realtime.response",
             "id": self.response_id,
             "status": status,
             "status_details": details,
             "output": output,
-            "conversation_id": f"conv_{session.session_id}",
+            "conversation_id": f"conv_{session.session_id}" if self._items is not None else None,
             "max_output_tokens": session.max_output_tokens or "inf",
             "usage": usage,
             "metadata": self._metadata,
         }
         if self._events.beta:
             return {**response, "modalities": ["text"] if session.text_only else ["audio", "text"]}
-        output_audio = {"format": format_dict(session.output_format), "voice": session.voice}
+        output_audio = {"format": session.output_format.to_dict(), "voice": session.voice}
         return {**response, "output_modalities": session.modalities, "audio": {"output": output_audio}}
+
+
+def response_id(turn_id: str) -> str:
+    """The id of the response that a turn's reply is."""
+    return f"resp_{turn_id.removeprefix('turn-')}"
 
 
 def reply_content(text: str, *, text_only: bool, beta: bool) -> dict[str, Any]:
@@ -153,27 +189,21 @@ def reply_content(text: str, *, text_only: bool, beta: bool) -> dict[str, Any]:
 
 
 def usage(event: TurnDone) -> dict[str, Any]:
-    """Return the tokens of a turn: the reasoner's input and output tokens, and one token for each frame of speech.
-
-    The seconds are an extension.
-    """
-    mel_frames = math.ceil(round(event.input_audio_s * HEARING_RATE_HZ) / MEL_HOP_SAMPLES)
-    audio_tokens = min(tokens_of_mel_frames(mel_frames), event.input_tokens)
-    frames = round(event.output_audio_s * FRAME_RATE_HZ)
-    cached = {"text_tokens": event.cached_tokens, "audio_tokens": 0, "image_tokens": 0}
-    output_tokens = event.output_tokens + frames
+    """Return the tokens of a turn. The seconds are an extension."""
+    tokens = Tokens.of(event)
+    cached = {"text_tokens": tokens.cached, "audio_tokens": 0, "image_tokens": 0}
     return {
-        "total_tokens": event.input_tokens + output_tokens,
-        "input_tokens": event.input_tokens,
-        "output_tokens": output_tokens,
+        "total_tokens": tokens.input + tokens.output,
+        "input_tokens": tokens.input,
+        "output_tokens": tokens.output,
         "input_token_details": {
-            "text_tokens": event.input_tokens - audio_tokens,
-            "audio_tokens": audio_tokens,
+            "text_tokens": tokens.input_text,
+            "audio_tokens": tokens.input_audio,
             "image_tokens": 0,
-            "cached_tokens": event.cached_tokens,
+            "cached_tokens": tokens.cached,
             "cached_tokens_details": cached,
         },
-        "output_token_details": {"text_tokens": event.output_tokens, "audio_tokens": frames},
+        "output_token_details": {"text_tokens": tokens.output_text, "audio_tokens": tokens.output_audio},
         "input_audio_seconds": round(event.input_audio_s, 3),
         "output_audio_seconds": round(event.output_audio_s, 3),
     }

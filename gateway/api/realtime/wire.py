@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import itertools
 import secrets
 from typing import Any
@@ -11,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE
+from gateway.api.client_json import decode_base64
 from gateway.api.errors import BadParameter, error_code, error_type
 from gateway.api.realtime.session import Format
-from gateway.audio.g711 import RATE_HZ as G711_RATE_HZ
+from gateway.api.realtime.session_update import Encoding
 from gateway.audio.g711 import Law, decode_g711, encode_g711
 from gateway.audio.resample import Resampler
 from services.common.errors import ChromaError
 from services.common.wire.audio import SAMPLE_RATE_HZ
 from services.common.wire.pcm import decode_pcm, encode_pcm
 
-_LAWS: dict[Format, Law] = {"audio/pcmu": "mu", "audio/pcma": "a"}
+_LAWS: dict[Encoding, Law] = {"audio/pcmu": "mu", "audio/pcma": "a"}
 
 _BETA_NAMES = {
     "response.output_audio": "response.audio",
@@ -29,42 +29,43 @@ _BETA_NAMES = {
 }
 
 
-def decode_audio(text: object, audio_format: Format, param: str) -> bytes:
-    """Decode base64 audio of a client to 16-bit PCM at the rate of `audio_format`. Raises BadParameter."""
-    try:
-        data = base64.b64decode(text, validate=True) if isinstance(text, str) else None
-    except binascii.Error:
-        data = None
-    if data is None:
+async def decode_audio(text: object, audio_format: Format, param: str) -> bytes:
+    """Decode base64 audio of a client to 16-bit PCM at the rate of `audio_format`. Its last sample may be incomplete.
+
+    Raises BadParameter.
+    """
+    if not isinstance(text, str):
         raise BadParameter(param, f"{param}: expected audio in base64")
-    if audio_format == "audio/pcm":
-        if len(data) % 2:
-            raise BadParameter(param, f"{param}: expected whole 16-bit samples, got {len(data)} bytes")
+    data = await decode_base64(text, param, "audio")
+    law = _LAWS.get(audio_format.encoding)
+    if law is None:
         return data
-    return decode_g711(data, _LAWS[audio_format])
+    return decode_g711(data, law)
 
 
 class ReplyAudioEncoder:
     """Encodes the audio of one reply, 16-bit PCM at 24 kHz, in a client's format and base64."""
 
     def __init__(self, audio_format: Format) -> None:
-        self._law: Law | None = _LAWS.get(audio_format)
-        """None: the client takes PCM, which needs no resampling."""
-        self._resampler = Resampler(SAMPLE_RATE_HZ, G711_RATE_HZ)
+        self._law: Law | None = _LAWS.get(audio_format.encoding)
+        """None: the client takes PCM."""
+        self._is_ready = self._law is None and audio_format.rate_hz == SAMPLE_RATE_HZ
+        """Whether the client takes the audio as it is."""
+        self._resampler = Resampler(SAMPLE_RATE_HZ, audio_format.rate_hz)
 
     def push(self, pcm: bytes) -> str:
         """Encode a piece. The result may be empty: the resampler holds samples back."""
-        if self._law is None:
+        if self._is_ready:
             return base64.b64encode(pcm).decode()
         return self._encode(self._resampler.push(decode_pcm(pcm, AUDIO_ENCODING_PCM_S16LE)))
 
     def finish(self) -> str:
         """Encode what the resampler holds back. The result may be empty."""
-        return "" if self._law is None else self._encode(self._resampler.finish())
+        return "" if self._is_ready else self._encode(self._resampler.finish())
 
     def _encode(self, samples: np.ndarray) -> str:
-        assert self._law is not None, "only G.711 is resampled"
-        return base64.b64encode(encode_g711(encode_pcm(samples, AUDIO_ENCODING_PCM_S16LE), self._law)).decode()
+        pcm = encode_pcm(samples, AUDIO_ENCODING_PCM_S16LE)
+        return base64.b64encode(encode_g711(pcm, self._law) if self._law is not None else pcm).decode()
 
 
 class EventFactory:
@@ -92,6 +93,11 @@ class EventFactory:
             "event_id": client_event_id,
         }
         return self.event("error", error=detail)
+
+    def truncated(self, item_id: str, audio_end_ms: int) -> dict[str, Any]:
+        """Return the event that says that a reply's item was shortened to what was played."""
+        fields = {"item_id": item_id, "content_index": 0, "audio_end_ms": audio_end_ms}
+        return self.event("conversation.item.truncated", **fields)
 
     def added(self, item: dict[str, Any], before: str | None) -> list[dict[str, Any]]:
         """Return the events that announce a new item: the current one, and the beta's, which one framework expects."""

@@ -79,7 +79,7 @@ export class Dock {
     this.button.dataset.phase = phase;
     const free = talk.listening ? "Close the microphone" : "Open the microphone";
     setText(this.label, talk.mode === "push" ? "Hold to talk" : free);
-    setText(this.phase, PHASES[phase] ?? IDLE[talk.mode]);
+    setText(this.phase, talk.connection === "refused" ? "No access" : (PHASES[phase] ?? IDLE[talk.mode]));
     this.stop.hidden = phase !== "speaking" && phase !== "waiting";
     const playing = talk.current && !talk.current.playedOut && talk.current.played.first !== null;
     setText(this.buffer, playing ? `${Math.max(0, talk.stats.buffered_s).toFixed(1)} s buffered` : "");

@@ -1,59 +1,80 @@
 // A client of /v1/realtime: OpenAI's Realtime events over one WebSocket.
 
 import { SAMPLE_RATE_HZ, toBase64 } from "./pcm.js";
+import { ask, socketCredential } from "./server.js";
 
 const FORMAT = { type: "audio/pcm", rate: SAMPLE_RATE_HZ };
-const REFUSED = 1008; // close code of a refused connection, for example because the session has expired
+const REFUSED = 1008; // close code of a refused connection: before `session.created`, there is no such session
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
 /**
  * The connection. When it is lost it is opened again, with growing pauses, and the session continues.
- * `onEvent` gets every server event, `onState` one of "connecting", "open", "lost".
+ * `onEvent` gets every server event, `onState` one of "connecting", "open", "lost". `onRefused(error)`: the server wants
+ * another credential; then no further attempt is made.
  */
 export class Realtime {
   constructor(url) {
     this.url = url;
     this.sessionId = "";
-    this.apiKey = ""; // sent as a subprotocol, as OpenAI's clients do: browsers set no headers on a WebSocket
     this.onEvent = () => {};
     this.onState = () => {};
+    this.onRefused = () => {};
+    this.started = false;
     this.attempts = 0;
     this.socket = null;
-    this.timer = 0;
   }
 
-  /** Close the connection, if there is one, and open a new one with a new session. */
-  reconnect() {
-    this.sessionId = "";
-    clearTimeout(this.timer);
-    if (this.socket) this.socket.onclose = null;
-    this.socket?.close();
-    this.connect();
-  }
-
-  connect() {
+  /** Open the connection, and again whenever it is lost. */
+  async connect() {
+    this.started = true;
     this.onState("connecting");
-    const key = this.apiKey ? [`openai-insecure-api-key.${this.apiKey}`] : [];
+    let credential;
+    try {
+      credential = await socketCredential();
+    } catch (error) {
+      this.retry(error);
+      return;
+    }
+    // As a subprotocol, as OpenAI's clients send it: browsers set no headers on a WebSocket.
+    const offered = credential ? [`openai-insecure-api-key.${credential}`] : [];
     const url = new URL(this.url);
     if (this.sessionId) url.searchParams.set("session_id", this.sessionId);
-    const socket = new WebSocket(url, ["realtime", ...key]);
+    const socket = new WebSocket(url, ["realtime", ...offered]);
     this.socket = socket;
+    let opened = false;
+    let created = false;
     socket.onopen = () => {
+      opened = true;
       this.attempts = 0;
       this.onState("open");
     };
     socket.onmessage = ({ data }) => {
       const event = JSON.parse(data);
-      if (event.type === "session.created") this.sessionId = event.session.id;
+      if (event.type === "session.created") {
+        this.sessionId = event.session.id;
+        created = true;
+      }
       this.onEvent(event);
     };
-    socket.onclose = ({ code }) => {
-      if (code === REFUSED) this.sessionId = "";
-      this.onState("lost");
-      const pause = RETRY_MS[Math.min(this.attempts, RETRY_MS.length - 1)];
-      this.attempts += 1;
-      this.timer = setTimeout(() => this.connect(), pause * (0.8 + 0.4 * Math.random()));
+    socket.onclose = async ({ code }) => {
+      if (code === REFUSED && !created) this.sessionId = "";
+      // A browser does not tell why a server refuses a WebSocket. Another call does.
+      const reason = opened ? null : await ask("v1/models").catch((error) => error);
+      this.retry(reason);
     };
+  }
+
+  /** Connect again after a pause, unless the error says that the credential is wrong. */
+  retry(error) {
+    if (error?.refused) {
+      this.started = false;
+      this.onRefused(error);
+      return;
+    }
+    this.onState("lost");
+    const pause = RETRY_MS[Math.min(this.attempts, RETRY_MS.length - 1)];
+    this.attempts += 1;
+    setTimeout(() => this.connect(), pause * (0.8 + 0.4 * Math.random()));
   }
 
   get open() {

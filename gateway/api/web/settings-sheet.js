@@ -8,7 +8,8 @@ export class SettingsSheet {
     this.dialog = dialog;
     this.form = dialog.querySelector("form");
     this.onChange = () => {};
-    const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    const { apiKey, ...kept } = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    if (apiKey !== undefined) localStorage.setItem(KEY, JSON.stringify(kept)); // earlier versions kept the key here
     for (const field of this.fields) {
       if (!(field.name in kept)) continue;
       if (field.type === "checkbox") field.checked = kept[field.name];

@@ -151,7 +151,7 @@ export class Talk {
 
   connected(state) {
     this.connection = state;
-    if (state === "lost") {
+    if (state === "lost" || state === "refused") {
       this.userSpeaks = false;
       const turn = this.current;
       if (turn && !turn.over) this.finish(turn, "failed", "The connection was lost.");
@@ -164,6 +164,11 @@ export class Talk {
     switch (event.type) {
       case "session.created":
         this.configure({});
+        break;
+      case "session.updated":
+        if (event.ignored?.includes("session.audio.input.transcription")) {
+          this.onError("This server does not transcribe speech (CHROMA_TRANSCRIBE is off).");
+        }
         break;
       case "input_audio_buffer.speech_started":
         this.userSpeaks = true;
@@ -187,6 +192,7 @@ export class Talk {
         this.onError(event.error.message);
         break;
       case "error":
+        if (event.error.code === "session_expired") break; // the connection ends, and the next one goes on
         this.onError(event.error.message);
         this.failUnanswered(event.error.message);
         break;

@@ -8,7 +8,7 @@ const READ_ALOUD =
   "On a clear morning we walked along the river, talked about everything and nothing, " +
   "and came home with cold hands and a bag full of warm bread.";
 
-/** `onPick(voice)` gets the chosen voice, or null when there is none. `onError(message)`: the list cannot be read. */
+/** `onPick(voice)` gets the chosen voice, or null when there is none. `onError(error)`: the list cannot be read. */
 export class VoiceSheet {
   constructor(dialog) {
     this.dialog = dialog;
@@ -48,7 +48,7 @@ export class VoiceSheet {
       this.voices = await listVoices();
     } catch (error) {
       this.list.replaceChildren(note(error.message));
-      this.onError(error.message);
+      this.onError(error);
       return;
     }
     this.render();

@@ -1,7 +1,6 @@
 // The voices of the server: /v1/voices.
 
-/** The API key, for a server that requires one. */
-export const credentials = { apiKey: "" };
+import { ask } from "./server.js";
 
 /** Return all voices in order of their ids. */
 export async function listVoices() {
@@ -22,17 +21,4 @@ export function cloneVoice({ name, transcript, consent, recording, fileName }) {
 /** Delete a voice. */
 export function deleteVoice(id) {
   return ask(`v1/voices/${encodeURIComponent(id)}`, { method: "DELETE" });
-}
-
-async function ask(path, options = {}) {
-  const headers = credentials.apiKey ? { Authorization: `Bearer ${credentials.apiKey}` } : {};
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers });
-  } catch {
-    throw new Error("The server cannot be reached.");
-  }
-  const answer = await response.json().catch(() => null);
-  if (!response.ok) throw new Error(answer?.error?.message ?? `The server answered ${response.status}.`);
-  return answer;
 }

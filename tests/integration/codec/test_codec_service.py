@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 import pytest
 from grpc import aio
-from safetensors.numpy import load_file
 
 from chroma.v1 import codec_pb2, codec_pb2_grpc
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AudioFormat, CodeFrames, Pcm
@@ -20,6 +19,7 @@ from services.codec.servicer import CodecEngine, CodecServicer
 from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
@@ -58,7 +58,7 @@ def mimi() -> Mimi:
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    return load_file(GOLDEN / "basic_audio.safetensors")
+    return {name: tensor.numpy() for name, tensor in load_golden(GOLDEN, "basic_audio").items()}
 
 
 @pytest.fixture

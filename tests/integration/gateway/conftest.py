@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from grpc import aio
+from redis import Redis
 
 from gateway.server import gateway
 from gateway.settings import GatewaySettings
 from tests.support.fake_services import FakeService
 from tests.support.gateway_client import Client, new_voice
+from tests.support.manifests import store_rights
 
 
 @dataclass
@@ -32,6 +34,13 @@ class Fakes:
     def open_calls(self) -> int:
         """The number of calls that are open, at all services together."""
         return sum(service.script.open_calls for service in self)
+
+    async def until_thinking(self, calls: int) -> None:
+        """Wait until the reasoner has so many calls open that have sent input."""
+        script = self.reasoner.script
+        while script.open_calls < calls:
+            script.news.clear()
+            await script.news.wait()
 
     async def all_freed(self) -> None:
         """Wait until no call is open."""
@@ -55,6 +64,13 @@ async def fakes() -> AsyncIterator[Fakes]:
 StartGateway = Callable[..., AbstractAsyncContextManager[Client]]
 
 
+def as_the_manifests_user(url: str) -> str:
+    """The store for a client that may do no more than in a cluster."""
+    with Redis.from_url(url) as admin:
+        admin.execute_command("ACL", "SETUSER", "chroma-voice", "reset", "on", ">secret", *store_rights())
+    return url.replace("redis://", "redis://chroma-voice:secret@")
+
+
 @pytest.fixture
 def start_gateway(fakes: Fakes, redis_url: str) -> StartGateway:
     """Starts gateways. `changes` are settings that differ. The context is a client, once the gateway serves, or at once
@@ -66,17 +82,20 @@ def start_gateway(fakes: Fakes, redis_url: str) -> StartGateway:
             "reasoner": fakes.reasoner.address,
             "speech_gen": fakes.speech_gen.address,
             "codec": fakes.codec.address,
-            "redis_url": redis_url,
+            "redis_url": as_the_manifests_user(redis_url),
             "http_listen": "127.0.0.1:0",
+            "drain_idle_s": 0.0,
         }
         async with gateway(GatewaySettings(**{**fields, **changes})) as (server, port, http_port):
             address = f"127.0.0.1:{port}"
-            async with aio.insecure_channel(address) as channel:
-                client = Client(channel, server, address, f"127.0.0.1:{http_port}")
-                if wait:
-                    await client.until_serving()
-                yield client
-            await server.drain(0)
+            try:
+                async with aio.insecure_channel(address) as channel:
+                    client = Client(channel, server, address, f"127.0.0.1:{http_port}")
+                    if wait:
+                        await client.until_serving()
+                    yield client
+            finally:  # a server that still runs would fail a later test
+                await server.drain(0)
 
     return start
 

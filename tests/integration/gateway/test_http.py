@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import resource
+import wave
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import soundfile
 from openai import AsyncOpenAI
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from chroma.v1 import dialogue_pb2 as pb
+from chroma.v1.generation_pb2 import END_REASON_LIMIT
+from gateway.audio.decode import decoded
 from gateway.audio.read import MAX_FILE_BYTES
 from services.common.errors import ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.fake_services import REPLY
 from tests.support.gateway_client import Client, audio_file, new_voice, speech
+from tests.support.recordings import by_ffmpeg
 
 RECORDING = audio_file(speech(2, rate_hz=24_000))
 SPOKEN = 12 * 1920
@@ -140,6 +149,30 @@ async def test_speech_streams_while_it_is_made(sdk: AsyncOpenAI, fakes: Fakes) -
         assert sum([len(piece) async for piece in pieces]) == 3 * 2 * 1920
 
 
+async def test_a_wav_file_has_its_length_unless_it_is_asked_for_as_a_stream(http: httpx.AsyncClient) -> None:
+    body = {"voice": "ada", "input": "Hello.", "response_format": "wav"}
+    samples = (await http.post("/v1/audio/speech", json={**body, "response_format": "pcm"})).content
+    for fields, frames in (({}, len(samples) // 2), ({"stream_format": "audio"}, 0x7FFF_FFFF)):
+        answer = await http.post("/v1/audio/speech", json={**body, **fields})
+        with wave.open(io.BytesIO(answer.content)) as file:
+            assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (frames, 24_000, 1)
+            assert len(file.readframes(len(samples))) == len(samples)
+
+
+async def test_speech_is_streamed_as_aac(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    fakes.codec.script.hold_at = 2
+    body = {"voice": "ada", "input": "Hello.", "response_format": "aac"}
+    async with http.stream("POST", "/v1/audio/speech", json=body) as answer:
+        assert answer.headers["content-type"] == "audio/aac"
+        pieces = answer.aiter_bytes()
+        file = await anext(pieces)
+        await fakes.codec.script.held.wait()
+        fakes.codec.script.go.set()
+        file += b"".join([piece async for piece in pieces])
+    assert file[:2] == b"\xff\xf1"
+    assert 4 * 1920 <= sum(len(samples) for _, samples in decoded(file)) < 4 * 1920 + 3_000
+
+
 async def test_speech_comes_as_events_too(http: httpx.AsyncClient) -> None:
     body = {"model": "m", "voice": "ada", "input": "Hi", "response_format": "pcm", "stream_format": "sse"}
     answer = await http.post("/v1/audio/speech", json=body)
@@ -147,6 +180,52 @@ async def test_speech_comes_as_events_too(http: httpx.AsyncClient) -> None:
     assert {event["type"] for event in events[:-1]} == {"speech.audio.delta"}
     assert events[-1]["type"] == "speech.audio.done"
     assert events[-1]["usage"]["input_tokens"] == 30
+    assert (events[-1]["status"], events[-1]["status_details"]) == ("completed", None)
+
+
+async def test_the_last_event_of_speech_tells_when_a_limit_cut_it(start_gateway: StartGateway, fakes: Fakes) -> None:
+    fakes.speech_gen.script.end_reason = END_REASON_LIMIT
+    async with (
+        start_gateway(max_reply_s=0.32) as client,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+    ):
+        await client.voices.CreateVoice(new_voice("ada"))
+        answer = await http.post("/v1/audio/speech", json={"input": "Hello, dear world.", "stream_format": "sse"})
+    done = json.loads(answer.text.splitlines()[-2].removeprefix("data: "))
+    assert (done["type"], done["status"]) == ("speech.audio.done", "incomplete")
+    assert done["status_details"]["reason"] == "max_output_tokens"
+
+
+async def test_speech_is_made_speakable_unless_it_is_to_be_spoken_as_written(
+    http: httpx.AsyncClient, fakes: Fakes
+) -> None:
+    for fields in ({}, {"verbatim": True}, {"language": "de"}):
+        answer = await http.post("/v1/audio/speech", json={"input": "**7** kg", **fields})
+        assert answer.status_code == 200
+    assert fakes.reasoner.script.spoken[-3:] == ["seven kilograms", "**7** kg", "sieben Kilogramm"]
+
+
+async def test_a_text_longer_than_a_reply_is_spoken_whole_in_segments(
+    start_gateway: StartGateway, fakes: Fakes
+) -> None:
+    sentence = "This is one of many sentences. "
+    async with (
+        start_gateway(max_reply_s=5.0) as client,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+    ):
+        await client.voices.CreateVoice(new_voice("ada"))
+        answer = await http.post("/v1/audio/speech", json={"input": sentence * 5, "response_format": "pcm"})
+    assert answer.status_code == 200
+    assert "".join(fakes.reasoner.script.spoken) == (sentence * 5).strip()
+    assert len(fakes.reasoner.script.spoken) == 5
+
+
+async def test_parameters_of_speech_without_effect_are_accepted_and_named(sdk: AsyncOpenAI) -> None:
+    speak = sdk.audio.speech.with_raw_response.create
+    told = await speak(model="m", voice="ada", input="Hi", instructions="cheerful", speed=1.25)
+    plain = await speak(model="m", voice="ada", input="Hi", speed=1.0)
+    assert told.headers["x-ignored-parameters"] == "instructions, speed"
+    assert "x-ignored-parameters" not in plain.headers
 
 
 async def test_a_client_that_hangs_up_frees_the_turn(http: httpx.AsyncClient, fakes: Fakes) -> None:
@@ -162,9 +241,13 @@ async def test_a_client_that_hangs_up_frees_the_turn(http: httpx.AsyncClient, fa
     ("body", "status", "param"),
     [
         ({"input": ""}, 400, "input"),
-        ({"input": "hi", "response_format": "aac"}, 400, "response_format"),
-        ({"input": "hi", "speed": 2}, 400, "speed"),
-        ({"input": "hi", "instructions": "sad"}, 400, "instructions"),
+        ({"input": " \n"}, 400, "input"),
+        ({"input": "..."}, 400, "input"),
+        ({"input": "😀"}, 400, "input"),
+        ({"input": "hi", "response_format": "midi"}, 400, "response_format"),
+        ({"input": "hi", "speed": 5}, 400, "speed"),
+        ({"input": "hi", "speed": 0.1}, 400, "speed"),
+        ({"input": "hi", "pitch": 2}, 400, "pitch"),
         ({"input": "hi", "voice": "unknown"}, 404, None),
         ({"input": "hi", "voice": "/etc/passwd"}, 400, None),
         ({}, 400, "input"),
@@ -232,7 +315,9 @@ async def test_an_answer_streams_text_and_sound(sdk: AsyncOpenAI) -> None:
     assert len(b"".join(base64.b64decode(delta.get("data", "")) for delta in deltas)) == 2 * SPOKEN
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == len(REPLY) + 1
+    assert chunks[-1].usage.completion_tokens == len(REPLY) + 1 + 12
+    assert chunks[-1].usage.completion_tokens_details is not None
+    assert chunks[-1].usage.completion_tokens_details.audio_tokens == 12
 
 
 async def test_a_written_answer_is_not_spoken(sdk: AsyncOpenAI, fakes: Fakes) -> None:
@@ -257,6 +342,7 @@ async def test_a_request_to_the_existing_chroma_server_works_with_recordings_in_
         ],
         "prompt_text": "hello",
         "prompt_audio": prefix + b64(RECORDING),
+        "prompt_consent": "Ada agreed in writing",
         "max_tokens": 1000,
         "temperature": 1.0,
         "top_p": 1.0,
@@ -277,11 +363,19 @@ async def test_a_request_to_the_existing_chroma_server_works_with_recordings_in_
         ({"messages": [{"role": "user", "content": [{"type": "audio", "audio": "/etc/x"}]}]}, "messages.0.content.0"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"prompt_text": "x"}, "prompt_text"),
-        ({"prompt_text": "x", "prompt_audio": "/etc/passwd"}, "prompt_audio"),
+        ({"prompt_text": "x", "prompt_audio": "/etc/passwd", "prompt_consent": "agreed"}, "prompt_audio"),
+        ({"prompt_text": "x", "prompt_audio": "UklGRg=="}, "prompt_consent"),
+        ({"prompt_text": "x", "prompt_audio": "UklGRg==", "prompt_consent": " "}, "prompt_consent"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"n": 2}, "n"),
-        ({"stop": "x"}, "stop"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"frequency_penalty": 3}, "frequency_penalty"),
         ({"temperature": -1}, "temperature"),
+        ({"messages": [{"role": "user", "content": "hi"}] * 1_001}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}] * 1_001}]}, "messages"),
     ],
 )
 async def test_bad_chats_are_refused_in_openais_shape(
@@ -291,6 +385,51 @@ async def test_bad_chats_are_refused_in_openais_shape(
     answer = await http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"].startswith(param)
+
+
+async def test_many_small_files_that_hold_hours_of_audio_are_413_before_they_are_decoded(
+    http: httpx.AsyncClient,
+) -> None:
+    """A FLAC file of a constant takes 4 kB for two minutes, which are 7.7 MB of samples."""
+    file = b64(audio_file(np.full(8_000 * 119, 0.25, np.float32), 8_000, format="FLAC", subtype="PCM_16"))
+    parts = [{"type": "audio", "audio": file}] * 400
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    body = {"modalities": ["text"], "messages": [{"role": "user", "content": parts}]}
+    answer = await http.post("/v1/chat/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
+    assert grown_mb < 400, f"400 parts together are 3,000 MB of samples; the process grew by {grown_mb:.0f} MB"
+
+
+async def test_a_chat_is_decoded_in_a_seat(start_gateway: StartGateway) -> None:
+    async with (
+        start_gateway(max_conversations=1) as client,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+    ):
+        await client.voices.CreateVoice(new_voice("ada"))
+        broken = {"messages": [{"role": "user", "content": [{"type": "audio", "audio": b64(b"no recording")}]}]}
+        async with client.converse():
+            assert (await http.post("/v1/chat/completions", json=broken)).status_code == 429
+        while (answer := await http.post("/v1/chat/completions", json=broken)).status_code == 429:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # the seat is free once the gateway sees the end of the call
+        assert answer.status_code == 400
+
+
+async def test_a_browsers_recording_as_a_wrapped_data_url_is_answered(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    file = by_ffmpeg(np.pad(speech(2, rate_hz=48_000), (180 * 48_000, 0)), 48_000, "webm", "libopus")
+    data = "data:audio/webm;codecs=opus;base64," + base64.encodebytes(file).decode()
+    audio = {"type": "input_audio", "input_audio": {"data": data, "format": "webm"}}
+    answer = await http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [audio]}]})
+    assert answer.status_code == 200, answer.text
+    heard = sum(len(piece) for piece in fakes.reasoner.script.heard) / 4 / 16_000
+    assert heard == pytest.approx(3, abs=0.15)  # of three minutes of silence before it, one second is kept
+
+
+async def test_a_picture_in_a_chat_is_refused_by_its_name(http: httpx.AsyncClient) -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": b64(b"\x89PNG\r\n\x1a\n" + bytes(500)), "format": "wav"}}
+    answer = await http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [audio]}]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].endswith("got a PNG picture")
 
 
 async def test_an_oversize_recording_in_a_chat_is_413(http: httpx.AsyncClient) -> None:
@@ -315,8 +454,9 @@ async def test_a_body_that_is_too_large_or_not_json_is_refused(client: Client, s
         start_gateway(max_message_bytes=1_000) as small,
         httpx.AsyncClient(base_url=f"http://{small.http_address}") as http,
     ):
-        assert (await http.post("/v1/audio/speech", content=b"{")).status_code == 400
-        answer = await http.post("/v1/audio/speech", content=bytes(2_000))
+        as_json = {"content-type": "application/json"}
+        assert (await http.post("/v1/audio/speech", content=b"{", headers=as_json)).status_code == 400
+        answer = await http.post("/v1/audio/speech", content=bytes(2_000), headers=as_json)
         assert (answer.status_code, answer.json()["error"]["type"]) == (413, "invalid_request_error")
         assert (await http.get("/nowhere")).status_code == 404
 
@@ -330,7 +470,11 @@ async def test_there_is_one_model(sdk: AsyncOpenAI) -> None:
 
 
 async def test_health_is_the_gateways(http: httpx.AsyncClient, client: Client) -> None:
-    assert (await http.get("/healthz")).json() == {"status": "healthy", "model_loaded": True}
+    assert (await http.get("/healthz")).json() == {
+        "status": "healthy",
+        "model_loaded": True,
+        "waiting_for": [],
+    }
     client.server.draining.set()
     assert (await http.get("/healthz")).status_code == 503
 
@@ -349,7 +493,7 @@ async def test_the_description_names_every_route(http: httpx.AsyncClient) -> Non
 async def test_a_key_gives_its_tenants_voices_and_a_caller_without_a_key_is_refused(
     start_gateway: StartGateway,
 ) -> None:
-    async with start_gateway(api_keys={"sk-a": "a", "sk-b": "b"}) as client:
+    async with start_gateway(api_keys='{"sk-a": "a", "sk-b": "b"}') as client:
         url = f"http://{client.http_address}"
         async with httpx.AsyncClient(base_url=url) as http:
             assert (await http.get("/v1/voices")).status_code == 401
@@ -366,7 +510,15 @@ async def test_a_key_gives_its_tenants_voices_and_a_caller_without_a_key_is_refu
         metadata = (("authorization", "Bearer sk-a"), ("chroma-tenant", "b"))
         listed = await client.voices.ListVoices(pb.ListVoicesRequest(), metadata=metadata)
         assert [voice.voice_id for voice in listed.voices] == ["grace"]
-        async with AsyncOpenAI(api_key="sk-b", base_url=f"{url}/v1") as sdk, sdk.realtime.connect(model="m") as talk:
-            error: Any = await talk.recv()
-            assert error.error.code == "failed_precondition"  # no voice of its own yet
+        async with AsyncOpenAI(api_key="sk-b", base_url=f"{url}/v1") as sdk:
+            with pytest.raises(InvalidStatus) as refused:  # before the upgrade, after which clients would try again
+                async with sdk.realtime.connect(model="m"):
+                    pass
+        assert refused.value.response.status_code == 409
+        error = json.loads(refused.value.response.body)["error"]
+        assert error["code"] == "failed_precondition"  # no voice of its own yet
+        assert "no voice is enrolled yet" in error["message"]
+        browser = {"origin": url, "authorization": "Bearer sk-b"}
+        async with connect(f"ws://{client.http_address}/v1/realtime", additional_headers=browser) as socket:
+            assert json.loads(await socket.recv())["error"]["code"] == "failed_precondition"
         assert await client.health() == "SERVING"

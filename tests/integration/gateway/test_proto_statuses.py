@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from grpc import StatusCode, aio
 
 from chroma.v1 import dialogue_pb2 as pb
+from chroma.v1.consent_pb2 import RevokeConsentRequest
+from chroma.v1.consent_pb2_grpc import ConsentServiceStub
 from services.common.errors import DeadlineExceeded, OutOfRange, ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.gateway_client import Client, Talk, new_voice
+from tests.support.api_keys import key_entry, write_keys
+from tests.support.gateway_client import Client, Talk, audio_file, new_voice, speech
 from tests.support.paths import ROOT
 
 PROTO = ROOT / "protos" / "chroma" / "v1" / "dialogue.proto"
@@ -71,6 +75,21 @@ def _create_voice(voice_id: str = "grace", **fields: Any) -> Requests:
     return lambda client, metadata: client.voices.CreateVoice(new_voice(voice_id, **fields), metadata=metadata)
 
 
+async def _enrol_under_a_revoked_consent(client: Client, metadata: Any) -> None:
+    consents = ConsentServiceStub(client.channel)
+    request = new_voice("cy", audio_file=audio_file(speech(2, rate_hz=24_000, seed=2)))
+    voice = (await client.voices.CreateVoice(request, metadata=metadata)).voice
+    await consents.RevokeConsent(RevokeConsentRequest(consent_id=voice.consent_id), metadata=metadata)
+    await client.voices.CreateVoice(request, metadata=metadata)
+
+
+async def _retry_too_late(client: Client, metadata: Any) -> None:
+    keyed = (*metadata, ("chroma-idempotency-key", "one"))
+    await client.voices.CreateVoice(new_voice("dan"), metadata=keyed)
+    await client.voices.DeleteVoice(pb.DeleteVoiceRequest(voice_id="dan"), metadata=metadata)
+    await client.voices.CreateVoice(new_voice("dan"), metadata=keyed)
+
+
 def _delete_voice(voice_id: str) -> Requests:
     request = pb.DeleteVoiceRequest(voice_id=voice_id)
     return lambda client, metadata: client.voices.DeleteVoice(request, metadata=metadata)
@@ -104,11 +123,17 @@ def test_the_table_has_every_rpc() -> None:
     assert REQUESTS.keys() == RPCS.keys()
 
 
-async def test_every_rpc_can_end_with_the_statuses_that_each_service_lists(start_gateway: StartGateway) -> None:
+async def test_every_rpc_can_end_with_the_statuses_that_each_service_lists(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
     ended: dict[str, set[str]] = {rpc: {"INTERNAL"} for rpc in RPCS}  # a bug, which no request can ask for
-    async with start_gateway(api_keys={"sk-1": "a"}) as locked:
+    async with start_gateway(api_keys='{"sk-1": "a"}') as locked:
         for rpc, request in REQUESTS.items():
             ended[rpc].add(await _status(request(locked, ())))
+    keys = write_keys(tmp_path / "keys.json", key_entry("sk-admin", scopes=["admin"]))
+    async with start_gateway(api_keys_file=keys) as locked:
+        for rpc, request in REQUESTS.items():
+            ended[rpc].add(await _status(request(locked, (("authorization", "Bearer sk-admin"),))))
     async with start_gateway() as client:
         for rpc, request in REQUESTS.items():
             ended[rpc].add(await _status(request(client, TENANT)))
@@ -150,7 +175,12 @@ async def test_each_rpc_ends_with_the_statuses_that_it_lists(
             lambda client, metadata: _converse(client, metadata, max_lead_s=-1),
             lambda client, metadata: _converse(client, metadata, session_id="x"),
         ],
-        "CreateVoice": [_create_voice(consent=""), _create_voice("ada")],
+        "CreateVoice": [
+            _create_voice(consent=""),
+            _create_voice("ada"),
+            _enrol_under_a_revoked_consent,
+            _retry_too_late,
+        ],
         "GetVoice": [_get_voice("x")],
         "ListVoices": [_list(page_size=1_001)],
         "DeleteVoice": [_delete_voice("x")],
@@ -179,8 +209,9 @@ async def test_a_turn_fails_with_the_statuses_that_converse_lists(start_gateway:
             async def fail(text: str) -> None:
                 failed.add(_name((await talk.ask(text)).error.code))
 
-            fakes.reasoner.script.failures = [ResourceExhausted("full")]
+            fakes.reasoner.script.refusal = ResourceExhausted("full")
             await fail("question")
+            fakes.reasoner.script.refusal = None
             await fail("")
             await fail("a" * 101)
             fakes.codec.script.hold_at = 1

@@ -15,6 +15,7 @@ from prometheus_client.registry import REGISTRY
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE
 from chroma.v1.codec_pb2_grpc import CodecServiceStub
+from gateway.pipeline.outliers import Outlier
 from gateway.pipeline.replicas import Replica, open_channel
 from gateway.pipeline.upstreams import rank
 from gateway.settings import GatewaySettings
@@ -85,10 +86,11 @@ async def test_a_service_whose_replicas_are_all_full_fails_the_turn_with_the_sho
     start_gateway: StartGateway, fakes: Fakes, name: str
 ) -> None:
     async with two_replicas(name, fakes, start_gateway) as (client, one, other):
-        one.script.failures = [ResourceExhausted("no free slot", retry_after_s=2.5)]
-        other.script.failures = [ResourceExhausted("no free slot", retry_after_s=1.5)]
+        one.script.refusal = ResourceExhausted("no free slot", retry_after_s=2.5)
+        other.script.refusal = ResourceExhausted("no free slot", retry_after_s=1.5)
         async with client.converse() as talk:
             failed = await talk.ask("question")
+            one.script.refusal = other.script.refusal = None
             assert failed.error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
             assert failed.error.retry_after_s == 1.5
             assert (await talk.ask("again")).outcome == pb.TURN_OUTCOME_COMPLETED
@@ -97,7 +99,7 @@ async def test_a_service_whose_replicas_are_all_full_fails_the_turn_with_the_sho
 
 async def test_full_and_gone_replicas_together_are_full(start_gateway: StartGateway, fakes: Fakes) -> None:
     async with two_replicas("reasoner", fakes, start_gateway) as (client, one, other):
-        one.script.failures = other.script.failures = [ResourceExhausted("full", retry_after_s=3), Unavailable("gone")]
+        one.script.refusal, other.script.refusal = ResourceExhausted("full", retry_after_s=3), Unavailable("gone")
         async with client.converse() as talk:
             failed = await talk.ask("question")
     assert failed.error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
@@ -173,12 +175,74 @@ async def test_a_replica_killed_mid_turn_fails_its_own_turn_and_no_other(
         await one.start()
 
 
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_call_that_breaks_before_its_first_output_is_made_again_elsewhere_with_all_that_it_had_been_given(
+    start_gateway: StartGateway, fakes: Fakes, name: str
+) -> None:
+    async with two_replicas(name, fakes, start_gateway) as (client, one, other):
+        one.script.breaks = other.script.breaks = [0]
+        async with client.converse() as talk:
+            done, sound = await sound_of(talk, "question")
+        assert done.outcome == pb.TURN_OUTCOME_COMPLETED
+        assert sound == [frame / 1000 for frame in range(FRAMES)]
+        assert len(one.script.opened) == len(other.script.opened) == 1
+        await fakes.all_freed()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_call_that_breaks_on_two_replicas_fails(start_gateway: StartGateway, fakes: Fakes, name: str) -> None:
+    async with two_replicas(name, fakes, start_gateway) as (client, one, other):
+        one.script.breaks = other.script.breaks = [0, 0]
+        async with client.converse() as talk:
+            failed = await talk.ask("question")
+        assert (failed.error.code, failed.error.message) == (grpc.StatusCode.INTERNAL.value[0], f"{name} failed")
+
+
+async def test_a_replica_that_fails_again_and_again_gets_no_calls_and_is_probed_by_one(
+    start_gateway: StartGateway, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pipeline.outliers._FIRST_EJECTION_S", 1.0)
+    async with two_replicas("reasoner", fakes, start_gateway) as (client, one, other), client.converse() as talk:
+        home, away = home_first(talk.session.session_id, one, other)
+        home.script.breaks = [2] * 4
+        for _ in range(3):
+            assert (await talk.ask("question")).error.code == grpc.StatusCode.INTERNAL.value[0]
+        assert REGISTRY.get_sample_value("chroma_voice_replicas_ejected", {"stage": "reasoner"}) == 1
+        for _ in range(2):
+            assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
+        assert (len(home.script.opened), len(away.script.opened)) == (3, 2)
+        await asyncio.sleep(1.2)
+        assert (await talk.ask("the probe")).error.code == grpc.StatusCode.INTERNAL.value[0]
+        assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
+        assert (len(home.script.opened), len(away.script.opened)) == (4, 3)
+        await asyncio.sleep(2.2)
+        for _ in range(2):
+            assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
+        assert (len(home.script.opened), len(away.script.opened)) == (6, 3)
+        assert REGISTRY.get_sample_value("chroma_voice_replicas_ejected", {"stage": "reasoner"}) == 0
+
+
+async def test_a_replica_that_hangs_is_left_after_one_turn(start_gateway: StartGateway, fakes: Fakes) -> None:
+    async with (
+        two_replicas("reasoner", fakes, start_gateway, stage_patience_s=0.5) as (client, one, other),
+        client.converse() as talk,
+    ):
+        home, away = home_first(talk.session.session_id, one, other)
+        home.script.hold_at = 0
+        assert (await talk.ask("question")).error.message == "reasoner hangs: it sent nothing for 0.5 s"
+        assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
+        assert (len(home.script.opened), len(away.script.opened)) == (1, 1)
+        await fakes.all_freed()
+
+
 async def test_a_replica_whose_connection_ends_by_its_age_serves_on() -> None:
     service = FakeService("codec", max_connection_age_s=0.1, max_connection_age_grace_s=0.1)
     await service.start()
     settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec=service.address, redis_url="redis://nowhere")
     channel = open_channel(service.address, "codec", settings)
-    replica = Replica(service.address, "chroma.v1.CodecService", CodecServiceStub, channel)
+    replica = Replica(
+        service.address, "chroma.v1.CodecService", CodecServiceStub, lambda: channel, Outlier("codec", service.address)
+    )
     connections = 0
     async with asyncio.timeout(10):
         while not replica.serving:

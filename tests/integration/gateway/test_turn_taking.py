@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import soundfile
 from grpc import aio
 
 from chroma.v1 import dialogue_pb2 as pb
-from services.common.wire.pcm import Samples
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE, AudioEncoding, AudioFormat
+from services.common.wire.pcm import Samples, encode_pcm
 from tests.integration.gateway.conftest import Fakes, StartGateway
+from tests.support import room_sounds
 from tests.support.fake_services import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, Talk, new_voice, s16
 from tests.support.paths import SAMPLES
@@ -18,7 +22,7 @@ from tests.support.paths import SAMPLES
 
 def utterance() -> Samples:
     """A sentence and a second of silence at 16 kHz."""
-    sound, rate_hz = soundfile.read(SAMPLES / "utterance_librivox_3s.wav", dtype="float32")
+    sound, rate_hz = soundfile.read(SAMPLES / "utterance_librivox_3s.flac", dtype="float32")
     assert rate_hz == 16_000
     return np.concatenate([np.asarray(sound, dtype=np.float32), np.zeros(rate_hz, np.float32)])
 
@@ -136,3 +140,58 @@ async def test_transcripts_are_refused_where_they_are_off(client: Client) -> Non
         async with client.converse(transcribe=True):
             pass
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("encoding", [AUDIO_ENCODING_PCM_S16LE, AUDIO_ENCODING_PCM_F32LE])
+@pytest.mark.parametrize("detection", [None, pb.TurnDetection()])
+async def test_audio_that_is_cut_within_samples_is_heard_whole(
+    client: Client, encoding: AudioEncoding.ValueType, detection: pb.TurnDetection | None
+) -> None:
+    sound = utterance()
+    data = encode_pcm(sound, encoding)
+    audio_format = AudioFormat(encoding=encoding, sample_rate_hz=16_000)
+    async with client.converse(input_format=audio_format, turn_detection=detection) as talk:
+        for start in range(0, len(data), 1_601):
+            await talk.send(audio=data[start : start + 1_601])
+        if detection is None:
+            await talk.send(commit=pb.CommitTurn())
+        done = await talk.done()
+        assert done.outcome == pb.TURN_OUTCOME_COMPLETED
+        if detection is None:
+            assert done.input_audio_s == pytest.approx(len(sound) / 16_000)
+
+
+async def test_a_microphone_that_is_muted_in_mid_speech_ends_the_turn(start_gateway: StartGateway) -> None:
+    async with start_gateway(turn_gap_s=0.2) as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        async with client.converse(turn_detection=pb.TurnDetection(silence_duration_ms=100)) as talk:
+            await send_audio(talk, utterance()[:24_000])
+            answers = await talk.until("turn_done")
+            assert kinds(answers) == ["speech_started", "speech_stopped", "turn_started", "turn_done"]
+            assert answers[-1].turn_done.outcome == pb.TURN_OUTCOME_COMPLETED
+
+
+async def test_a_microphone_that_streams_noise_is_not_idle(start_gateway: StartGateway) -> None:
+    async with start_gateway(idle_limit_s=0.5) as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        async with client.converse(turn_detection=pb.TurnDetection()) as talk:
+            for _ in range(12):
+                await talk.send(audio=s16(np.random.default_rng(1).standard_normal(1_600).astype(np.float32) * 1e-3))
+                await asyncio.sleep(0.1)
+            assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
+
+
+async def test_short_sounds_do_not_stop_a_reply(client: Client, fakes: Fakes) -> None:
+    fakes.codec.script.hold_at = 4
+    sounds = [sound for kind in room_sounds.SHORT.values() for sound in kind()]
+    async with client.converse(turn_detection=pb.TurnDetection()) as talk:
+        await talk.send(text="question")
+        await talk.send(commit=pb.CommitTurn())
+        await talk.until("audio")
+        await send_audio(
+            talk, room_sounds.in_noise([room_sounds.at_level(sound, -20) for sound in sounds], -60, gap_ms=400)
+        )
+        fakes.codec.script.go.set()
+        answers = await talk.until("turn_done")
+        assert kinds(answers) == ["turn_done"]
+        assert answers[-1].turn_done.outcome == pb.TURN_OUTCOME_COMPLETED

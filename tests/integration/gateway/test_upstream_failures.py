@@ -15,7 +15,7 @@ from grpc import aio
 
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.settings import GatewaySettings
-from services.common.errors import ChromaError, OutOfRange, ResourceExhausted
+from services.common.errors import ChromaError, InvalidArgument, OutOfRange, ResourceExhausted, Unavailable
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.gateway_client import Client, new_voice, s16, speech
 from tests.support.paths import ROOT
@@ -25,15 +25,39 @@ SERVICES = ["reasoner", "speech_gen", "codec"]
 
 @pytest.mark.parametrize("name", SERVICES)
 async def test_a_full_service_fails_the_turn_with_the_time_to_wait(client: Client, fakes: Fakes, name: str) -> None:
-    getattr(fakes, name).script.failures = [ResourceExhausted("no free slot", retry_after_s=2.5)]
+    script = getattr(fakes, name).script
+    script.refusal = ResourceExhausted("no free slot", retry_after_s=2.5)
     async with client.converse() as talk:
         failed = await talk.ask("question")
+        script.refusal = None
         assert (await talk.ask("again")).outcome == pb.TURN_OUTCOME_COMPLETED
     assert failed.outcome == pb.TURN_OUTCOME_FAILED
     assert failed.error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert failed.error.message == f"{name}: no free slot"
     assert failed.error.retry_after_s == 2.5
     assert not failed.recorded
+
+
+@pytest.mark.parametrize("error", [InvalidArgument("refused"), ResourceExhausted("full"), Unavailable("draining")])
+async def test_the_commit_of_a_turn_that_failed_before_it_belongs_to_that_turn(
+    client: Client, fakes: Fakes, error: ChromaError
+) -> None:
+    script = fakes.reasoner.script
+    script.refusal = error
+    async with client.converse() as talk:
+        await talk.send(text="question")
+        while not script.opened:
+            script.news.clear()
+            await script.news.wait()
+        await fakes.all_freed()
+        await talk.send(text="more of it")
+        await talk.send(commit=pb.CommitTurn())
+        failed = await talk.done()
+        script.refusal = None
+        assert (await talk.ask("again")).outcome == pb.TURN_OUTCOME_COMPLETED
+    assert grpc.StatusCode[error.status].value[0] == failed.error.code
+    assert failed.error.message.startswith("reasoner")
+    assert script.heard == ["again"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -76,20 +100,57 @@ async def test_a_service_process_killed_or_frozen_mid_turn_is_noticed(
             async with asyncio.timeout(10):
                 failed = await talk.done()
     assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
-    assert failed.error.message.startswith(f"{name} went away")
+    assert failed.error.message == f"{name} went away"
 
 
-async def test_a_service_that_hangs_fails_the_turn_after_the_read_timeout(
+@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("hold_at", [0, 3])
+async def test_a_service_that_hangs_fails_the_turn_after_the_patience_and_is_the_one_that_is_named(
+    start_gateway: StartGateway, fakes: Fakes, name: str, hold_at: int
+) -> None:
+    async with start_gateway(stage_patience_s=0.5) as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        getattr(fakes, name).script.hold_at = hold_at
+        async with client.converse() as talk:
+            failed = await talk.ask("question")
+            assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+            assert failed.error.message == f"{name} hangs: it sent nothing for 0.5 s"
+            await fakes.all_freed()
+            getattr(fakes, name).script.hold_at = None
+            assert (await talk.ask("again")).outcome == pb.TURN_OUTCOME_COMPLETED
+
+
+async def test_a_client_that_gives_the_text_of_a_reply_slowly_is_no_hang(
     start_gateway: StartGateway, fakes: Fakes
 ) -> None:
-    fakes.speech_gen.script.hold_at = 3
     async with start_gateway(stage_patience_s=0.3) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
-            failed = await talk.ask("question")
-    assert failed.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
-    assert "hangs" in failed.error.message
-    await fakes.all_freed()
+            await talk.send(say=pb.Say(text="one ", verbatim=True))
+            await talk.until("audio")
+            await asyncio.sleep(1)
+            await talk.send(say=pb.Say(text="two ", end=True))
+            assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_turn_that_breaks_after_its_first_output_is_internal_and_says_only_which_service_failed(
+    client: Client, fakes: Fakes, name: str
+) -> None:
+    getattr(fakes, name).script.breaks = [3]
+    async with client.converse() as talk:
+        failed = await talk.ask("question")
+        assert (failed.error.code, failed.error.message) == (grpc.StatusCode.INTERNAL.value[0], f"{name} failed")
+        await fakes.all_freed()
+        assert (await talk.ask("again")).outcome == pb.TURN_OUTCOME_COMPLETED
+
+
+async def test_the_only_replica_of_a_service_is_called_however_often_it_fails(client: Client, fakes: Fakes) -> None:
+    fakes.codec.script.breaks = [0] * 6
+    async with client.converse() as talk:
+        for _ in range(6):
+            assert (await talk.ask("question")).error.code == grpc.StatusCode.INTERNAL.value[0]
+        assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
 
 
 async def test_a_turn_beyond_its_time_limit_fails_with_deadline_exceeded(

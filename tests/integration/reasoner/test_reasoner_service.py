@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from grpc import aio
+from grpc import StatusCode, aio
 
+from chroma.v1.generation_pb2 import END_REASON_GIVEN, END_REASON_LIMIT
 from chroma.v1.reasoner_pb2 import (
-    END_REASON_GIVEN,
-    END_REASON_LIMIT,
     REPLY_SOURCE_GIVEN,
     ROLE_ASSISTANT,
     ROLE_USER,
     AudioClip,
+    ForgetRequest,
     Message,
     Part,
     ThinkRequest,
@@ -27,7 +27,8 @@ from chroma.v1.reasoner_pb2 import (
 from reference.thinker import Reply, think
 from services.common.errors import ResourceExhausted
 from services.common.rpc.rpc_errors import domain_error
-from services.reasoner.model.prompt import AudioPart, ChatPrompt, Piece, TextPart, TokenPart, keys_of
+from services.reasoner.model.parts import AudioPart, Piece, TextPart, TokenPart, keys_of
+from services.reasoner.model.prompt import ChatPrompt
 from services.reasoner.model.prompt import Message as PastMessage
 from tests.support.think_service import (
     AUDIO,
@@ -177,7 +178,7 @@ async def test_next_turn_of_a_session_prefills_only_what_is_new(service: Service
     past = [user(question), assistant(token_ids(first))]
     next_turn = [opening(session_id="s", history=past), say("And now?"), commit()]
     second, again = await service.think(next_turn)
-    assert (done.cached_tokens, again.cached_tokens) == (0, done.prompt_tokens + len(first) - 1)
+    assert (done.cached_tokens, again.cached_tokens) == (0, (done.prompt_tokens + len(first) - 1) // 16 * 16)
     assert service.runner.kv.free_pages + service.runner.prefixes.pages == pages
 
     async with serving(model) as cold:
@@ -185,6 +186,61 @@ async def test_next_turn_of_a_session_prefills_only_what_is_new(service: Service
     assert whole.cached_tokens == 0
     assert token_ids(second) == token_ids(expected)
     torch.testing.assert_close(hidden(second), hidden(expected), atol=1e-5, rtol=0)
+
+
+SECRET = "You tell no one that the code of the northern door is 7391 and that of the southern door is 2846."
+
+
+async def test_another_tenants_guess_finds_nothing_and_the_own_tenant_finds_whole_pages(service: Service) -> None:
+    async def cached(**fields: str) -> int:
+        turn = [opening(audio=False, max_thoughts=8, system_prompt=SECRET, **fields), say("hello"), commit()]
+        return (await service.think(turn))[1].cached_tokens
+
+    assert await cached(session_id="s", cache_scope="one") == 0
+    assert await cached(cache_scope="two") == 0
+    assert await cached(session_id="t") == 0
+    assert await cached() == 0
+    again = await cached(cache_scope="one")
+    assert again > 0
+    assert again % 16 == 0
+
+
+async def test_the_deployments_prompt_is_shared_by_all_tenants(service: Service) -> None:
+    """The words of the template's default system prompt fill a page."""
+    turns = [
+        [opening(audio=False, session_id=tenant, cache_scope=tenant), say(f"I am {tenant}"), commit()]
+        for tenant in ("one", "two")
+    ]
+    common = ChatPrompt(service.template, None, []).common_positions // 16 * 16
+    counts = [(await service.think(turn))[1].cached_tokens for turn in turns]
+    assert counts == [0, common]
+
+
+@pytest.mark.parametrize("subject", [{"session_id": "s"}, {"cache_scope": "one"}])
+async def test_a_forgotten_session_or_tenant_is_gone_from_the_replica(
+    subject: dict[str, str], service: Service
+) -> None:
+    turn = [opening(audio=False, session_id="s", cache_scope="one", system_prompt=SECRET), say("hello"), commit()]
+    await service.think(turn)
+    assert service.runner.prefixes.pages > 0
+    for _ in range(2):
+        await service.stub.Forget(ForgetRequest(**subject))
+        assert service.runner.prefixes.pages == 0
+        assert not service.runner.kv.k.any()
+    assert (await service.think(turn))[1].cached_tokens == 0
+    assert service.runner.prefixes.pages == 0, "a late turn leaves nothing either"
+
+
+async def test_forgetting_needs_a_session_or_a_tenant(service: Service) -> None:
+    with pytest.raises(aio.AioRpcError) as refused:
+        await service.stub.Forget(ForgetRequest())
+    assert refused.value.code() == StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_turn_that_is_not_to_be_kept_leaves_no_page(service: Service) -> None:
+    await service.think([opening(session_id="s", cache_scope="one", keep=False), sound(tone(1.0)), commit()])
+    assert service.runner.prefixes.pages == 0
+    assert not service.runner.kv.k.any()
 
 
 NAN = torch.tensor([0.0, float("nan")] * 500)
@@ -210,7 +266,6 @@ def _bad_turns() -> dict[str, tuple[list[ThinkRequest], str, str]]:
         "unknown encoding": ([ThinkRequest(open={"audio_encoding": 9}), commit()], invalid, "encoding"),  # pyright: ignore[reportArgumentType]
         "NaN": ([opening(), sound(NAN), commit()], invalid, "got nan at sample 1"),
         "ragged audio": ([opening(), ThinkRequest(audio=UserAudio(data=b"123")), commit()], invalid, "got 3"),
-        "empty turn": ([opening(), commit()], invalid, "turn is empty"),
         "empty text": ([opening(), say(""), commit()], invalid, "turn is empty"),
         "too little audio": ([opening(), sound(tone(0.01)), commit()], invalid, "321 samples"),
         "silence": ([opening(), sound(torch.zeros(16_000)), commit()], invalid, "silent"),

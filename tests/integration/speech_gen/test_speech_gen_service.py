@@ -10,14 +10,14 @@ import grpc
 import numpy as np
 import pytest
 from grpc import aio
-from safetensors.numpy import load_file
 
 from chroma.v1 import speech_gen_pb2_grpc
 from chroma.v1.audio_pb2 import CodeFrames
-from chroma.v1.reasoner_pb2 import END_REASON_EOS, END_REASON_LIMIT, Thought, TokenIds
+from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_LIMIT, Sampling
+from chroma.v1.reasoner_pb2 import Thought, TokenIds
 from chroma.v1.speech_gen_pb2 import (
     EnrollVoiceRequest,
-    Sampling,
+    ForgetVoiceRequest,
     SpeakDone,
     SpeakOpen,
     SpeakRequest,
@@ -32,11 +32,11 @@ from services.common.wire import tensors
 from services.common.wire.audio import FRAME_S
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
-from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.servicer import SpeechEngine, SpeechGenServicer
+from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
@@ -49,7 +49,7 @@ class Case:
     """A golden case as requests and expected frames [T, 8]."""
 
     def __init__(self, name: str) -> None:
-        golden = load_file(GOLDEN / f"{name}.safetensors")
+        golden = {name: tensor.numpy() for name, tensor in load_golden(GOLDEN, name).items()}
         self.max_frames = json.loads((GOLDEN / f"{name}.json").read_text())["max_new_tokens"]
         self.frames = golden["out.frames"][0]
         self.prompt = VoicePrompt(
@@ -78,9 +78,10 @@ class Case:
 class Service:
     """A running speech generator: its stub and its model, to look into."""
 
-    def __init__(self, stub: speech_gen_pb2_grpc.SpeechGenServiceAsyncStub, generator: Generator) -> None:
+    def __init__(self, stub: speech_gen_pb2_grpc.SpeechGenServiceAsyncStub, runner: SpeechRunner) -> None:
         self.stub = stub
-        self.generator = generator
+        self.runner = runner
+        self.generator = runner.generator
 
     async def speak(self, requests: Iterable[SpeakRequest]) -> tuple[np.ndarray, SpeakDone]:
         """All frames [T, 8] and the account."""
@@ -119,10 +120,11 @@ def defaults() -> SamplingParams:
 async def service(defaults: SamplingParams) -> AsyncIterator[Service]:
     checkpoint = Checkpoint.open(GOLDEN / "checkpoint")
     generator = load_generator(checkpoint, slots=len(CASES))
-    engine = SpeechEngine("speech-gen", SpeechRunner(generator))
+    runner = SpeechRunner(generator)
+    engine = SpeechEngine("speech-gen", runner)
     servicer = SpeechGenServicer(
         engine,
-        generator,
+        runner,
         None,
         token_ids=ChromaConfig.from_dict(checkpoint.config).tokens,
         defaults=defaults,
@@ -136,7 +138,7 @@ async def service(defaults: SamplingParams) -> AsyncIterator[Service]:
     port = await server.start()
     engine.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Service(speech_gen_pb2_grpc.SpeechGenServiceStub(channel), generator)
+        yield Service(speech_gen_pb2_grpc.SpeechGenServiceStub(channel), runner)
     await server.grpc.stop(0)
     engine.stop()
 
@@ -305,3 +307,35 @@ async def test_a_bad_voice_is_refused(service: Service, request_: EnrollVoiceReq
     with pytest.raises(aio.AioRpcError, match=complaint) as caught:
         await service.stub.EnrollVoice(request_)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_forgotten_voice_is_gone_from_every_cache_and_is_served_but_not_kept(service: Service) -> None:
+    case = Case("basic_audio")
+    await service.speak(case.requests())
+    enrolled = await service.stub.EnrollVoice(
+        EnrollVoiceRequest(frames=case.prompt.frames, transcript_ids=case.prompt.transcript)
+    )
+    shared = service.runner.shared_prompts
+    assert len(shared) == 1
+    for _ in range(2):
+        await service.stub.ForgetVoice(ForgetVoiceRequest(voice_fingerprint=enrolled.fingerprint))
+        assert (len(shared), shared.pages) == (0, 0)
+        assert not service.generator.kv.k.any()
+        assert not service.generator.kv.v.any()
+    by_name = case.requests(voice_prompt=None, voice_fingerprint=enrolled.fingerprint)
+    with pytest.raises(aio.AioRpcError) as refused:
+        await service.speak(by_name)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    frames, done = await service.speak(case.requests())
+    assert np.array_equal(frames, voiced(case.frames))
+    assert done.cached_rows == 0
+    assert len(shared) == 0
+    with pytest.raises(aio.AioRpcError):
+        await service.speak(by_name)
+
+
+async def test_forgetting_needs_a_fingerprint_and_takes_an_unknown_one(service: Service) -> None:
+    await service.stub.ForgetVoice(ForgetVoiceRequest(voice_fingerprint="unknown"))
+    with pytest.raises(aio.AioRpcError) as refused:
+        await service.stub.ForgetVoice(ForgetVoiceRequest())
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT

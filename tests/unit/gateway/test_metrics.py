@@ -18,9 +18,10 @@ def _value(name: str, **labels: str) -> float:
 
 
 def test_replicas_that_do_not_serve_are_away() -> None:
-    show_replicas("codec", lambda: 3, lambda: 2)
+    show_replicas("codec", lambda: 3, lambda: 2, lambda: 1)
     assert _value("replicas", stage="codec", state="serving") == 2
     assert _value("replicas", stage="codec", state="away") == 1
+    assert _value("replicas_ejected", stage="codec") == 1
 
 
 @pytest.mark.parametrize(("shared", "count"), [({"one", "new"}, 2.0), (set[str](), 0.0)], ids=["two", "none"])

@@ -8,14 +8,18 @@ from typing import cast
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.reasoner_pb2 import TokenIds
 from chroma.v1.speech_gen_pb2 import EnrollVoiceResponse, VoicePrompt
+from gateway.access.identity import Identity
+from gateway.access.usage import Usage
 from gateway.api.app import http_app
 from gateway.conversation.backend import Backend
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
+from gateway.store.consents import Consent
 from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.redis import Store
 from gateway.store.replies import Replies
@@ -32,14 +36,22 @@ async def backend(store: Store, redis_url: str) -> Backend:
     settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url=redis_url)
     voices = Voices(store, EmbeddingLimits(count=8, size_bytes=1_000))
     for voice_id in ("ada", "bob", "eve"):
-        voice = Voice(voice_id, voice_id.title(), "hello", "agreed", 1.5, 100.25)
-        await voices.create("default", voice, EnrollVoiceResponse(prompt=_PROMPT))
-    return Backend(cast(UpstreamPool, FakeUpstreamPool()), Sessions(store, settings), voices, settings)
+        consent = Consent("default", "Ada", "agreed", f"sha256 of {voice_id}", "key-1", 100.25)
+        voice = Voice(voice_id, voice_id.title(), "hello", "agreed", 1.5, 100.25, consent.consent_id)
+        await voices.create("default", voice, EnrollVoiceResponse(prompt=_PROMPT), consent)
+    pool = cast(UpstreamPool, FakeUpstreamPool())
+    return Backend(pool, Sessions(store, settings), voices, settings, Usage(None, settings))
 
 
 @pytest.fixture
-async def http(backend: Backend, store: Store) -> AsyncIterator[httpx.AsyncClient]:
+def app(backend: Backend, store: Store) -> Starlette:
+    """The HTTP application over that backend."""
+    identity = Identity(backend.settings, store, backend.audit)
+    return http_app(backend, Replies(store), identity, asyncio.Event(), lambda: True)
+
+
+@pytest.fixture
+async def http(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the HTTP application over that backend."""
-    app = http_app(backend, Replies(store), asyncio.Event(), lambda: True)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:  # pyright: ignore[reportArgumentType]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:  # pyright: ignore[reportArgumentType]
         yield http

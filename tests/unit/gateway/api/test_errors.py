@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
+from starlette.requests import Request
 
-from gateway.api.errors import BadParameter, TooLarge, error_body, error_response, error_type, http_status
+from gateway.api.errors import (
+    BadParameter,
+    TooLarge,
+    error_body,
+    error_response,
+    error_type,
+    http_status,
+    on_domain_error,
+)
 from services.common.errors import ChromaError, NotFound, OutOfRange, ResourceExhausted, Unauthenticated, Unavailable
 
 
@@ -38,3 +48,10 @@ def test_a_full_server_says_when_to_retry() -> None:
     response = error_response(ResourceExhausted("full", retry_after_s=1.2))
     assert (response.headers["retry-after"], response.headers["retry-after-ms"]) == ("2", "1200")
     assert json.loads(bytes(response.body))["error"]["code"] == "resource_exhausted"
+
+
+async def test_a_path_with_control_characters_is_logged_percent_encoded(caplog: pytest.LogCaptureFixture) -> None:
+    request = Request({"type": "http", "method": "GET", "path": "/v1/voices/a\nERROR\x1b[2J", "headers": []})
+    with caplog.at_level(logging.INFO):
+        await on_domain_error(request, NotFound("no voice"))
+    assert caplog.messages == ["GET /v1/voices/a%0AERROR%1B%5B2J: NOT_FOUND: no voice"]

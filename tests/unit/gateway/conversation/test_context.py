@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.conversation.context import SessionContext
+from gateway.conversation.context import Recording, SessionContext
 from gateway.conversation.options import ConversationOptions
 from gateway.settings import GatewaySettings
 from gateway.store.records import TurnRecord
 from gateway.store.sessions import Session
-from services.common.errors import NotFound, Unavailable
+from services.common.errors import NotFound, ResourceExhausted, Unavailable
 from tests.support.fake_store import FakeSessions, FakeVoices
 
 _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0", history_turns=3)
@@ -41,7 +41,7 @@ async def test_a_turn_is_in_the_history_at_once_and_recorded_when_the_store_answ
     dropped, recorded = context.add_turn(_turn(1))
     assert (_ids(context.session.turns), dropped) == (["turn-1"], 0)
     sessions.answers.set()
-    assert await recorded
+    assert await recorded is Recording.RECORDED
     assert sessions.log == ["record turn-1"]
 
 
@@ -82,20 +82,46 @@ async def test_a_change_during_the_reading_of_the_session_is_not_lost() -> None:
     await context.written()
 
 
-async def test_while_the_store_is_away_the_conversation_goes_on_from_memory() -> None:
+@pytest.mark.parametrize("failure", [Unavailable("the store is away"), ResourceExhausted("the store is full")])
+async def test_while_the_store_fails_the_conversation_goes_on_from_memory(
+    failure: Unavailable | ResourceExhausted,
+) -> None:
     context, sessions = _context()
     await context.plan(_OPTIONS)
-    sessions.away = True
+    sessions.failure = failure
     _, recorded = context.add_turn(_turn(1))
-    assert not await recorded
+    assert await recorded is Recording.UNRECORDED
     plan = await context.plan(_OPTIONS)
     assert _ids(plan.history) == ["turn-1"]
     assert plan.voice is not None
+    assert context.session.unrecorded == {"turn-1"}
+
+
+async def test_a_turn_of_a_session_that_its_user_deleted_is_not_kept_which_is_no_failure() -> None:
+    context, sessions = _context()
+    sessions.failure = NotFound("it was deleted")
+    _, recorded = context.add_turn(_turn(1))
+    assert await recorded is Recording.NOT_KEPT
+
+
+async def test_a_later_write_knows_which_turns_the_store_did_not_take() -> None:
+    context, sessions = _context()
+    sessions.answers.clear()
+    sessions.failure = Unavailable("the store is away")
+    _, first = context.add_turn(_turn(1))
+    _, second = context.add_turn(_turn(2))  # asked for before the first one failed
+    sessions.answers.set()
+    assert await first is await second is Recording.UNRECORDED
+    assert context.session.unrecorded == {"turn-1", "turn-2"}
+    sessions.failure = None
+    _, third = context.add_turn(_turn(3))
+    assert await third is Recording.RECORDED
+    assert sessions.unrecorded == {"turn-1", "turn-2"}
 
 
 async def test_a_first_turn_needs_the_store() -> None:
     context, sessions = _context()
-    sessions.away = True
+    sessions.failure = Unavailable("the store is away")
     with pytest.raises(Unavailable):
         await context.plan(_OPTIONS)
 
@@ -144,9 +170,9 @@ async def test_each_side_of_a_turn_may_be_removed() -> None:
 
 async def test_an_ephemeral_session_is_in_memory_only() -> None:
     context, sessions = _context("")
-    sessions.away = True
+    sessions.failure = Unavailable("the store is away")
     _, recorded = context.add_turn(_turn(1))
-    assert not await recorded
+    assert await recorded is Recording.NOT_KEPT
     await context.configure(SessionConfig(voice_id="ada", system_prompt="be brief"))
     assert context.session.config.system_prompt == "be brief"
     assert sessions.log == []
@@ -159,3 +185,50 @@ async def test_a_change_for_one_reply_is_in_its_plan_alone() -> None:
     assert plan.system_prompt == "shout"
     assert plan.max_frames == int(_SETTINGS.max_reply_s * 12.5)
     assert (await context.plan(_OPTIONS)).system_prompt is None
+
+
+async def test_a_voice_that_was_deleted_is_missed_also_while_a_write_is_under_way() -> None:
+    context, sessions = _context()
+    await context.plan(_OPTIONS)
+    sessions.answers.clear()
+    context.add_turn(_turn(1))
+    await asyncio.sleep(0)
+    sessions.answers.set()
+    sessions.voices.clear()
+    context.add_turn(_turn(2))
+    with pytest.raises(NotFound):
+        await context.plan(_OPTIONS)
+    await context.written()
+
+
+async def test_each_change_of_the_voice_is_told_once() -> None:
+    session = Session("tenant", "session-1", SessionConfig(voice_id="ada"), (), 0, 0, 0.0, 0.0)
+    sessions, told = FakeSessions(session, _SETTINGS), list[str]()
+    context = SessionContext(session, sessions, FakeVoices(sessions), _SETTINGS, on_voice=told.append)
+    for _ in range(2):
+        await context.plan(_OPTIONS)
+    assert told == ["ada"]
+
+
+async def test_a_removal_that_the_store_did_not_take_is_unavailable_and_can_be_repeated() -> None:
+    context, sessions = _context()
+    _, recorded = context.add_turn(_turn(1))
+    await recorded
+    sessions.failure = Unavailable("the store is away")
+    with pytest.raises(Unavailable, match="try again"):
+        await context.remove("turn-1", user=True)
+    sessions.failure = None
+    assert await context.remove("turn-1", user=True)
+    assert sessions.stored.turns[0].user == ()
+
+
+async def test_a_detached_session_writes_no_more_turn() -> None:
+    context, sessions = _context()
+    _, recorded = context.add_turn(_turn(1))
+    assert await context.detach() == "session-1"
+    assert await recorded is Recording.RECORDED
+    _, recorded = context.add_turn(_turn(2))
+    assert await recorded is Recording.NOT_KEPT
+    assert sessions.log == ["record turn-1"]
+    context.attach("session-1")
+    assert (await context.plan(_OPTIONS)).session_id == "session-1"

@@ -13,10 +13,13 @@ import pytest
 from chroma.v1 import codec_pb2, reasoner_pb2, speech_gen_pb2
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat, CodeFrames, Pcm
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.access.usage import Usage
+from gateway.audio.echo import EchoDetector
 from gateway.conversation import input_audio
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event, Opened, Outcome, SpeechStarted, SpeechStopped, TurnDone, TurnStarted
+from gateway.conversation.input_turn import Recording
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.vad import Started, Stopped, TurnDetection
 from gateway.pipeline.deltas import AudioDelta
@@ -28,7 +31,7 @@ from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.common.wire.audio import FRAME_SAMPLES
 from services.common.wire.pcm import Samples, encode_pcm
 from tests.support.fake_calls import FakeCall, FakeUpstreamPool
-from tests.support.fake_store import FakeSessions, FakeVoices
+from tests.support.fake_store import CALLER, FakeSessions, FakeVoices
 
 _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
 _FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
@@ -43,9 +46,15 @@ class Talk:
         session = Session("tenant", "session-1", SessionConfig(voice_id="ada"), (), 0, 0, 0.0, 0.0)
         self.upstreams = FakeUpstreamPool()
         self.sessions = FakeSessions(session, _SETTINGS)
-        backend = Backend(cast(UpstreamPool, self.upstreams), self.sessions, FakeVoices(self.sessions), _SETTINGS)
+        self.backend = Backend(
+            cast(UpstreamPool, self.upstreams),
+            self.sessions,
+            FakeVoices(self.sessions),
+            _SETTINGS,
+            Usage(None, _SETTINGS),
+        )
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.conversation = Conversation(session, options, backend, self._deliver)
+        self.conversation = Conversation(session, options, self.backend, CALLER, self._deliver)
 
     async def _deliver(self, event: Event) -> None:
         self.events.put_nowait(event)
@@ -82,6 +91,7 @@ async def _talk(options: ConversationOptions = _OPTIONS) -> AsyncIterator[Talk]:
     assert isinstance(await talk.events.get(), Opened)
     yield talk
     await cancel(running)
+    await talk.backend.eraser.close()  # it belongs to the gateway and works beside conversations
     assert asyncio.all_tasks() == tasks, "a conversation leaves no task"
 
 
@@ -96,6 +106,67 @@ async def test_the_first_input_begins_a_turn_and_the_commit_starts_its_reply() -
         done = await talk.until(TurnDone)
         assert (done.turn_id, done.outcome, done.recorded) == (turn_id, Outcome.COMPLETED, True)
         assert not talk.conversation.is_replying
+
+
+async def test_without_input_the_reply_follows_the_history() -> None:
+    async with _talk() as talk:
+        for respond in (talk.conversation.respond, lambda: talk.conversation.commit(may_be_empty=True)):
+            await respond()
+            started = await talk.until(TurnStarted)
+            think = await talk.upstreams.reasoner.calls.get()
+            assert (await think.requests.get()).HasField("open")
+            assert (await think.requests.get()).HasField("commit")
+            await talk.conversation.cancel()
+            assert (await talk.until(TurnDone)).turn_id == started.turn_id
+        assert [turn.user for turn in talk.conversation._context.session.turns] == [(), ()]
+
+
+async def test_an_empty_commit_fails() -> None:
+    async with _talk() as talk:
+        await talk.conversation.commit()
+        error = (await talk.until(TurnDone)).error
+        assert isinstance(error, InvalidArgument)
+        assert "an empty turn" in error.message
+
+
+async def test_a_response_leaves_the_audio_under_way_to_the_next_turn() -> None:
+    async with _talk() as talk:
+        conversation = talk.conversation
+        await conversation.append_audio(_AUDIO)
+        await conversation.respond(SessionConfig(system_prompt="Greet."))
+        assert (conversation.has_input, conversation.is_replying) == (True, True)
+        await conversation.cancel()
+        turn_id = await conversation.add_message(["hello", _AUDIO])
+        await conversation.append_audio(_AUDIO)
+        await conversation.respond()
+        assert conversation.has_input
+        replied = conversation._turns.reply_turn
+        assert replied is not None
+        assert replied.turn.turn_id == turn_id
+        text, recording = replied.turn.source.parts
+        assert (text, len(recording)) == ("hello", len(_AUDIO))
+        await conversation.cancel()
+        past = await conversation.inject_reply("Good day.")
+        assert past != turn_id
+        await conversation.append_audio(_AUDIO)
+        await conversation.commit()
+        replied = conversation._turns.reply_turn
+        assert replied is not None
+        (audio,) = replied.turn.source.parts
+        assert len(audio) == 3 * len(_AUDIO)
+        assert replied.turn.source.audio_s == pytest.approx(0.3)
+
+
+async def test_the_last_event_says_what_interrupted_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)
+    options = ConversationOptions(input_format=_FORMAT, turn_detection=TurnDetection())
+    async with _talk(options) as talk:
+        await talk.conversation.respond()
+        await talk.conversation.cancel()
+        assert (await talk.until(TurnDone)).interrupted_by == "client"
+        await talk.conversation.respond()
+        await talk.conversation.append_audio(_AUDIO)
+        assert (await talk.until(TurnDone)).interrupted_by == "speech"
 
 
 async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen() -> None:
@@ -161,7 +232,7 @@ async def test_dropped_audio_leaves_the_text_of_its_turn() -> None:
         turn_id = talk.conversation.add_text("look")
         await talk.conversation.append_audio(_AUDIO)
         await talk.conversation.drop_audio()
-        assert talk.conversation.end_audio() == ""
+        assert talk.conversation.end_audio() is None
         assert talk.conversation.add_text("here") == turn_id
         turn = talk.conversation._turns.input_turn
         assert turn is not None
@@ -170,10 +241,10 @@ async def test_dropped_audio_leaves_the_text_of_its_turn() -> None:
 
 async def test_recordings_are_parts_of_their_own() -> None:
     async with _talk() as talk:
-        turn_id = talk.conversation.add_recording(_AUDIO)
-        assert talk.conversation.add_recording(_AUDIO) == turn_id
+        turn_id = await talk.conversation.add_message([_AUDIO])
+        assert await talk.conversation.add_message([_AUDIO]) == turn_id
         await talk.conversation.append_audio(_AUDIO)
-        assert talk.conversation.end_audio() == turn_id
+        assert talk.conversation.end_audio() == Recording(turn_id, "recording-1")
         turn = talk.conversation._turns.input_turn
         assert turn is not None
         assert [len(part) for part in turn.turn.source.parts] == [3_200] * 3
@@ -184,7 +255,7 @@ async def test_audio_without_a_format_is_refused() -> None:
         with pytest.raises(InvalidArgument, match="input_format"):
             await talk.conversation.append_audio(_AUDIO)
         with pytest.raises(InvalidArgument, match="input_format"):
-            talk.conversation.add_recording(_AUDIO)
+            await talk.conversation.add_message([_AUDIO])
         assert not talk.conversation.has_input
 
 
@@ -211,16 +282,27 @@ async def test_history_may_be_injected_while_no_reply_runs() -> None:
             await talk.conversation.inject_reply("late")
 
 
+async def test_a_text_too_long_for_the_history_is_refused_and_leaves_nothing() -> None:
+    async with _talk() as talk:
+        with pytest.raises(InvalidArgument, match="a reply of at most 20000 characters"):
+            await talk.conversation.inject_reply("a" * 20_001)
+        talk.conversation.add_text("hello")
+        with pytest.raises(InvalidArgument, match="a system prompt of at most 32000 characters"):
+            await talk.conversation.respond(SessionConfig(system_prompt="a" * 32_001))
+        assert talk.conversation._context.session.turns == ()
+        assert not talk.conversation.is_replying
+
+
 async def test_removing_the_turn_that_is_replied_to_interrupts_it_first() -> None:
     async with _talk() as talk:
         turn_id = talk.conversation.add_text("hello")
         await talk.conversation.commit()
         await talk.reply_begins()
-        assert await talk.conversation.remove(turn_id, user=False)
+        assert await talk.conversation.history.remove(turn_id, user=False)
         assert not talk.conversation.is_replying
         (turn,) = talk.conversation._context.session.turns
         assert (turn.user, turn.texts) == (("hello",), ())
-        assert not await talk.conversation.remove("turn-unknown", user=True)
+        assert not await talk.conversation.history.remove("turn-unknown", user=True)
 
 
 async def test_settings_of_an_unknown_voice_are_refused() -> None:
@@ -232,8 +314,9 @@ async def test_settings_of_an_unknown_voice_are_refused() -> None:
 class ScriptedDetector:
     """Finds speech in the first piece and its end in the second."""
 
-    def __init__(self, settings: TurnDetection, rate_hz: int) -> None:
+    def __init__(self, settings: TurnDetection, rate_hz: int, echo: EchoDetector | None = None) -> None:
         self.pieces = 0
+        self.speaking = False
 
     def push(self, samples: Samples) -> list[Started | Samples | Stopped]:
         self.pieces += 1
@@ -272,6 +355,15 @@ async def test_speech_interrupts_a_reply_unless_the_option_is_off(
         if interrupt:
             assert (await talk.until(TurnDone)).outcome is Outcome.INTERRUPTED
         await talk.until(SpeechStarted)
+
+
+async def test_a_forced_reply_ends_with_the_conversation_although_its_last_piece_never_came() -> None:
+    async with _talk() as talk:
+        await talk.conversation.say("", end=False)
+        finishing = asyncio.create_task(talk.conversation.finish())
+        done = await talk.until(TurnDone)
+        assert done.outcome is Outcome.FAILED
+        await finishing
 
 
 async def test_pieces_of_an_interrupted_forced_reply_are_ignored_up_to_its_end() -> None:

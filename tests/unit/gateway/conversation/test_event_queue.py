@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.audio.echo import PlayedSpeech
 from gateway.conversation import event_queue
-from gateway.conversation.event_queue import EventQueue
-from gateway.conversation.events import Event, Opened, Outcome, SpeechStarted, TurnDone, TurnStarted
+from gateway.conversation.event_queue import EventQueue, SessionExpired
+from gateway.conversation.events import EndsSoon, Event, Opened, Outcome, SpeechStarted, TurnDone, TurnStarted
 from gateway.conversation.playback_clock import PlaybackClock
 from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session
 from gateway.tasks import cancel
 from services.common.errors import DeadlineExceeded
+from services.common.wire.pcm import encode_pcm
 
 _SESSION = Session("tenant", "session-1", SessionConfig(), (), 0, 0, 0.0, 0.0)
 _OPENED = Opened(_SESSION)
@@ -152,6 +157,52 @@ async def test_put_waits_while_many_events_are_under_way() -> None:
         client.takes.set()
         await further
     assert waited or len(client.events) > 64
+
+
+async def test_the_speech_that_a_client_plays_is_told_to_what_knows_its_echo() -> None:
+    client, played = Client(), PlayedSpeech(24_000)
+    queue = EventQueue(_OPENED, client.deliver, _limits(), played)
+    running = asyncio.create_task(queue.run())
+    for wanted in (False, True):
+        played.is_wanted = wanted
+        for encoding, first in ((AUDIO_ENCODING_PCM_S16LE, 0), (AUDIO_ENCODING_PCM_F32LE, 4_800)):
+            sound = np.full(4_800, 0.25, dtype=np.float32)
+            speech = AudioDelta("turn-1", first, len(sound), encode_pcm(sound, encoding))
+            await queue.put(speech, PlaybackClock())
+        await queue.delivered()
+        assert (played.around(time.monotonic()) is not None) == wanted
+    await queue.close()
+    await running
+
+
+async def test_a_client_is_told_before_an_idle_conversation_ends_and_a_touch_keeps_it() -> None:
+    client = Client()
+    queue = EventQueue(_OPENED, client.deliver, _limits(idle_limit_s=0.4))
+    running = asyncio.create_task(queue.run())
+    while len(client.events) < 2:  # noqa: ASYNC110  # the client takes events from the queue's task
+        await asyncio.sleep(0.01)
+    queue.touch()
+    with pytest.raises(SessionExpired, match="idle"):
+        await running
+    opened, first, second = client.events
+    assert opened == _OPENED
+    for event in (first, second):
+        assert isinstance(event, EndsSoon)
+        assert event.is_idle
+        assert 0 <= event.in_s <= 0.1
+
+
+async def test_a_client_is_told_before_a_conversation_is_as_long_as_it_may_be() -> None:
+    client = Client()
+    queue = EventQueue(_OPENED, client.deliver, _limits(conversation_limit_s=0.4))
+    assert queue.left_s == 0.4
+    with pytest.raises(SessionExpired, match=r"0.4 s long: open another on session session-1"):
+        await queue.run()
+    assert queue.left_s == 0
+    _, told = client.events
+    assert isinstance(told, EndsSoon)
+    assert not told.is_idle
+    assert 0 <= told.in_s <= 0.1
 
 
 @pytest.mark.parametrize(

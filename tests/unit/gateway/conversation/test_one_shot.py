@@ -9,6 +9,7 @@ import pytest
 
 from chroma.v1 import reasoner_pb2
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.access.usage import Usage
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.events import Event, Outcome, TurnDone, TurnStarted
@@ -20,7 +21,7 @@ from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session
 from services.common.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from tests.support.fake_calls import FakeUpstreamPool
-from tests.support.fake_store import FakeSessions, FakeVoices
+from tests.support.fake_store import CALLER, FakeSessions, FakeVoices
 
 _TEXT_ONLY = ConversationOptions(text_only=True)
 
@@ -46,7 +47,7 @@ def sessions() -> FakeSessions:
 @pytest.fixture
 def backend(upstreams: FakeUpstreamPool, sessions: FakeSessions) -> Backend:
     """A backend with room for one conversation."""
-    return Backend(cast(UpstreamPool, upstreams), sessions, FakeVoices(sessions), _settings())
+    return Backend(cast(UpstreamPool, upstreams), sessions, FakeVoices(sessions), _settings(), Usage(None, _settings()))
 
 
 def _settings() -> GatewaySettings:
@@ -59,7 +60,7 @@ async def test_the_events_end_with_the_turn_and_nothing_is_stored(
     backend: Backend, upstreams: FakeUpstreamPool, sessions: FakeSessions
 ) -> None:
     async def read() -> list[Event]:
-        return [event async for event in one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, _ask)]
+        return [event async for event in one_shot(backend, CALLER, SessionConfig(), _TEXT_ONLY, _ask)]
 
     reading = asyncio.create_task(read())
     think = await upstreams.reasoner.calls.get()
@@ -77,13 +78,13 @@ async def test_leaving_early_cancels_the_calls_and_frees_the_seat(
     backend: Backend, upstreams: FakeUpstreamPool
 ) -> None:
     tasks = asyncio.all_tasks()
-    events = one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, _ask)
+    events = one_shot(backend, CALLER, SessionConfig(), _TEXT_ONLY, _ask)
     assert isinstance(await anext(events), TurnStarted)
     think = await upstreams.reasoner.calls.get()
     await events.aclose()
     assert think.cancelled
     assert asyncio.all_tasks() == tasks
-    with backend.seat():
+    async with backend.seat(CALLER):
         pass
 
 
@@ -92,7 +93,7 @@ async def test_the_error_of_a_failed_turn_is_raised(backend: Backend) -> None:
         await conversation.commit()
 
     with pytest.raises(InvalidArgument, match="empty turn"):
-        async for _ in one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, commit_nothing):
+        async for _ in one_shot(backend, CALLER, SessionConfig(), _TEXT_ONLY, commit_nothing):
             pass
 
 
@@ -101,12 +102,13 @@ async def test_an_error_of_the_client_before_its_turn_is_raised(backend: Backend
         raise FailedPrecondition("not this way")
 
     with pytest.raises(FailedPrecondition):
-        async for _ in one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, refuse):
+        async for _ in one_shot(backend, CALLER, SessionConfig(), _TEXT_ONLY, refuse):
             pass
 
 
 async def test_bad_settings_and_a_full_gateway_are_refused(backend: Backend) -> None:
     with pytest.raises(InvalidArgument):
-        await anext(one_shot(backend, "tenant", SessionConfig(max_reply_s=0), _TEXT_ONLY, _ask))
-    with backend.seat(), pytest.raises(ResourceExhausted):
-        await anext(one_shot(backend, "tenant", SessionConfig(), _TEXT_ONLY, _ask))
+        await anext(one_shot(backend, CALLER, SessionConfig(max_reply_s=0), _TEXT_ONLY, _ask))
+    async with backend.seat(CALLER):
+        with pytest.raises(ResourceExhausted):
+            await anext(one_shot(backend, CALLER, SessionConfig(), _TEXT_ONLY, _ask))

@@ -40,6 +40,26 @@ def test_the_gap_is_reported_from_the_second_piece_on() -> None:
     assert clock.sent(FRAME_SAMPLES, 5.5) == (0.5, True)
 
 
+def test_a_pause_of_the_client_that_gives_the_text_is_no_underrun() -> None:
+    complete = [False]
+    clock = PlaybackClock(lambda: complete[0])
+    clock.sent(0, 0.0)
+    complete[0] = True  # the last piece of text comes after five seconds
+    assert clock.sent(FRAME_SAMPLES, 5.0) == (5.0, False)
+    assert clock.silence_s == 0
+    assert clock.sent(2 * FRAME_SAMPLES, 7.0) == (2.0, True)
+    assert clock.silence_s == pytest.approx(2.0 - FRAME_S)
+
+
+def test_a_client_that_takes_nothing_for_a_while_makes_no_underrun() -> None:
+    clock = PlaybackClock()
+    clock.sent(0, 0.0)
+    assert clock.sent(FRAME_SAMPLES, 4.0, blocked_s=3.95) == (pytest.approx(0.05), False)
+    assert clock.sent(2 * FRAME_SAMPLES, 5.0, blocked_s=0.5) == (0.5, True)
+    assert (clock.underruns, clock.silence_s) == (1, pytest.approx(0.5 + 0.05 - 2 * FRAME_S))
+    assert clock.first_s == 0.0
+
+
 @given(st.lists(st.floats(0, 0.5), min_size=1, max_size=50))
 def test_a_client_has_played_all_but_the_silence_when_the_last_piece_begins(gaps_s: list[float]) -> None:
     times_s = [sum(gaps_s[: index + 1]) for index in range(len(gaps_s))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from gateway.conversation.playback_clock import PlaybackClock
 from gateway.conversation.turn_metrics import speech_sent, turn_ended
 from gateway.pipeline.deltas import AudioDelta
 from gateway.pipeline.turn import Turn
-from gateway.pipeline.turn_input import ForcedReply, UserInput
+from gateway.pipeline.turn_input import ForcedReply, NoInput, TurnInput, UserInput
 from gateway.pipeline.upstreams import UpstreamPool
 from services.common.errors import ResourceExhausted
 from services.common.wire.audio import SAMPLE_RATE_HZ
@@ -29,8 +30,8 @@ async def _ignore(delta: object) -> None:
     raise AssertionError("nothing is emitted")
 
 
-def _turn(source: UserInput | ForcedReply) -> Turn:
-    turn = Turn("turn-1", source, cast(UpstreamPool, FakeUpstreamPool()), _ignore, limit_s=60)
+def _turn(source: TurnInput) -> Turn:
+    turn = Turn("turn-1", source, cast(UpstreamPool, FakeUpstreamPool()), _ignore, limit_s=60, input_idle_s=60)
     turn.committed_s = 100.0
     return turn
 
@@ -59,16 +60,33 @@ async def test_an_interrupted_reply_counts_the_speech_that_was_not_sent() -> Non
     assert (_value("barge_ins_total"), _value("unheard_audio_seconds_total")) == (before[0] + 1, before[1] + 2.0)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "recorded", "counted"),
-    [(Outcome.COMPLETED, False, 1), (Outcome.COMPLETED, True, 0), (Outcome.FAILED, False, 0)],
-)
-async def test_a_turn_that_ended_well_without_being_recorded_is_counted(
-    outcome: Outcome, recorded: bool, counted: int
-) -> None:
+async def test_only_a_turn_that_its_session_lacks_is_counted_as_unrecorded() -> None:
     before = _value("turns_unrecorded_total")
-    turn_ended(_turn(_user_input()), TurnDone("turn-1", outcome, recorded=recorded), PlaybackClock())
-    assert _value("turns_unrecorded_total") == before + counted
+    done = TurnDone("turn-1", Outcome.COMPLETED, recorded=False)
+    turn_ended(_turn(_user_input()), done, PlaybackClock())  # as for a request without a session
+    assert _value("turns_unrecorded_total") == before
+    turn_ended(_turn(_user_input()), done, PlaybackClock(), unrecorded=True)
+    assert _value("turns_unrecorded_total") == before + 1
+
+
+async def test_a_turn_beyond_the_callers_own_limit_is_no_failure_of_the_deployment() -> None:
+    def failed(status: str) -> float:
+        return _value("turns_total", outcome="failed", status=status, reply="generated")
+
+    before = failed("KEY_LIMIT"), failed("RESOURCE_EXHAUSTED")
+    for resource in ("key_turns_per_minute", "total_turns_per_minute"):
+        error = ResourceExhausted("one more turn", resource=resource)
+        turn_ended(_turn(_user_input()), TurnDone("turn-1", Outcome.FAILED, error=error), PlaybackClock())
+    assert (failed("KEY_LIMIT"), failed("RESOURCE_EXHAUSTED")) == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize(("make", "reply"), [(NoInput, "generated"), (lambda: ForcedReply(max_chars=9), "given")])
+async def test_reply_to_the_history_is_generated_and_one_that_the_client_gives_is_not(
+    make: Callable[[], TurnInput], reply: str
+) -> None:
+    before = _value("turns_total", outcome="completed", status="OK", reply=reply)
+    turn_ended(_turn(make()), TurnDone("turn-1", Outcome.COMPLETED), PlaybackClock())
+    assert _value("turns_total", outcome="completed", status="OK", reply=reply) == before + 1
 
 
 async def test_the_log_line_has_the_outcome_and_the_error_but_no_words(caplog: pytest.LogCaptureFixture) -> None:
@@ -88,8 +106,7 @@ def test_a_piece_that_comes_late_is_a_gap_and_an_underrun() -> None:
     playback = PlaybackClock()
     before = _value("underruns_total"), _value("audio_gap_seconds_count")
     speech_sent(playback, AudioDelta("turn-1", 0, 1, b""))
-    assert playback.first_s is not None
-    playback.first_s -= 10
+    playback._start_s -= 10
     playback.last_s -= 10
     speech_sent(playback, AudioDelta("turn-1", 1, 1, b""))
     assert (_value("underruns_total"), _value("audio_gap_seconds_count")) == (before[0] + 1, before[1] + 1)

@@ -6,9 +6,10 @@ from typing import cast
 
 import pytest
 
-from chroma.v1.reasoner_pb2 import END_REASON_EOS, END_REASON_LIMIT, EndReason, Thought
+from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_LIMIT, EndReason
+from chroma.v1.reasoner_pb2 import Thought
 from gateway.conversation.events import Outcome
-from gateway.conversation.turn_report import done_event, injected_record, record_of
+from gateway.conversation.turn_report import done_event, record_of
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import UserInput
 from gateway.pipeline.upstreams import UpstreamPool
@@ -25,7 +26,7 @@ def turn() -> Turn:
     """A turn whose reply has two words and im_end, and six frames of speech."""
     source = UserInput(None, max_audio_s=1, max_chars=100)
     source.add_text("hello")
-    turn = Turn("turn-1", source, cast(UpstreamPool, FakeUpstreamPool()), _ignore, limit_s=60)
+    turn = Turn("turn-1", source, cast(UpstreamPool, FakeUpstreamPool()), _ignore, limit_s=60, input_idle_s=60)
     turn.thoughts = [
         Thought(token_id=10, text="Good "),
         Thought(token_id=11, text="day"),
@@ -51,12 +52,6 @@ async def test_the_record_says_how_much_of_the_reply_the_user_heard(turn: Turn) 
     assert record_of(turn, None).heard_text == "Good day", "a reply without speech was read"
 
 
-async def test_an_injected_record_has_the_clients_text_and_no_token_ids(turn: Turn) -> None:
-    turn.thoughts = []
-    record = injected_record(turn, "Ann")
-    assert (record.user, record.heard_text, record.token_ids) == (("hello",), "Ann", ())
-
-
 async def test_the_last_event_tells_what_was_sent_and_what_was_heard(turn: Turn) -> None:
     record = record_of(turn, 2 * FRAME_SAMPLES)
     done = done_event(
@@ -65,6 +60,7 @@ async def test_the_last_event_tells_what_was_sent_and_what_was_heard(turn: Turn)
         Outcome.INTERRUPTED,
         sent_samples=SAMPLE_RATE_HZ,
         error=None,
+        interrupted_by="speech",
         recorded=True,
         dropped_turns=2,
     )

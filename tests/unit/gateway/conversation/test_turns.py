@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.access.usage import Usage
 from gateway.conversation import turns
 from gateway.conversation.backend import Backend
 from gateway.conversation.context import SessionContext
@@ -24,7 +25,7 @@ from gateway.store.sessions import Session
 from gateway.tasks import cancel
 from services.common.errors import Unavailable
 from tests.support.fake_calls import FakeUpstreamPool
-from tests.support.fake_store import FakeSessions, FakeVoices
+from tests.support.fake_store import CALLER, FakeSessions, FakeVoices
 
 _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
 _OPTIONS = ConversationOptions(text_only=True)
@@ -38,11 +39,11 @@ class Room:
         self.upstreams = FakeUpstreamPool()
         self.sessions = FakeSessions(session, _SETTINGS)
         pool, voices = cast(UpstreamPool, self.upstreams), FakeVoices(self.sessions)
-        backend = Backend(pool, self.sessions, voices, _SETTINGS)
+        backend = Backend(pool, self.sessions, voices, _SETTINGS, Usage(None, _SETTINGS))
         self.context = SessionContext(session, self.sessions, voices, _SETTINGS)
         self.delivered: list[Event] = []
         self.events = EventQueue(Opened(session), self._deliver, _SETTINGS)
-        self.turns = ActiveTurns(self.context, self.events, Transcriber(pool, _SETTINGS, self.events), backend)
+        self.turns = ActiveTurns(self.context, self.events, Transcriber(pool, _SETTINGS, self.events), backend, CALLER)
 
     async def _deliver(self, event: Event) -> None:
         self.delivered.append(event)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,21 @@ import pytest
 from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.codec_pb2 import EncodeResponse
 from chroma.v1.speech_gen_pb2 import EnrollVoiceRequest, EnrollVoiceResponse
-from gateway.pipeline.enrolment import add_voice, enrol, ephemeral_voice
+from gateway.access.audit import AuditLog
+from gateway.access.usage import Usage
+from gateway.pipeline.enrolment import NewVoice, add_voice, enrol, ephemeral_voice
+from gateway.settings import GatewaySettings
 from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.redis import Store
 from gateway.store.voices import Voices
-from services.common.errors import InvalidArgument
+from gateway.tasks import cancel
+from services.common.errors import InvalidArgument, Unavailable
 from tests.support.fake_calls import FakeUpstream, FakeUpstreamPool
+from tests.support.fake_store import CALLER
+from tests.support.gateway_client import audio_file, speech
+
+_SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://c:1")
+_USAGE = Usage(None, _SETTINGS)
 
 
 class EnrollingSpeechGen(FakeUpstream):
@@ -58,20 +69,51 @@ async def test_a_recording_is_encoded_in_pieces_of_a_second_and_its_codes_are_en
     [
         ({"voice_id": "-eve"}, "expected a voice id"),
         ({"transcript": " "}, "transcript"),
-        ({"consent": " "}, "consent"),
+        ({"transcript": "a" * 4_001}, "transcript of at most 4000 characters, got 4001"),
+        ({"consent": " "}, "who agreed"),
+        ({"consent": "\u200b"}, "who agreed"),
+        ({"consent": "."}, "in words"),
+        ({"consent": "a" * 4_001}, "consent of at most 4000 characters, got 4001"),
+        ({"consent": "\ud800"}, "surrogate"),
+        ({"subject": "a" * 201}, "consent_subject of at most 200 characters"),
+        ({"display_name": "a" * 201}, "display name of at most 200 characters, got 201"),
+        ({"idempotency_key": "a" * 201}, "idempotency key of at most 200 characters"),
     ],
 )
-async def test_a_bad_request_for_a_voice_reaches_no_upstream(changes: dict[str, str], complaint: str) -> None:
+@pytest.mark.parametrize("add", [add_voice, ephemeral_voice])
+async def test_a_bad_request_for_a_voice_reaches_no_upstream_and_no_store(
+    add: Any, changes: dict[str, str], complaint: str
+) -> None:
     upstreams: Any = FakeUpstreamPool()
     store = Store("redis://127.0.0.1:1")
-    fields = {"voice_id": "eve", "display_name": "", "transcript": "hello", "consent": "agreed", **changes}
+    wanted = replace(NewVoice(b"", "hello", "agreed", voice_id="eve"), **changes)
     with pytest.raises(InvalidArgument, match=complaint):
-        await add_voice(Voices(store, EmbeddingLimits(1, 1)), upstreams, "t", audio_file=b"", **fields)
+        await add(Voices(store, EmbeddingLimits(1, 1)), upstreams, AuditLog(), _USAGE, CALLER, wanted)
     assert upstreams.codec.keys == []
     await store.close()
 
 
-async def test_an_ephemeral_voice_needs_a_transcript() -> None:
-    upstreams: Any = FakeUpstreamPool()
-    with pytest.raises(InvalidArgument, match="transcript"):
-        await ephemeral_voice(upstreams, b"", "  ")
+async def test_nothing_is_enrolled_when_the_audit_log_cannot_be_written(store: Store, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.log")
+    (tmp_path / "audit.log").unlink()
+    (tmp_path / "audit.log").mkdir()
+    voices = Voices(store, EmbeddingLimits(1, 1))
+    upstreams: Any = FakeUpstreamPool(speech_gen=EnrollingSpeechGen())
+    recording = audio_file(speech(2))
+    for add in (add_voice, ephemeral_voice):
+        enrolling = asyncio.ensure_future(
+            add(voices, upstreams, audit, _USAGE, CALLER, NewVoice(recording, "hello", "agreed", voice_id="eve"))
+        )
+        calls = asyncio.ensure_future(_answer(upstreams))
+        with pytest.raises(Unavailable, match="audit log"):
+            await enrolling
+        await cancel(calls)
+    assert await store.redis.keys("*") == []
+    await audit.close()
+
+
+async def _answer(upstreams: Any) -> None:
+    """Answer the next Encode call."""
+    encode = await upstreams.codec.calls.get()
+    encode.answer(EncodeResponse(frames=CodeFrames(codes=[1] * 8)))
+    encode.end()

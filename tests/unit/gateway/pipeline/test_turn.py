@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import grpc
 import pytest
 from grpc import aio
 
-from chroma.v1 import codec_pb2, reasoner_pb2, speech_gen_pb2
-from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, CodeFrames, Pcm
+from chroma.v1 import codec_pb2, generation_pb2, reasoner_pb2, speech_gen_pb2
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat, CodeFrames, Pcm
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.pipeline.deltas import AudioDelta, TextDelta
+from gateway.pipeline.deltas import AudioDelta, TextDelta, ToolCallMade
 from gateway.pipeline.requests import TurnPlan
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import UserInput
-from gateway.pipeline.upstreams import UpstreamPool
+from gateway.pipeline.upstreams import TurnSeat, UpstreamPool
 from gateway.store.records import TurnRecord
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import cancel
@@ -25,6 +27,7 @@ from services.common.wire.audio import FRAME_SAMPLES
 from tests.support.fake_calls import FakeCall, FakeUpstreamPool
 
 _LIMIT_S = 300.0
+_SPEECH = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
 _VOICE = SpokenVoice("ada", speech_gen_pb2.VoicePrompt())
 
 
@@ -45,16 +48,31 @@ def _plan(*, voice: SpokenVoice | None = _VOICE, history: tuple[TurnRecord, ...]
 class RunningTurn:
     """A turn whose user said `hello`, and what it emitted."""
 
-    def __init__(self, plan: TurnPlan, *, limit_s: float = _LIMIT_S, began_before_s: float = 0.0) -> None:
-        self.upstreams = FakeUpstreamPool()
-        self.source = UserInput(None, max_audio_s=10, max_chars=100)
+    def __init__(
+        self,
+        plan: TurnPlan,
+        *,
+        limit_s: float = _LIMIT_S,
+        began_before_s: float = 0.0,
+        input_idle_s: float = 60.0,
+        seat: TurnSeat = nullcontext,
+    ) -> None:
+        self.upstreams = FakeUpstreamPool(turn_seat=seat)
+        self.source = UserInput(_SPEECH, max_audio_s=10, max_chars=100)
         self.source.began_s -= began_before_s
         self.source.add_text("hello")
-        self.emitted: list[TextDelta | AudioDelta] = []
-        self.turn = Turn("turn", self.source, cast(UpstreamPool, self.upstreams), self._emit, limit_s=limit_s)
+        self.emitted: list[TextDelta | AudioDelta | ToolCallMade] = []
+        self.turn = Turn(
+            "turn",
+            self.source,
+            cast(UpstreamPool, self.upstreams),
+            self._emit,
+            limit_s=limit_s,
+            input_idle_s=input_idle_s,
+        )
         self.task = asyncio.create_task(self._run(plan))
 
-    async def _emit(self, delta: TextDelta | AudioDelta) -> None:
+    async def _emit(self, delta: TextDelta | AudioDelta | ToolCallMade) -> None:
         self.emitted.append(delta)
 
     async def _run(self, plan: TurnPlan) -> None:
@@ -74,7 +92,7 @@ def _thought(index: int, text: str, *, last: bool = False) -> reasoner_pb2.Think
 
 
 def _think_done() -> reasoner_pb2.ThinkResponse:
-    return reasoner_pb2.ThinkResponse(done=reasoner_pb2.ThinkDone(reason=reasoner_pb2.END_REASON_EOS))
+    return reasoner_pb2.ThinkResponse(done=reasoner_pb2.ThinkDone(reason=generation_pb2.END_REASON_EOS))
 
 
 def _opened() -> speech_gen_pb2.SpeakResponse:
@@ -86,7 +104,8 @@ def _pcm(samples: int) -> codec_pb2.DecodeResponse:
 
 
 def _status(code: grpc.StatusCode) -> aio.AioRpcError:
-    return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(), details="refused")
+    trailers = aio.Metadata(("retry-after-ms", "1000"))  # of a service that is full
+    return aio.AioRpcError(code, aio.Metadata(), trailers, details="refused")
 
 
 async def test_the_reasoner_is_called_at_once_and_the_other_two_from_commit_and_admission_on() -> None:
@@ -122,7 +141,7 @@ async def test_thoughts_become_frames_and_frames_become_speech() -> None:
     frames = CodeFrames(first_frame=0, codes=[1] * 8)
     speak.answer(
         speech_gen_pb2.SpeakResponse(frames=frames),
-        speech_gen_pb2.SpeakResponse(done=speech_gen_pb2.SpeakDone(reason=reasoner_pb2.END_REASON_EOS, frames=1)),
+        speech_gen_pb2.SpeakResponse(done=speech_gen_pb2.SpeakDone(reason=generation_pb2.END_REASON_EOS, frames=1)),
     )
     assert (await _message(decode, "frames")).frames == frames
     decode.answer(_pcm(FRAME_SAMPLES))
@@ -135,7 +154,7 @@ async def test_thoughts_become_frames_and_frames_become_speech() -> None:
     turn = running.turn
     assert [thought.text for thought in turn.thoughts] == ["Hi", ""]
     assert (turn.prompt.prompt_tokens, turn.samples) == (30, FRAME_SAMPLES)
-    assert (turn.text_end, turn.speech.reason) == (reasoner_pb2.END_REASON_EOS, reasoner_pb2.END_REASON_EOS)
+    assert (turn.text_end, turn.speech.reason) == (generation_pb2.END_REASON_EOS, generation_pb2.END_REASON_EOS)
 
 
 async def test_a_turn_that_is_not_spoken_calls_the_reasoner_alone() -> None:
@@ -147,6 +166,42 @@ async def test_a_turn_that_is_not_spoken_calls_the_reasoner_alone() -> None:
     await running.task
     assert running.upstreams.speech_gen.calls.empty()
     assert running.upstreams.codec.calls.empty()
+
+
+async def test_a_half_turn_gives_its_slot_back_and_starts_again_whole_with_the_commit() -> None:
+    running = RunningTurn(_plan(), input_idle_s=0.05)
+    half = await running.upstreams.reasoner.calls.get()
+    half.answer(_admitted("one"))
+    await _cancelled(half)
+    running.source.commit()
+    whole = await running.upstreams.reasoner.calls.get()
+    assert (await _message(whole, "text")).text == "hello"
+    assert (await _message(whole, "commit")).HasField("commit")
+    whole.answer(_admitted("two"))
+    await running.upstreams.speech_gen.calls.get()
+    assert running.turn.checkpoint == "two", "the other calls go to the checkpoint of the slot that stays"
+    await cancel(running.task)
+
+
+async def test_a_half_turn_without_a_slot_gets_one_again_when_speech_comes() -> None:
+    running = RunningTurn(_plan(), input_idle_s=0.05)
+    await _cancelled(await running.upstreams.reasoner.calls.get())
+    running.source.add_audio(b"\1\0" * 16_000)
+    again = await running.upstreams.reasoner.calls.get()
+    assert (await _message(again, "text")).text == "hello"
+    await cancel(running.task)
+
+
+async def test_a_committed_turn_keeps_its_slot_however_long_the_reply_takes() -> None:
+    running = RunningTurn(_plan(voice=None), input_idle_s=0.01)
+    running.source.commit()
+    think = await running.upstreams.reasoner.calls.get()
+    await asyncio.sleep(0.1)
+    assert not think.cancelled
+    think.answer(_thought(0, "Hi"))
+    think.end()
+    await running.task
+    assert running.upstreams.reasoner.calls.empty()
 
 
 async def test_a_call_refused_before_its_first_response_is_made_again() -> None:
@@ -209,6 +264,71 @@ async def test_all_calls_of_a_turn_share_its_deadline() -> None:
     await cancel(running.task)
 
 
+class OneSeat:
+    """A share of one turn, which another turn may have."""
+
+    def __init__(self, *, is_taken: bool = False) -> None:
+        self.is_taken = is_taken
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[None]:
+        if self.is_taken:
+            raise ResourceExhausted("the share is taken")
+        self.is_taken = True
+        yield
+        self.is_taken = False
+
+
+async def test_a_turn_keeps_its_seat_to_the_end_of_its_speech() -> None:
+    seat = OneSeat()
+    running = RunningTurn(_plan(), seat=seat)
+    running.source.commit()
+    think, speak, decode = await _calls(running)
+    think.answer(_thought(0, "Hi", last=True), _think_done())
+    think.end()
+    speak.answer(_opened())
+    await _message(speak, "thought")
+    assert seat.is_taken
+    done = speech_gen_pb2.SpeakDone(reason=generation_pb2.END_REASON_EOS, frames=1)
+    frames = CodeFrames(first_frame=0, codes=[1] * 8)
+    speak.answer(speech_gen_pb2.SpeakResponse(frames=frames), speech_gen_pb2.SpeakResponse(done=done))
+    speak.end()
+    decode.answer(_pcm(FRAME_SAMPLES))
+    decode.end()
+    await running.task
+    assert not seat.is_taken
+
+
+async def test_a_turn_whose_input_stops_gives_its_seat_back_and_takes_it_again_at_the_commit() -> None:
+    seat = OneSeat()
+    running = RunningTurn(_plan(voice=None), input_idle_s=0.01, seat=seat)
+    first = await running.upstreams.reasoner.calls.get()
+    while not first.cancelled or seat.is_taken:  # noqa: ASYNC110  # a cancelled call sets no event
+        await asyncio.sleep(0)
+    running.source.commit()
+    again = await running.upstreams.reasoner.calls.get()
+    assert seat.is_taken
+    again.answer(_thought(0, "Hi", last=True), _think_done())
+    again.end()
+    await running.task
+    assert not seat.is_taken
+
+
+async def test_a_turn_that_finds_its_share_taken_calls_nothing_and_tries_once_more_at_the_commit() -> None:
+    seat = OneSeat(is_taken=True)
+    free, full = (RunningTurn(_plan(voice=None), seat=seat) for _ in range(2))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert free.upstreams.reasoner.calls.empty()
+    full.source.commit()
+    with pytest.raises(ResourceExhausted, match="the share is taken"):
+        await full.task
+    seat.is_taken = False
+    free.source.commit()
+    await free.upstreams.reasoner.calls.get()
+    await cancel(free.task)
+
+
 async def test_a_full_upstream_fails_the_turn_once_it_has_begun() -> None:
     running = RunningTurn(_plan(voice=None))
     running.source.commit()
@@ -238,6 +358,13 @@ async def _calls(running: RunningTurn) -> tuple[FakeCall, FakeCall, FakeCall]:
     think = await running.upstreams.reasoner.calls.get()
     think.answer(_admitted())
     return think, await running.upstreams.speech_gen.calls.get(), await running.upstreams.codec.calls.get()
+
+
+async def _cancelled(call: FakeCall) -> None:
+    """Wait until the turn has ended this call."""
+    async with asyncio.timeout(30):
+        while not call.cancelled:  # noqa: ASYNC110  # the fake call has no event for it
+            await asyncio.sleep(0.01)
 
 
 async def _message(call: FakeCall, kind: str) -> Any:

@@ -1,4 +1,4 @@
-"""The calls of one turn: they share its deadline, and the read timeout applies once the input is complete."""
+"""The calls of one turn: they share its deadline, and the read timeout runs while a response is owed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def reasoner() -> FakeUpstream:
     return FakeUpstream("reasoner")
 
 
-async def _read_one(calls: TurnCalls, reasoner: FakeUpstream) -> Any:
-    async with calls.open(cast(Upstream, reasoner), reasoner, "Think", _no_requests()) as responses:
+async def _read_one(calls: TurnCalls, reasoner: FakeUpstream, source: UserInput) -> Any:
+    owes = source.complete.is_set
+    async with calls.open(cast(Upstream, reasoner), reasoner, "Think", _no_requests(), owes) as responses:
         return await anext(responses)
 
 
@@ -47,7 +48,7 @@ async def test_a_call_has_what_is_left_of_the_turn_and_a_second_for_the_turns_ow
 ) -> None:
     source.began_s -= 50
     calls = TurnCalls(source, 60)
-    async with calls.open(cast(Upstream, reasoner), reasoner, "Think", _no_requests()):
+    async with calls.open(cast(Upstream, reasoner), reasoner, "Think", _no_requests(), lambda: True):
         call = await reasoner.calls.get()
         assert 5 < call.timeout_s <= 11
     assert call.cancelled
@@ -58,7 +59,10 @@ async def test_an_open_call_gets_the_read_timeout_when_the_input_is_complete(
 ) -> None:
     reasoner.read_timeout_s = 0.01
     calls = TurnCalls(source, 60)
-    following, reading = asyncio.create_task(calls.follow_input()), asyncio.create_task(_read_one(calls, reasoner))
+    following, reading = (
+        asyncio.create_task(calls.follow_input()),
+        asyncio.create_task(_read_one(calls, reasoner, source)),
+    )
     await asyncio.wait([reading], timeout=0.1)
     assert not reading.done(), "the upstream waits for the user, who may take any time"
     source.complete.set()
@@ -73,4 +77,4 @@ async def test_a_call_opened_after_the_input_has_the_read_timeout_at_once(
     reasoner.read_timeout_s = 0.01
     source.complete.set()
     with pytest.raises(Unavailable, match="reasoner hangs"):
-        await _read_one(TurnCalls(source, 60), reasoner)
+        await _read_one(TurnCalls(source, 60), reasoner, source)

@@ -9,7 +9,7 @@ import pytest
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from chroma.v1.reasoner_pb2 import ThinkRequest
-from gateway.pipeline.turn_input import ForcedReply, TurnInput, UserInput
+from gateway.pipeline.turn_input import ForcedReply, NoInput, TurnInput, UserInput
 from services.common.errors import InvalidArgument, OutOfRange
 
 FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
@@ -87,6 +87,14 @@ async def test_a_silent_turn_fails() -> None:
         await _requests(source)
 
 
+async def test_silence_beside_a_text_does_not_fail_the_turn() -> None:
+    source = _user_input()
+    source.add_samples(SILENCE)
+    source.add_text("hello")
+    source.commit()
+    assert _kinds(await _requests(source))[-1] == "commit"
+
+
 async def test_too_much_speech_fails() -> None:
     source = _user_input(max_audio_s=0.15)
     source.add_samples(LOUD)
@@ -128,3 +136,43 @@ async def test_a_forced_reply_of_no_or_too_much_text_fails(text: str, error: typ
     source.add_text(text, end=True)
     with pytest.raises(error):
         await _requests(source)
+
+
+async def test_no_input_is_a_commit_at_once() -> None:
+    source = NoInput()
+    assert source.committed.is_set()
+    assert source.complete.is_set()
+    assert _kinds(await _requests(source)) == ["commit"]
+
+
+async def test_the_audio_under_way_moves_to_another_input_and_back() -> None:
+    source = _user_input()
+    source.add_text("hello")
+    source.add_samples(LOUD)
+    rest = source.split()
+    assert (source.parts, source.audio_s, source.is_audio_open) == (["hello"], 0, False)
+    assert rest.is_audio_open
+    rest.add_samples(LOUD)
+    source.add_text("more")
+    source.join(rest)
+    source.add_samples(LOUD)
+    source.commit()
+    assert _kinds(await _requests(source)) == ["text", "text", "audio", "commit"]
+    whole = _user_input()
+    for _ in range(3):
+        whole.add_samples(LOUD)
+    whole.commit()
+    assert source.parts[-1] == whole.parts[0], "the resampler went on"
+    assert source.audio_s == pytest.approx(whole.audio_s)
+
+
+async def test_the_error_of_the_audio_under_way_goes_with_it() -> None:
+    source = _user_input(max_audio_s=0.15)
+    source.add_text("hello")
+    source.add_samples(LOUD)
+    source.add_samples(LOUD)
+    rest = source.split()
+    source.commit()
+    assert _kinds(await _requests(source)) == ["text", "commit"]
+    with pytest.raises(OutOfRange):
+        rest.check()

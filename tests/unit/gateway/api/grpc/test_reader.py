@@ -47,7 +47,7 @@ class Handler:
 
 async def test_messages_are_handled_in_order_until_the_client_closes_its_side() -> None:
     client, handler = Client(), Handler()
-    reader = RequestReader(client.requests(), handler)
+    reader = RequestReader(client.requests(), handler, asyncio.Lock())
     for text in ("one", "two"):
         client.send(text)
     client.close()
@@ -58,7 +58,7 @@ async def test_messages_are_handled_in_order_until_the_client_closes_its_side() 
 
 async def test_an_error_of_a_message_ends_the_reading() -> None:
     client, handler = Client(), Handler()
-    reader = RequestReader(client.requests(), handler)
+    reader = RequestReader(client.requests(), handler, asyncio.Lock())
     client.send("bad")
     with pytest.raises(InvalidArgument):
         await reader.reading
@@ -67,7 +67,7 @@ async def test_an_error_of_a_message_ends_the_reading() -> None:
 
 async def test_drop_lets_the_current_message_finish_and_drops_the_later_ones() -> None:
     client, handler = Client(), Handler()
-    reader = RequestReader(client.requests(), handler)
+    reader = RequestReader(client.requests(), handler, asyncio.Lock())
     handler.open.clear()
     client.send("one")
     await handler.entered.wait()
@@ -85,7 +85,7 @@ async def test_drop_lets_the_current_message_finish_and_drops_the_later_ones() -
 
 
 async def test_the_end_of_a_call_waits_only_for_a_while_for_a_silent_client() -> None:
-    reader = RequestReader(Client().requests(), Handler())
+    reader = RequestReader(Client().requests(), Handler(), asyncio.Lock())
     async with asyncio.timeout(10 * MAX_QUIET_S):
         await reader.quiet()
     assert not reader.reading.done()
@@ -95,7 +95,7 @@ async def test_the_end_of_a_call_waits_only_for_a_while_for_a_silent_client() ->
 
 async def test_the_end_of_a_call_does_not_wait_for_a_client_that_has_closed_its_side() -> None:
     client = Client()
-    reader = RequestReader(client.requests(), Handler())
+    reader = RequestReader(client.requests(), Handler(), asyncio.Lock())
     client.close()
     await reader.reading
     waiting = asyncio.create_task(reader.quiet())

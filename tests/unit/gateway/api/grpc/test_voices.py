@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from chroma.v1 import dialogue_pb2 as pb
@@ -9,6 +11,9 @@ from gateway.api.grpc.voices import VoiceServicer
 from gateway.conversation.backend import Backend
 from gateway.store.voices import MAX_PAGE_SIZE
 from services.common.errors import InvalidArgument, NotFound
+
+_CALL = SimpleNamespace(invocation_metadata=lambda: None)
+"""The context of a call without metadata."""
 
 
 @pytest.fixture
@@ -47,4 +52,4 @@ async def test_a_deleted_voice_is_not_found(voices: VoiceServicer) -> None:
 
 async def test_a_voice_without_consent_is_refused(voices: VoiceServicer) -> None:
     with pytest.raises(InvalidArgument, match="consent"):
-        await voices.CreateVoice(pb.CreateVoiceRequest(voice_id="new", transcript="hello"), None)
+        await voices.CreateVoice(pb.CreateVoiceRequest(voice_id="new", transcript="hello"), _CALL)

@@ -15,7 +15,6 @@ _NO_RECORDING = {"type": "input_audio", "input_audio": {"data": "AAAA"}}
     ("fields", "status", "param"),
     [
         ({"messages": [_USER, {"role": "assistant", "content": "ho"}]}, 400, "messages"),
-        ({"messages": [{"role": "system", "content": "Be kind."}]}, 400, "messages"),
         ({"messages": [{"role": "user", "content": []}]}, 400, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [_NO_RECORDING]}]}, 400, "messages.0.content.0"),
         ({"messages": [{"role": "assistant", "content": [_NO_RECORDING]}, _USER]}, 400, "messages.0.content"),
@@ -26,7 +25,6 @@ _NO_RECORDING = {"type": "input_audio", "input_audio": {"data": "AAAA"}}
     ],
     ids=[
         "the assistant is last",
-        "no user",
         "no content",
         "no recording",
         "audio of the assistant",

@@ -26,7 +26,12 @@ async def test_a_limit_out_of_range_is_named(http: httpx.AsyncClient, limit: str
 
 async def test_a_deleted_voice_is_not_found(http: httpx.AsyncClient) -> None:
     assert (await http.get("/v1/voices/ada")).json()["duration_s"] == 1.5
-    assert (await http.delete("/v1/voices/ada")).json() == {"id": "ada", "object": "voice.deleted", "deleted": True}
+    assert (await http.delete("/v1/voices/ada")).json() == {
+        "id": "ada",
+        "object": "voice.deleted",
+        "deleted": True,
+        "erasure": {"file_rewritten": True, "pending_replicas": 0},
+    }
     assert (await http.get("/v1/voices/ada")).status_code == 404
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from chroma.v1.reasoner_pb2 import END_REASON_LIMIT
 from gateway.api.realtime.items import Items
 from gateway.api.realtime.reply import Reply, usage
 from gateway.api.realtime.session import RealtimeSession
@@ -23,7 +22,7 @@ _AUDIO = AudioDelta("turn-1", 0, 2, bytes(4))
 
 
 def _reply(session: RealtimeSession = _SESSION, *, beta: bool = False) -> tuple[Reply, Items]:
-    items = Items()
+    items = Items(max_items=100, max_chars=100)
     return Reply("turn-1", session, {"k": "v"}, items, EventFactory(beta=beta)), items
 
 
@@ -73,10 +72,11 @@ def test_a_written_reply_has_text_events_alone() -> None:
 @pytest.mark.parametrize(
     ("event", "status", "reason"),
     [
-        (TurnDone("turn-1", Outcome.INTERRUPTED), "cancelled", "turn_detected"),
-        (TurnDone("turn-1", Outcome.COMPLETED, speech_end=END_REASON_LIMIT), "incomplete", "max_output_tokens"),
+        (TurnDone("turn-1", Outcome.INTERRUPTED, interrupted_by="speech"), "cancelled", "turn_detected"),
+        (TurnDone("turn-1", Outcome.INTERRUPTED, interrupted_by="client"), "cancelled", "client_cancelled"),
+        (TurnDone("turn-1", Outcome.COMPLETED, is_cut=True), "incomplete", "max_output_tokens"),
     ],
-    ids=["interrupted", "limit"],
+    ids=["speech", "client", "limit"],
 )
 def test_a_reply_that_ends_early_is_incomplete_and_says_why(event: TurnDone, status: str, reason: str) -> None:
     reply, items = _reply()

@@ -1,0 +1,193 @@
+"""The WebRTC calls of one gateway, from the offer to the end of the conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.access.caller import Caller
+from gateway.api.realtime.opening import again, open_connection
+from gateway.api.realtime.session_update import SessionIn
+from gateway.api.realtime.transport import HungUp, Transport
+from gateway.api.realtime.wire import EventFactory
+from gateway.api.webrtc.addresses import MediaAddresses
+from gateway.api.webrtc.offer import Offer
+from gateway.conversation.backend import Backend
+from gateway.metrics import CALLS, WEBRTC_CALLS
+from gateway.tasks import cancel
+from services.common.errors import ChromaError, NotFound, ResourceExhausted, Unavailable
+
+log = logging.getLogger(__name__)
+
+_PLAY_OUT_S = 10.0
+"""How long the last reply may be played when the gateway ends a call."""
+_SAY_S = 1.0
+"""How long a client may take to read why its call ends."""
+
+
+class Line(Transport, Protocol):
+    """The gateway's end of a call: `gateway.api.webrtc.peer`, which needs aiortc."""
+
+    async def answer(self) -> str:
+        """Return the answer to the offer."""
+        ...
+
+    async def connect(self) -> None:
+        """Wait until the client has connected. Raises HungUp."""
+        ...
+
+    async def played(self) -> None:
+        """Wait until the client has heard what was said."""
+        ...
+
+    def hang_up(self) -> None:
+        """Let the call end."""
+        ...
+
+    async def close(self) -> None:
+        """End the call, and give back what it holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client asks for: its offer, its first settings, and the query parameters of its request."""
+
+    offer: Offer
+    given: SessionIn
+    query: Mapping[str, str]
+    beta: bool
+
+
+class Calls:
+    """The calls of one gateway. `line` makes the gateway's end of a call."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        draining: asyncio.Event,
+        line: Callable[[Offer, MediaAddresses], Line] | None = None,
+        closing: asyncio.Event | None = None,
+    ) -> None:
+        self._backend = backend
+        self._draining = draining
+        self._closing = closing or draining
+        self._line = line or _peer
+        self._addresses = MediaAddresses.of(backend.settings)
+        self._lines: dict[str, tuple[Line, str]] = {}
+        """The calls that are open, with the tenant of each, by id."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, caller: Caller, asked: Asked) -> tuple[str, str]:
+        """Begin a call. Returns its id and the answer to its offer.
+
+        Raises NotFound where the gateway takes no calls, ResourceExhausted when it has as many as it may, Unavailable
+        while it drains, and what opening a Realtime connection raises.
+        """
+        most = self._backend.settings.webrtc_calls
+        if not most:
+            raise NotFound("this gateway takes no WebRTC calls: CHROMA_WEBRTC_CALLS is 0")
+        if self._draining.is_set():
+            raise Unavailable("the gateway is draining: call again")
+        if len(self._lines) >= most:
+            raise ResourceExhausted(f"the gateway has {most} calls, as many as it may", retry_after_s=1.0)
+        call_id, line = f"rtc_{secrets.token_hex(12)}", self._line(asked.offer, self._addresses)
+        self._lines[call_id] = line, caller.tenant
+        WEBRTC_CALLS.set(len(self._lines))
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._serve(call_id, line, caller, asked, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait([task, answer], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            await task
+            raise Unavailable("the call ended before it began")
+        return call_id, answer.result()
+
+    def hang_up(self, tenant: str, call_id: str) -> None:
+        """End a call of this tenant. Raises NotFound."""
+        line, owner = self._lines.get(call_id, (None, ""))
+        if line is None or owner != tenant:
+            raise NotFound(f"no call {call_id[:80]!r}: it has ended, or another gateway has it")
+        line.hang_up()
+
+    async def drain(self, grace_s: float) -> None:
+        """Wait up to `grace_s` for the calls to end, which they do after their running replies, then end them."""
+        if self._tasks and grace_s:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        await cancel(*self._tasks)
+
+    async def _serve(self, call_id: str, line: Line, caller: Caller, asked: Asked, answer: asyncio.Future[str]) -> None:
+        """Hold a call from its answer to its end. Raises what goes wrong before the answer."""
+        outcome = "failed"
+        try:
+            outcome = await self._hold(line, caller, asked, answer)
+        except ChromaError as error:
+            if not answer.done():
+                answer.set_exception(error)
+                return
+            log.info("the call %s ended with %s: %s", call_id, error.status, error.message)
+            await self._say(line, error, beta=asked.beta)
+            outcome = "ended"
+        except Exception:  # the boundary of a call: logged once
+            log.exception("a call failed unexpectedly")
+            error = ChromaError("the call failed unexpectedly: the server's log says why")
+            if not answer.done():
+                answer.set_exception(error)
+                return
+            await self._say(line, error, beta=asked.beta)
+        finally:
+            try:
+                await line.close()
+            finally:
+                del self._lines[call_id]
+                WEBRTC_CALLS.set(len(self._lines))
+            if answer.done() and answer.exception() is None:
+                CALLS.labels("webrtc", outcome).inc()
+
+    async def _hold(self, line: Line, caller: Caller, asked: Asked, answer: asyncio.Future[str]) -> str:
+        """Return how the call ended. Raises the error that ended it."""
+        async with self._backend.seat(caller):
+            connection, session_id = await open_connection(
+                line, self._backend, caller, asked.given, asked.query, beta=asked.beta
+            )
+            answer.set_result(await line.answer())
+            try:
+                async with asyncio.timeout(self._backend.settings.webrtc_connect_s):
+                    await line.connect()
+            except (HungUp, TimeoutError):
+                return "unconnected"
+            try:
+                await connection.run(self._closing)
+            except HungUp:
+                return "hung_up"
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PLAY_OUT_S):
+                    await line.played()
+        if self._closing.is_set():
+            raise Unavailable(f"the gateway is draining: {again(session_id)}")
+        return "ended"  # the client has deleted the session
+
+    async def _say(self, line: Line, error: ChromaError, *, beta: bool) -> None:
+        """Tell the client why the call ends, if it still listens."""
+        try:
+            async with asyncio.timeout(_SAY_S):
+                await line.send(EventFactory(beta=beta).error(error, None))
+        except (HungUp, TimeoutError):
+            return
+
+
+def _peer(offer: Offer, addresses: MediaAddresses) -> Line:
+    """aiortc's end of a call. It is imported with the first call: it takes half a second and 30 MB. Raises NotFound
+    where it is not installed."""
+    if importlib.util.find_spec("aiortc") is None:
+        raise NotFound("this gateway takes no WebRTC calls: its operator may install chroma-voice[webrtc]")
+    from gateway.api.webrtc.peer import Peer
+
+    return Peer(offer, addresses)

@@ -1,0 +1,95 @@
+"""The HTTP server: its port, and how it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, cast
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from gateway.api.http.server import HttpServer
+from gateway.settings import GatewaySettings
+from services.common.errors import FailedPrecondition
+
+
+class HeldRequests:
+    """An application that answers once `leave` is set. `entered` is set by the first request."""
+
+    def __init__(self) -> None:
+        self.entered, self.leave = asyncio.Event(), asyncio.Event()
+        self.app = Starlette(routes=[Route("/", self._answer)])
+
+    async def _answer(self, request: Request) -> PlainTextResponse:
+        self.entered.set()
+        await self.leave.wait()
+        return PlainTextResponse("done")
+
+
+def _server(held: HeldRequests, listen: str = "127.0.0.1:0") -> HttpServer:
+    settings = GatewaySettings(
+        reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1", http_listen=listen
+    )
+    return HttpServer(held.app, settings)
+
+
+async def test_a_drain_refuses_new_connections_and_waits_for_the_running_request() -> None:
+    held = HeldRequests()
+    server = _server(held)
+    url = f"http://127.0.0.1:{await server.start()}/"
+    async with asyncio.timeout(30), httpx.AsyncClient() as http:
+        running = asyncio.create_task(http.get(url))
+        await held.entered.wait()
+        draining = asyncio.create_task(server.drain(60))
+        await asyncio.sleep(0)
+        with pytest.raises(httpx.ConnectError):
+            await http.get(url)
+        assert not running.done()
+        held.leave.set()
+        assert (await running).text == "done"
+        await draining
+
+
+async def test_connections_send_small_events_at_once() -> None:
+    held = HeldRequests()
+    server = _server(held)
+    url = f"http://127.0.0.1:{await server.start()}/"
+    async with asyncio.timeout(30), httpx.AsyncClient() as http:
+        running = asyncio.create_task(http.get(url))
+        await held.entered.wait()
+        (connection,) = server._server.server_state.connections
+        connected = cast(Any, connection).transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        held.leave.set()
+        await running
+    await server.drain(0)
+
+
+async def test_a_second_drain_ends_the_wait_of_the_first() -> None:
+    held = HeldRequests()
+    server = _server(held)
+    url = f"http://127.0.0.1:{await server.start()}/"
+    async with asyncio.timeout(30), httpx.AsyncClient() as http:
+        running = asyncio.create_task(http.get(url))
+        await held.entered.wait()
+        draining = asyncio.create_task(server.drain(60))
+        await asyncio.sleep(0)
+        await server.drain(60)
+        await draining
+        await asyncio.wait([running])
+        running.exception()  # what the client of the cancelled request reads is uvicorn's choice
+
+
+async def test_a_taken_address_is_named() -> None:
+    first = _server(HeldRequests())
+    port = await first.start()
+    try:
+        with pytest.raises(FailedPrecondition, match=f"cannot listen on 127.0.0.1:{port}"):
+            await _server(HeldRequests(), f"127.0.0.1:{port}").start()
+    finally:
+        await first.drain(0)

@@ -13,17 +13,17 @@ DEVICE ?= cpu
 DTYPE ?= auto
 STATE ?= state
 OUT ?= out
-VOICE ?= $(firstword $(sort $(basename $(notdir $(wildcard samples/voices/*.wav)))))
+VOICE ?= $(firstword $(sort $(basename $(notdir $(wildcard samples/voices/*.flac)))))
 # make conformance
 GOLDEN ?= tests/golden/public
 
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
-PYTHON_SOURCES := services gateway checkpoints reference train clients/python tests bench deploy/monitoring hatch_build.py
+PYTHON_SOURCES := services gateway checkpoints reference train clients/python tests bench deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak bench-gpu bench-gpu-schedule clean
+.PHONY: help setup demo lock licences sbom audit generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,8 +58,10 @@ demo: setup ## start everything with the sample voices, ask a sample question, s
 	run voice list --state $(STATE); \
 	run talk samples/question_make_taco.wav --voice $(VOICE) --state $(STATE) --out $(OUT)/reply.wav
 
+# Tests that start whole stacks run one after the other: each stack wants the machine for itself.
 test: setup ## the tests of every commit: unit, integration, end to end (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" tests/e2e
 
 # The policy scanner's dependencies conflict with ours: it lives apart.
 .venv-deploy/.installed:
@@ -67,7 +69,7 @@ test: setup ## the tests of every commit: unit, integration, end to end (under 1
 	.venv-deploy/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
-test-all: setup .venv-deploy/.installed ## the slower tests (under 30 minutes)
+test-all: setup .venv-deploy/.installed ## the slower tests (under 40 minutes)
 	@$(BIN)/python -m pytest -m slow; status=$$?; \
 	if [ $$status -eq 5 ]; then echo "no test is marked slow: nothing was run"; else exit $$status; fi
 
@@ -83,6 +85,43 @@ format: setup ## rewrite Python and protos in the one format
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/buf format --write
+
+# The tools of the supply chain live apart from ours.
+SUPPLY := .venv-supply/bin
+.venv-supply/.installed:
+	$(PYTHON) -m venv .venv-supply
+	$(SUPPLY)/pip install --quiet --disable-pip-version-check pip==26.3 uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+LOCKS := deploy/requirements
+VERSIONS := $(SUPPLY)/uv pip compile --quiet --no-header --no-annotate --only-binary :all: --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 --constraints constraints.txt
+WITH_HASHES := $(SUPPLY)/python deploy/supply/lock.py
+
+# torch's CPU build is on PyTorch's own index only; its CUDA build and the libraries of CUDA are on PyPI.
+TORCH_CPU_SOURCE ?= --extra-index-url https://download.pytorch.org/whl/cpu
+lock: .venv-supply/.installed ## write deploy/requirements again: every package of the images with its hash
+	echo 'hatchling==1.33.0 grpcio-tools==1.85.1 mypy-protobuf==5.1.0' | tr ' ' '\n' | $(VERSIONS) - | $(WITH_HASHES) $(LOCKS)/build.txt
+	$(VERSIONS) pyproject.toml --extra gateway --extra tracing --extra webrtc | $(WITH_HASHES) $(LOCKS)/gateway.txt
+	echo '$(TORCH)' | $(VERSIONS) - | $(WITH_HASHES) $(LOCKS)/torch-cu130.txt
+	echo '$(TORCH)+cpu' | $(WITH_HASHES) $(LOCKS)/torch-cpu.txt $(TORCH_CPU_SOURCE)
+	$(VERSIONS) pyproject.toml --extra reasoner --extra speech-gen --extra codec --extra tracing \
+	  $$(sed -n 's/^\(torch\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z-]*\)\(\[.*\]\)\?==.*/--no-emit-package \1/p' $(LOCKS)/torch-cu130.txt) \
+	  | $(WITH_HASHES) $(LOCKS)/model.txt
+
+licences: .venv-supply/.installed ## write docs/licences.md again: the licence of every package in an image
+	$(SUPPLY)/python deploy/supply/licences.py $(LOCKS) docs/licences.md
+
+sbom: .venv-supply/.installed ## CycloneDX lists of what each image holds (build/sbom)
+	@mkdir -p build/sbom
+	$(SUPPLY)/cyclonedx-py requirements $(LOCKS)/gateway.txt --output-file build/sbom/gateway.json
+	cat $(LOCKS)/model.txt $(LOCKS)/torch-cu130.txt | $(SUPPLY)/cyclonedx-py requirements - --output-file build/sbom/model-cu130.json
+	cat $(LOCKS)/model.txt $(LOCKS)/torch-cpu.txt | $(SUPPLY)/cyclonedx-py requirements - --output-file build/sbom/model-cpu.json
+
+audit: .venv-supply/.installed ## ask PyPI's advisory database about every package of the images
+	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/gateway.txt
+	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/model.txt
+	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/torch-cu130.txt
 
 generated: setup ## write docs/metrics.md, docs/settings.md and the Grafana dashboards again from the code
 	$(BIN)/python -m deploy.monitoring.metrics_reference
@@ -106,8 +145,11 @@ bench-gaps: setup ## the longest gap in a reply while another caller asks a 30 s
 	$(BIN)/python -m bench.gaps
 
 MINUTES ?= 10
-bench-soak: setup ## callers join, cancel, interrupt and hang up (MINUTES=); afterwards all resources must be free
+bench-soak: setup ## callers, bad clients and faults at once (MINUTES=); afterwards everything must be as before
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+fuzz: setup ## coverage-guided fuzzing of everything that strangers may send (MINUTES=); findings are kept in out/fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
 	$(BIN)/python -m bench.gpu

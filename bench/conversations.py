@@ -55,7 +55,7 @@ async def converse(
 ) -> ReplySound:
     """A question [S] at 16 kHz, spoken over `speaks_s` seconds, and its reply of `frames` frames in real time."""
     reply = ReplySound()
-    turn = TurnOpen(max_thoughts=(frames + 1) // 2, keep_prefix=True)
+    turn = TurnOpen(max_thoughts=(frames + 1) // 2, keep_prefix=True, scope="bench")
     try:
         async with engine.open(turn) as thinking:
             await thinking.feed(Conversation(FixedPrompt(history)))

@@ -19,7 +19,7 @@ from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner
 from services.common.sampling import SamplingParams
 from services.reasoner.messages import Audio, Commit, Conversation, Text, Thought, TurnOpen
-from services.reasoner.model.prompt import Piece
+from services.reasoner.model.parts import Piece
 from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -46,15 +46,22 @@ class EngineTurn:
     reply: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class FixedPrompt:
     """A prompt of fixed token ids. The last id comes when the user's turn is closed, like in any prompt."""
 
     ids: list[int]
+    _is_open: bool = field(default=False, init=False)
+
+    @property
+    def common_positions(self) -> int:
+        """None of the ids counts as the deployment's own."""
+        return 0
 
     def opening(self) -> list[Piece]:
-        """All ids but the last."""
-        return [self.ids[:-1]]
+        """All ids but the last. Later calls return nothing."""
+        was_open, self._is_open = self._is_open, True
+        return [] if was_open else [self.ids[:-1]]
 
     def text(self, text: str, /) -> list[Piece]:
         """Nothing: the ids contain the user's text."""
@@ -141,7 +148,7 @@ class InProcess:
         """One reply to `conversation` and a spoken `question` [S] at 16 kHz after it; greedy, until `max_frames`."""
         turn, started_s = EngineTurn(), self._clock()
         thoughts = (max_frames + 1) // 2
-        asked = TurnOpen(max_thoughts=thoughts, keep_prefix=True)
+        asked = TurnOpen(max_thoughts=thoughts, keep_prefix=True, scope="bench")
         wanted = SpeechRequest(voice, SamplingParams(greedy=True), max_frames, max_lead_s)
         async with engine.open(asked) as thinking, engine.open(wanted) as speaking:
 

@@ -100,6 +100,23 @@ def plot_hearing(summary: dict[str, Any], cases: Mapping[str, str], path: Path) 
     plt.close(figure)
 
 
+def plot_soak(result: dict[str, Any], path: Path) -> None:
+    """Plot over the minutes of a soak: the memory of each process, and the turns that ended."""
+    series = result["series"]
+    minutes = [seconds / 60 for seconds in series["seconds"]]
+    figure, (memory, turns) = plt.subplots(1, 2, figsize=(10.5, 4.0), layout="constrained")
+    colours = (OURS, "#e09f3e", PLAIN, "#5b8c5a")
+    for (name, megabytes), colour in zip(series["rss_mb"].items(), colours, strict=True):
+        values = [float("nan") if each is None else each for each in megabytes]
+        memory.plot(minutes, values, color=colour, label=name)
+    memory.set(xlabel="minutes", ylabel="MB", title="Memory of each process", ylim=(0, None))
+    memory.legend(loc="lower center", ncols=4, frameon=False, fontsize=8)
+    turns.plot(minutes, series["turns"], color=OURS)
+    turns.set(xlabel="minutes", ylabel="turns", title="Turns that ended", ylim=(0, None))
+    faults = ", ".join(f"{what} {count}" for what, count in result["faults"].items())
+    _finish(figure, (memory, turns), f"{result['callers']} callers, bad clients, and faults: {faults}", path)
+
+
 def _finish(figure: Any, axes: Sequence[Axes], title: str, path: Path) -> None:
     figure.suptitle(title, fontsize=10, color="0.35")
     for each in axes:

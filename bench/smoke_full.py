@@ -27,7 +27,7 @@ from chroma_voice.local.state import StateFolder
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 VOICE = "smoke"
-VOICE_FILE = SAMPLES / "utterance_librivox_3s.wav"
+VOICE_FILE = SAMPLES / "utterance_librivox_3s.flac"
 VOICE_TRANSCRIPT = "He was not an ill disposed young man."
 QUESTION = SAMPLES / "question_make_taco.wav"
 FRAME_S = 0.08

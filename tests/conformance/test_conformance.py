@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tests.conformance.__main__ import main
+from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 PUBLIC = PUBLIC_GOLDEN
@@ -47,7 +48,7 @@ def test_one_wrong_number_fails_its_case_and_the_command(
 ) -> None:
     (tmp_path / "checkpoint").symlink_to(PUBLIC / "checkpoint")
     shutil.copy(PUBLIC / "text_only.json", tmp_path)
-    golden = load_file(PUBLIC / "text_only.safetensors")
+    golden = load_golden(PUBLIC, "text_only")
     golden[tensor].view(-1)[3] += 1
     save_file(golden, tmp_path / "text_only.safetensors")
     status, lines = run(tmp_path, monkeypatch, capsys)

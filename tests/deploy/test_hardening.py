@@ -1,16 +1,22 @@
 """The security settings of every pod, and which pods may call which."""
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+import yaml
 
+from gateway.settings import GatewaySettings
 from tests.support.manifests import (
+    DEPLOY,
     OVERLAYS,
     Manifest,
     base_with,
     containers,
+    environment,
     of_kind,
     overlay,
+    processes,
     telling_combinations,
     workloads,
 )
@@ -102,6 +108,26 @@ def test_monitoring_adds_prometheus_and_the_metrics_port_only() -> None:
     assert [rule["ports"] for rule in added["spec"]["ingress"]] == [[{"port": "metrics"}]]
 
 
+def test_oidc_gives_the_gateway_its_settings_and_a_way_to_the_provider() -> None:
+    manifests = base_with(("oidc",))
+    ((_, container),) = [(pod, it) for pod, it, kind in processes(manifests) if kind is GatewaySettings]
+    given = environment(container, manifests)
+    assert given["CHROMA_OIDC_ISSUER"].startswith("https://")
+    assert given["CHROMA_OIDC_AUDIENCE"]
+    before = {policy["metadata"]["name"]: policy for policy in of_kind(base_with(()), "NetworkPolicy")}
+    after = {policy["metadata"]["name"]: policy for policy in of_kind(manifests, "NetworkPolicy")}
+    added = after.pop("identity-provider")
+    assert after == before
+    assert added["spec"]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "gateway"}}
+    assert added["spec"]["policyTypes"] == ["Egress"]
+    (rule,) = added["spec"]["egress"]
+    assert rule["ports"] == [{"port": 443}]
+    blocks = [to["ipBlock"] for to in rule["to"]]
+    private = [ip_network(name) for block in blocks for name in block["except"]]
+    for address in map(ip_address, ("10.0.0.1", "169.254.169.254", "192.168.1.1", "fd00::1")):
+        assert any(address in network for network in private)
+
+
 @every_build
 def test_traffic_that_no_policy_names_is_denied(manifests: Any) -> None:
     (deny,) = [p for p in of_kind(manifests(), "NetworkPolicy") if p["metadata"]["name"] == "default-deny"]
@@ -133,4 +159,32 @@ def test_weights_are_fetched_before_and_read_only_after() -> None:
         assert fetching["image"] == serving["image"]
         mounts = {mount["mountPath"]: mount for mount in serving["volumeMounts"]}
         assert mounts["/models"]["readOnly"]
-        assert mounts["/compile-cache"]["subPath"] == "compile-cache"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_service_writes_where_another_reads_its_compiled_code(name: str) -> None:
+    caches: dict[str, str] = {}
+    for workload in of_kind(overlay(name), "Deployment"):
+        service = workload["metadata"]["name"]
+        if service == "gateway":
+            continue
+        serving = containers(workload)[-1]
+        writable = {mount["mountPath"]: mount for mount in serving["volumeMounts"] if not mount.get("readOnly")}
+        shared = [mount for mount in writable.values() if mount["name"] == "models"]
+        caches[service] = writable["/compile-cache"]["subPath"]
+        assert shared == [writable["/compile-cache"]]
+        folders = {entry["value"] for entry in serving["env"] if "CACHE" in entry["name"]}
+        assert all(folder.startswith("/compile-cache/") for folder in folders)
+        assert len(folders) == 3
+    assert caches == {service: f"compile-cache/{service}" for service in ("reasoner", "speech-gen", "codec")}
+
+
+def test_compose_gives_each_service_a_compile_cache_of_its_own() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    caches = {
+        name: [volume for volume in service["volumes"] if not volume.endswith(":ro")]
+        for name, service in services.items()
+        if name in ("reasoner", "speech-gen", "codec")
+    }
+    assert caches == {name: [f"compile-cache-{name}:/compile-cache"] for name in caches}
+    assert len(caches) == 3

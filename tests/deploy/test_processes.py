@@ -106,6 +106,22 @@ def test_the_gateways_http_port_is_one_it_listens_on() -> None:
 
 
 @every_build
+def test_the_http_server_answers_for_every_name_that_leads_to_it(manifests: Any) -> None:
+    built = manifests()
+    gateway = next(container for _, container, kind in processes(built) if kind is GatewaySettings)
+    variables = environment(gateway, built)
+    served = variables["CHROMA_HTTP_HOSTS"].split(",")
+    public = {
+        listener["hostname"]
+        for manifest in of_kind(built, "Gateway")
+        for listener in manifest["spec"]["listeners"]
+        if listener["name"] == "http"
+    }
+    assert {"gateway", *public} <= set(served)
+    assert ("CHROMA_HTTP_BEHIND_TLS" in variables) == bool(public)
+
+
+@every_build
 def test_services_lead_to_ports_of_their_pods(manifests: Any) -> None:
     built = manifests()
     for service in of_kind(built, "Service"):

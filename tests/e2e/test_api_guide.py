@@ -47,11 +47,13 @@ def test_every_snippet_of_the_guide_runs(nano: LocalStack, tmp_path: Path) -> No
     printed = run_snippets(DOCS / "api.md", nano, tmp_path)
     assert '"id":"ann"' in printed[0]
     assert ", completed" in printed[1] or ", incomplete" in printed[1]
+    assert '"value":"ek_' in printed[2]
     for name in ("chat.wav", "speech.wav", "reply.wav"):
         assert sound_s(tmp_path / name) > 0, name
-    assert "first sound" in printed[4]
-    assert "Hello, I am Chroma, your guide to the museum." in printed[4]
-    assert "completed, " in printed[5]
+    assert "taco" in printed[4]
+    assert "first sound" in printed[6]
+    assert "Hello, I am Chroma, your guide to the museum." in printed[6]
+    assert "completed, " in printed[7]
     assert '"deleted":true' in printed[-1]
 
 

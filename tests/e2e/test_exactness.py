@@ -14,13 +14,14 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, speech_gen_pb2
+from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, generation_pb2
 from reference.speech import speak
 from reference.thinker import think
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import tokens_of_mel_frames
 from services.reasoner.model.mel import valid_frames
-from services.reasoner.model.prompt import ChatPrompt, ChatTemplate, Piece
+from services.reasoner.model.parts import Piece
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import SpeechRequest
@@ -32,7 +33,7 @@ from tests.support.local_stack import QUESTION, SAMPLES, LocalStack, run
 VOICE = "exact"
 # At the rates that the services take, so that nothing is resampled on the way.
 VOICE_24_KHZ = QUESTION
-SPOKEN_16_KHZ = [SAMPLES / name for name in ("utterance_librivox_3s.wav", "voice_librivox_5s.wav")]
+SPOKEN_16_KHZ = [SAMPLES / name for name in ("utterance_librivox_3s.flac", "voice_librivox_5s.flac")]
 MAX_FRAMES = 50
 TOLERANCE = 1e-5
 
@@ -85,7 +86,7 @@ def flat(pieces: list[Piece]) -> list[int]:
 async def through_the_services(gateway: str, spoken: NDArray[np.float32]) -> Turn:
     async def requests() -> AsyncIterator[dialogue_pb2.ConverseRequest]:
         config = dialogue_pb2.SessionConfig(
-            voice_id=VOICE, sampling=speech_gen_pb2.Sampling(greedy=True), max_reply_s=MAX_FRAMES * 0.08
+            voice_id=VOICE, sampling=generation_pb2.Sampling(greedy=True), max_reply_s=MAX_FRAMES * 0.08
         )
         float32 = audio_pb2.AUDIO_ENCODING_PCM_F32LE
         opening = dialogue_pb2.ConverseOpen(

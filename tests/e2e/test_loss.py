@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 
 import pytest
 import soundfile
 
-from chroma_voice import AudioDelta, Client, Conversation, SessionSettings, TurnDone, Unavailable, Voice
+from chroma_voice import Client, Conversation, SessionSettings, TurnDone, Unavailable, Voice
 from tests.support.local_stack import (
     LONG_SPEECH,
     PATIENCE_S,
@@ -18,6 +20,7 @@ from tests.support.local_stack import (
     LocalStack,
     ask,
     ask_until_answered,
+    first_sound,
     reply,
     run,
 )
@@ -35,13 +38,9 @@ def long(client: Client) -> Conversation:
     return client.conversation(voice=VOICE, sampling=LONG_SPEECH, max_reply_s=20.0, max_lead_s=0.5)
 
 
-async def first_sound(talk: Conversation) -> None:
-    await talk.send_text("How do I make a taco?")
-    await talk.commit()
-    async for event in talk.reply():
-        assert not isinstance(event, TurnDone), event
-        if isinstance(event, AudioDelta):
-            return
+FROZEN_STATUS_S = 25.0
+"""A frozen gateway is noticed after 15 s: 10 s until a ping, and 5 s without its answer. The rest is for a busy
+machine."""
 
 
 async def voice_when_served(client: Client) -> Voice:
@@ -122,3 +121,17 @@ async def test_voice_and_session_survive_the_killed_store_and_a_restart_of_every
             assert len(talk.session.entries) == 4
             assert (await ask(talk)).outcome == "completed"
     assert VOICE in run("voice", "list", "--state", stack.folder.path)
+
+
+async def test_frozen_gateway_fails_the_running_turn_and_goes_on_when_it_is_thawed(stack: LocalStack) -> None:
+    pid = stack.endpoints.pids["gateway"]
+    async with stack.client() as client:
+        async with long(client) as talk:
+            await first_sound(talk)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(Unavailable):
+                    await asyncio.wait_for(reply(talk), FROZEN_STATUS_S)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+        assert (await voice_when_served(client)).voice_id == VOICE

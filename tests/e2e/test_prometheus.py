@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
-import subprocess
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +13,10 @@ import yaml
 
 from chroma_voice import TurnDone, TurnStarted
 from chroma_voice.events import AudioDelta
-from chroma_voice.local.ports import LOOPBACK, free_ports
 from services.common.telemetry.metrics import DEFINITIONS, PREFIX
 from tests.deploy.test_monitoring import DASHBOARDS, RECORDED, panels
-from tests.support.local_stack import LONG_SPEECH, PATIENCE_S, VOICE, LocalStack, run
-from tests.support.prometheus_tools import MONITORING, program, rule_groups
+from tests.support.local_stack import LONG_SPEECH, VOICE, LocalStack, run, until
+from tests.support.prometheus_tools import MONITORING, rule_groups, scraping
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,61 +26,6 @@ QUERIES = [
     for panel in panels(dashboard)
     for target in panel["targets"]
 ]
-
-
-class Prometheus:
-    """A running Prometheus, which is queried over HTTP."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        """The series of an instant query."""
-        return self._get("query", query=query)["result"]
-
-    def up(self) -> dict[str, str]:
-        """Each target's job and health."""
-        return {target["labels"]["job"]: target["health"] for target in self._get("targets")["activeTargets"]}
-
-    def _get(self, path: str, **parameters: str) -> Any:
-        url = f"http://{self._address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]
-
-
-@contextmanager
-def scraping(targets: dict[str, str], folder: Path) -> Iterator[Prometheus]:
-    (port,) = free_ports(1)
-    address = f"{LOOPBACK}:{port}"
-    configuration = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["rules.yml"],
-        "scrape_configs": [
-            {"job_name": f"chroma-voice/{name}", "static_configs": [{"targets": [target]}]}
-            for name, target in targets.items()
-        ],
-    }
-    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": rule_groups()}))
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    options = ["--config.file=prometheus.yml", f"--web.listen-address={address}", "--storage.tsdb.path=data"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program("prometheus"), *options], cwd=folder, stdout=log, stderr=log)
-    try:
-        yield Prometheus(address)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                if condition():
-                    return
-            except OSError:
-                pass
-            await asyncio.sleep(0.5)
 
 
 async def talk(stack: LocalStack) -> str:
@@ -126,7 +64,7 @@ def as_asked(query: str) -> str:
 async def test_every_dashboard_query_has_data_and_every_metric_shown_is_defined(
     stack: LocalStack, tmp_path: Path
 ) -> None:
-    with scraping(stack.endpoints.metrics, tmp_path) as prometheus:
+    with scraping(stack.endpoints.metrics, tmp_path, rule_groups()) as prometheus:
         await until(lambda: prometheus.up() and set(prometheus.up().values()) == {"up"})
         await until(lambda: has_data(prometheus.ask("chroma_voice_turns_total")))
         await talk(stack)

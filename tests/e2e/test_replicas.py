@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from chroma_voice import AudioDelta, Conversation, ResourceExhausted, Sampling, TurnDone, Unavailable
 from services.runtime.engine.stream import MAX_RETRY_AFTER_S
-from tests.support.local_stack import LONG_SPEECH, QUESTION, ask, reply
-from tests.support.replicated_stack import SERVICES, SPEECH_SLOTS, Replica, ReplicatedStack, replicated
+from tests.support.local_stack import LONG_SPEECH, QUESTION, ask, first_sound, reply
+from tests.support.replicated_stack import SERVICES, SPEECH_SLOTS, ReplicatedStack, replicated
+from tests.support.server_process import Replica
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -42,17 +43,6 @@ async def text_turn(talk: Conversation, text: str) -> tuple[str, NDArray[np.int1
     done.raise_for_error()
     assert (done.outcome, done.recorded) == ("completed", True)
     return done.text, np.concatenate([event.samples for event in events if isinstance(event, AudioDelta)])
-
-
-async def first_sound(talk: Conversation) -> str:
-    """Ask, and read up to the first sound. Returns the id of the turn."""
-    await talk.send_text("How do I make a taco?")
-    await talk.commit()
-    async for event in talk.reply():
-        assert not isinstance(event, TurnDone), event
-        if isinstance(event, AudioDelta):
-            return event.turn_id
-    raise AssertionError("the reply has no sound")
 
 
 async def end_of(talk: Conversation) -> TurnDone:

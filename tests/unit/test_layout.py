@@ -30,18 +30,23 @@ MAX_LINES = 400
 NOT_OF_A_MODULE = {
     "test_layout.py": "the tree itself",
     "docs/test_links.py": "the pages of docs/ and README.md",
+    "docs/test_security.py": "SECURITY.md, whose tests must exist",
     "docs/test_troubleshooting.py": "docs/troubleshooting.md, whose errors are provoked one by one",
 }
 FURTHER_TESTS = {
+    "services/runtime/engine/test_engine_failures.py": "services/runtime/engine/engine.py",
     "services/reasoner/test_prefix_reuse.py": "services/reasoner/runner.py",
+    "services/reasoner/test_prefix_sharing.py": "services/reasoner/runner.py",
 }
 """A second test file of a module whose tests would fill more than one."""
 
-TEST_PROGRAMS = ("conformance",)
-"""Folders of tests/ that hold a program with its modules: `python -m tests.conformance` compares with golden data."""
+TEST_PROGRAMS = ("conformance", "fuzz", "clients_py")
+"""Folders of tests/ that hold a program with its modules: `python -m tests.conformance` compares with golden data, and
+`python -m tests.fuzz` tries hostile input. tests/clients_py has a program for each stock client."""
 
 READS_THE_ENVIRONMENT = {
     "services/common/settings.py": "the settings of every process",
+    "clients/python/chroma_voice/cli/gateway_address.py": "an API key that no option takes, since options are public",
     "clients/python/chroma_voice/cli/up.py": "the launcher hands its environment to the processes that it starts",
 }
 

@@ -19,8 +19,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from checkpoints.tensor_names import expected_tensors
-from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.shards import INDEX_FILE
 from train.corpus.vocabulary import text_embedding, write_nano_tokenizer
 from train.optim.training_loop import ROOT, load_artefact
 from train.pack.config import nano_config

@@ -6,16 +6,8 @@ from collections.abc import Sequence
 
 from services.common.errors import InvalidArgument
 from services.reasoner.model.mel import MelFilters
-from services.reasoner.model.prompt import (
-    AudioPart,
-    ChatPrompt,
-    ChatTemplate,
-    Message,
-    Part,
-    Piece,
-    TextPart,
-    TokenPart,
-)
+from services.reasoner.model.parts import AudioPart, Message, Part, Piece, TextPart, TokenPart
+from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.runtime.checkpoint.config import TokenIds
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.hearing.clip_features import Recording, labelled_clip

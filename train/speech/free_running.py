@@ -26,8 +26,9 @@ from safetensors.torch import save_file
 from services.codec.model.mimi import Mimi
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import SAMPLE_RATE_HZ
-from services.runtime.checkpoint.checkpoint import SINGLE_FILE, Checkpoint
+from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.shards import SINGLE_FILE
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import EndReason, Frame, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import Generator, ThoughtInput

@@ -9,6 +9,7 @@ async with Client("127.0.0.1:50051") as client:
 """
 
 from chroma_voice.client import Client
+from chroma_voice.consent import Consent, ConsentedVoice
 from chroma_voice.conversation import Conversation
 from chroma_voice.errors import (
     AlreadyExists,
@@ -25,17 +26,21 @@ from chroma_voice.errors import (
 )
 from chroma_voice.events import (
     AudioDelta,
+    EndsSoon,
     SpeechStarted,
     SpeechStopped,
     TextDelta,
     Timings,
+    ToolCall,
     TurnDone,
     TurnStarted,
     UserTranscript,
 )
+from chroma_voice.patience import Patience
 from chroma_voice.reply import Reply
 from chroma_voice.session import Entry, Sampling, Session, SessionSettings
 from chroma_voice.sync import SyncClient, SyncConversation, SyncReply
+from chroma_voice.tools import Tool, ToolResult, Tools
 from chroma_voice.turn_detection import TurnDetection
 from chroma_voice.voice import Voice
 
@@ -44,13 +49,17 @@ __all__ = [
     "AudioDelta",
     "ChromaError",
     "Client",
+    "Consent",
+    "ConsentedVoice",
     "Conversation",
     "DeadlineExceeded",
+    "EndsSoon",
     "Entry",
     "FailedPrecondition",
     "InvalidArgument",
     "NotFound",
     "OutOfRange",
+    "Patience",
     "PermissionDenied",
     "Reply",
     "ResourceExhausted",
@@ -64,6 +73,10 @@ __all__ = [
     "SyncReply",
     "TextDelta",
     "Timings",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "Tools",
     "TurnDetection",
     "TurnDone",
     "TurnStarted",

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from chroma.v1 import dialogue_pb2, reasoner_pb2
+from chroma.v1 import dialogue_pb2, generation_pb2
 from chroma_voice.errors import ChromaError, from_code
 
 SAMPLE_RATE_HZ = 24_000
@@ -141,7 +141,7 @@ class TurnDone:
         error = None
         if outcome == "failed":
             error = _error_of(done.error)
-        speech_end = reasoner_pb2.EndReason.Name(done.speech_end).removeprefix("END_REASON_").lower()
+        speech_end = generation_pb2.EndReason.Name(done.speech_end).removeprefix("END_REASON_").lower()
         return cls(
             turn_id=done.turn_id,
             outcome=outcome,
@@ -161,7 +161,39 @@ class TurnDone:
         )
 
 
-Event = SpeechStarted | SpeechStopped | TurnStarted | TextDelta | AudioDelta | TurnDone | UserTranscript
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool call of the model. `arguments` is a JSON object as text. Answer it with `Conversation.answer`."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class EndsSoon:
+    """The conversation will end in `in_s` seconds, with DEADLINE_EXCEEDED.
+
+    With `idle` because nothing happens in it: then it goes on if the caller sends anything. Else it is nearly as long
+    as the server allows. Its session goes on in another conversation.
+    """
+
+    in_s: float
+    idle: bool
+
+
+Event = (
+    SpeechStarted
+    | SpeechStopped
+    | TurnStarted
+    | TextDelta
+    | AudioDelta
+    | ToolCall
+    | TurnDone
+    | UserTranscript
+    | EndsSoon
+)
 
 
 def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
@@ -175,6 +207,9 @@ def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
         case "audio":
             audio = response.audio
             return AudioDelta(audio.turn_id, audio.pcm.first_sample, audio.pcm.data)
+        case "tool_call":
+            made = response.tool_call
+            return ToolCall(made.turn_id, made.call.call_id, made.call.name, made.call.arguments)
         case "turn_done":
             return TurnDone.from_proto(response.turn_done)
         case "speech_started":
@@ -184,6 +219,8 @@ def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
         case "user_transcript":
             said = response.user_transcript
             return UserTranscript(said.turn_id, said.text, _error_of(said.error) if said.HasField("error") else None)
+        case "ends_soon":
+            return EndsSoon(response.ends_soon.in_s, response.ends_soon.idle)
         case _:
             return None
 

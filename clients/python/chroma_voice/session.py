@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from chroma.v1 import dialogue_pb2, speech_gen_pb2
+from chroma.v1 import dialogue_pb2, generation_pb2
+from chroma_voice.events import ToolCall
+from chroma_voice.tools import ToolResult, Tools
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,9 @@ class Sampling:
     top_p: float | None = None
     seed: int | None = None
 
-    def to_proto(self) -> speech_gen_pb2.Sampling:
+    def to_proto(self) -> generation_pb2.Sampling:
         """Return the wire message."""
-        return speech_gen_pb2.Sampling(
+        return generation_pb2.Sampling(
             greedy=self.greedy,
             temperature=self.temperature,
             top_k=self.top_k,
@@ -38,6 +40,7 @@ class SessionSettings:
     system_prompt: str | None = None
     sampling: Sampling | None = None
     max_reply_s: float | None = None
+    tools: Tools | None = None
 
     def to_proto(self) -> dialogue_pb2.SessionConfig:
         """Return the wire message."""
@@ -46,18 +49,22 @@ class SessionSettings:
             system_prompt=self.system_prompt,
             sampling=None if self.sampling is None else self.sampling.to_proto(),
             max_reply_s=self.max_reply_s,
+            tools=None if self.tools is None else self.tools.to_proto(),
         )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded entry. `heard_text` is the part of a reply's text that was played, an upper bound."""
+    """One recorded entry. `heard_text` is the part of a reply's text that was played, an upper bound. `tool_calls` are
+    the calls that a reply ended with, `tool_results` their results as far as they came."""
 
     speaker: Literal["user", "assistant"]
     turn_id: str
     text: str
     heard_text: str
     audio_s: float
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,10 @@ class Session:
                     text=entry.text,
                     heard_text=entry.heard_text,
                     audio_s=entry.audio_s,
+                    tool_calls=tuple(
+                        ToolCall(entry.turn_id, call.call_id, call.name, call.arguments) for call in entry.tool_calls
+                    ),
+                    tool_results=tuple(ToolResult(result.call_id, result.output) for result in entry.tool_results),
                 )
                 for entry in session.entries
             ),

@@ -16,10 +16,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from chroma_voice.client import Client
+from chroma_voice.consent import Consent
 from chroma_voice.conversation import Conversation, Encoding
-from chroma_voice.events import Event, TurnDone
+from chroma_voice.events import Event, ToolCall, TurnDone
+from chroma_voice.patience import DEFAULT_PATIENCE, Patience
 from chroma_voice.reply import Reply
 from chroma_voice.session import Sampling, Session, SessionSettings
+from chroma_voice.tools import Tools
 from chroma_voice.turn_detection import TurnDetection
 from chroma_voice.voice import Voice
 
@@ -72,13 +75,28 @@ class SyncClient:
         api_key: str = "",
         tls: bool = False,
         tls_ca: bytes | None = None,
+        allow_plaintext_key: bool = False,
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._loop = Loop()
 
         async def connect() -> Client:
-            return Client(address, timeout_s=timeout_s, attempts=attempts, api_key=api_key, tls=tls, tls_ca=tls_ca)
+            return Client(
+                address,
+                timeout_s=timeout_s,
+                attempts=attempts,
+                api_key=api_key,
+                tls=tls,
+                tls_ca=tls_ca,
+                allow_plaintext_key=allow_plaintext_key,
+                patience=patience,
+            )
 
-        self._client = self._loop.run(connect())
+        try:
+            self._client = self._loop.run(connect())
+        except BaseException:
+            self._loop.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -97,12 +115,14 @@ class SyncClient:
         system_prompt: str | None = None,
         sampling: Sampling | None = None,
         max_reply_s: float | None = None,
+        tools: Tools | None = None,
         input_rate_hz: int | None = None,
         input_encoding: Encoding = "s16le",
         max_lead_s: float | None = None,
         turn_detection: TurnDetection | None = None,
         transcribe: bool = False,
         text_only: bool = False,
+        store: bool = True,
     ) -> SyncConversation:
         """As `Client.conversation`."""
         conversation = self._client.conversation(
@@ -111,12 +131,14 @@ class SyncClient:
             system_prompt=system_prompt,
             sampling=sampling,
             max_reply_s=max_reply_s,
+            tools=tools,
             input_rate_hz=input_rate_hz,
             input_encoding=input_encoding,
             max_lead_s=max_lead_s,
             turn_detection=turn_detection,
             transcribe=transcribe,
             text_only=text_only,
+            store=store,
         )
         return SyncConversation(conversation, self._loop)
 
@@ -137,11 +159,23 @@ class SyncClient:
         self._loop.run(self._client.delete_session(session_id))
 
     def create_voice(
-        self, voice_id: str, *, audio_file: bytes, transcript: str, consent: str, display_name: str = ""
+        self,
+        voice_id: str,
+        *,
+        audio_file: bytes,
+        transcript: str,
+        consent: str,
+        consent_subject: str = "",
+        display_name: str = "",
     ) -> Voice:
         """As `Client.create_voice`."""
         work = self._client.create_voice(
-            voice_id, audio_file=audio_file, transcript=transcript, consent=consent, display_name=display_name
+            voice_id,
+            audio_file=audio_file,
+            transcript=transcript,
+            consent=consent,
+            consent_subject=consent_subject,
+            display_name=display_name,
         )
         return self._loop.run(work)
 
@@ -157,6 +191,18 @@ class SyncClient:
         """As `Client.delete_voice`."""
         self._loop.run(self._client.delete_voice(voice_id))
 
+    def get_consent(self, consent_id: str) -> Consent:
+        """As `Client.get_consent`."""
+        return self._loop.run(self._client.get_consent(consent_id))
+
+    def list_consents(self) -> Iterator[Consent]:
+        """As `Client.list_consents`."""
+        return self._loop.iterate(self._client.list_consents())
+
+    def revoke_consent(self, consent_id: str) -> Consent:
+        """As `Client.revoke_consent`."""
+        return self._loop.run(self._client.revoke_consent(consent_id))
+
 
 class SyncConversation:
     """`Conversation` for programs without asyncio. Make it with `SyncClient.conversation`. It is a context manager."""
@@ -164,6 +210,11 @@ class SyncConversation:
     def __init__(self, conversation: Conversation, loop: Loop) -> None:
         self._conversation = conversation
         self._loop = loop
+
+    @property
+    def renders_tools(self) -> bool:
+        """As `Conversation.renders_tools`."""
+        return self._conversation.renders_tools
 
     @property
     def session(self) -> Session:
@@ -187,13 +238,17 @@ class SyncConversation:
         """As `Conversation.send_text`."""
         self._loop.run(self._conversation.send_text(text))
 
-    def commit(self) -> None:
+    def commit(self, *, allow_empty: bool = False) -> None:
         """As `Conversation.commit`."""
-        self._loop.run(self._conversation.commit())
+        self._loop.run(self._conversation.commit(allow_empty=allow_empty))
 
-    def say(self, text: str, *, end: bool = True) -> None:
+    def answer(self, call_id: str, output: str) -> None:
+        """As `Conversation.answer`."""
+        self._loop.run(self._conversation.answer(call_id, output))
+
+    def say(self, text: str, *, end: bool = True, verbatim: bool = False, language: str = "") -> None:
         """As `Conversation.say`."""
-        self._loop.run(self._conversation.say(text, end=end))
+        self._loop.run(self._conversation.say(text, end=end, verbatim=verbatim, language=language))
 
     def cancel(self, *, played_s: float | None = None) -> None:
         """As `Conversation.cancel`."""
@@ -233,6 +288,10 @@ class SyncReply:
     def audio(self) -> Iterator[bytes]:
         """As `Reply.audio`."""
         return self._loop.iterate(self._reply.audio())
+
+    def tool_calls(self) -> list[ToolCall]:
+        """As `Reply.tool_calls`."""
+        return self._loop.run(self._reply.tool_calls())
 
     def done(self) -> TurnDone:
         """As `Reply.done`."""

@@ -12,7 +12,8 @@ class TurnDetection:
     """Settings of turn detection; None takes the server's default. `docs/turn-taking.md` explains each of them.
 
     With `create_response` False the caller commits each turn. With `interrupt_response` False the user's speech does
-    not interrupt a reply; the next commit does.
+    not interrupt a reply; the next commit does. A sound with less speech than `speech_ms` starts no turn.
+    With `ignore_echo` neither does a sound that is like the reply being played.
     """
 
     threshold: float | None = None
@@ -20,6 +21,8 @@ class TurnDetection:
     prefix_ms: int | None = None
     create_response: bool | None = None
     interrupt_response: bool | None = None
+    speech_ms: int | None = None
+    ignore_echo: bool | None = None
 
     def to_proto(self) -> dialogue_pb2.TurnDetection:
         """Return the wire message."""
@@ -29,6 +32,8 @@ class TurnDetection:
             prefix_padding_ms=self.prefix_ms,
             create_response=self.create_response,
             interrupt_response=self.interrupt_response,
+            min_speech_duration_ms=self.speech_ms,
+            ignore_echo=self.ignore_echo,
         )
 
 

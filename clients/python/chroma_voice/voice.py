@@ -10,7 +10,10 @@ from chroma.v1 import dialogue_pb2
 
 @dataclass(frozen=True)
 class Voice:
-    """An enrolled voice. `duration_s` is the length of its recording; `consent` says who agreed to its use, and how."""
+    """An enrolled voice. `duration_s` is the length of its recording; `consent` says who agreed to its use, and how.
+
+    `consent_id` names the record of the consent; it is empty for a voice of an earlier version.
+    """
 
     voice_id: str
     display_name: str
@@ -18,6 +21,7 @@ class Voice:
     duration_s: float
     created: datetime
     consent: str
+    consent_id: str = ""
 
     @classmethod
     def from_proto(cls, voice: dialogue_pb2.Voice) -> Voice:
@@ -29,4 +33,5 @@ class Voice:
             duration_s=voice.duration_s,
             created=voice.create_time.ToDatetime(tzinfo=UTC),
             consent=voice.consent,
+            consent_id=voice.consent_id,
         )

@@ -41,6 +41,31 @@ async def test_a_lost_connection_comes_back_and_its_session_goes_on(browser: Bro
     await page.close()
 
 
+async def test_a_page_that_was_idle_for_too_long_goes_on_with_its_session(browser: Browser, tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path)
+    run("up", "--detach", "--state", tmp_path, "--model", TINY, CHROMA_IDLE_LIMIT_S="4")
+    try:
+        stack.enrol()
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE_S * 1000)
+        sockets: list[str] = []
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+        await page.goto(stack.endpoints.page)
+        await page.locator("#talk:enabled").wait_for()
+        await write(page, "How do I make a taco?")
+        async with page.expect_websocket():
+            pass
+        await page.locator("#talk:enabled").wait_for()
+        await write(page, "And for six people?")
+        session_id = sockets[-1].rpartition("session_id=")[2]
+        async with stack.client() as client:
+            session = await client.get_session(session_id)
+        said = [entry.text for entry in session.entries if entry.speaker == "user"]
+        assert said == ["How do I make a taco?", "And for six people?"]
+    finally:
+        stack.stop()
+
+
 async def test_https_with_a_self_made_certificate_gives_the_page_a_microphone(browser: Browser, tmp_path: Path) -> None:
     stack = LocalStack(tmp_path)
     printed = run("up", "--detach", "--state", tmp_path, "--model", TINY, "--tls")

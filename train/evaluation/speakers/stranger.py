@@ -14,7 +14,7 @@ from train.evaluation.recognition.transcription import load
 from train.evaluation.speakers.likeness import Encoder, Voices, direction
 
 _READER = "librivox"
-_READINGS = ("voice_librivox_7s.wav", "voice_librivox_5s.wav")
+_READINGS = ("voice_librivox_7s.flac", "voice_librivox_5s.flac")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from chroma_voice.cli import serve, talk, trace, up, voice
+from chroma_voice.cli import audit, key, serve, talk, trace, up, voice
 from chroma_voice.errors import ChromaError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command()(up.down)
 app.command()(talk.talk)
 app.command()(trace.trace)
 app.add_typer(voice.app, name="voice")
+app.add_typer(key.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.command()(serve.serve)
 app.command(context_settings=serve.PASS_THROUGH)(serve.checkpoint)
 

@@ -15,11 +15,10 @@ import typer
 from rich.console import Console
 
 from chroma_voice.cli import waterfall
-from chroma_voice.cli.gateway_address import DEFAULT_STATE, Gateway, State, find_gateway
+from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
 from chroma_voice.cli.question import Recording, read_recording
 from chroma_voice.cli.reply_view import ReplyView
 from chroma_voice.cli.up import RANDOM_WEIGHTS
-from chroma_voice.client import Client
 from chroma_voice.conversation import Conversation
 from chroma_voice.errors import ChromaError
 from chroma_voice.events import SAMPLE_RATE_HZ, AudioDelta, TextDelta, TurnDone
@@ -37,6 +36,7 @@ class ReceivedTurn:
     last_sound_s: float | None
 
 
+@calls_gateway
 def talk(
     question: Annotated[
         Path | None, typer.Argument(exists=True, dir_okay=False, help="The question: any common audio file.")
@@ -47,21 +47,24 @@ def talk(
     ),
     text: Annotated[str, typer.Option(help="A question as text, alone or after the recording.")] = "",
     say: Annotated[str, typer.Option(help="Instead of a question: a text that the voice speaks.")] = "",
+    verbatim: Annotated[
+        bool, typer.Option("--verbatim", help="Speak --say as it is written: leave markdown and numbers alone.")
+    ] = False,
     system: Annotated[str | None, typer.Option(help="The system prompt. Default: the checkpoint's.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Seconds of speech in the reply, at most.")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely code.")] = False,
     temperature: Annotated[float | None, typer.Option(help="Above 0. Default: the checkpoint's.")] = None,
     top_k: Annotated[int | None, typer.Option(help="1 or more. Default: the checkpoint's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the voice's random numbers.")] = None,
-    gateway: Gateway = "",
-    state: State = DEFAULT_STATE,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Ask one question and save the spoken reply, its text and a waterfall picture of the turn."""
     if not voice:
         raise typer.BadParameter("name the voice that replies: see `chroma-voice voice list`", param_hint="--voice")
     if bool(say) == bool(question or text):
         raise typer.BadParameter("give a recording or --text to ask, or --say alone", param_hint="QUESTION")
-    found = find_gateway(gateway, state)
+    found = gateway.find()
     recording = read_recording(question) if question else None
     sampling = None
     if greedy or temperature is not None or top_k is not None or seed is not None:
@@ -69,7 +72,7 @@ def talk(
 
     async def run() -> ReceivedTurn:
         async with (
-            Client(found.address) as client,
+            gateway.client() as client,
             client.conversation(
                 voice=voice,
                 system_prompt=system,
@@ -79,7 +82,10 @@ def talk(
                 max_lead_s=0.0,
             ) as conversation,
         ):
-            await _ask(conversation, recording, text, say)
+            if say:
+                await conversation.say(say, verbatim=verbatim)
+            else:
+                await _ask(conversation, recording, text)
             return await _receive(conversation, out)
 
     if found.random_weights:
@@ -91,10 +97,7 @@ def talk(
     _conclude(received, out)
 
 
-async def _ask(conversation: Conversation, recording: Recording | None, text: str, say: str) -> None:
-    if say:
-        await conversation.say(say)
-        return
+async def _ask(conversation: Conversation, recording: Recording | None, text: str) -> None:
     if recording:
         await conversation.send_audio(recording.data)
     if text:

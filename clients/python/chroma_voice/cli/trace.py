@@ -67,7 +67,7 @@ def read_spans(lines: Iterable[str]) -> Iterator[Span]:
 
 
 _OF_EVERY_SPAN = ("span", "turn", "span_id", "parent_id", "start_s", "seconds", "status", "marks")
-_OF_EVERY_LINE = ("time", "level", "logger", "service", "session", "tenant", "message", "trace_id")
+_OF_EVERY_LINE = ("time", "level", "logger", "service", "session", "tenant", "key", "message", "trace_id")
 
 
 def choose(spans: list[Span], turn: str) -> list[Span]:

@@ -15,13 +15,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from chroma_voice.cli.gateway_address import DEFAULT_STATE, State
+from chroma_voice.cli.gateway_address import API_KEY, DEFAULT_STATE, ApiKeyFile, State, read_api_key
 from chroma_voice.cli.screen import Screen
 from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPrecondition, Unavailable
-from chroma_voice.local import checkpoint, memory, repository, sample_voices
+from chroma_voice.local import checkpoint, drain, memory, repository, sample_voices
 from chroma_voice.local.certificate import certificate
-from chroma_voice.local.stack import Stack
-from chroma_voice.local.state import Endpoints, StateFolder
+from chroma_voice.local.exposure import asks_for_keys, check_exposure, names_for_pages
+from chroma_voice.local.stack import STOP_GRACE_S, Stack
+from chroma_voice.local.state import Endpoints, StateFolder, open_private
 from chroma_voice.local.weights import DType, Weights, choose_dtype, count_parameters
 
 RANDOM_WEIGHTS = (
@@ -31,8 +32,7 @@ RANDOM_WEIGHTS = (
 )
 
 _POLL_S = 0.1
-_STOP_TIMEOUT_S = 40.0
-
+_LOOK_EVERY_S = 1.0
 
 _SLOTS_HELP = "Streams served at once: "
 
@@ -83,6 +83,30 @@ def up(
             help="host:port of the page and the HTTP API, such as 0.0.0.0:8443. Default: a free port, loopback only.",
         ),
     ] = "",
+    gateway: Annotated[
+        str,
+        typer.Option(
+            envvar="CHROMA_GATEWAY_LISTEN",
+            help="host:port of the gRPC API, such as 127.0.0.1:50051. Default: a Unix socket that only you can reach.",
+        ),
+    ] = "",
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CHROMA_API_KEYS_FILE",
+            exists=True,
+            dir_okay=False,
+            help="File of API keys, made by `chroma-voice key new`: callers need one of them.",
+        ),
+    ] = None,
+    api_key_file: ApiKeyFile = None,
+    trusted_network: Annotated[
+        bool,
+        typer.Option(
+            "--trusted-network",
+            help="Let every machine that can reach --http and --gateway use and delete everything, without a key.",
+        ),
+    ] = False,
     tls: Annotated[
         bool,
         typer.Option("--tls", help="Serve the page by HTTPS with a self-signed certificate, for other machines."),
@@ -110,11 +134,19 @@ def up(
         "CHROMA_CODEC_SLOTS": codec_slots,
     }
     environment = {**os.environ, **{name: str(value) for name, value in options.items() if value is not None}}
+    environment |= {"CHROMA_GATEWAY_LISTEN": gateway, "CHROMA_API_KEYS_FILE": str(keys.absolute()) if keys else ""}
+    if trusted_network:
+        environment["CHROMA_TRUSTED_NETWORK"] = "true"
+    check_exposure(environment, http, gateway)
+    if names := names_for_pages(environment, http):
+        environment["CHROMA_GATEWAY_HTTP_HOSTS"] = ",".join(names)
+    api_key = read_api_key(api_key_file)
     if detach:
-        environment |= {"CHROMA_MODEL": model, "CHROMA_HTTP_LISTEN": http}
+        environment |= {"CHROMA_MODEL": model, "CHROMA_HTTP_LISTEN": http, API_KEY: api_key}
         _detach(folder, environment, tls, with_voices)
         return
-    with folder.own():
+    environment.pop(API_KEY, None)  # it is for this command: the processes need no key
+    with folder.own(), folder.sockets() as sockets:
         chosen = checkpoint.choose(model, folder.path)
         environment["CHROMA_DTYPE"] = _check_memory(chosen.folder, dtype, environment)
         shown = certificate(folder.path / "tls") if tls else None
@@ -123,6 +155,7 @@ def up(
             str(chosen.folder),
             random_weights=chosen.random_weights,
             environment=environment,
+            sockets=sockets,
             http_listen=http,
             certificate=shown,
         )
@@ -130,11 +163,20 @@ def up(
 
         async def prepare(endpoints: Endpoints) -> None:
             if with_voices or (with_voices is None and chosen.is_default):
-                await _enrol_sample_voices(endpoints, screen, only_if_none=with_voices is None)
+                if asks_for_keys(environment) and not api_key:
+                    screen.say(f"no sample voices are enrolled: that needs a key, in {API_KEY} or by --api-key-file")
+                    return
+                await _enrol_sample_voices(endpoints, screen, api_key, only_if_none=with_voices is None)
 
         def announce(endpoints: Endpoints) -> None:
             screen.all_ready(f"ready: gateway at {endpoints.gateway} (gRPC), logs in {folder.logs}")
             screen.say(f"page:  {endpoints.page}")
+            if names:
+                port = http.rpartition(":")[2]
+                screen.say(
+                    f"Other machines open it at port {port} by an IP address of this machine or as {', '.join(names)}. "
+                    "CHROMA_HTTP_HOSTS names others."
+                )
             if shown:
                 screen.say(f"Its certificate is self-made: your browser will ask. SHA-256 {shown.fingerprint}")
             if chosen.random_weights:
@@ -149,7 +191,14 @@ def up(
 
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, on_signal)
-            await stack.run(report=screen.show, prepare=prepare, announce=announce, stop=stop, hurry=hurry)
+            await stack.run(
+                report=screen.show,
+                prepare=prepare,
+                announce=announce,
+                waiting_for=lambda left: screen.say(drain.describe(left, stack.drain_s)),
+                stop=stop,
+                hurry=hurry,
+            )
 
         with screen:
             asyncio.run(run())
@@ -157,26 +206,56 @@ def up(
 
 
 def down(state: State = DEFAULT_STATE) -> None:
-    """Stop everything that `up` runs in this state folder."""
-    console = Console(highlight=False)
+    """Stop everything that `up` runs in this state folder.
+
+    Running turns may end first, within the drain time (CHROMA_DRAIN_S, 120 s unless set). Ctrl-C stops them at once.
+    """
+    console = Console(highlight=False, soft_wrap=True)
     folder = StateFolder(state)
     pid = folder.owner()
     if pid is None:
         console.print(f"no chroma-voice runs in {folder.path}", markup=False)
         return
+    try:
+        endpoints = folder.endpoints()
+    except Unavailable:  # it is still starting: there is no turn to wait for
+        endpoints = None
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while folder.owner() == pid:
-        if time.monotonic() > deadline:
-            raise DeadlineExceeded(f"process {pid} did not stop within {_STOP_TIMEOUT_S:.0f} s")
-        time.sleep(_POLL_S)
+    limit_s = (endpoints.drain_s if endpoints else 0.0) + 4 * STOP_GRACE_S
+    try:
+        _wait_until_stopped(folder, pid, limit_s, endpoints, console)
+    except KeyboardInterrupt:
+        console.print("stopping now", markup=False)
+        os.kill(pid, signal.SIGTERM)
+        _wait_until_stopped(folder, pid, limit_s, None, console)
     console.print("stopped", markup=False)
 
 
-async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, *, only_if_none: bool) -> None:
+def _wait_until_stopped(
+    folder: StateFolder, pid: int, limit_s: float, endpoints: Endpoints | None, console: Console
+) -> None:
+    """Wait until the launcher `pid` has ended, and print how many turns it waits for each time that this changes."""
+    deadline = time.monotonic() + limit_s
+    told, look_at = 0, time.monotonic() + _LOOK_EVERY_S
+    while folder.owner() == pid:
+        now = time.monotonic()
+        if now > deadline:
+            raise DeadlineExceeded(f"process {pid} did not stop within {limit_s:.0f} s")
+        if endpoints and now >= look_at:
+            left = drain.count_conversations(endpoints.metrics["gateway"])
+            if left and left != told:
+                console.print(drain.describe(left, endpoints.drain_s), markup=False)
+                told = left
+            look_at = now + _LOOK_EVERY_S
+        time.sleep(_POLL_S)
+
+
+async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, api_key: str, *, only_if_none: bool) -> None:
     """Enrol the sample voices. A failure is printed and stops nothing: the system works without them."""
     try:
-        ids = await sample_voices.enrol(repository.sample_voices(), endpoints.gateway, only_if_none=only_if_none)
+        ids = await sample_voices.enrol(
+            repository.sample_voices(), endpoints.gateway, only_if_none=only_if_none, api_key=api_key
+        )
     except (ChromaError, OSError) as error:
         screen.say(f"the sample voices could not be enrolled: {error}")
         return
@@ -205,13 +284,13 @@ def _detach(folder: StateFolder, environment: Mapping[str, str], tls: bool, with
     """Start another launcher in the background and follow its output until everything is ready."""
     if (pid := folder.owner()) is not None:
         raise FailedPrecondition(f"chroma-voice already runs in {folder.path} (process {pid})")
-    folder.logs.mkdir(parents=True, exist_ok=True)
+    folder.make()
     log_file = folder.logs / "up.log"
     command = [sys.executable, "-m", "chroma_voice.cli", "up", "--state", str(folder.path)]
     command += ["--tls"] if tls else []
     if with_voices is not None:
         command += ["--sample-voices" if with_voices else "--no-sample-voices"]
-    with log_file.open("wb") as log:
+    with open_private(log_file, os.O_CREAT | os.O_TRUNC) as log:
         launcher = subprocess.Popen(
             command,
             env=environment,

@@ -10,40 +10,50 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from chroma_voice.cli.gateway_address import DEFAULT_STATE, Gateway, State, find_gateway
-from chroma_voice.client import Client
+from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
+from chroma_voice.consent import Consent
 from chroma_voice.errors import NotFound
 from chroma_voice.voice import Voice
 
-app = typer.Typer(no_args_is_help=True, help="Enrol, list, show and remove voices.")
+app = typer.Typer(
+    no_args_is_help=True, help="Enrol, list, show and remove voices, and see and revoke the consents to them."
+)
 console = Console(highlight=False)
 
 VoiceId = Annotated[str, typer.Argument(metavar="VOICE", help="Id: 1 to 64 of a-z, 0-9, '-' and '_'.")]
 
 
 @app.command()
+@calls_gateway
 def add(
     voice: VoiceId,
     recording: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="WAV, FLAC, OGG or MP3; 1 to 30 s of one speaker.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="An audio file; 1 to 30 s of one speaker.")
     ],
     transcript: Annotated[str, typer.Option(help="What the recording says, word for word.")],
     consent: Annotated[str, typer.Option(help="Who agreed to the cloning of this voice, and how.")],
+    consent_subject: Annotated[str, typer.Option(help="The person who agreed.")] = "",
     name: Annotated[str, typer.Option(help="Display name. Default: the id.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Remove a voice of this id first.")] = False,
-    gateway: Gateway = "",
-    state: State = DEFAULT_STATE,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Enrol a voice from a recording and its transcript."""
 
     async def run() -> Voice:
-        async with Client(find_gateway(gateway, state).address) as client:
+        async with gateway.client() as client:
             if replace:
                 with contextlib.suppress(NotFound):
                     await client.delete_voice(voice)
             return await client.create_voice(
-                voice, audio_file=recording.read_bytes(), transcript=transcript, consent=consent, display_name=name
+                voice,
+                audio_file=recording.read_bytes(),
+                transcript=transcript,
+                consent=consent,
+                consent_subject=consent_subject,
+                display_name=name,
             )
 
     enrolled = asyncio.run(run())
@@ -51,32 +61,30 @@ def add(
 
 
 @app.command("list")
-def list_voices(gateway: Gateway = "", state: State = DEFAULT_STATE) -> None:
+@calls_gateway
+def list_voices(gateway: GatewayOptions) -> None:
     """List the voices."""
 
     async def run() -> list[Voice]:
-        async with Client(find_gateway(gateway, state).address) as client:
+        async with gateway.client() as client:
             return [voice async for voice in client.list_voices()]
 
     voices = asyncio.run(run())
     table = Table("voice", "name", "seconds", "enrolled", "transcript", box=None, pad_edge=False)
     for voice in voices:
-        table.add_row(
-            voice.voice_id,
-            voice.display_name,
-            f"{voice.duration_s:.1f}",
-            f"{voice.created:%Y-%m-%d %H:%M}",
-            voice.transcript,
-        )
+        created = f"{voice.created:%Y-%m-%d %H:%M}"
+        cells = (voice.voice_id, voice.display_name, f"{voice.duration_s:.1f}", created, voice.transcript)
+        table.add_row(*(Text(cell) for cell in cells))
     console.print(table if voices else "no voices yet: `chroma-voice voice add`")
 
 
 @app.command()
-def show(voice: VoiceId, gateway: Gateway = "", state: State = DEFAULT_STATE) -> None:
+@calls_gateway
+def show(voice: VoiceId, *, gateway: GatewayOptions) -> None:
     """Show one voice."""
 
     async def run() -> Voice:
-        async with Client(find_gateway(gateway, state).address) as client:
+        async with gateway.client() as client:
             return await client.get_voice(voice)
 
     found = asyncio.run(run())
@@ -86,18 +94,58 @@ def show(voice: VoiceId, gateway: Gateway = "", state: State = DEFAULT_STATE) ->
         ("recording", f"{found.duration_s:.2f} s"),
         ("transcript", found.transcript),
         ("consent", found.consent),
+        ("record", found.consent_id or "none: enrolled by an earlier version"),
         ("enrolled", f"{found.created:%Y-%m-%d %H:%M:%S} UTC"),
     ):
         console.print(f"{label:<11}{value}", markup=False, soft_wrap=True)
 
 
 @app.command()
-def remove(voice: VoiceId, gateway: Gateway = "", state: State = DEFAULT_STATE) -> None:
+@calls_gateway
+def remove(voice: VoiceId, *, gateway: GatewayOptions) -> None:
     """Delete a voice."""
 
     async def run() -> None:
-        async with Client(find_gateway(gateway, state).address) as client:
+        async with gateway.client() as client:
             await client.delete_voice(voice)
 
     asyncio.run(run())
     console.print(f"removed voice {voice}", markup=False)
+
+
+@app.command()
+@calls_gateway
+def consents(gateway: GatewayOptions) -> None:
+    """List the consents, also those whose voices are deleted."""
+
+    async def run() -> list[Consent]:
+        async with gateway.client() as client:
+            return [consent async for consent in client.list_consents()]
+
+    found = asyncio.run(run())
+    table = Table("consent", "stated", "revoked", "voices", "words", box=None, pad_edge=False)
+    for consent in found:
+        voices = ", ".join(it.voice_id + (" (deleted)" if it.erased else "") for it in consent.voices)
+        revoked = f"{consent.revoked:%Y-%m-%d %H:%M}" if consent.revoked else ""
+        words = f"{consent.subject}: {consent.words}" if consent.subject else consent.words
+        cells = (consent.consent_id, f"{consent.created:%Y-%m-%d %H:%M}", revoked, voices, words)
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table if found else "no consents yet")
+
+
+@app.command()
+@calls_gateway
+def revoke(
+    consent: Annotated[str, typer.Argument(metavar="CONSENT", help="Id, as `consents` shows it.")],
+    *,
+    gateway: GatewayOptions,
+) -> None:
+    """Revoke a consent: its voices are deleted, and the consent stays as evidence."""
+
+    async def run() -> Consent:
+        async with gateway.client() as client:
+            return await client.revoke_consent(consent)
+
+    revoked = asyncio.run(run())
+    voices = ", ".join(voice.voice_id for voice in revoked.voices) or "none"
+    console.print(f"revoked {consent}; voices under it, which are deleted: {voices}", markup=False)

@@ -107,11 +107,14 @@ def _is_good(chain: Path, names: _Names) -> bool:
     return names.hosts <= set(alternatives.get_values_for_type(x509.DNSName)) and names.addresses <= addresses
 
 
+def host_names() -> list[str]:
+    """Return the host names of this machine, as it and its neighbours use them: also the name that mDNS announces."""
+    name = socket.gethostname().lower()
+    return ["localhost", name, f"{name}.local"] if name.isascii() else ["localhost"]
+
+
 def _names() -> _Names:
-    name = socket.gethostname()
     addresses = {"127.0.0.1", "::1"}
     with contextlib.suppress(OSError):  # the name resolves nowhere: a machine without a network
-        addresses |= {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(name, None)}
-    return _Names(
-        frozenset(host for host in ("localhost", name, f"{name}.local") if host.isascii()), frozenset(addresses)
-    )
+        addresses |= {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(socket.gethostname(), None)}
+    return _Names(frozenset(host_names()), frozenset(addresses))

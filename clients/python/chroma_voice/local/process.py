@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from chroma_voice.local.state import open_private
+
 _DIES_WITH_PARENT = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
@@ -53,8 +55,8 @@ class Process:
         command = self.command
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
-        with self.log_file.open("ab") as log:
-            self._log_start = log.tell()
+        with open_private(self.log_file, os.O_CREAT | os.O_APPEND) as log:
+            self._log_start = os.fstat(log.fileno()).st_size
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 env=self.environment,

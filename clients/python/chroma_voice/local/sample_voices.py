@@ -8,12 +8,12 @@ from chroma_voice.client import Client
 from chroma_voice.local.repository import SampleVoice
 
 
-async def enrol(voices: Sequence[SampleVoice], gateway: str, *, only_if_none: bool) -> list[str]:
-    """Enrol the voices that the gateway at `gateway` (host:port) does not have. Returns the ids of the new voices.
+async def enrol(voices: Sequence[SampleVoice], gateway: str, *, only_if_none: bool, api_key: str = "") -> list[str]:
+    """Enrol the voices that the gateway at the address `gateway` does not have. Returns the ids of the new voices.
 
     With `only_if_none`, a gateway that has a voice gets no others. Raises the `ChromaError` of a call that fails.
     """
-    async with Client(gateway) as client:
+    async with Client(gateway, api_key=api_key) as client:
         known = {voice.voice_id async for voice in client.list_voices()}
         if known and only_if_none:
             return []

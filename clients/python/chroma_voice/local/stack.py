@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from chroma_voice.local import store
 from chroma_voice.local.certificate import Certificate
+from chroma_voice.local.drain import count_conversations
+from chroma_voice.local.exposure import asks_for_keys
 from chroma_voice.local.health import is_serving
 from chroma_voice.local.ports import LOOPBACK, free_ports
 from chroma_voice.local.process import Process
-from chroma_voice.local.state import Endpoints, StateFolder
+from chroma_voice.local.state import Endpoints, StateFolder, open_private
 from chroma_voice.local.supervisor import Change, Probe, Report, supervise
 
 MODULES = {
@@ -29,8 +33,11 @@ SERVICES = ("codec", "speech_gen", "reasoner")
 """The server processes with a model."""
 
 STORE = "valkey"
-_DRAIN_S = 5.0
-_STOP_GRACE_S = _DRAIN_S + 5.0
+_DRAIN_S = 120.0
+"""How long running turns may take to end, unless CHROMA_DRAIN_S says otherwise: its default in every process."""
+STOP_GRACE_S = 10.0
+"""How long a process may take to end when no turn runs."""
+_WATCH_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,11 @@ class Stack:
     """All processes on one machine.
 
     The children inherit `environment`. If CHROMA_REDIS_URL is in it, no store is started. A process listens on
-    CHROMA_<PROCESS>_LISTEN and shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN if these are set, otherwise on free
-    loopback ports. `http_listen` (host:port) is the address of the page and the HTTP API; empty: a free loopback port.
-    With `certificate` they are served over TLS.
+    CHROMA_<PROCESS>_LISTEN if this is set, otherwise on a Unix socket in the folder `sockets`: only those who can enter
+    the folder reach it. It shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN if this is set, otherwise on a free
+    loopback port. `http_listen` (host:port) is the address of the page and the HTTP API; empty: a free loopback port.
+    With `certificate` they are served over TLS. Unless the gateway asks for keys, the page needs a token that is new at
+    each start.
     """
 
     def __init__(
@@ -57,16 +66,17 @@ class Stack:
         *,
         random_weights: bool,
         environment: Mapping[str, str],
+        sockets: Path,
         http_listen: str = "",
         certificate: Certificate | None = None,
     ) -> None:
         self._folder = folder
-        store_port, http_port, *ports = free_ports(2 + 2 * len(MODULES))
+        store_port, http_port, *ports = free_ports(2 + len(MODULES))
         http_listen = http_listen or f"{LOOPBACK}:{http_port}"
-        listen, metrics_listen = (
-            {name: environment.get(_own(name, setting)) or f"{LOOPBACK}:{ports.pop()}" for name in MODULES}
-            for setting in ("listen", "metrics_listen")
-        )
+        listen = {name: environment.get(_own(name, "listen")) or f"unix:{sockets}/{name}.sock" for name in MODULES}
+        metrics_listen = {
+            name: environment.get(_own(name, "metrics_listen")) or f"{LOOPBACK}:{ports.pop()}" for name in MODULES
+        }
         addresses = {name: _seen_from_here(address) for name, address in listen.items()}
         self._store: Child | None = None
         redis_url = environment.get("CHROMA_REDIS_URL", "")
@@ -80,14 +90,18 @@ class Stack:
             "redis_url": redis_url,
             "http_listen": http_listen,
         }
+        token = "" if asks_for_keys(environment) else secrets.token_urlsafe(32)
+        if token:
+            of_gateway["page_token"] = token
         if certificate:
             of_gateway |= {"http_tls_cert": str(certificate.chain), "http_tls_key": str(certificate.key)}
         defaults = {
             "PYTHONUNBUFFERED": "1",
-            "CHROMA_DRAIN_S": str(_DRAIN_S),
             "CHROMA_THREADS": str(_threads()),
             "THP_MEM_ALLOC_ENABLE": "1",  # large pages for tensors: steps on a CPU are 5 to 9 % faster
         }
+        if not {"CHROMA_DRAIN_S", _own("gateway", "drain_s")} & set(environment):
+            defaults["CHROMA_DRAIN_IDLE_S"] = "0"  # an idle page holds nothing up: no other gateway takes over
         self._servers: dict[str, Child] = {}
         for name, module in MODULES.items():
             settings = {"listen": listen[name], "metrics_listen": metrics_listen[name]}
@@ -100,14 +114,16 @@ class Stack:
                 folder.logs / f"{name}.log",
             )
             self._servers[name] = Child(process, partial(is_serving, addresses[name]))
+        http = f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen)}"
         self._endpoints = Endpoints(
             **addresses,
-            page=f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen, 'localhost')}/",
+            page=f"{http}/",
             redis_url=redis_url,
             metrics={name: _seen_from_here(address) for name, address in metrics_listen.items()},
             model=model,
             random_weights=random_weights,
             pids={},
+            drain_s=_drain_s(environment),
         )
 
     @property
@@ -115,23 +131,30 @@ class Stack:
         """Names of the processes, in the order in which they start."""
         return [*([STORE] if self._store else []), *self._servers]
 
+    @property
+    def drain_s(self) -> float:
+        """How long running turns may take to end when everything stops."""
+        return self._endpoints.drain_s
+
     async def run(
         self,
         *,
         report: Report,
         prepare: Callable[[Endpoints], Awaitable[None]],
         announce: Callable[[Endpoints], None],
+        waiting_for: Callable[[int], None],
         stop: asyncio.Event,
         hurry: asyncio.Event,
     ) -> None:
         """Start everything, keep it running until `stop` is set, then stop everything.
 
-        When all are ready, `prepare` is awaited, then the endpoints are written and `announce` is called. When `hurry`
-        is set, stopping kills the children at once. Raises `ChildDied` when a process ends before it was ever ready;
-        the other processes are stopped first.
+        When all are ready, `prepare` is awaited, the endpoints are written and `announce` is called. While it stops,
+        `waiting_for` is called with the number of conversations whose turn still runs, each time that this changes.
+        When `hurry` is set, stopping kills the children at once. Raises `ChildDied` when a process ends before it was
+        ever ready; the other processes are stopped first.
         """
         for name in self.names:
-            (self._folder.logs / f"{name}.log").write_bytes(b"")
+            open_private(self._folder.logs / f"{name}.log", os.O_CREAT | os.O_TRUNC).close()
         waiting = set(self.names)
         store_ready, all_ready, announced = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -168,17 +191,29 @@ class Stack:
             running.cancel()
             stopped.cancel()
             await asyncio.wait((running,))
-            await self._stop(hurry)
+            await self._stop(waiting_for, hurry)
         if not running.cancelled() and (failure := running.exception()) is not None:
             raise failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
 
-    async def _stop(self, hurry: asyncio.Event) -> None:
+    async def _stop(self, waiting_for: Callable[[int], None], hurry: asyncio.Event) -> None:
         """Stop the gateway first, so that running turns can finish, and the store last, so that they are recorded."""
         services = [child.process for name, child in self._servers.items() if name != "gateway"]
-        await self._servers["gateway"].process.stop(_STOP_GRACE_S, hurry)
-        await asyncio.gather(*(process.stop(_STOP_GRACE_S, hurry) for process in services))
+        gateway = self._servers["gateway"].process
+        watching = asyncio.ensure_future(self._watch_drain(waiting_for))
+        await gateway.stop(self._endpoints.drain_s + STOP_GRACE_S, hurry)
+        watching.cancel()
+        await asyncio.gather(*(process.stop(STOP_GRACE_S, hurry) for process in services))
         if self._store:
-            await self._store.process.stop(_STOP_GRACE_S, hurry)
+            await self._store.process.stop(STOP_GRACE_S, hurry)
+
+    async def _watch_drain(self, waiting_for: Callable[[int], None]) -> None:
+        told = 0
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            left = await asyncio.to_thread(count_conversations, self._endpoints.metrics["gateway"])
+            if left and left != told:
+                waiting_for(left)
+                told = left
 
     def _with_pids(self) -> Endpoints:
         children = {**self._servers, **({STORE: self._store} if self._store else {})}
@@ -191,12 +226,20 @@ def _own(name: str, setting: str) -> str:
     return f"CHROMA_{name}_{setting}".upper()
 
 
+def _drain_s(environment: Mapping[str, str]) -> float:
+    """Return the gateway's drain time in seconds. A value that is no number stops the gateway, which names it."""
+    try:
+        return float(environment.get(_own("gateway", "drain_s")) or environment.get("CHROMA_DRAIN_S") or _DRAIN_S)
+    except ValueError:
+        return _DRAIN_S
+
+
 def _threads() -> int:
     """Return the number of threads of each service. The three services compute at the same time on one machine."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 
-def _seen_from_here(listen: str, loopback: str = LOOPBACK) -> str:
-    """Return the host:port to connect to for a listening address, with `loopback` as the name of this machine."""
+def _seen_from_here(listen: str) -> str:
+    """Return the address to connect to for a listening address."""
     host, _, port = listen.rpartition(":")
-    return f"{loopback}:{port}" if host in ("", "0.0.0.0", "[::]", LOOPBACK) else listen
+    return f"{LOOPBACK}:{port}" if host in ("", "0.0.0.0", "[::]") else listen

@@ -41,6 +41,7 @@ def feed(tiny: TinyReasoner, tmp_path_factory: pytest.TempPathFactory) -> ClipFe
     return ClipFeed(tiny.config, DOMAIN, lambda: clips, ClipReader(folder), batch=6, seed=0, augmentations=[UNCHANGED])
 
 
+@pytest.mark.slow
 def test_the_tower_alone_learns_subjects_and_letters(tiny: TinyReasoner, feed: ClipFeed) -> None:
     torch.manual_seed(0)
     model, heads = tiny.new_model(), AuxiliaryHeads(48, len(SUBJECTS))

@@ -15,8 +15,9 @@ from checkpoints.report import inspect_checkpoint
 from checkpoints.tensor_names import expected_tensors
 from services.codec.model.mimi import Mimi
 from services.reasoner.model.weights import load_thinker
-from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, INDEX_FILE, Checkpoint
+from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
+from services.runtime.checkpoint.shards import INDEX_FILE
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.weights import load_generator
 from train.corpus.vocabulary import nano_tokenizer, nano_vocabulary, text_embedding

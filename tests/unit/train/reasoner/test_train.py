@@ -45,6 +45,7 @@ def toy_steps(tiny: TinyReasoner, clips: list[Clip], folder: Path) -> Iterator[l
     return itertools.repeat(step)
 
 
+@pytest.mark.slow
 def test_toy_questions_are_learnt_and_answered_in_a_held_out_voice(
     tiny: TinyReasoner, clips: tuple[list[Clip], Path]
 ) -> None:

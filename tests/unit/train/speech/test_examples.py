@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints.presets import preset_config
-from services.runtime.checkpoint.config import ChromaConfig
-from train.speech.examples import CodedRecording, Corruption, SpeechCorpus
+from tests.support.tiny_speech_corpus import corpus_of, recording, table, tiny
+from train.speech.examples import CodedRecording, Corruption
 
 CLEAN = Corruption(
     max_random_codes=0.0,
@@ -23,35 +22,6 @@ CLEAN = Corruption(
     joined_prompts=0.0,
     states_with_text=0.0,
 )
-
-
-def tiny() -> ChromaConfig:
-    """The tiny preset with 64 codes in a codebook."""
-    config = preset_config("tiny")
-    config["backbone_config"]["vocab_size"] = config["decoder_config"]["vocab_size"] = 67
-    config["codec_config"]["codebook_size"] = 64
-    return ChromaConfig.from_dict(config)
-
-
-def table() -> torch.Tensor:
-    config = tiny()
-    shape = (config.thinker.vocab_size, config.backbone.width)
-    return 0.5 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def corpus_of(
-    replies: dict[str, list[CodedRecording]],
-    strangers: dict[str, list[list[CodedRecording]]],
-    *,
-    corruption: Corruption,
-) -> SpeechCorpus:
-    return SpeechCorpus(tiny(), table(), replies, strangers, corruption=corruption, seed=0)
-
-
-def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> CodedRecording:
-    dice = np.random.default_rng(seed)
-    codes = dice.integers(1, 50, (frames, 8))
-    return CodedRecording(tuple(dice.integers(10, 90, 3).tolist()), (codes, codes + 1), weight)
 
 
 @pytest.mark.parametrize(

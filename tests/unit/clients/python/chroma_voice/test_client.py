@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from chroma_voice import AlreadyExists, Client, NotFound, Sampling, SessionSettings, Unavailable
-from tests.support.fake_gateway import FakeGateway
+from chroma_voice import AlreadyExists, Client, InvalidArgument, NotFound, Sampling, SessionSettings, Unavailable
+from tests.support.fake_gateway import FakeGateway, serving
 
 
 async def test_created_voice_is_found_again_with_all_it_was_given(client: Client) -> None:
@@ -52,3 +52,44 @@ async def test_absent_gateway_raises_unavailable() -> None:
     async with Client("127.0.0.1:1", attempts=1) as client:
         with pytest.raises(Unavailable):
             await client.get_voice("reader")
+
+
+async def test_a_key_goes_with_every_call(gateway: FakeGateway) -> None:
+    async with serving(gateway) as address, Client(address, api_key="cv_secret") as client:
+        await client.create_voice("ann", audio_file=b"x", transcript="x", consent="x")
+        async with client.conversation(voice="ann"):
+            pass
+    assert [metadata["authorization"] for metadata in gateway.metadata] == ["Bearer cv_secret"] * 2
+
+
+async def test_a_key_is_not_sent_in_plain_text_to_another_machine_unless_told_so() -> None:
+    for address in ("voice.example.com:443", "10.0.0.1:50051"):
+        with pytest.raises(InvalidArgument, match=f"to {address} in plain text") as refused:
+            Client(address, api_key="cv_secret")
+        assert "cv_secret" not in str(refused.value)
+        async with Client(address, api_key="cv_secret", tls=True):
+            pass
+        async with Client(address, api_key="cv_secret", allow_plaintext_key=True):
+            pass
+        async with Client(address):
+            pass
+
+
+@pytest.mark.parametrize("key", ["cv secret", "cv_secret\n", "cv_secrét"])
+async def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(InvalidArgument, match="visible ASCII") as refused:
+        Client("localhost:1", api_key=key)
+    assert "cv" not in str(refused.value)
+
+
+async def test_a_created_voice_whose_answer_was_lost_is_returned_by_the_next_attempt(gateway: FakeGateway) -> None:
+    gateway.lost_answers = 1
+    async with serving(gateway) as address, Client(address) as client:
+        created = await client.create_voice("ann", audio_file=b"x", transcript="x", consent="x")
+        assert created.voice_id == "ann"
+        with pytest.raises(AlreadyExists):
+            await client.create_voice("ann", audio_file=b"x", transcript="x", consent="x")
+    *attempts, other = [metadata["chroma-idempotency-key"] for metadata in gateway.metadata]
+    assert len(attempts) == 2
+    assert len(set(attempts)) == 1
+    assert other not in attempts

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from chroma_voice import (
     AudioDelta,
     Client,
     NotFound,
+    Patience,
     ResourceExhausted,
     Sampling,
     SessionSettings,
@@ -19,7 +22,7 @@ from chroma_voice import (
 )
 from chroma_voice.conversation import Conversation
 from chroma_voice.events import Event
-from tests.support.fake_gateway import SAMPLES_PER_DELTA, WORDS, FakeGateway
+from tests.support.fake_gateway import SAMPLES_PER_DELTA, WORDS, FakeGateway, serving
 
 
 async def _reply(talk: Conversation) -> list[Event]:
@@ -162,3 +165,33 @@ async def test_leaving_by_an_exception_cancels_the_running_turn(client: Client, 
         await leave()
     await gateway.finished.wait()
     assert gateway.ended == "cancelled"
+
+
+async def test_a_gateway_that_falls_silent_in_a_reply_is_given_up(gateway: FakeGateway) -> None:
+    gateway.hold_after_first_audio = True
+    async with serving(gateway) as address, Client(address, patience=Patience(silence_s=0.2)) as client:
+        async with client.conversation(voice="reader") as talk:
+            await talk.commit()
+            with pytest.raises(Unavailable, match=r"the gateway hangs: it sent nothing for 0\.2 s"):
+                await _reply(talk)
+        await gateway.finished.wait()
+    assert gateway.ended == "cancelled"
+
+
+async def test_a_silence_in_which_no_reply_is_owed_ends_nothing(gateway: FakeGateway) -> None:
+    async with (
+        serving(gateway) as address,
+        Client(address, patience=Patience(silence_s=0.2)) as client,
+        client.conversation(voice="reader") as talk,
+    ):
+        events = talk.events()
+        await talk.commit()
+        while not isinstance(await anext(events), TurnDone):
+            pass
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0.5)
+        await talk.say("The text of this reply ", end=False)
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        await talk.say("goes on.")
+        assert await waiting == TurnStarted("turn-1")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from chroma.v1 import dialogue_pb2, reasoner_pb2
+from chroma.v1 import dialogue_pb2, generation_pb2
 from chroma_voice import AudioDelta, SpeechStarted, SpeechStopped, Timings, TurnDone, Unavailable, UserTranscript
 from chroma_voice.events import event_from_proto
 
@@ -47,12 +47,12 @@ def test_times_that_did_not_happen_are_none_and_zero_is_a_time() -> None:
 @pytest.mark.parametrize(
     ("reason", "name"),
     [
-        (reasoner_pb2.END_REASON_EOS, "eos"),
-        (reasoner_pb2.END_REASON_GIVEN, "given"),
-        (reasoner_pb2.END_REASON_UNSPECIFIED, ""),
+        (generation_pb2.END_REASON_EOS, "eos"),
+        (generation_pb2.END_REASON_GIVEN, "given"),
+        (generation_pb2.END_REASON_UNSPECIFIED, ""),
     ],
 )
-def test_a_completed_turn_names_how_its_speech_ended(reason: reasoner_pb2.EndReason.ValueType, name: str) -> None:
+def test_a_completed_turn_names_how_its_speech_ended(reason: generation_pb2.EndReason.ValueType, name: str) -> None:
     done = TurnDone.from_proto(
         dialogue_pb2.TurnDone(outcome=dialogue_pb2.TURN_OUTCOME_COMPLETED, speech_end=reason, recorded=True)
     )

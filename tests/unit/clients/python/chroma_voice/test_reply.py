@@ -6,8 +6,10 @@ import grpc
 import pytest
 
 from chroma.v1 import dialogue_pb2
-from chroma_voice import Client, TurnDone, TurnStarted, Unavailable
+from chroma_voice import Client, EndsSoon, TextDelta, TurnDone, TurnStarted, Unavailable
 from tests.support.fake_gateway import SAMPLES_PER_DELTA, WORDS, FakeGateway
+
+COMPLETED = dialogue_pb2.TURN_OUTCOME_COMPLETED
 
 
 async def test_text_and_sound_of_one_reply_are_read_at_the_same_time(client: Client) -> None:
@@ -42,3 +44,61 @@ async def test_text_of_a_failed_turn_ends_with_its_error(client: Client, gateway
         with pytest.raises(Unavailable, match="the codec left"):
             async for _ in talk.reply().text():
                 pass
+
+
+def started(turn_id: str) -> dialogue_pb2.ConverseResponse:
+    return dialogue_pb2.ConverseResponse(turn_started=dialogue_pb2.TurnStarted(turn_id=turn_id))
+
+
+def said(turn_id: str, text: str) -> dialogue_pb2.ConverseResponse:
+    return dialogue_pb2.ConverseResponse(text=dialogue_pb2.TextDelta(turn_id=turn_id, text=text))
+
+
+def done(turn_id: str) -> dialogue_pb2.ConverseResponse:
+    return dialogue_pb2.ConverseResponse(turn_done=dialogue_pb2.TurnDone(turn_id=turn_id, outcome=COMPLETED))
+
+
+ENDS_SOON = dialogue_pb2.ConverseResponse(ends_soon=dialogue_pb2.EndsSoon(in_s=30))
+ONE, TWO = [started("1"), said("1", "a")], [started("2"), said("2", "b")]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [*ONE, done("1"), *TWO, done("2")],
+        [*ONE, ENDS_SOON, done("1"), *TWO, done("2")],
+        [*ONE, started("2"), done("1"), said("2", "b"), done("2")],  # the store is slow
+        [*ONE, *TWO, done("1"), done("2")],
+        [*ONE, *TWO, done("2"), done("1")],
+    ],
+)
+async def test_two_turns_of_which_one_barged_in_are_two_replies(
+    client: Client, gateway: FakeGateway, sent: list[dialogue_pb2.ConverseResponse]
+) -> None:
+    gateway.script = sent
+    async with client.conversation(voice="reader") as talk, asyncio.timeout(10):
+        for turn_id, text in (("1", "a"), ("2", "b")):
+            events = [event async for event in talk.reply()]
+            assert {event.turn_id for event in events if not isinstance(event, EndsSoon)} == {turn_id}
+            assert [event.text for event in events if isinstance(event, TextDelta)] == [text]
+            assert isinstance(events[-1], TurnDone)
+        assert [event async for event in talk.events()] == []
+
+
+async def test_all_events_are_there_after_a_reply_that_a_later_turn_overtook(
+    client: Client, gateway: FakeGateway
+) -> None:
+    gateway.script = [*ONE, *TWO, done("1"), done("2")]
+    async with client.conversation(voice="reader") as talk, asyncio.timeout(10):
+        await talk.reply().done()
+        rest = [event async for event in talk.events()]
+        assert [type(event) for event in rest] == [TurnStarted, TextDelta, TurnDone]
+
+
+async def test_a_reply_that_is_called_for_again_goes_on_with_its_turn(client: Client, gateway: FakeGateway) -> None:
+    gateway.script = [*ONE, said("1", "b"), done("1")]
+    async with client.conversation(voice="reader") as talk, asyncio.timeout(10):
+        async for event in talk.reply():
+            if isinstance(event, TextDelta):
+                break
+        assert [piece async for piece in talk.reply().text()] == ["b"]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
 
-from chroma_voice import NotFound, SessionSettings, SyncClient, TurnDone
+from chroma_voice import InvalidArgument, NotFound, SessionSettings, SyncClient, TurnDone
 from tests.support.fake_gateway import SAMPLES_PER_DELTA, WORDS, FakeGateway, serving
 
 
@@ -54,3 +55,12 @@ async def test_voices_and_sessions_without_asyncio(gateway: FakeGateway) -> None
         client.delete_session(session.session_id)
 
     await with_client(gateway, work)
+
+
+def test_a_key_is_not_sent_in_plain_text_to_another_machine_and_no_thread_stays() -> None:
+    threads = threading.active_count()
+    with pytest.raises(InvalidArgument, match="in plain text"):
+        SyncClient("voice.example.com:443", api_key="cv_secret")
+    assert threading.active_count() == threads
+    with SyncClient("voice.example.com:443", api_key="cv_secret", allow_plaintext_key=True):
+        pass

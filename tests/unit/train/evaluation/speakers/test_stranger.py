@@ -43,7 +43,9 @@ def test_reply_voices_are_those_that_say_replies(clips: list[Clip], tmp_path: Pa
 def test_held_out_voices_and_the_reader_enrol_each_with_the_nearest_reply_voice(
     clips: list[Clip], tmp_path: Path
 ) -> None:
-    described = {f"voice_librivox_{seconds}s.wav": {"transcript": "x", "source": "y"} for seconds in (5, 7)}
+    described = {
+        name: {"transcript": "x", "source": "y"} for name in ("voice_librivox_5s.flac", "voice_librivox_7s.flac")
+    }
     for name in described:
         write(tmp_path / "samples" / name, 0.25)
     (tmp_path / "samples" / "audio.json").write_text(json.dumps(described))

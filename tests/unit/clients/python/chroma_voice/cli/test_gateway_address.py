@@ -2,17 +2,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
+from typer.testing import CliRunner
 
+from chroma_voice.cli import app
 from chroma_voice.cli.gateway_address import GatewayAddress, find_gateway
-from chroma_voice.errors import Unavailable
+from chroma_voice.errors import FailedPrecondition, InvalidArgument, Unavailable
+from chroma_voice.local.certificate import certificate
 from chroma_voice.local.state import Endpoints, StateFolder
+from tests.support.fake_gateway import FakeGateway
+from tests.support.gateway_commands import in_background, run
 
 
 def endpoints(*, random_weights: bool) -> Endpoints:
     return Endpoints(
         gateway="127.0.0.1:1",
-        page="http://localhost:2/",
+        page="http://127.0.0.1:2/",
         reasoner="127.0.0.1:3",
         speech_gen="127.0.0.1:4",
         codec="127.0.0.1:5",
@@ -21,6 +27,7 @@ def endpoints(*, random_weights: bool) -> Endpoints:
         model="m",
         random_weights=random_weights,
         pids={},
+        drain_s=0.0,
     )
 
 
@@ -39,3 +46,57 @@ def test_a_gateway_that_is_named_is_taken_without_a_launcher(tmp_path: Path) -> 
 def test_without_a_name_and_without_a_launcher_the_error_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="chroma-voice up"):
         find_gateway("", tmp_path)
+
+
+TALK = ("talk", "--text", "Hello?", "--voice", "reader", "--out")
+
+
+def keys_sent(gateway: FakeGateway) -> list[str | None]:
+    return [metadata.get("authorization") for metadata in gateway.metadata]
+
+
+def test_a_command_sends_the_key_of_a_file_or_of_the_variable_or_none(gateway: FakeGateway, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("cv_file\n")
+    for options, variables in (
+        (("--api-key-file", file), {}),
+        ((), {"CHROMA_API_KEY_FILE": str(file), "CHROMA_API_KEY": "cv_variable"}),
+        ((), {"CHROMA_API_KEY": "cv_variable"}),
+        ((), {}),
+    ):
+        done = run(gateway, *TALK, tmp_path / "reply.wav", *options, **variables)
+        assert done.exit_code == 0, done.output
+    assert keys_sent(gateway) == ["Bearer cv_file", "Bearer cv_file", "Bearer cv_variable", None]
+
+
+def test_a_command_sends_no_key_in_plain_text_to_another_machine() -> None:
+    arguments = ["voice", "list", "--gateway", "192.0.2.1:50051"]
+    done = CliRunner().invoke(app, arguments, env={"CHROMA_API_KEY": "cv_secret"})
+    assert isinstance(done.exception, InvalidArgument)
+    assert "give --tls" in str(done.exception)
+    assert "cv_secret" not in done.output + str(done.exception)
+
+
+def test_no_option_takes_the_key_itself() -> None:
+    assert CliRunner().invoke(app, ["voice", "list", "--api-key", "cv_secret"]).exit_code == 2
+
+
+def test_a_key_file_that_is_missing_or_holds_no_single_key_is_named(gateway: FakeGateway, tmp_path: Path) -> None:
+    missing = run(gateway, "voice", "list", "--api-key-file", tmp_path / "none")
+    assert isinstance(missing.exception, FailedPrecondition)
+    file = tmp_path / "key"
+    for content in ("", "cv_a cv_b"):
+        file.write_text(content)
+        wrong = run(gateway, "voice", "list", "--api-key-file", file)
+        assert isinstance(wrong.exception, InvalidArgument)
+        assert "cv_a" not in str(wrong.exception)
+
+
+def test_a_command_calls_a_gateway_with_tls_whose_authority_it_is_given(gateway: FakeGateway, tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    credentials = grpc.ssl_server_credentials([(made.key.read_bytes(), made.chain.read_bytes())])
+    with in_background(gateway, credentials) as address:
+        command = ["voice", "list", "--gateway", address]
+        with_authority = CliRunner().invoke(app, [*command, "--tls-ca", str(made.chain)])
+        assert with_authority.exit_code == 0, with_authority.output
+        assert "reader" in with_authority.output

@@ -8,8 +8,24 @@ from typer.testing import CliRunner
 
 from chroma_voice.cli import app, up
 from chroma_voice.errors import FailedPrecondition
+from chroma_voice.keys_file import KeysFile
+from chroma_voice.local import certificate, checkpoint
 from chroma_voice.local.memory import Memory
-from chroma_voice.local.state import StateFolder
+from chroma_voice.local.state import Endpoints, StateFolder
+
+ENDPOINTS = Endpoints(
+    gateway="127.0.0.1:1",
+    page="http://127.0.0.1:2/",
+    reasoner="127.0.0.1:3",
+    speech_gen="127.0.0.1:4",
+    codec="127.0.0.1:5",
+    redis_url="redis://127.0.0.1:6/0",
+    metrics={"gateway": "127.0.0.1:7"},
+    model="m",
+    random_weights=True,
+    pids={},
+    drain_s=120.0,
+)
 
 
 class RecordedStack:
@@ -22,7 +38,8 @@ class RecordedStack:
         RecordedStack.given = {"model": model, **options}
 
     async def run(self, **callbacks: Any) -> None:
-        """Return at once."""
+        """Be ready, then end."""
+        await callbacks["prepare"](ENDPOINTS)
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +47,19 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> type[RecordedStack]:
     monkeypatch.setattr(up, "Stack", RecordedStack)
     monkeypatch.setattr(RecordedStack, "given", {}, raising=False)
     return RecordedStack
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint `tiny`, which is written once."""
+    return checkpoint.choose(checkpoint.TINY, tmp_path_factory.mktemp("state")).folder
+
+
+@pytest.fixture(autouse=True)
+def written(tiny: Path, tmp_path: Path) -> None:
+    """The state folder of each test has the checkpoint."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / checkpoint.TINY).symlink_to(tiny)
 
 
 def invoke(tmp_path: Path, *options: str, **variables: str) -> tuple[str, dict[str, str]]:
@@ -91,3 +121,94 @@ def test_down_where_nothing_runs_says_so(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["down", "--state", str(tmp_path)])
     assert done.exit_code == 0
     assert "no chroma-voice runs" in done.output
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys" / "keys.json"
+    KeysFile(file).add("phone", "default", ["talk"], None)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (("--http", "0.0.0.0:8080"), {}),
+        (("--gateway", "0.0.0.0:50051"), {}),
+        (("--gateway", "voice.example.com:50051"), {}),
+        ((), {"CHROMA_HTTP_LISTEN": "[::]:8080"}),
+        ((), {"CHROMA_GATEWAY_LISTEN": ":50051"}),
+    ],
+)
+def test_an_open_address_without_keys_is_refused_with_the_way_to_make_keys(
+    tmp_path: Path, options: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    for detach in ((), ("--detach",)):
+        with pytest.raises(FailedPrecondition, match="chroma-voice key new"):
+            invoke(tmp_path / "state", *options, *detach, **variables)
+    assert RecordedStack.given == {}
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_open_address_is_taken_with_keys_or_when_the_network_is_trusted(tmp_path: Path, keys: Path) -> None:
+    state, is_open = tmp_path / "state", ("--http", "0.0.0.0:8080")
+    _, environment = invoke(state, *is_open, "--keys", str(keys))
+    assert environment["CHROMA_API_KEYS_FILE"] == str(keys)
+    assert "CHROMA_TRUSTED_NETWORK" not in environment
+    _, environment = invoke(state, *is_open, "--trusted-network")
+    assert environment["CHROMA_TRUSTED_NETWORK"] == "true"
+    for variables in (
+        {"CHROMA_API_KEYS_FILE": str(keys)},
+        {"CHROMA_API_KEYS": '{"k": "t"}'},
+        {"CHROMA_GATEWAY_OIDC_ISSUER": "https://id.example.com"},
+        {"CHROMA_TRUSTED_NETWORK": "yes"},
+    ):
+        invoke(state, *is_open, **variables)
+
+
+def test_a_page_for_other_machines_is_opened_by_the_names_of_this_one_and_they_are_told(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(self: RecordedStack, **callbacks: Any) -> None:
+        callbacks["announce"](ENDPOINTS)
+
+    monkeypatch.setattr(RecordedStack, "run", run)
+    monkeypatch.setattr(certificate.socket, "gethostname", lambda: "box")
+    options = ("--http", "0.0.0.0:8080", "--keys", str(keys))
+    printed, environment = invoke(tmp_path, *options)
+    assert environment["CHROMA_GATEWAY_HTTP_HOSTS"] == "box,box.local"
+    assert "at port 8080 by an IP address of this machine or as box, box.local." in printed
+    _, environment = invoke(tmp_path, *options, CHROMA_HTTP_HOSTS="voice.example.com")
+    assert environment["CHROMA_GATEWAY_HTTP_HOSTS"] == "voice.example.com"
+    printed, environment = invoke(tmp_path, "--http", "127.0.0.1:8080")
+    assert "CHROMA_GATEWAY_HTTP_HOSTS" not in environment
+    assert "Other machines" not in printed
+
+
+def test_loopback_needs_no_keys(tmp_path: Path) -> None:
+    _, environment = invoke(tmp_path, "--http", "127.0.0.1:8080", "--gateway", "localhost:50051")
+    assert environment["CHROMA_GATEWAY_LISTEN"] == "localhost:50051"
+
+
+def test_the_key_of_this_command_reaches_no_process_and_enrols_the_sample_voices(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+
+    async def enrol(*arguments: Any, api_key: str, **options: Any) -> list[str]:
+        used.append(api_key)
+        return ["amber"]
+
+    monkeypatch.setattr(up.sample_voices, "enrol", enrol)
+    options = ("--sample-voices", "--keys", str(keys))
+    printed, environment = invoke(tmp_path / "state", *options, CHROMA_API_KEY="cv_secret")
+    assert used == ["cv_secret"]
+    assert "cv_secret" not in [*environment.values(), printed]
+    printed, _ = invoke(tmp_path / "state", *options)
+    assert used == ["cv_secret"]
+    assert "CHROMA_API_KEY" in printed
+
+
+def test_a_missing_keys_file_is_a_wrong_usage(tmp_path: Path) -> None:
+    arguments = ["up", "--state", str(tmp_path), "--keys", str(tmp_path / "none.json")]
+    assert CliRunner().invoke(app, arguments).exit_code == 2

@@ -31,3 +31,16 @@ def test_a_voice_that_exists_is_replaced_only_when_asked(gateway: FakeGateway, q
 def test_a_list_without_voices_says_how_to_add_one(gateway: FakeGateway) -> None:
     gateway.voices.clear()
     assert "chroma-voice voice add" in run(gateway, "voice", "list").output
+
+
+def test_consents_are_listed_and_revoked_with_their_voices(gateway: FakeGateway, question: Path) -> None:
+    assert "no consents yet" in run(gateway, "voice", "consents").output
+    for name in ("ann", "bob", "cy"):
+        run(gateway, "voice", "add", name, question, *ANN, "--consent-subject", name.title())
+    assert "consent-1" in run(gateway, "voice", "show", "bob").output
+    assert "bob" in run(gateway, "voice", "revoke", "consent-1").output
+    assert "bob" not in gateway.voices
+    listed = run(gateway, "voice", "consents").output
+    for text in ("consent-0", "consent-2", "bob (deleted)", "2023-11-14"):
+        assert text in listed
+    assert isinstance(run(gateway, "voice", "revoke", "consent-9").exception, NotFound)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -74,3 +75,11 @@ async def test_a_child_that_never_started_cannot_be_waited_for(tmp_path: Path) -
         await process.wait()
     assert await process.stop(1.0, asyncio.Event())
     assert process.last_lines() == []
+
+
+async def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
+    process = child(tmp_path, "print('a session id')")
+    process.log_file.touch(0o644)
+    await process.start()
+    await process.wait()
+    assert stat.S_IMODE(process.log_file.stat().st_mode) == 0o600

@@ -39,3 +39,9 @@ async def test_asked_for_they_are_added_to_other_voices_and_replace_none(
     async with serving(gateway) as address:
         assert await enrol(voices, address, only_if_none=False) == ["ben"]
     assert gateway.voices["ann"] is own
+
+
+async def test_the_key_of_the_launcher_goes_along(voices: list[SampleVoice], gateway: FakeGateway) -> None:
+    async with serving(gateway) as address:
+        await enrol(voices, address, only_if_none=False, api_key="cv_key")
+    assert {metadata["authorization"] for metadata in gateway.metadata} == {"Bearer cv_key"}

@@ -1,0 +1,146 @@
+"""The alerts that warn of an end to come, in a real Prometheus: the disk of the store fills, a certificate ends.
+
+They fire while there is time, and stop when the operator has done what their runbook says, without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+
+from chroma_voice.local import store
+from chroma_voice.local.ports import LOOPBACK, free_ports
+from tests.support.certificates import write_pair
+from tests.support.local_stack import until
+from tests.support.prometheus_tools import Prometheus, rule_groups, scraping
+from tests.support.server_process import Replica, StoreProcess
+from tests.support.small_disks import SmallDisks, refusal
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+QUICK = "2s"
+"""How long a condition must hold here, in place of the minutes of the rule."""
+
+
+def rules(alert: str) -> list[dict[str, object]]:
+    """The group with this alert alone, which fires soon."""
+    (rule,) = [rule for group in rule_groups() for rule in group["rules"] if rule.get("alert") == alert]
+    return [{"name": "one", "rules": [{**rule, "for": QUICK}]}]
+
+
+def firing(prometheus: Prometheus) -> list[dict[str, str]]:
+    """The labels of what fires."""
+    return [one["metric"] for one in prometheus.ask('ALERTS{alertstate="firing"}')]
+
+
+async def stays_silent(prometheus: Prometheus) -> None:
+    """Check over several evaluations that nothing is even pending."""
+    await until(lambda: prometheus.up() and set(prometheus.up().values()) == {"up"})
+    for _ in range(6):
+        await asyncio.sleep(0.5)
+        assert prometheus.ask("ALERTS") == []
+    assert not prometheus.broken_rules()
+
+
+@contextmanager
+def kubelet(folder: Path) -> Iterator[str]:
+    """A metrics page that tells the size of a volume as the kubelet does: from the file system. Yields its address."""
+    labels = 'namespace="chroma-voice",persistentvolumeclaim="data-valkey-0"'
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            disk = os.statvfs(folder)
+            lines = (
+                f"kubelet_volume_stats_available_bytes{{{labels}}} {disk.f_bavail * disk.f_frsize}",
+                f"kubelet_volume_stats_capacity_bytes{{{labels}}} {disk.f_blocks * disk.f_frsize}",
+            )
+            self.send_response(200)
+            self.send_header("content-type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write("".join(f"{line}\n" for line in lines).encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Write nothing."""
+
+    server = ThreadingHTTPServer((LOOPBACK, 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"{LOOPBACK}:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.skipif(bool(why := refusal()), reason=f"no small disks: {why}")
+async def test_a_disk_of_the_store_that_fills_is_told_and_no_longer_once_there_is_room(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disks = SmallDisks([disk])
+    (port,) = free_ports(1)
+    config, password = store.write_config(tmp_path / "valkey", port)
+    config.write_text(config.read_text().replace(f'dir "{config.parent}"', f'dir "{disk}"'))
+    valkey = StoreProcess(config, password, port, tmp_path / "valkey.log", disks.launcher)
+    valkey.start()
+    try:
+        await valkey.until_serving()
+        with (
+            kubelet(disks.inside(disk)) as page,
+            scraping({"kubelet": page}, tmp_path, rules("ChromaVoiceStoreDiskFull")) as prometheus,
+        ):
+            for number in range(10):
+                await valkey.command("SET", f"chroma:session:{number}", "x" * 100_000)
+            await stays_silent(prometheus)
+            for number in range(60):
+                await valkey.command("SET", f"chroma:session:{number % 10}", "x" * 100_000)
+            await until(lambda: firing(prometheus))
+            (told,) = firing(prometheus)
+            assert (told["alertname"], told["persistentvolumeclaim"]) == ("ChromaVoiceStoreDiskFull", "data-valkey-0")
+            await valkey.command("BGREWRITEAOF")
+            await until(lambda: prometheus.ask("ALERTS") == [])
+            assert valkey.runs
+    finally:
+        valkey.close()
+        disks.close()
+
+
+async def test_a_certificate_that_ends_is_told_until_it_is_renewed(tmp_path: Path) -> None:
+    authority = trustme.CA()
+
+    def renew(days: int) -> None:
+        write_pair(tmp_path, authority, LOOPBACK, not_after=datetime.now(UTC) + timedelta(days=days))
+
+    renew(90)
+    nowhere = dict.fromkeys(("CHROMA_REASONER", "CHROMA_SPEECH_GEN", "CHROMA_CODEC"), f"{LOOPBACK}:1")
+    settings = {
+        **nowhere,
+        "CHROMA_REDIS_URL": f"redis://{LOOPBACK}:1/0",
+        "CHROMA_TLS_CERT": str(tmp_path / "tls.crt"),
+        "CHROMA_TLS_KEY": str(tmp_path / "tls.key"),
+    }
+    gateway = Replica("gateway", [sys.executable, "-m", "gateway"], settings, tmp_path / "gateway.log")
+    gateway.start()
+    try:
+        await until(gateway.metrics)
+        groups = rules("ChromaVoiceCertificateEnds")
+        with scraping({"gateway": gateway.metrics_address}, tmp_path, groups) as prometheus:
+            await stays_silent(prometheus)
+            renew(10)
+            await until(lambda: firing(prometheus))
+            (told,) = firing(prometheus)
+            assert (told["service"], told["file"]) == ("gateway", "tls_cert")
+            renew(90)
+            await until(lambda: prometheus.ask("ALERTS") == [])
+            assert gateway.runs
+    finally:
+        gateway.close()

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
+from chroma.v1.checkpoint_pb2 import CheckpointCard
 from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.access.audit import AuditLog
 from gateway.access.caller import Caller
@@ -44,6 +45,11 @@ class Backend:
     def renders_tools(self) -> bool:
         """Whether the checkpoint's chat template renders tools, as the reasoner tells."""
         return self.upstreams.reasoner.renders_tools()
+
+    @property
+    def card(self) -> CheckpointCard | None:
+        """What the checkpoint says of itself, as the reasoner tells. None: nothing."""
+        return self.upstreams.reasoner.card()
 
     def upstreams_of(self, caller: Caller) -> UpstreamPool:
         """The upstreams for this caller's turns, which have its share of the slots."""

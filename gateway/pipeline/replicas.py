@@ -50,7 +50,7 @@ class Replica:
     the replica runs, read before it serves; empty when the replica does not tell. `slots` is how many turns it serves
     at once; 0 when it does not tell. `full_until_s` (monotonic seconds) is when a replica that refused a call for lack
     of room may be asked first again. `outlier` counts its failures. `renders_tools`: whether its checkpoint's chat
-    template renders tools, when it last served.
+    template renders tools, when it last served. `card`: what this checkpoint says of itself, None where it does not.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Replica:
         self.checkpoint = ""
         self.slots = 0
         self.renders_tools = False
+        self.card: checkpoint_pb2.CheckpointCard | None = None
         self.full_until_s = 0.0
         self.channel = open_channel()
         self.stub = make_stub(self.channel)
@@ -134,7 +135,7 @@ class Replica:
             await asyncio.sleep(_WATCH_AGAIN_S)
 
     async def _read_checkpoint(self) -> None:
-        self.checkpoint, self.slots, self.renders_tools = "", 0, False
+        self.checkpoint, self.slots, self.renders_tools, self.card = "", 0, False, None
         stub: Any = checkpoint_pb2_grpc.CheckpointServiceStub(self.channel)
         try:
             answer = await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=_CHECKPOINT_TIMEOUT_S)
@@ -144,6 +145,7 @@ class Replica:
         log.info("%s runs checkpoint %s", self.address, answer.checkpoint_fingerprint)
         self.checkpoint, self.slots = answer.checkpoint_fingerprint, answer.slots
         self.renders_tools = answer.renders_tools
+        self.card = answer.card if answer.HasField("card") else None
 
 
 def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.Channel:

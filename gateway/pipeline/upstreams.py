@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from grpc import aio
 
+from chroma.v1.checkpoint_pb2 import CheckpointCard
 from chroma.v1.codec_pb2_grpc import CodecServiceStub
 from chroma.v1.reasoner_pb2_grpc import ReasonerServiceStub
 from chroma.v1.speech_gen_pb2_grpc import SpeechGenServiceStub
@@ -118,6 +119,10 @@ class Upstream:
     def renders_tools(self) -> bool:
         """Whether a replica known now has a chat template that renders tools."""
         return any(replica.renders_tools for replica in tuple(self._replicas.values()))
+
+    def card(self) -> CheckpointCard | None:
+        """What the checkpoint says of itself, as a replica known now tells. None: nothing."""
+        return next((replica.card for replica in tuple(self._replicas.values()) if replica.card is not None), None)
 
     def known_checkpoints(self) -> set[str]:
         """The checkpoints that the replicas known now have run, as far as they said."""

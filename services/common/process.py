@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from chroma.v1.checkpoint_pb2 import CheckpointCard
 from services.common.errors import BadSetting, ChromaError, Unavailable
 from services.common.rpc.checkpoint import serve_checkpoint
 from services.common.rpc.server import Server
@@ -72,6 +73,8 @@ class LoadedModel(Generic[EngineT, ServicerT]):
     """How many streams of a turn the engine serves at once."""
     renders_tools: bool = False
     """Whether the checkpoint's chat template renders tools, as far as the service reads it."""
+    card: CheckpointCard | None = None
+    """What the checkpoint says of itself, as far as the service reads it."""
 
 
 def run_process(settings_type: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]) -> None:
@@ -123,7 +126,8 @@ async def serve_model(
     show_phase_age(settings.service, lambda: model.engine.busy()[1])
     server = Server(settings)
     add_to_server(model.servicer, server.grpc)
-    serve_checkpoint(server.grpc, model.fingerprint, model.slots, renders_tools=model.renders_tools)
+    described = {"renders_tools": model.renders_tools, "card": model.card}
+    serve_checkpoint(server.grpc, model.fingerprint, model.slots, **described)
     server.register(service.full_name)
     await server.start()
     model.engine.start()

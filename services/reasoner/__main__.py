@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
+from chroma.v1.checkpoint_pb2 import CheckpointCard
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
 from services.reasoner.model.prompt import ChatTemplate
@@ -12,6 +13,7 @@ from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
 from services.reasoner.servicer import ReasonerServicer, ThinkEngine
 from services.reasoner.settings import ReasonerSettings
+from services.runtime.checkpoint.card import read_card
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.dtypes import DTYPES
@@ -25,6 +27,7 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
     """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
+    card = read_card(checkpoint.path)
     tokens = ChromaConfig.from_dict(checkpoint.config).tokens
     template = ChatTemplate(tokenizer, audio_id=tokens.audio, im_end_id=tokens.im_end)  # may fail: before the weights
     thinker = load_thinker(checkpoint, dtype=DTYPES[settings.dtype], device=settings.device)
@@ -59,6 +62,7 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
         settings.dtype,
         settings.slots,
         renders_tools=template.tools is not None,
+        card=None if card is None else CheckpointCard(**card.model_dump()),
     )
 
 

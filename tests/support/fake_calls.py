@@ -10,6 +10,7 @@ from typing import Any
 
 from grpc import aio
 
+from chroma.v1.checkpoint_pb2 import CheckpointCard
 from gateway.pipeline.calls import Hangs
 from services.common.errors import ChromaError
 
@@ -59,6 +60,8 @@ class FakeUpstream:
         self.name = name
         self.tools = False
         """Whether its chat template renders tools."""
+        self.described: CheckpointCard | None = None
+        """What its checkpoint says of itself."""
         self.calls: asyncio.Queue[FakeCall] = asyncio.Queue()
         self.keys: list[str] = []
         self.checkpoints: Collection[str] | None = None
@@ -69,6 +72,10 @@ class FakeUpstream:
     def renders_tools(self) -> bool:
         """As `tools` says."""
         return self.tools
+
+    def card(self) -> CheckpointCard | None:
+        """As the attribute `described` says."""
+        return self.described
 
     async def call_with_failover(
         self,

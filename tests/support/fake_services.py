@@ -15,6 +15,7 @@ from chroma.v1 import codec_pb2_grpc, generation_pb2, reasoner_pb2_grpc, speech_
 from chroma.v1 import reasoner_pb2 as reasoner
 from chroma.v1 import speech_gen_pb2 as speech_gen
 from chroma.v1.audio_pb2 import CodeFrames, Pcm
+from chroma.v1.checkpoint_pb2 import CheckpointCard
 from chroma.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
 from chroma.v1.tools_pb2 import ToolCall
 from services.common.errors import ChromaError, NotFound, ResourceExhausted
@@ -71,6 +72,8 @@ class Script:
     """Why the reply's tool calls cannot be read."""
     renders_tools: bool = False
     """Whether the service says that its chat template renders tools."""
+    card: CheckpointCard | None = None
+    """What the service says that its checkpoint says of itself."""
     ends_at: int | None = None
     """The frame after which speech ends although thoughts may still come. None: it ends with the last thought."""
     frames_after: int = 0
@@ -313,9 +316,8 @@ class FakeService:
         make, add, service = _MAKERS[self.name]
         self._server = Server(ServiceSettings(listen=self.address, **self.settings))
         add(make(self.script), self._server.grpc)
-        serve_checkpoint(
-            self._server.grpc, self.script.checkpoint, self.script.slots, renders_tools=self.script.renders_tools
-        )
+        told = {"renders_tools": self.script.renders_tools, "card": self.script.card}
+        serve_checkpoint(self._server.grpc, self.script.checkpoint, self.script.slots, **told)
         self._server.register(service)
         self.port = await self._server.start()
         await self._server.set_serving()

@@ -13,9 +13,16 @@ from services.common.errors import FailedPrecondition
 class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
     """CheckpointService as `checkpoint.proto` specifies it."""
 
-    def __init__(self, fingerprint: str, slots: int, *, renders_tools: bool = False) -> None:
+    def __init__(
+        self,
+        fingerprint: str,
+        slots: int,
+        *,
+        renders_tools: bool = False,
+        card: checkpoint_pb2.CheckpointCard | None = None,
+    ) -> None:
         self._answer = checkpoint_pb2.GetCheckpointResponse(
-            checkpoint_fingerprint=fingerprint, slots=slots, renders_tools=renders_tools
+            checkpoint_fingerprint=fingerprint, slots=slots, renders_tools=renders_tools, card=card
         )
 
     async def GetCheckpoint(  # noqa: N802
@@ -25,9 +32,16 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
         return self._answer
 
 
-def serve_checkpoint(server: aio.Server, fingerprint: str, slots: int, *, renders_tools: bool = False) -> None:
+def serve_checkpoint(
+    server: aio.Server,
+    fingerprint: str,
+    slots: int,
+    *,
+    renders_tools: bool = False,
+    card: checkpoint_pb2.CheckpointCard | None = None,
+) -> None:
     """Add CheckpointService to a server that has not started."""
-    servicer = CheckpointServicer(fingerprint, slots, renders_tools=renders_tools)
+    servicer = CheckpointServicer(fingerprint, slots, renders_tools=renders_tools, card=card)
     checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(servicer, server)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from tests.conformance.cases import check_codec_case, check_turn_case
 from tests.conformance.models import Models
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import golden_names
 
 
@@ -30,7 +31,7 @@ def main() -> int:
     if not names:
         print(f"{folder}: expected *.safetensors cases, found none", file=sys.stderr)
         return 2
-    models = Models.load(folder / "checkpoint")
+    models = Models.load(golden_checkpoint(folder))
     failures = 0
     for name in names:
         check = check_codec_case if name == "mimi" else check_turn_case

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import save_file
 
 from tests.conformance.__main__ import main
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
@@ -46,7 +47,7 @@ def test_every_public_case_equals_the_reference(
 def test_one_wrong_number_fails_its_case_and_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tensor: str, finding: str
 ) -> None:
-    (tmp_path / "checkpoint").symlink_to(PUBLIC / "checkpoint")
+    (tmp_path / "checkpoint").symlink_to(golden_checkpoint())
     shutil.copy(PUBLIC / "text_only.json", tmp_path)
     golden = load_golden(PUBLIC, "text_only")
     golden[tensor].view(-1)[3] += 1

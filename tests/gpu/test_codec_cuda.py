@@ -8,11 +8,11 @@ import torch
 
 from services.codec.model.mimi import Mimi
 from services.runtime.checkpoint.checkpoint import Checkpoint
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-GOLDEN = PUBLIC_GOLDEN / "checkpoint"
+GOLDEN = golden_checkpoint()
 
 
 def test_decode_on_cuda_equals_the_cpu() -> None:

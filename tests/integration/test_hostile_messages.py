@@ -36,11 +36,11 @@ from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.servicer import SpeechEngine, SpeechGenServicer
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.random_messages import messages_of
 from tests.support.think_service import golden_with_tokenizer, serving
 
-GOLDEN = PUBLIC_GOLDEN / "checkpoint"
+GOLDEN = golden_checkpoint()
 CONFIG = ChromaConfig.from_dict(Checkpoint.open(GOLDEN).config)
 WIDTH = CONFIG.backbone.width
 SLOTS = 2

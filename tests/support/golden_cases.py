@@ -8,11 +8,12 @@ from functools import cache
 
 import torch
 
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
-CHECKPOINT = GOLDEN / "checkpoint"
+CHECKPOINT = golden_checkpoint()
 
 SPECIAL_IDS = {
     "<|AUDIO|>": 600,

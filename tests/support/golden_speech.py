@@ -21,11 +21,12 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
 GOLDEN = PUBLIC_GOLDEN
-CHECKPOINT = GOLDEN / "checkpoint"
+CHECKPOINT = golden_checkpoint()
 SINGLE_CASES = [
     "basic_audio",
     "thinker_eos_early",

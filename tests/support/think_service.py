@@ -43,9 +43,9 @@ from services.reasoner.scheduler import Batch
 from services.reasoner.settings import ReasonerSettings
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
-GOLDEN = PUBLIC_GOLDEN / "checkpoint"
+GOLDEN = golden_checkpoint()
 AUDIO, IM_END = 600, 608
 SPECIAL_IDS = {
     "<|AUDIO|>": AUDIO,

@@ -19,6 +19,7 @@ from services.codec.servicer import CodecEngine, CodecServicer
 from services.common.rpc.server import Server
 from services.common.settings import ServiceSettings
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
@@ -53,7 +54,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def mimi() -> Mimi:
-    return Mimi.load(Checkpoint.open(GOLDEN / "checkpoint"))
+    return Mimi.load(Checkpoint.open(golden_checkpoint()))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from services.common.rpc.server import LIVENESS
 from services.runtime.engine.failures import MAX_FAILURES_IN_A_ROW
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
 PROCESS = """
 import runpy, sys, time
@@ -79,7 +79,7 @@ def marked(path: Path) -> Iterator[None]:
 async def test_health_follows_the_engine_and_the_process_ends_when_the_engine_fails(tmp_path: Path) -> None:
     listen, plain = free_addresses(2)
     environment = os.environ | {
-        "CHROMA_MODEL": str(PUBLIC_GOLDEN / "checkpoint"),
+        "CHROMA_MODEL": str(golden_checkpoint()),
         "CHROMA_LISTEN": listen,
         "CHROMA_HEALTH_LISTEN": plain,
         "CHROMA_ENGINE_STALL_S": "0.3",

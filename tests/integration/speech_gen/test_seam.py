@@ -17,9 +17,9 @@ from services.speech_gen.messages import SpeechRequest
 from services.speech_gen.model.generator import Generator, ThoughtInput
 from services.speech_gen.model.voice import enroll
 from services.speech_gen.model.weights import load_generator
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
-GOLDEN = PUBLIC_GOLDEN / "checkpoint"
+GOLDEN = golden_checkpoint()
 FRAMES = 300
 
 

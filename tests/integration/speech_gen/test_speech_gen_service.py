@@ -36,6 +36,7 @@ from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.servicer import SpeechEngine, SpeechGenServicer
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import load_golden
 from tests.support.paths import PUBLIC_GOLDEN
 
@@ -118,7 +119,7 @@ def defaults() -> SamplingParams:
 
 @pytest.fixture
 async def service(defaults: SamplingParams) -> AsyncIterator[Service]:
-    checkpoint = Checkpoint.open(GOLDEN / "checkpoint")
+    checkpoint = Checkpoint.open(golden_checkpoint())
     generator = load_generator(checkpoint, slots=len(CASES))
     runner = SpeechRunner(generator)
     engine = SpeechEngine("speech-gen", runner)

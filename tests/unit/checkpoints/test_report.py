@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from checkpoints.__main__ import main
 from checkpoints.report import inspect_checkpoint
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
-GOLDEN = PUBLIC_GOLDEN / "checkpoint"
+GOLDEN = golden_checkpoint()
 HEAD = "thinker.lm_head.weight"
 
 

@@ -14,6 +14,7 @@ from checkpoints.presets import preset_config
 from checkpoints.tensor_names import expected_tensors
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.paths import GOLDEN
 
 
@@ -24,7 +25,7 @@ def test_full_preset_is_the_published_model_without_its_vision_tower() -> None:
 
 
 def test_golden_checkpoint_has_the_expected_names_and_shapes() -> None:
-    checkpoint = Checkpoint.open(GOLDEN / "public" / "checkpoint")
+    checkpoint = Checkpoint.open(golden_checkpoint())
     stored = {name: checkpoint.shape(name) for name in checkpoint.names() if not name.startswith("thinker.visual.")}
     expected = expected_tensors(ChromaConfig.from_dict(checkpoint.config))
     del expected[AUDIO_TABLE_NAMES[0]]  # stored once, under the decoder's name

@@ -7,6 +7,7 @@ import torch
 
 from services.codec.model.mimi import Mimi
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.golden_checkpoint import golden_checkpoint
 from tests.support.golden_files import load_golden
 from tests.support.random_mimi import GOLDEN, write_random
 
@@ -15,7 +16,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def checkpoint() -> Checkpoint:
-    return Checkpoint.open(GOLDEN / "checkpoint")
+    return Checkpoint.open(golden_checkpoint())
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from services.common.errors import CheckpointError
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
 
 @pytest.mark.parametrize("name", ["thinker.lm_head.weight", "thinker.model.embed_tokens.weight"])
 def test_a_vocabulary_of_another_size_is_refused(name: str, tmp_path: Path) -> None:
-    golden = PUBLIC_GOLDEN / "checkpoint"
+    golden = golden_checkpoint()
     tensors = {key: value for shard in golden.glob("*.safetensors") for key, value in load_file(shard).items()}
     tensors[name] = tensors[name][:-1].contiguous()
     save_file(tensors, tmp_path / "model.safetensors")

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
-from tests.support.paths import PUBLIC_GOLDEN
+from tests.support.golden_checkpoint import golden_checkpoint
 
-GOLDEN = PUBLIC_GOLDEN / "checkpoint"
+GOLDEN = golden_checkpoint()
 PROJECTION = "decoder.projection.weight"
 SHARD_2 = "model-00002-of-00002.safetensors"
 

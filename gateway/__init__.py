@@ -1,1 +1,1 @@
-"""The gateway: joins the reasoner, the speech generator and the codec into conversations. Read `turn.py` first."""
+"""The gateway: it joins reasoner, speech generator and codec into conversations. Read `pipeline/turn.py` first."""

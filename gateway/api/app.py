@@ -23,7 +23,16 @@ from gateway.api.http.browsers import PageToken, SiteCheck
 from gateway.api.http.headers import SecurityHeaders
 from gateway.api.http.rate_limits import RATE_LIMIT_HEADERS, RateLimitHeaders
 from gateway.api.methods import other_methods
-from gateway.api.openai.audio_voices import (
+from gateway.api.openai.audio.speech import create_speech
+from gateway.api.openai.audio.transcriptions import create_transcription
+from gateway.api.openai.chat.chat import create_chat_completion
+from gateway.api.openai.ignored import IGNORED_HEADER
+from gateway.api.openai.models import get_model, list_audio_models, list_models
+from gateway.api.openai.openapi.document import openapi
+from gateway.api.openai.responses.responses import create_response
+from gateway.api.openai.sessions import delete_session, erase_tenant, get_session
+from gateway.api.openai.usage import get_usage
+from gateway.api.openai.voices.audio_voices import (
     create_audio_voice,
     create_voice_consent,
     delete_audio_voice,
@@ -32,20 +41,11 @@ from gateway.api.openai.audio_voices import (
     list_audio_voices,
     list_voice_consents,
 )
-from gateway.api.openai.chat import create_chat_completion
-from gateway.api.openai.consents import get_consent, list_consents, revoke_consent
-from gateway.api.openai.ignored import IGNORED_HEADER
-from gateway.api.openai.models import get_model, list_audio_models, list_models
-from gateway.api.openai.openapi import openapi
-from gateway.api.openai.responses import create_response
-from gateway.api.openai.sessions import delete_session, erase_tenant, get_session
-from gateway.api.openai.speech import create_speech
-from gateway.api.openai.transcriptions import create_transcription
-from gateway.api.openai.usage import get_usage
-from gateway.api.openai.voices import create_voice, delete_voice, get_voice, list_voices
+from gateway.api.openai.voices.consents import get_consent, list_consents, revoke_consent
+from gateway.api.openai.voices.voices import create_voice, delete_voice, get_voice, list_voices
 from gateway.api.page import docs, page
-from gateway.api.realtime.client_secrets import create_client_secret
 from gateway.api.realtime.route import realtime
+from gateway.api.realtime.session.client_secrets import create_client_secret
 from gateway.api.twilio.route import telephone
 from gateway.api.webrtc.calls import Calls
 from gateway.api.webrtc.route import answer_telephone, create_beta_call, create_call, hang_up

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.conversation.event_queue import SessionExpired
+from gateway.conversation.output.event_queue import SessionExpired
 from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
 
 log = logging.getLogger(__name__)

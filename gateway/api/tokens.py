@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gateway.conversation.events import TurnDone
+from gateway.conversation.output.events import TurnDone
 from services.common.wire.audio import FRAME_RATE_HZ, HEARING_RATE_HZ, MEL_HOP_SAMPLES, tokens_of_mel_frames
 
 

@@ -23,18 +23,18 @@ from gateway.access.audit import DONE, shortened
 from gateway.access.caller import Caller
 from gateway.audio.echo import PlayedSpeech
 from gateway.conversation.backend import Backend
-from gateway.conversation.context import SessionContext
-from gateway.conversation.event_queue import EventQueue
-from gateway.conversation.events import Event, Interrupter, Opened, TurnStarted
-from gateway.conversation.history import History
-from gateway.conversation.input_audio import InputAudioBuffer
-from gateway.conversation.input_turn import InputTurn, Recording, new_turn_id
-from gateway.conversation.open_microphone import OpenMicrophone
+from gateway.conversation.history.history import History
+from gateway.conversation.history.tool_calls import ToolCalls
+from gateway.conversation.input.input_audio import InputAudioBuffer
+from gateway.conversation.input.input_turn import InputTurn, Recording, new_turn_id
+from gateway.conversation.input.open_microphone import OpenMicrophone
 from gateway.conversation.options import ConversationOptions, check_change
-from gateway.conversation.player import Player
-from gateway.conversation.tool_calls import ToolCalls
-from gateway.conversation.transcription import Transcriber
-from gateway.conversation.turns import ActiveTurns, ShowQuotas, samples_of
+from gateway.conversation.output.event_queue import EventQueue
+from gateway.conversation.output.events import Event, Interrupter, Opened, TurnStarted
+from gateway.conversation.output.player import Player
+from gateway.conversation.transcripts.transcription import Transcriber
+from gateway.conversation.turns.active_turns import ActiveTurns, ShowQuotas, samples_of
+from gateway.conversation.turns.session_context import SessionContext
 from gateway.metrics import CONVERSATIONS
 from gateway.pipeline.erasure import Erasure
 from gateway.pipeline.turn_input import ForcedReply, NoInput

@@ -11,8 +11,8 @@ from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.access.caller import Caller
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import EndsSoon, Event, Opened, Outcome, TurnDone
 from gateway.conversation.options import ConversationOptions, check_change
+from gateway.conversation.output.events import EndsSoon, Event, Opened, Outcome, TurnDone
 from gateway.store.sessions import Session
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import cancel, join

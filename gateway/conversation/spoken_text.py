@@ -12,9 +12,9 @@ from chroma.v1.generation_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
 from gateway.access.caller import Caller
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import Event, TurnDone
 from gateway.conversation.one_shot import one_shot
 from gateway.conversation.options import ConversationOptions
+from gateway.conversation.output.events import Event, TurnDone
 from gateway.text.segments import segments
 from gateway.text.speakable import speakable
 

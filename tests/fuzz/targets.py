@@ -26,14 +26,14 @@ from gateway.api.errors import error_response
 from gateway.api.field_errors import fit
 from gateway.api.fields import MAX_NAME_CHARS
 from gateway.api.grpc.options import conversation_options, turn_detection
-from gateway.api.openai.chat_request import ChatRequest, decode_recording
-from gateway.api.openai.forms import read_form
-from gateway.api.openai.responses_request import ResponsesRequest
-from gateway.api.openai.speech import SpeechRequest
-from gateway.api.realtime.client_secrets import ClientSecretRequest
+from gateway.api.openai.audio.forms import read_form
+from gateway.api.openai.audio.speech import SpeechRequest
+from gateway.api.openai.chat.request import ChatRequest, decode_recording
+from gateway.api.openai.responses.request import ResponsesRequest
 from gateway.api.realtime.connection import Connection
+from gateway.api.realtime.events.transport import HungUp, WebSocketTransport
 from gateway.api.realtime.route import close_reason
-from gateway.api.realtime.transport import HungUp, WebSocketTransport
+from gateway.api.realtime.session.client_secrets import ClientSecretRequest
 from gateway.api.twilio.messages import MarkMessage, MediaMessage, Parameters, StartMessage, read_message
 from gateway.api.webrtc.answer import LocalTransport, write_answer
 from gateway.api.webrtc.offer import read_offer

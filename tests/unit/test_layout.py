@@ -6,6 +6,7 @@
 - A module imports what it needs: no import of our own packages hides behind `if TYPE_CHECKING`.
 - Settings come from one place: nothing else reads the process's environment.
 - A source file has at most 400 lines.
+- A folder of the gateway or of a service has at most 16 modules.
 
 `python -m tests.unit.test_layout` lists the modules without a unit test of their own.
 """
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ SERVED = ("services", "gateway", "checkpoints", "clients/python/chroma_voice")
 SOURCE = (*SERVED, "reference", "train", "bench")
 OUR_PACKAGES = {"services", "gateway", "checkpoints", "chroma_voice", "reference", "train", "bench", "tests", "chroma"}
 MAX_LINES = 400
+MAX_MODULES = 16
 
 NOT_OF_A_MODULE = {
     "test_layout.py": "the tree itself",
@@ -158,6 +161,11 @@ def test_the_scan_finds_a_reader_of_the_environment(source: str, reads: bool) ->
 def test_no_source_file_is_longer_than_400_lines() -> None:
     lines = {str(path): len((ROOT / path).read_text().splitlines()) for path in sources(*SOURCE)}
     assert not {path: count for path, count in lines.items() if count > MAX_LINES}
+
+
+def test_no_folder_that_serves_has_more_than_16_modules() -> None:
+    folders = Counter(str(path.parent) for path in sources("services", "gateway") if path.name != "__init__.py")
+    assert not {folder: count for folder, count in folders.items() if count > MAX_MODULES}
 
 
 if __name__ == "__main__":

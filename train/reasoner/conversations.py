@@ -29,7 +29,8 @@ SCRIBE_PROMPT = (
     "You write down speech. Answer with the exact words that the user speaks, in the language they are spoken in, "
     "and with nothing else."
 )
-"""The system prompt with which the gateway asks for the user's words (gateway/conversation/transcription.py)."""
+"""The system prompt with which the gateway asks for the user's words
+(gateway/conversation/transcripts/transcription.py)."""
 
 SYSTEM_PROMPTS = (
     "You are Chroma, a guide in a museum.",

@@ -16,7 +16,7 @@ from gateway.api.grpc.options import conversation_options, turn_detection
 from gateway.api.grpc.reader import RequestReader
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import Event
+from gateway.conversation.output.events import Event
 from gateway.store.sessions import Session
 from gateway.tasks import join
 from services.common.errors import DeadlineExceeded, InvalidArgument, Unavailable

@@ -12,7 +12,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AudioEncoding, AudioFormat, Pcm
 from chroma.v1.tools_pb2 import ToolCall
 from gateway.access.caller import Caller, Scope
-from gateway.conversation.events import (
+from gateway.conversation.output.events import (
     EndsSoon,
     Event,
     Opened,

@@ -1,9 +1,8 @@
 """One Realtime connection: client events become inputs of a `Conversation`, whose events become server events.
 
 READ FIRST in this folder. A connection adds only bookkeeping to the conversation: the items that the client knows
-(item_events.py, input_buffer.py), the responses (responses.py), and the settings that the client sent
-(connection_settings.py). A client event that is wrong or not supported is answered by an `error` event; the connection
-goes on.
+(items/, input/), the responses (responses/), and the settings that the client sent (session/). A client event that is
+wrong or not supported is answered by an `error` event; the connection goes on.
 """
 
 from __future__ import annotations
@@ -19,26 +18,25 @@ from gateway.access.caller import Caller
 from gateway.access.quotas import Quota
 from gateway.api.errors import BadParameter
 from gateway.api.field_errors import fit
-from gateway.api.realtime.client_events import SessionUpdate, client_event_id, read_event
-from gateway.api.realtime.connection_settings import ConnectionSettings
-from gateway.api.realtime.input_buffer import InputBuffer
-from gateway.api.realtime.item_events import ItemEvents, past_items
-from gateway.api.realtime.items import Items
-from gateway.api.realtime.microphone import Microphone
-from gateway.api.realtime.out_of_band import OutOfBand
-from gateway.api.realtime.playback import Playback
-from gateway.api.realtime.reading import read_until_closing
-from gateway.api.realtime.reply import Events
-from gateway.api.realtime.response_input import ResponseInput
-from gateway.api.realtime.responses import Responses
-from gateway.api.realtime.session import Format, RealtimeSession
-from gateway.api.realtime.session_tools import SessionTools, unused_tools
-from gateway.api.realtime.session_update import SessionIn, ignored_fields
-from gateway.api.realtime.transport import Transport
-from gateway.api.realtime.wire import EventFactory
+from gateway.api.realtime.events.client_events import SessionUpdate, client_event_id, read_event
+from gateway.api.realtime.events.transport import Transport
+from gateway.api.realtime.events.wire import EventFactory, Events
+from gateway.api.realtime.input.input_buffer import InputBuffer
+from gateway.api.realtime.input.microphone import Microphone
+from gateway.api.realtime.input.reading import read_until_closing
+from gateway.api.realtime.items.item_events import ItemEvents, past_items
+from gateway.api.realtime.items.items import Items
+from gateway.api.realtime.items.playback import Playback
+from gateway.api.realtime.responses.out_of_band import OutOfBand
+from gateway.api.realtime.responses.response_input import ResponseInput
+from gateway.api.realtime.responses.responses import Responses
+from gateway.api.realtime.session.session import Format, RealtimeSession
+from gateway.api.realtime.session.settings import ConnectionSettings
+from gateway.api.realtime.session.tools import SessionTools, unused_tools
+from gateway.api.realtime.session.update import SessionIn, ignored_fields
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import (
+from gateway.conversation.output.events import (
     EndsSoon,
     Event,
     Opened,
@@ -82,7 +80,7 @@ class Connection:
         items = Items(limits.realtime_items, limits.realtime_item_chars)
         for item in past_items(session.turns, beta=beta):
             items.add(item)
-        self._settings = ConnectionSettings(realtime, config, self._conversation, items, backend, caller)
+        self._settings = ConnectionSettings(realtime, config, self._conversation, items.system_texts, backend, caller)
         self._settings.fixed_format = None if transport.speaker is None else Format()
         common = items, self._conversation, self._settings, self._events, self._send
         self._playback = Playback(transport.speaker, items, self._events, self._send)

@@ -10,8 +10,8 @@ from gateway.api.catalog import MODEL
 from gateway.api.errors import BadParameter
 from gateway.api.fields import MAX_NAME_CHARS
 from gateway.api.realtime.connection import Connection
-from gateway.api.realtime.session_update import SessionIn
-from gateway.api.realtime.transport import Transport
+from gateway.api.realtime.events.transport import Transport
+from gateway.api.realtime.session.update import SessionIn
 from gateway.conversation.backend import Backend
 from gateway.store.sessions import Session
 from services.common.rpc import context

@@ -10,11 +10,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from gateway.api.auth import http_caller, session_settings, subprotocols
 from gateway.api.errors import error_response
 from gateway.api.field_errors import fit
+from gateway.api.realtime.events.transport import HungUp, WebSocketTransport
+from gateway.api.realtime.events.wire import EventFactory
 from gateway.api.realtime.opening import again, open_connection
-from gateway.api.realtime.session_update import SessionIn
-from gateway.api.realtime.transport import HungUp, WebSocketTransport
-from gateway.api.realtime.wire import EventFactory
-from gateway.conversation.event_queue import SessionExpired
+from gateway.api.realtime.session.update import SessionIn
+from gateway.conversation.output.event_queue import SessionExpired
 from services.common.errors import ChromaError, Unavailable
 
 log = logging.getLogger(__name__)

@@ -10,18 +10,17 @@ from gateway.access.caller import Caller
 from gateway.api.client_json import decode_base64
 from gateway.api.errors import BadParameter
 from gateway.api.field_errors import fit
-from gateway.api.realtime.connection_settings import ConnectionSettings
-from gateway.api.realtime.items import Items
-from gateway.api.realtime.reading import read_until_closing
-from gateway.api.realtime.session import Format, RealtimeSession
-from gateway.api.realtime.session_update import SessionIn
-from gateway.api.realtime.transport import HungUp, WebSocketTransport
+from gateway.api.realtime.events.transport import HungUp, WebSocketTransport
+from gateway.api.realtime.input.reading import read_until_closing
+from gateway.api.realtime.session.session import Format, RealtimeSession
+from gateway.api.realtime.session.settings import ConnectionSettings
+from gateway.api.realtime.session.update import SessionIn
 from gateway.api.twilio.line import TelephoneLine
 from gateway.api.twilio.messages import MarkMessage, MediaMessage, Parameters, StartMessage, read_message
 from gateway.audio.g711 import RATE_HZ, decode_g711
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import Event, TurnDone
+from gateway.conversation.output.events import Event, TurnDone
 from gateway.pipeline.deltas import AudioDelta
 from gateway.store.sessions import Session
 from gateway.tasks import cancel, join
@@ -53,7 +52,7 @@ class TelephoneCall:
         config = session.config
         realtime = RealtimeSession(session.session_id, parameters.model, config.voice_id, config.system_prompt)
         self._conversation = Conversation(session, realtime.options, backend, caller, self._deliver, player=self._line)
-        self._settings = ConnectionSettings(realtime, config, self._conversation, Items(1, 1), backend, caller)
+        self._settings = ConnectionSettings(realtime, config, self._conversation, list, backend, caller)
         self._settings.fixed_format = Format("audio/pcmu", RATE_HZ)
         self._sound = bytearray()
         self._sound_s = 0.0

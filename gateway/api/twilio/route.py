@@ -13,10 +13,10 @@ from gateway.access.identity import Identity
 from gateway.access.peer import http_peer
 from gateway.api.errors import BadParameter, error_response
 from gateway.api.field_errors import fit
+from gateway.api.realtime.events.transport import HungUp, WebSocketTransport
 from gateway.api.realtime.opening import open_session
 from gateway.api.realtime.route import close_code, close_reason
-from gateway.api.realtime.session_update import SessionIn
-from gateway.api.realtime.transport import HungUp, WebSocketTransport
+from gateway.api.realtime.session.update import SessionIn
 from gateway.api.twilio.call import TelephoneCall
 from gateway.api.twilio.messages import Parameters, StartMessage, read_message
 from gateway.api.twilio.signature import is_signed

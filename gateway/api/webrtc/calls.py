@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.access.caller import Caller
+from gateway.api.realtime.events.transport import HungUp, Transport
+from gateway.api.realtime.events.wire import EventFactory
 from gateway.api.realtime.opening import again, open_connection
-from gateway.api.realtime.session_update import SessionIn
-from gateway.api.realtime.transport import HungUp, Transport
-from gateway.api.realtime.wire import EventFactory
+from gateway.api.realtime.session.update import SessionIn
 from gateway.api.webrtc.addresses import MediaAddresses
 from gateway.api.webrtc.offer import Offer
 from gateway.conversation.backend import Backend

@@ -10,7 +10,7 @@ from aiortc import RTCDataChannel, RTCSctpTransport
 from aiortc.rtcsctptransport import DataChunk
 
 from gateway.api.client_json import to_json
-from gateway.api.realtime.transport import HungUp
+from gateway.api.realtime.events.transport import HungUp
 from gateway.api.webrtc.inbox import Inbox
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from gateway.api.realtime.transport import HungUp
+from gateway.api.realtime.events.transport import HungUp
 from services.common.errors import ChromaError, ResourceExhausted
 
 _MESSAGES = 256

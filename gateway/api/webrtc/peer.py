@@ -28,7 +28,7 @@ from aiortc import (
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 
-from gateway.api.realtime.transport import HungUp
+from gateway.api.realtime.events.transport import HungUp
 from gateway.api.webrtc.addresses import MediaAddresses
 from gateway.api.webrtc.answer import LocalTransport, receives, sends, write_answer
 from gateway.api.webrtc.data import BoundedSctp, EventChannel

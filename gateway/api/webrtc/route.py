@@ -15,7 +15,7 @@ from gateway.api.client_json import parse_json
 from gateway.api.errors import BadParameter, TooLarge
 from gateway.api.field_errors import fit
 from gateway.api.http.bodies import stated_bytes
-from gateway.api.realtime.session_update import SessionIn
+from gateway.api.realtime.session.update import SessionIn
 from gateway.api.webrtc.calls import Asked, Calls
 from gateway.api.webrtc.offer import MAX_SDP_BYTES, read_offer
 from services.common.errors import NotFound

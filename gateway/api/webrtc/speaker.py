@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from aiortc import MediaStreamTrack
 from av import AudioFrame
 
-from gateway.api.realtime.transport import PlaybackChange
+from gateway.api.realtime.events.transport import PlaybackChange
 from gateway.pipeline.deltas import AudioDelta
 from services.common.wire.audio import SAMPLE_RATE_HZ
 

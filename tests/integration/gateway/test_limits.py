@@ -10,7 +10,7 @@ import pytest
 from grpc import StatusCode, aio
 
 from chroma.v1 import dialogue_pb2 as pb
-from gateway.conversation.event_queue import EventQueue
+from gateway.conversation.output.event_queue import EventQueue
 from services.common.errors import ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.gateway_client import Client, new_voice, s16, speech

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chroma.v1 import dialogue_pb2 as pb
-from gateway.conversation import input_turn
+from gateway.conversation.input import input_turn
 from services.common.errors import InvalidArgument, ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.fake_services import REPLY

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from gateway.api.errors import BadParameter
 from gateway.api.field_errors import fit
-from gateway.api.openai.chat_request import ChatRequest
-from gateway.api.openai.speech import SpeechRequest
-from gateway.api.realtime.client_events import ItemCreate, ResponseCreate, SessionUpdate
+from gateway.api.openai.audio.speech import SpeechRequest
+from gateway.api.openai.chat.request import ChatRequest
+from gateway.api.realtime.events.client_events import ItemCreate, ResponseCreate, SessionUpdate
 
 _AUDIO = {"type": "input_audio", "input_audio": {"data": 3, "format": "webm"}}
 _IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.api.tokens import Tokens
-from gateway.conversation.events import Outcome, TurnDone
+from gateway.conversation.output.events import Outcome, TurnDone
 
 
 def test_speech_counts_a_token_for_each_40_ms_in_and_each_80_ms_out() -> None:

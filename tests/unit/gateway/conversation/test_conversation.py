@@ -15,12 +15,20 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat, CodeFrame
 from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.access.usage import Usage
 from gateway.audio.echo import EchoDetector
-from gateway.conversation import input_audio
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import Event, Opened, Outcome, SpeechStarted, SpeechStopped, TurnDone, TurnStarted
-from gateway.conversation.input_turn import Recording
+from gateway.conversation.input import input_audio
+from gateway.conversation.input.input_turn import Recording
 from gateway.conversation.options import ConversationOptions
+from gateway.conversation.output.events import (
+    Event,
+    Opened,
+    Outcome,
+    SpeechStarted,
+    SpeechStopped,
+    TurnDone,
+    TurnStarted,
+)
 from gateway.conversation.vad import Started, Stopped, TurnDetection
 from gateway.pipeline.deltas import AudioDelta
 from gateway.pipeline.upstreams import UpstreamPool

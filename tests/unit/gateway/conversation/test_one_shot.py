@@ -12,9 +12,9 @@ from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.access.usage import Usage
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
-from gateway.conversation.events import Event, Outcome, TurnDone, TurnStarted
 from gateway.conversation.one_shot import one_shot
 from gateway.conversation.options import ConversationOptions
+from gateway.conversation.output.events import Event, Outcome, TurnDone, TurnStarted
 from gateway.pipeline.deltas import TextDelta
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_LIMIT, END_REASON_POSITIONS, EndReason
-from gateway.conversation.events import Outcome, TurnDone
+from gateway.conversation.output.events import Outcome, TurnDone
 from gateway.conversation.spoken_text import is_cut
 
 

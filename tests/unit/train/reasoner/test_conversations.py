@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gateway.conversation import transcription
+from gateway.conversation.transcripts import transcription
 from train.corpus.clip_index import Clip
 from train.corpus.domain import Domain, Intent
 from train.corpus.lead_ins import with_lead_ins

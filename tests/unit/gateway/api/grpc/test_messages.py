@@ -9,7 +9,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE
 from gateway.access.caller import Caller
 from gateway.api.grpc.messages import converse_response, session_message, voice_message
-from gateway.conversation.events import (
+from gateway.conversation.output.events import (
     Event,
     Opened,
     Outcome,

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from gateway.access.caller import DEFAULT_TENANT, Caller
-from gateway.api.realtime.session_update import SessionIn
-from gateway.api.realtime.transport import HungUp
+from gateway.api.realtime.events.transport import HungUp
+from gateway.api.realtime.session.update import SessionIn
 from gateway.api.webrtc.addresses import MediaAddresses
 from gateway.api.webrtc.calls import Asked, Calls, Line
 from gateway.api.webrtc.offer import Offer, read_offer

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.api.realtime.transport import HungUp
+from gateway.api.realtime.events.transport import HungUp
 from gateway.api.webrtc.inbox import Inbox
 from services.common.errors import ResourceExhausted
 

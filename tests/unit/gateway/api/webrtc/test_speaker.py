@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.api.realtime.transport import PlaybackChange
+from gateway.api.realtime.events.transport import PlaybackChange
 from gateway.api.webrtc.speaker import FRAME_S, ReplyQueue, SpeakerTrack
 from gateway.pipeline.deltas import AudioDelta
 

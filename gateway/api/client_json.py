@@ -33,7 +33,8 @@ _LONG = 32 * 1024
 _LENIENT = str.maketrans("-_", "+/", " \t\r\n")
 """Makes the common alphabet of the URL alphabet, and removes white space."""
 
-_DATA_URL = re.compile(r"data:[^,]{0,200},", re.IGNORECASE)
+_DATA_URL = re.compile(r'data:(?:[^,"]|"(?:[^"\\]|\\.){0,200}"){0,200},', re.IGNORECASE)
+"""The head of a data URL. A parameter of its media type may be quoted, with commas in it."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,20}://", re.IGNORECASE)
 _LOST_PLUS = re.compile(r"[^\s] [^\s]")
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")

@@ -20,7 +20,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from gateway.audio.file_kind import READ_KINDS, is_utf16_text, kind_of
-from gateway.audio.repair import repaired, wav_fault
+from gateway.audio.repair import repaired
+from gateway.audio.wav_format import CODINGS_WITHOUT_ONE_MEANING, wav_fault
 from services.common.errors import InvalidArgument
 from services.common.wire.pcm import Samples
 
@@ -55,8 +56,8 @@ _OPTIONS = {
     "probesize": "1000000",
 }
 
-_NUMBER_OF_TWO_CODINGS = ("wav", "amrnb")
-"""FFmpeg takes the coding number 0x38 of a WAV file for AMR; other programs write NMS ADPCM under it."""
+_WITH_NUMBERED_CODINGS = ("wav", "w64", "avi")
+"""Containers in which a coding has a number of Microsoft's registry."""
 _MAX_PLANES = 7
 """PyAV reads beyond the end of the planes of a frame of 8, and crashes."""
 
@@ -97,7 +98,7 @@ def _sound(container: InputContainer, source: _Source, file: bytes) -> Generator
     if stream is None:
         raise _refusal(file, "without sound")
     name = stream.codec_context.codec.name
-    if name not in _DECODERS or (container.format.name, name) == _NUMBER_OF_TWO_CODINGS:
+    if name not in _DECODERS or _may_be_noise(container, stream):
         raise _refusal(file, f"whose sound has a coding that is not read ({name})")
     good = bad = 0
     for frame in _frames(container, stream):
@@ -114,6 +115,13 @@ def _sound(container: InputContainer, source: _Source, file: bytes) -> Generator
     source.check()
     if bad > good:
         raise _refusal(file, "most of which is broken")
+
+
+def _may_be_noise(container: InputContainer, stream: AudioStream) -> bool:
+    """Whether FFmpeg reads another coding than other programs write under this number."""
+    if container.format.name not in _WITH_NUMBERED_CODINGS:
+        return False
+    return int.from_bytes(stream.codec_context.codec_tag.encode("latin-1"), "little") in CODINGS_WITHOUT_ONE_MEANING
 
 
 def _frames(container: InputContainer, stream: AudioStream) -> Generator[AudioFrame | None]:

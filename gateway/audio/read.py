@@ -74,7 +74,9 @@ def _read(file: bytes, trimmer: Trimmer, to_hz: int, min_s: float, max_s: float,
     if trimmer.was_cut and not trimmer.has_sound:
         raise Silence(f"expected a voice, got silence: {max_s:g} s and more without a sound")
     duration_s = len(samples) / to_hz
-    if not duration_s or duration_s < min_s:
+    if not duration_s:
+        raise InvalidArgument("expected a recording with sound, got one that holds none: it ends behind its header")
+    if duration_s < min_s:
         cut = " without the silence at its ends" if trimmer.was_cut else ""
         raise InvalidArgument(f"expected {min_s:g} to {max_s:g} s of audio, got {duration_s:.2f} s{cut}")
     offset = float(samples.mean(dtype=np.float64))

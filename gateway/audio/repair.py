@@ -1,10 +1,7 @@
 """Repairs files whose headers are wrong in common ways, or too long, so that FFmpeg reads them to their end.
 
-A program that streams a WAV file does not know its length when it writes the header. It writes 0 or 0xFFFFFFFF as the
-size of the `data` chunk, or no size in the chunk `ds64` of an RF64 file. And some programs forget the byte that pads a
-chunk of odd size.
-
-An MP3 file may begin with megabytes of pictures (ID3), behind which FFmpeg does not look for the sound. And an OGG file
+Sizes may be those of a stream whose end was not known (`chunks`), or the chunk `ds64` of an RF64 file may have none. An
+MP3 file may begin with megabytes of pictures (ID3), behind which FFmpeg does not look for the sound. And an OGG file
 may be several files in a row (a chain, such as a recorded radio stream), of which FFmpeg reads the first one correctly.
 """
 
@@ -12,14 +9,12 @@ from __future__ import annotations
 
 import struct
 
-_HEADER = struct.Struct("<4sI")
-_FORMAT = struct.Struct("<HHIIHH")
-"""The chunk `fmt `: coding, channels, rate, bytes a second, bytes of a sample of all channels, bits."""
-_PCM_CODINGS = (0x0001, 0x0003, 0xFFFE)
-"""Integers, floating point, and what a longer header says."""
-_MAX_CHUNKS, _MAX_PADS, _MAX_TAGS = 1_000, 8, 8
-"""Bounds of the walk over a hostile file. Each padding copies the file."""
+from gateway.audio.chunks import AIFF, CAF, W64, WAV, with_true_sizes
+from gateway.audio.wav_format import with_named_coding
 
+_MAX_TAGS = 8
+_AU_SIZE_AT, _UNKNOWN_SIZE = 8, b"\xff" * 4
+"""Where an AU file says how many bytes of sound it has, and what stands there when the writer did not know."""
 
 _OGG_HEADER_BYTES, _OGG_BEGIN = 27, 0x02
 """Bytes of a page before its table of sizes, and the flag of the first page of a stream."""
@@ -28,10 +23,16 @@ _MAX_LINKS = 100
 
 def repaired(file: bytes) -> list[bytes]:
     """Return the audio files that FFmpeg is to read one after the other; mostly one, the file as it is."""
-    if file.startswith(b"RIFF"):
+    if file.startswith((b"RIFF", b"RF64", b"BW64")) and file[8:12] == b"WAVE":
         return [repaired_wav(file)]
-    if file.startswith((b"RF64", b"BW64")):
-        return [repaired_rf64(file)]
+    if file.startswith(b"riff\x2e\x91\xcf\x11"):
+        return [with_true_sizes(file, W64)]
+    if file.startswith(b"FORM") and file[8:12] in (b"AIFF", b"AIFC"):
+        return [repaired_aiff(file)]
+    if file.startswith(b"caff"):
+        return [with_true_sizes(file, CAF)]
+    if file.startswith(b".snd") and file[_AU_SIZE_AT:].startswith(bytes(4)):
+        return [file[:_AU_SIZE_AT] + _UNKNOWN_SIZE + file[_AU_SIZE_AT + 4 :]]
     return links(file) if file.startswith(b"OggS") else [without_id3(file)]
 
 
@@ -72,60 +73,21 @@ def _id3_bytes(file: bytes, at: int) -> int:
 
 
 def repaired_wav(file: bytes) -> bytes:
-    """Return a WAV file with a true size of its `data` chunk and with padded chunks. Other files are returned as they
-    are."""
-    if len(file) < 12 or file[:4] != b"RIFF" or file[8:12] != b"WAVE":
-        return file
-    at, pads = 12, 0
-    for _ in range(_MAX_CHUNKS):
-        if at + _HEADER.size > len(file):
-            break
-        name, size = _HEADER.unpack_from(file, at)
-        begin = at + _HEADER.size
-        left = len(file) - begin
-        if name == b"data":
-            if size > left or (size == 0 and not _is_chunk(file, begin)):
-                return file[:at] + _HEADER.pack(name, left) + file[begin:]
-            break
-        end = begin + size
-        if size % 2 and pads < _MAX_PADS and _is_chunk(file, end):  # a padding byte, 0, begins no name
-            pads += 1
-            file = file[:end] + b"\0" + file[end:]
-        at = end + size % 2
-    return file
+    """Return a WAV file that names its coding, with true sizes.
 
-
-def repaired_rf64(file: bytes) -> bytes:
-    """Return an RF64 file whose chunk `ds64` has no true size as a WAV file with one, for which it is small enough.
-
-    Other files are returned as they are.
+    An RF64 file whose chunk `ds64` has no true size of the sound becomes a plain WAV file: it is small enough.
     """
-    if file[12:16] == b"ds64" and len(file) >= 36:
-        (size,) = struct.unpack_from("<Q", file, 28)
-        if 0 < size < len(file):
-            return file
-    return repaired_wav(b"RIFF" + file[4:])
+    if not file.startswith(b"RIFF"):
+        has_size = file[12:16] == b"ds64" and len(file) >= 36
+        if has_size and 0 < struct.unpack_from("<Q", file, 28)[0] < len(file):
+            return with_named_coding(file)
+        file = b"RIFF" + file[4:]
+    return with_named_coding(with_true_sizes(file, WAV))
 
 
-def wav_fault(file: bytes) -> str:
-    """Return what is wrong with a WAV file that FFmpeg does not read, for people."""
-    at = file.find(b"fmt ", 12)
-    if at < 0 or at + _HEADER.size + _FORMAT.size > len(file):
-        return "that ends in its header" if len(file) < 1_000 else "without the chunk `fmt `"
-    coding, channels, rate_hz, _, _, bits = _FORMAT.unpack_from(file, at + _HEADER.size)
-    if not rate_hz or not channels:
-        return f"with a sample rate of {rate_hz} Hz and {channels} channels"
-    if file.find(b"data", at) < 0:
-        return "without the chunk `data`"
-    if coding in _PCM_CODINGS:
-        return "that is broken"
-    return f"of a coding that is not read ({coding:#06x}, {bits} bits, {channels} channels, {rate_hz} Hz)"
-
-
-def _is_chunk(file: bytes, at: int) -> bool:
-    """Whether a chunk can begin here: a name of four printable characters, and a size that fits or is a stream's."""
-    if at + _HEADER.size > len(file):
-        return False
-    name, size = _HEADER.unpack_from(file, at)
-    fits = size <= len(file) - at - _HEADER.size or (name == b"data" and size == 0xFFFF_FFFF)
-    return fits and all(0x20 <= byte < 0x7F for byte in name)
+def repaired_aiff(file: bytes) -> bytes:
+    """Return an AIFF file with true sizes. A number of frames that FFmpeg takes for a negative one becomes 0."""
+    at = file.find(b"COMM", AIFF.first) + AIFF.header.size + 2
+    if at >= AIFF.first and len(file) > at and file[at] & 0x80:
+        file = file[:at] + bytes(4) + file[at + 4 :]
+    return with_true_sizes(file, AIFF)

@@ -125,6 +125,7 @@ async def test_every_usual_form_of_base64_is_read(data: bytes) -> None:
         "for URLs, without padding": base64.urlsafe_b64encode(data).decode().rstrip("="),
         "a data URL": f"data:audio/wav;base64,{text}",
         "a data URL with parameters": f"DATA:audio/webm; codecs=opus;base64,{text}",
+        "a data URL with a comma in quotes": f'data:audio/wav;name="a, \\"b\\".wav";base64,{text}',
         "a data URL without a type": f"data:;base64,{text}",
         "a data URL with percent signs": f"data:audio/wav;base64,{quote(text, safe='')}",
     }

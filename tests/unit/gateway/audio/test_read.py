@@ -105,6 +105,7 @@ _BROKEN = {
     "an unknown coding": (_header(0x1234, 1, 24_000, 48_000, 2, 16), "got a WAV file of a coding that is not read"),
     "half a FLAC file": (b"fLaC\0\0\0\x22" + bytes(20), "got a FLAC file that is broken"),
     "half an OGG file": (b"OggS\0\x02" + bytes(40), "got an OGG file that is broken"),
+    "a header only": (_file(np.zeros(0, dtype=np.float32), 24_000), "with sound, got one that holds none"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 99, "got a PNG picture$"),
     "a document": (b"PK\3\4" + bytes(26) + b"word/document.xml", "got a Word document .ZIP.$"),
 }

@@ -126,7 +126,7 @@ async def options(session: Session) -> None:
 
 async def refused(session: Session) -> None:
     """The server refuses the session: the plugin gives up."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         await session.ended.wait()
 
 

@@ -51,6 +51,7 @@ from pipecat.workers.runner import WorkerRunner
 RATE_HZ = 24_000
 CHUNK = 4_800
 """Bytes of 100 ms."""
+PATIENCE_S = 100
 
 
 class Microphone(FrameProcessor):
@@ -74,13 +75,19 @@ class Loudspeaker(FrameProcessor):
         super().__init__()
         self.seen = seen
         self.replied = asyncio.Event()
-        self.spoke = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def until_spoken(self, frames: int) -> None:
+        """Wait until the bot has spoken so many frames of 80 ms."""
+        while self.seen["audio_bytes"] < frames * RATE_HZ * 2 * 8 // 100:
+            self._news.clear()
+            await self._news.wait()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSAudioRawFrame):
             self.seen["audio_bytes"] += len(frame.audio)
-            self.spoke.set()
+            self._news.set()
         elif isinstance(frame, TTSTextFrame):
             self.seen["text"] += frame.text
         elif isinstance(frame, InterruptionFrame):
@@ -134,7 +141,7 @@ class Bot:
 
     async def reply(self) -> None:
         """Wait for the end of the next reply."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await self.loudspeaker.replied.wait()
         self.loudspeaker.replied.clear()
 
@@ -179,7 +186,7 @@ async def example(bot: Bot, speech: bytes) -> None:
     await bot.greet()
     await bot.hear(SILENCE[: CHUNK * 5] + speech + SILENCE)
     await bot.reply()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await bot.transcribed.wait()
 
 
@@ -199,10 +206,10 @@ async def open_microphone(bot: Bot, speech: bytes) -> None:
 
 
 async def interrupted(bot: Bot, speech: bytes) -> None:
-    """The user speaks into the greeting, which the server keeps from ending; the bot answers what was said."""
+    """The user speaks into the greeting, which the server holds after four frames; the bot answers what was said."""
     await bot.worker.queue_frames([LLMRunFrame()])
-    async with asyncio.timeout(20):
-        await bot.loudspeaker.spoke.wait()
+    async with asyncio.timeout(PATIENCE_S):
+        await bot.loudspeaker.until_spoken(frames=4)
     await bot.hear(SILENCE[: CHUNK * 3] + speech + SILENCE)
     while bot.seen["replies"] < 2:
         await bot.reply()
@@ -236,7 +243,7 @@ async def main(name: str, url: str, speech: bytes) -> None:
     try:
         await scenario(bot, speech)
     except TimeoutError:
-        bot.seen["errors"].append("no reply within 20 s")
+        bot.seen["errors"].append(f"no reply within {PATIENCE_S} s")
     await bot.worker.cancel()
     await running
     bot.seen["messages"] = bot.context.get_messages()

@@ -55,7 +55,11 @@ class Script:
     """The number of the answer after which the service waits until `go` is set. None: it never waits."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while the service waits."""
+    """Set when the service waits."""
+    calls: int = 0
+    """How many calls have come."""
+    held_call: int | None = None
+    """The number of the only call that waits, from 1. None: every call waits."""
     breaks: list[int] = field(default_factory=list)
     """The numbers of answers in whose place the next calls fail with INTERNAL, one each. Fakes may share one list."""
     tone_hz: float = 0.0
@@ -86,12 +90,19 @@ class Script:
     """The pieces of text that the reasoner was given to say."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def step(self, answer: int) -> None:
-        """Wait or fail if the script says so."""
+    def hold_next_call(self, at: int) -> None:
+        """Let the next call wait after this answer until `go` is set or it is cancelled. No later call waits.
+
+        For a client that interrupts when it likes: its first reply cannot end, and its next one ends for certain.
+        """
+        self.hold_at, self.held_call = at, self.calls + 1
+
+    async def step(self, answer: int, call: int) -> None:
+        """Wait or fail if the script says so, before this answer of this call."""
         if self.breaks and answer == self.breaks[0]:
             del self.breaks[0]
             raise ChromaError("the step failed: RuntimeError on 10.0.0.5")
-        if answer == self.hold_at:
+        if answer == self.hold_at and self.held_call in (None, call):
             self.held.set()
             await self.go.wait()
 
@@ -101,9 +112,17 @@ class _Call:
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.number = 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Call:
         self.script.open_calls += 1
+        self.script.calls += 1
+        self.number = self.script.calls
+        return self
+
+    async def step(self, answer: int) -> None:
+        """Wait or fail if the script says so, before this answer."""
+        await self.script.step(answer, self.number)
 
     def __exit__(self, *_: object) -> None:
         self.script.open_calls -= 1
@@ -129,7 +148,7 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
     async def Think(  # noqa: N802
         self, request_iterator: AsyncIterator[reasoner.ThinkRequest], context: Any
     ) -> AsyncIterator[reasoner.ThinkResponse]:
-        with _Call(self.script):
+        with _Call(self.script) as call:
             opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             self.script.heard = []
@@ -150,7 +169,7 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
             async for text in pieces:
                 if given:
                     self.script.spoken.append(text)
-                await self.script.step(index)
+                await call.step(index)
                 is_cut = index + 1 == opened.max_thoughts
                 thought = _thought(index, FIRST_ID + index, text, last=is_cut, heard=None if index else heard)
                 yield reasoner.ThinkResponse(thought=thought)
@@ -191,7 +210,7 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
     async def Speak(  # noqa: N802
         self, request_iterator: AsyncIterator[speech_gen.SpeakRequest], context: Any
     ) -> AsyncIterator[speech_gen.SpeakResponse]:
-        with _Call(self.script):
+        with _Call(self.script) as call:
             opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             check_checkpoint(opened.checkpoint_fingerprint, self.script.checkpoint)
@@ -207,7 +226,7 @@ class FakeSpeechGen(speech_gen_pb2_grpc.SpeechGenServiceServicer):
             async for request in request_iterator:
                 assert len(request.thought.hidden.data) == 8, "thoughts come with their hidden state"
                 for _ in range(2 + (self.script.frames_after if request.thought.last else 0)):
-                    await self.script.step(frame)
+                    await call.step(frame)
                     if frame == opened.max_frames:
                         break
                     yield speech_gen.SpeakResponse(
@@ -255,13 +274,13 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     async def Decode(  # noqa: N802
         self, request_iterator: AsyncIterator[codec.DecodeRequest], context: Any
     ) -> AsyncIterator[codec.DecodeResponse]:
-        with _Call(self.script):
+        with _Call(self.script) as call:
             opened = (await read_open(request_iterator)).open
             _admit(self.script, opened)
             check_checkpoint(opened.checkpoint_fingerprint, self.script.checkpoint)
             async for request in request_iterator:
                 frame = request.frames.first_frame
-                await self.script.step(frame)
+                await call.step(frame)
                 samples = self._samples(frame)
                 pcm = Pcm(first_sample=frame * FRAME_SAMPLES, data=encode_pcm(samples, opened.encoding))
                 yield codec.DecodeResponse(pcm=pcm)

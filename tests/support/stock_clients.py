@@ -26,7 +26,7 @@ from tests.support.paths import ROOT
 TOOLS = ROOT / "build" / "tools"
 PYTHON_PROGRAMS = ROOT / "tests" / "clients_py"
 NODE_PROGRAMS = ROOT / "tests" / "clients_js"
-TIME_LIMIT_S = 60
+TIME_LIMIT_S = 200
 INSTALL_LIMIT_S = 280
 _UNREACHABLE = re.compile(r"Could not find a version|No matching distribution|ENOTFOUND|ECONN|EAI_AGAIN|E404")
 """What pip and npm say when a registry is away or does not have a package."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -81,10 +80,7 @@ async def test_an_item_that_an_agent_edits_stays_where_it_was(client: Client, fa
 
 
 async def test_an_agent_interrupts_a_reply_and_talks_on(client: Client, fakes: Fakes) -> None:
-    fakes.codec.script.hold_at = 4
-    running = asyncio.create_task(agent(client, "interrupt"))
-    await fakes.codec.script.held.wait()
-    fakes.codec.script.hold_at = None
-    seen = await running
+    fakes.codec.script.hold_next_call(at=4)  # the agent interrupts once it hears the first frame
+    seen = await agent(client, "interrupt")
     assert (seen["errors"], seen["interrupted"]) == ([], 1)
     assert (seen["afterInterrupt"], seen["status"]) == ("cancelled", "completed")

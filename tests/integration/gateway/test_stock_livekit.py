@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -48,11 +47,8 @@ async def test_silence_of_an_open_microphone_is_no_part_of_a_greeting(client: Cl
 
 
 async def test_interrupted_reply_is_edited_where_it_stands(client: Client, fakes: Fakes) -> None:
-    fakes.codec.script.hold_at = 3
-    running = asyncio.create_task(session(client, "edits"))
-    await fakes.codec.script.held.wait()
-    fakes.codec.script.hold_at = None
-    seen = await running
+    fakes.codec.script.hold_next_call(at=3)
+    seen = await session(client, "edits")
     assert (seen["errors"], seen["in_order"]) == ([], True)
     history = fakes.reasoner.script.opened[-1].history
     texts = [part.text for message in history for part in message.parts]

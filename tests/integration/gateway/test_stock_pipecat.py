@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -61,11 +60,8 @@ async def test_a_bot_that_ends_turns_itself_greets_into_an_open_microphone(
 
 
 async def test_speech_interrupts_a_bot_and_is_answered(client: Client, fakes: Fakes, tmp_path: Path) -> None:
-    fakes.codec.script.hold_at = 4
-    running = asyncio.create_task(bot(client, "interrupted", tmp_path))
-    await fakes.codec.script.held.wait()
-    fakes.codec.script.hold_at = None
-    seen = await running
+    fakes.codec.script.hold_next_call(at=4)
+    seen = await bot(client, "interrupted", tmp_path)
     assert (seen["errors"], seen["interruptions"]) == ([], 1)
     assert seen["audio_bytes"] == 4 * 1920 * 2 + SPOKEN_BYTES
 

@@ -8,7 +8,7 @@ import json
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -179,6 +179,9 @@ class GatewaySettings(QuotaSettings, CallSettings):
     text_language: str = Field(default="en", max_length=35)
     """BCP 47 tag of the language of texts to say whose request names none. It decides how numbers, units and dates are
     read; `en` and `de` are known."""
+    out_of_domain: Literal["warn", "refuse"] = "warn"
+    """What happens to a text to say that the checkpoint cannot say, by its card: `warn` speaks it and names the
+    sentences in the response, `refuse` ends the request with INVALID_ARGUMENT."""
     max_prompt_chars: int = Field(default=32_000, ge=1)
     """Most characters of a system prompt or of instructions. Longer ones are refused with INVALID_ARGUMENT."""
     realtime_items: int = Field(default=2_000, ge=1)

@@ -42,6 +42,7 @@ from gateway.store.records import TurnRecord
 from gateway.store.sessions import Session
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import cancel, join
+from gateway.text.domain import DomainCheck
 from gateway.text.speakable import SpeakableText
 from services.common.errors import InvalidArgument, NotFound
 from services.common.wire.audio import SAMPLE_RATE_HZ
@@ -273,18 +274,26 @@ class Conversation:
         """Whether a reply runs."""
         return self._turns.reply_turn is not None
 
-    async def say(self, text: str, *, end: bool, verbatim: bool = False, language: str = "") -> None:
+    async def say(
+        self, text: str, *, end: bool, verbatim: bool = False, language: str = "", is_checked: bool = False
+    ) -> None:
         """Add a piece to a reply whose text the client gives. The first piece interrupts a running reply. The pieces of
         an interrupted one are ignored up to its end.
 
         The first piece decides how the text is read: `verbatim`, or made speakable in the language with this BCP 47
-        tag, by default the deployment's.
+        tag, by default the deployment's. `is_checked`: the caller has compared the text with the checkpoint's domain.
         """
         self._events.touch()
         if self._forced_reply is None:
             await self._turns.interrupt()
             speakable = None if verbatim else SpeakableText(language or self._limits.text_language)
-            self._forced_reply = ForcedReply(max_chars=self._limits.max_input_chars, speakable=speakable)
+            refuses = self._limits.out_of_domain == "refuse" and not is_checked
+            domain = self._backend.upstreams.reasoner.domain() if refuses else None
+            self._forced_reply = ForcedReply(
+                max_chars=self._limits.max_input_chars,
+                speakable=speakable,
+                check=DomainCheck(domain) if domain else None,
+            )
             turn_id = new_turn_id()
             await self._events.put(TurnStarted(turn_id))
             self._turns.reply_turn = self._turns.begin(turn_id, self._forced_reply, self.options)

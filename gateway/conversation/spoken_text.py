@@ -23,18 +23,19 @@ _SLOW_SPEECH_CHARS_PER_S = 10
 _MIN_SEGMENT_CHARS = 40
 
 
-async def speak_text(
-    backend: Backend, caller: Caller, config: SessionConfig, text: str, *, verbatim: bool, language: str
-) -> AsyncGenerator[Event, None]:
+async def spoken_form(text: str, language: str) -> str:
+    """Return the text made speakable: numbers, markdown, dates and addresses become words."""
+    return await asyncio.to_thread(speakable, text, language)
+
+
+async def speak_text(backend: Backend, caller: Caller, config: SessionConfig, text: str) -> AsyncGenerator[Event, None]:
     """Yield the events of the replies that speak `text`, with one TurnDone at the end that counts all of them.
 
-    The text is made speakable unless it is to be spoken `verbatim`. A text of more than one reply counts as that many
+    The text is spoken as it is written: `spoken_form` comes before. A text of more than one reply counts as that many
     turns; all are spoken in one seat of the caller. Raises the domain error of a turn that fails. When a
     limit cuts a reply before the end of its text, the rest is not spoken: see `is_cut`.
     """
     settings = backend.settings
-    if not verbatim:
-        text = await asyncio.to_thread(speakable, text, language or settings.text_language)
     max_reply_s = min(config.max_reply_s or settings.max_reply_s, settings.max_reply_s)
     parts = segments(text, max(_MIN_SEGMENT_CHARS, int(max_reply_s * _SLOW_SPEECH_CHARS_PER_S))) or [""]
     done: TurnDone | None = None
@@ -46,11 +47,18 @@ async def speak_text(
                         yield event
                         continue
                     done = event if done is None else _sum(done, event)
+                    done = replace(done, out_of_domain=_outside(backend, text) if done.out_of_domain else ())
                     if is_cut(event):
                         yield done
                         return
     if done is not None:
         yield done
+
+
+def _outside(backend: Backend, text: str) -> tuple[str, ...]:
+    """The sentences of the whole text that the checkpoint cannot say: a part may end within a sentence."""
+    domain = backend.upstreams.reasoner.domain()
+    return domain.outside(text) if domain else ()
 
 
 def is_cut(done: TurnDone) -> bool:
@@ -60,7 +68,7 @@ def is_cut(done: TurnDone) -> bool:
 
 def _spoken(backend: Backend, caller: Caller, config: SessionConfig, text: str) -> AsyncGenerator[Event, None]:
     async def say(conversation: Conversation) -> None:
-        await conversation.say(text, end=True, verbatim=True)
+        await conversation.say(text, end=True, verbatim=True, is_checked=True)
 
     return one_shot(backend, caller, config, ConversationOptions(max_lead_s=0.0), say, has_seat=True)
 

@@ -15,6 +15,7 @@ from chroma.v1 import checkpoint_pb2, checkpoint_pb2_grpc
 from gateway.pipeline.outliers import Outlier
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
+from gateway.text.domain import SpeechDomain
 from services.common.rpc.tls import channel_credentials
 from services.common.settings import split_address
 
@@ -68,6 +69,8 @@ class Replica:
         self.slots = 0
         self.renders_tools = False
         self.card: checkpoint_pb2.CheckpointCard | None = None
+        self.domain: SpeechDomain | None = None
+        """What the checkpoint can say, where its card says that it cannot say everything."""
         self.full_until_s = 0.0
         self.channel = open_channel()
         self.stub = make_stub(self.channel)
@@ -135,7 +138,7 @@ class Replica:
             await asyncio.sleep(_WATCH_AGAIN_S)
 
     async def _read_checkpoint(self) -> None:
-        self.checkpoint, self.slots, self.renders_tools, self.card = "", 0, False, None
+        self.checkpoint, self.slots, self.renders_tools, self.card, self.domain = "", 0, False, None, None
         stub: Any = checkpoint_pb2_grpc.CheckpointServiceStub(self.channel)
         try:
             answer = await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=_CHECKPOINT_TIMEOUT_S)
@@ -146,6 +149,8 @@ class Replica:
         self.checkpoint, self.slots = answer.checkpoint_fingerprint, answer.slots
         self.renders_tools = answer.renders_tools
         self.card = answer.card if answer.HasField("card") else None
+        if answer.card.sentences or answer.card.words:
+            self.domain = SpeechDomain(answer.card.sentences, answer.card.words)
 
 
 def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.Channel:

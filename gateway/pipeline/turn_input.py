@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding, AudioFormat
 from chroma.v1.reasoner_pb2 import Commit, ThinkRequest, UserAudio
 from gateway.audio.resample import Resampler, energy_of, is_silent
+from gateway.text.domain import DomainCheck, quote
 from gateway.text.speakable import SpeakableText, is_speakable
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.common.wire.audio import HEARING_RATE_HZ
@@ -250,14 +251,18 @@ class NoInput(TurnInput):
 class ForcedReply(TurnInput):
     """A reply whose text the client gives, in pieces. It has no input of the user and is committed from the start.
 
-    `speakable` makes the text speakable. None: it is spoken as it is written.
+    `speakable` makes the text speakable. None: it is spoken as it is written. With `check`, a sentence outside its
+    domain makes the turn fail.
     """
 
-    def __init__(self, *, max_chars: int, speakable: SpeakableText | None = None) -> None:
+    def __init__(
+        self, *, max_chars: int, speakable: SpeakableText | None = None, check: DomainCheck | None = None
+    ) -> None:
         super().__init__()
         self._pieces: list[str] = []
         self._chars_left = max_chars
         self._speakable = speakable
+        self._check = check
         self._marks = ""
         """What came before the first letter or digit. Alone it cannot be spoken."""
         self.committed.set()
@@ -271,6 +276,9 @@ class ForcedReply(TurnInput):
             return
         if self._speakable is not None:
             text = self._speakable.feed(text) + (self._speakable.end() if end else "")
+        if self._check is not None and (outside := self._check.feed(text, end=end)):
+            self.fail(InvalidArgument(f"the checkpoint cannot say {quote(outside)}"))
+            return
         text, self._marks = self._marks + text, ""
         if not self._pieces and not is_speakable(text):
             self._marks = text

@@ -31,6 +31,7 @@ from gateway.pipeline.outliers import Outlier
 from gateway.pipeline.replicas import DNS, Replica, open_channel, resolve
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
+from gateway.text.domain import SpeechDomain
 from services.common.errors import ChromaError, FailedPrecondition, ResourceExhausted, Unavailable
 from services.common.rpc.tls import stamps
 
@@ -123,6 +124,11 @@ class Upstream:
     def card(self) -> CheckpointCard | None:
         """What the checkpoint says of itself, as a replica known now tells. None: nothing."""
         return next((replica.card for replica in tuple(self._replicas.values()) if replica.card is not None), None)
+
+    def domain(self, checkpoint: str = "") -> SpeechDomain | None:
+        """What this checkpoint can say; with an empty text, one of those that run. None: any text, as far as known."""
+        replicas = tuple(self._replicas.values())
+        return next((it.domain for it in replicas if it.domain and checkpoint in ("", it.checkpoint)), None)
 
     def known_checkpoints(self) -> set[str]:
         """The checkpoints that the replicas known now have run, as far as they said."""

@@ -12,6 +12,7 @@ from grpc import aio
 
 from chroma.v1.checkpoint_pb2 import CheckpointCard
 from gateway.pipeline.calls import Hangs
+from gateway.text.domain import SpeechDomain
 from services.common.errors import ChromaError
 
 
@@ -76,6 +77,11 @@ class FakeUpstream:
     def card(self) -> CheckpointCard | None:
         """As the attribute `described` says."""
         return self.described
+
+    def domain(self, checkpoint: str = "") -> SpeechDomain | None:
+        """What `described` says that the checkpoint can say."""
+        card = self.described
+        return SpeechDomain(card.sentences, card.words) if card and (card.sentences or card.words) else None
 
     async def call_with_failover(
         self,

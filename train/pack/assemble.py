@@ -19,11 +19,14 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from checkpoints.tensor_names import expected_tensors
+from services.runtime.checkpoint.card import CARD_FILE
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.shards import INDEX_FILE
+from train.corpus.domain import load_domain
 from train.corpus.vocabulary import text_embedding, write_nano_tokenizer
 from train.optim.training_loop import ROOT, load_artefact
+from train.pack.card import nano_card
 from train.pack.config import nano_config
 
 ARTEFACTS = ("codec", "speech", "reasoner")
@@ -82,6 +85,7 @@ def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, tempe
         write_nano_tokenizer(draft)
         sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k}
         _write_json(draft / "generation_config.json", sampling)
+        _write_json(draft / CARD_FILE, nano_card(load_domain()))
         _write_json(draft / "config.json", {**config, "dtype": "float16"})
         size_bytes = sum(file.stat().st_size for file in draft.iterdir())
         if size_bytes > CHECKPOINT_BYTES:

@@ -111,6 +111,7 @@ class TurnDone:
 
     `recorded`: the session's store has the turn. `heard_text`: the part of `text` that was played, an upper bound.
     `speech_end`: why the speech ended: "eos", "limit", "positions", "given", or "" when it did not end by itself.
+    `out_of_domain`: the sentences that the checkpoint cannot say, by its own card; expect their speech to be wrong.
     """
 
     turn_id: str
@@ -128,6 +129,7 @@ class TurnDone:
     speech_restarts: int
     dropped_turns: int
     timings: Timings
+    out_of_domain: tuple[str, ...] = ()
 
     def raise_for_error(self) -> None:
         """Raise the turn's error if the turn failed."""
@@ -158,6 +160,7 @@ class TurnDone:
             speech_restarts=done.speech_restarts,
             dropped_turns=done.dropped_turns,
             timings=Timings.from_proto(done.timings),
+            out_of_domain=tuple(done.out_of_domain),
         )
 
 

@@ -149,6 +149,7 @@ def _turn_done(event: TurnDone) -> pb.TurnDone:
         speech_restarts=event.speech_restarts,
         dropped_turns=event.dropped_turns,
         timings=pb.TurnTimings(**asdict(event.timings)),
+        out_of_domain=event.out_of_domain,
     )
 
 

@@ -60,4 +60,5 @@ def _card(backend: Backend) -> dict[str, Any] | None:
         "examples": list(card.examples),
         "voices": card.voices,
         "preview": card.preview,
+        "closed_domain": bool(card.sentences or card.words),
     }

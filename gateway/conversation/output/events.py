@@ -61,6 +61,8 @@ class TurnDone:
     speech_restarts: int = 0
     dropped_turns: int = 0
     timings: Timings = field(default_factory=Timings)
+    out_of_domain: tuple[str, ...] = ()
+    """The sentences of a spoken reply that the checkpoint cannot say, by its card."""
 
 
 @dataclass(frozen=True)

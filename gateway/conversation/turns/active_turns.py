@@ -299,6 +299,7 @@ class ActiveTurns:
     ) -> Event:
         """Wait for the store, count and log the turn, and return its last event."""
         turn = live.turn
+        is_spoken = live.plan is not None and live.plan.voice is not None
         counting = self._end_count(turn, live.playback.sent_samples / SAMPLE_RATE_HZ)
         call_context.turn_id.set(turn.turn_id)
         recording = await recorded if recorded is not None else Recording.NOT_KEPT
@@ -311,6 +312,7 @@ class ActiveTurns:
             interrupted_by=live.interrupted_by if outcome is Outcome.INTERRUPTED else None,
             recorded=recording is Recording.RECORDED,
             dropped_turns=dropped_turns,
+            domain=self._backend.upstreams.reasoner.domain(turn.checkpoint) if is_spoken else None,
         )
         turn_ended(turn, done, live.playback, unrecorded=recording is Recording.UNRECORDED)
         await asyncio.wait([counting])

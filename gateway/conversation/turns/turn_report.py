@@ -8,6 +8,7 @@ from chroma.v1.generation_pb2 import END_REASON_LIMIT, END_REASON_POSITIONS
 from gateway.conversation.output.events import Interrupter, Outcome, TurnDone
 from gateway.pipeline.turn import Turn
 from gateway.store.records import TurnRecord
+from gateway.text.domain import SpeechDomain
 from services.common.errors import ChromaError
 from services.common.wire.audio import SAMPLE_RATE_HZ
 
@@ -45,15 +46,18 @@ def done_event(
     interrupted_by: Interrupter | None,
     recorded: bool,
     dropped_turns: int,
+    domain: SpeechDomain | None,
 ) -> TurnDone:
-    """The last event of the turn."""
+    """The last event of the turn. `domain`: what its checkpoint can say, if the reply is spoken and that is not all."""
+    text = "".join(thought.text for thought in turn.thoughts)
+    is_cut = turn.text_end in _LIMITS or turn.speech.reason in _LIMITS
     return TurnDone(
         turn_id=turn.turn_id,
         outcome=outcome,
         error=error,
         interrupted_by=interrupted_by,
         recorded=recorded,
-        text="".join(thought.text for thought in turn.thoughts),
+        text=text,
         heard_text=record.heard_text,
         input_audio_s=record.input_audio_s,
         output_audio_s=sent_samples / SAMPLE_RATE_HZ,
@@ -61,8 +65,9 @@ def done_event(
         cached_tokens=turn.prompt.cached_tokens,
         output_tokens=len(turn.thoughts),
         speech_end=turn.speech.reason,
-        is_cut=turn.text_end in _LIMITS or turn.speech.reason in _LIMITS,
+        is_cut=is_cut,
         speech_restarts=turn.speech.restarts,
         dropped_turns=dropped_turns,
         timings=turn.timings,
+        out_of_domain=domain.outside(text, is_cut=is_cut or outcome is not Outcome.COMPLETED) if domain else (),
     )

@@ -31,6 +31,10 @@ class Card(BaseModel):
     """What its voices can and cannot do. Empty: it clones any voice."""
     preview: Sentence = ""
     """A sentence that it speaks well, for the preview of a voice."""
+    sentences: list[Annotated[str, Field(min_length=1, max_length=1_000)]] = Field(default=[], max_length=20_000)
+    """The sentences that it can say. With these or `words` it has a closed domain; without both it says any text."""
+    words: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(default=[], max_length=100_000)
+    """The words that it can say, in any order."""
 
 
 def read_card(folder: Path) -> Card | None:

@@ -20,12 +20,15 @@ from gateway.api.client_json import parse_request
 from gateway.api.errors import BadParameter, error_body
 from gateway.api.fields import Name
 from gateway.api.openai.ignored import ignored_header
+from gateway.api.openai.out_of_domain import out_of_domain_header, out_of_domain_member
 from gateway.api.openai.streaming import server_sent_event, streaming_response
 from gateway.audio.provenance import ContentCredentials
 from gateway.audio.write import CONTENT_TYPES, FileFormat, SoundFileWriter
+from gateway.conversation.backend import Backend
 from gateway.conversation.output.events import Event, TurnDone
-from gateway.conversation.spoken_text import is_cut, speak_text
+from gateway.conversation.spoken_text import is_cut, speak_text, spoken_form
 from gateway.pipeline.deltas import AudioDelta
+from gateway.text.domain import quote
 from gateway.text.speakable import is_speakable
 from services.common.errors import ChromaError, OutOfRange
 from services.common.sampling import Seed, Temperature
@@ -97,13 +100,27 @@ async def create_speech(request: Request) -> Response:
     sampling = Sampling(temperature=wanted.temperature, seed=wanted.seed)
     config = SessionConfig(voice_id=voice_id, sampling=sampling if sampling.ListFields() else None)
 
-    events = speak_text(backend, caller, config, wanted.input, verbatim=wanted.verbatim, language=wanted.language)
-    headers = ignored_header(wanted.ignored)
+    text = wanted.input
+    if not wanted.verbatim:
+        text = await spoken_form(text, wanted.language or backend.settings.text_language)
+    outside = _check_domain(backend, text)
+    events = speak_text(backend, caller, config, text)
+    headers = {**ignored_header(wanted.ignored), **out_of_domain_header(outside)}
     if wanted.stream_format == "sse":
         return await streaming_response(_as_events(events, wanted.response_format), "text/event-stream", headers)
     whole = wanted.stream_format is None
     file = as_file(events, wanted.response_format, request.app.state.credentials, whole=whole)
     return await streaming_response(file, CONTENT_TYPES[wanted.response_format], headers)
+
+
+def _check_domain(backend: Backend, text: str) -> tuple[str, ...]:
+    """Return the sentences that the checkpoint cannot say. Raises BadParameter for them where the deployment refuses
+    them."""
+    domain = backend.upstreams.reasoner.domain()
+    outside = domain.outside(text) if domain else ()
+    if outside and backend.settings.out_of_domain == "refuse":
+        raise BadParameter("input", f"input: the checkpoint cannot say {quote(outside)}", "out_of_domain")
+    return outside
 
 
 async def as_file(
@@ -146,7 +163,10 @@ async def _as_events(events: AsyncGenerator[Event, None], file_format: FileForma
                         yield _audio_event(piece)
                     tokens = {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens}
                     usage = {**tokens, "total_tokens": event.input_tokens + event.output_tokens}
-                    yield server_sent_event({"type": "speech.audio.done", "usage": usage, **_end_of(event)})
+                    yield server_sent_event(
+                        {"type": "speech.audio.done", "usage": usage, **_end_of(event)}
+                        | out_of_domain_member(event.out_of_domain)
+                    )
         except ChromaError as error:
             if not started:
                 raise

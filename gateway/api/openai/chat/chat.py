@@ -6,8 +6,9 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 from starlette.requests import Request
@@ -31,6 +32,7 @@ from gateway.api.openai.chat.request import (
     decode_recording,
 )
 from gateway.api.openai.ignored import ignored_header
+from gateway.api.openai.out_of_domain import out_of_domain_header, out_of_domain_member
 from gateway.api.openai.streaming import server_sent_event, streaming_response
 from gateway.api.tokens import Tokens
 from gateway.api.tools import tools_of_request
@@ -99,7 +101,8 @@ async def create_chat_completion(request: Request) -> Response:
     if wanted.stream:
         chunks = completion.chunks(events, replies, caller.tenant)
         return await streaming_response(chunks, "text/event-stream", headers)
-    return JSONResponse(await completion.whole(events, replies, caller.tenant), headers=headers)
+    answer = await completion.whole(events, replies, caller.tenant)
+    return JSONResponse(answer, headers={**headers, **out_of_domain_header(answer.get("out_of_domain", ()))})
 
 
 async def _said(messages: list[ChatMessage], tenant: str, replies: Replies) -> list[Said | Result]:
@@ -227,6 +230,7 @@ class _Completion:
             message["audio"] = {"id": self._audio_id, "data": file, "transcript": text, "expires_at": expires_at}
         choice = {"index": 0, "message": message, "finish_reason": self._finish_reason(done), "logprobs": None}
         completion = {**self._head("chat.completion"), "choices": [choice], "usage": _usage(done)}
+        completion |= out_of_domain_member(done.out_of_domain)
         if self._wanted.spoken and self._wanted.is_flashlabs_form:
             completion["audio"] = file
         return completion
@@ -257,7 +261,7 @@ class _Completion:
                         if spoken:
                             expires_at = await self._keep(replies, tenant, "".join(self._texts))
                             yield self._chunk({"audio": {"id": self._audio_id, "expires_at": expires_at}})
-                        yield self._chunk({}, self._finish_reason(event))
+                        yield self._chunk({}, self._finish_reason(event), out_of_domain_member(event.out_of_domain))
                         if self._wanted.stream_options and self._wanted.stream_options.include_usage:
                             head = self._head("chat.completion.chunk")
                             yield server_sent_event({**head, "choices": [], "usage": _usage(event)})
@@ -291,9 +295,14 @@ class _Completion:
             return "length"
         return "tool_calls" if self._calls else "stop"
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    def _chunk(
+        self,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        extension: Mapping[str, Any] = MappingProxyType({}),
+    ) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return server_sent_event({**self._head("chat.completion.chunk"), "choices": [choice]})
+        return server_sent_event({**self._head("chat.completion.chunk"), "choices": [choice], **extension})
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._wanted.model or MODEL}

@@ -107,6 +107,8 @@ class Reply:
             events += self._done(item_dict, self._previous_item_id)
         response = self._response(status, details, usage=usage(event))
         response["timings"] = asdict(event.timings)  # an extension, which the web page draws
+        if event.out_of_domain:
+            response["out_of_domain"] = list(event.out_of_domain)
         return [*events, self._events.event("response.done", response=response)]
 
     def _started_item(self) -> tuple[Item, Events]:

@@ -35,4 +35,11 @@ async def test_the_card_of_the_checkpoint_is_shown_where_there_is_one(
     reasoner: Any = backend.upstreams.reasoner
     reasoner.described = CheckpointCard(summary="Small.", topics=["tea"], examples=["Why?"])
     card = (await http.get(f"/v1/models/{MODEL}")).json()["card"]
-    assert card == {"summary": "Small.", "topics": ["tea"], "examples": ["Why?"], "voices": "", "preview": ""}
+    assert card == {
+        "summary": "Small.",
+        "topics": ["tea"],
+        "examples": ["Why?"],
+        "voices": "",
+        "preview": "",
+        "closed_domain": False,
+    }

@@ -13,6 +13,7 @@ from gateway.conversation.turns.turn_report import done_event, record_of
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import UserInput
 from gateway.pipeline.upstreams import UpstreamPool
+from gateway.text.domain import SpeechDomain
 from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from tests.support.fake_calls import FakeUpstreamPool
 
@@ -63,6 +64,8 @@ async def test_the_last_event_tells_what_was_sent_and_what_was_heard(turn: Turn)
         interrupted_by="speech",
         recorded=True,
         dropped_turns=2,
+        domain=SpeechDomain(sentences=["Good morning."]),
     )
+    assert done.out_of_domain == ("Good day",)
     assert (done.text, done.heard_text, done.output_audio_s) == ("Good day", "Good ", 1.0)
     assert (done.input_tokens, done.output_tokens, done.dropped_turns, done.recorded) == (30, 3, 2, True)

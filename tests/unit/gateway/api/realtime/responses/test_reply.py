@@ -95,6 +95,14 @@ def test_a_turn_that_fails_before_its_reply_has_no_item() -> None:
     assert response["status_details"]["error"]["message"] == "codec went away"
 
 
+def test_sentences_that_the_checkpoint_cannot_say_are_named() -> None:
+    reply, _ = _reply()
+    ends = [TurnDone("turn-1", Outcome.COMPLETED, out_of_domain=named) for named in ((), ("Good day.",))]
+    first, second = (reply.done(end)[-1]["response"] for end in ends)
+    assert "out_of_domain" not in first
+    assert second["out_of_domain"] == ["Good day."]
+
+
 def test_the_beta_has_its_names() -> None:
     reply, _ = _reply(beta=True)
     assert reply.created()[0]["response"]["modalities"] == ["audio", "text"]

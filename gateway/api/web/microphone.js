@@ -2,7 +2,10 @@
 
 const CONSTRAINTS = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
-/** An open microphone. `onPiece(samples, level)` gets 40 ms of Int16 samples at a time and their RMS level. */
+/**
+ * An open microphone. `onPiece(samples, level)` gets 40 ms of Int16 samples at a time and their RMS level. `onEnd()` is
+ * called when the browser takes the microphone away.
+ */
 export class Microphone {
   constructor(stream, context, source, node) {
     this.stream = stream;
@@ -10,17 +13,22 @@ export class Microphone {
     this.source = source;
     this.node = node;
     this.onPiece = () => {};
+    this.onEnd = () => {};
+    stream.getAudioTracks()[0].addEventListener("ended", () => this.onEnd());
     node.port.onmessage = ({ data }) => this.onPiece(data.samples, data.level);
   }
 
-  /** Ask for the microphone and open it. Throws an Error whose message can be shown to the user. */
-  static async open() {
+  /**
+   * Ask for the microphone and open it. Throws an Error whose message can be shown to the user.
+   * @param {string} deviceId empty: the browser's default; also where there is no such device any more
+   */
+  static async open(deviceId = "") {
     if (!navigator.mediaDevices) {
       throw new Error("Browsers allow the microphone only over HTTPS and on localhost. Start with --tls.");
     }
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ audio: CONSTRAINTS });
+      stream = await navigator.mediaDevices.getUserMedia({ audio: { ...CONSTRAINTS, deviceId } });
     } catch (error) {
       throw new Error(MESSAGES[error.name] ?? `The microphone could not be opened: ${error.message}`);
     }

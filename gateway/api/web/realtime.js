@@ -11,6 +11,9 @@ const RETRY_MS = [500, 1000, 2000, 4000, 8000];
  * The connection. When it is lost it is opened again, with growing pauses, and the session continues.
  * `onEvent` gets every server event, `onState` one of "connecting", "open", "lost". `onRefused(error)`: the server wants
  * another credential; then no further attempt is made.
+ *
+ * The id of each client event begins with what the event is for, so that an `error` event tells what failed: "turn",
+ * "settings", "check" (of a system prompt), or "stop" (a reply that may have ended by itself).
  */
 export class Realtime {
   constructor(url) {
@@ -21,7 +24,9 @@ export class Realtime {
     this.onRefused = () => {};
     this.started = false;
     this.attempts = 0;
+    this.sent = 0;
     this.socket = null;
+    this.timer = 0; // of the next attempt
   }
 
   /** Open the connection, and again whenever it is lost. */
@@ -49,6 +54,7 @@ export class Realtime {
       this.onState("open");
     };
     socket.onmessage = ({ data }) => {
+      if (socket !== this.socket) return;
       const event = JSON.parse(data);
       if (event.type === "session.created") {
         this.sessionId = event.session.id;
@@ -57,11 +63,22 @@ export class Realtime {
       this.onEvent(event);
     };
     socket.onclose = async ({ code }) => {
+      if (socket !== this.socket) return; // another conversation has begun
       if (code === REFUSED && !created) this.sessionId = "";
-      // A browser does not tell why a server refuses a WebSocket. Another call does.
-      const reason = opened ? null : await ask("v1/models").catch((error) => error);
-      this.retry(reason);
+      this.retry(opened ? null : await this.whyRefused());
     };
+  }
+
+  /** A browser does not tell why a server refuses a WebSocket. Other calls do. */
+  async whyRefused() {
+    try {
+      await ask("v1/models");
+      if (this.sessionId) await ask(`v1/sessions/${encodeURIComponent(this.sessionId)}`);
+    } catch (error) {
+      if (error.status === 404) this.sessionId = ""; // the session has expired
+      return error;
+    }
+    return null;
   }
 
   /** Connect again after a pause, unless the error says that the credential is wrong. */
@@ -74,15 +91,30 @@ export class Realtime {
     this.onState("lost");
     const pause = RETRY_MS[Math.min(this.attempts, RETRY_MS.length - 1)];
     this.attempts += 1;
-    setTimeout(() => this.connect(), pause * (0.8 + 0.4 * Math.random()));
+    this.timer = setTimeout(() => this.connect(), pause * (0.8 + 0.4 * Math.random()));
+  }
+
+  /** Leave this session and begin another one. */
+  async renew() {
+    const { socket } = this;
+    clearTimeout(this.timer);
+    this.socket = null;
+    this.sessionId = "";
+    this.attempts = 0;
+    socket?.close();
+    await this.connect();
   }
 
   get open() {
     return this.socket?.readyState === WebSocket.OPEN;
   }
 
-  send(event) {
-    if (this.open) this.socket.send(JSON.stringify(event));
+  /** Send an event. Return its id, which begins with `purpose`. */
+  send(purpose, event) {
+    this.sent += 1;
+    const id = `${purpose}_${this.sent}`;
+    if (this.open) this.socket.send(JSON.stringify({ ...event, event_id: id }));
+    return id;
   }
 
   /**
@@ -92,6 +124,7 @@ export class Realtime {
   configure({ voice, instructions, transcribe, turns }) {
     const session = {
       type: "realtime",
+      instructions,
       output_modalities: ["audio"],
       audio: {
         input: {
@@ -109,40 +142,57 @@ export class Realtime {
         output: { format: FORMAT, voice },
       },
     };
-    if (instructions) session.instructions = instructions;
-    this.send({ type: "session.update", session });
+    this.send("settings", { type: "session.update", session });
   }
 
   /** Send the user's sound, Int16 at 24 kHz. */
   append(samples) {
     const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
-    this.send({ type: "input_audio_buffer.append", audio: toBase64(bytes) });
+    this.send("turn", { type: "input_audio_buffer.append", audio: toBase64(bytes) });
   }
 
   clear() {
-    this.send({ type: "input_audio_buffer.clear" });
+    this.send("stop", { type: "input_audio_buffer.clear" });
   }
 
   /** End a spoken turn and ask for its reply. */
   commit() {
-    this.send({ type: "input_audio_buffer.commit" });
-    this.send({ type: "response.create" });
+    this.send("turn", { type: "input_audio_buffer.commit" });
+    this.send("turn", { type: "response.create" });
   }
 
   /** Send a written turn and ask for its reply. */
   say(text) {
-    const item = { type: "message", role: "user", content: [{ type: "input_text", text }] };
-    this.send({ type: "conversation.item.create", item });
-    this.send({ type: "response.create" });
+    this.send("turn", { type: "conversation.item.create", item: message(text) });
+    this.send("turn", { type: "response.create" });
+  }
+
+  /** Ask for one token outside the conversation: the model reads the system prompt. Return the name of the check. */
+  check(instructions) {
+    const name = `check-${this.sent}`;
+    const response = {
+      conversation: "none",
+      metadata: { check: name },
+      output_modalities: ["text"],
+      max_output_tokens: 1,
+      instructions,
+      input: [message("Hello.")],
+    };
+    this.send("check", { type: "response.create", response });
+    return name;
   }
 
   cancel() {
-    this.send({ type: "response.cancel" });
+    this.send("stop", { type: "response.cancel" });
   }
 
   /** Tell the server how much of a reply was played. */
   truncate(itemId, playedS) {
     const audio_end_ms = Math.floor(playedS * 1000);
-    this.send({ type: "conversation.item.truncate", item_id: itemId, content_index: 0, audio_end_ms });
+    this.send("stop", { type: "conversation.item.truncate", item_id: itemId, content_index: 0, audio_end_ms });
   }
+}
+
+function message(text) {
+  return { type: "message", role: "user", content: [{ type: "input_text", text }] };
 }

@@ -34,7 +34,18 @@ export function setApiKey(key) {
 }
 
 /** Call a path of the server, with the options of `fetch`. Return the answer's JSON. */
-export async function ask(path, { headers = {}, ...options } = {}) {
+export async function ask(path, options) {
+  const response = await call(path, options);
+  return response.json().catch(() => null);
+}
+
+/** Call a path of the server, with the options of `fetch`. Return the answer's bytes. */
+export async function askBlob(path, options) {
+  const response = await call(path, options);
+  return response.blob();
+}
+
+async function call(path, { headers = {}, ...options } = {}) {
   const credential = apiKey() || token;
   const authorization = credential ? { Authorization: `Bearer ${credential}` } : {};
   let response;
@@ -43,9 +54,11 @@ export async function ask(path, { headers = {}, ...options } = {}) {
   } catch {
     throw new Error("The server cannot be reached.");
   }
-  const answer = await response.json().catch(() => null);
-  if (!response.ok) throw new ServerError(response.status, answer?.error);
-  return answer;
+  if (!response.ok) {
+    const answer = await response.json().catch(() => null);
+    throw new ServerError(response.status, answer?.error);
+  }
+  return response;
 }
 
 /**

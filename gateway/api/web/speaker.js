@@ -8,6 +8,20 @@ export class Speaker {
     this.onReport = () => {};
     this.node = null;
     this.waiting = [];
+    this.volume = 1;
+    this.device = "";
+  }
+
+  /** @param {number} volume 0 to 1 */
+  setVolume(volume) {
+    this.volume = volume;
+    if (this.gain) this.gain.gain.value = volume;
+  }
+
+  /** Play through another device. Empty: the browser's default; also where there is no such device any more. */
+  async setDevice(device) {
+    this.device = device;
+    await this.context?.setSinkId?.(device).catch(() => this.context.setSinkId(""));
   }
 
   /** Start the audio output. Browsers allow it only after a click or a key press. */
@@ -24,7 +38,10 @@ export class Speaker {
     node.port.onmessage = ({ data }) => this.onReport(data);
     this.analyser = this.context.createAnalyser();
     this.analyser.fftSize = 512;
-    node.connect(this.analyser).connect(this.context.destination);
+    this.gain = this.context.createGain();
+    node.connect(this.analyser).connect(this.gain).connect(this.context.destination);
+    this.setVolume(this.volume);
+    if (this.device) await this.setDevice(this.device);
     for (const message of this.waiting.splice(0)) node.port.postMessage(message);
     this.node = node;
   }

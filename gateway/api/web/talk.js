@@ -1,16 +1,19 @@
 // The conversation: joins microphone, connection and loudspeaker. It does not touch the document.
 
-import { int16FromBase64, SAMPLE_RATE_HZ } from "./pcm.js";
+import { SAMPLE_RATE_HZ } from "./pcm.js";
 import { Microphone } from "./microphone.js";
+import { ServerEvents } from "./server-events.js";
 import { Turn } from "./turn.js";
 
 const MIN_SPEECH_S = 0.2;
-const OUTCOMES = { completed: "completed", incomplete: "completed", cancelled: "interrupted", failed: "failed" };
+const LIMIT_MARGIN_S = 0.3; // a turn is ended this long before the server's limit
+const KEPT_SOUND_S = 900; // of replies, for playing them again: 43 MB
 
 /**
  * The state of the conversation. Two modes: "push" (hold to talk) and "free" (the server detects the turns).
  * `onChange(turn)` is called when a turn has changed, and `onChange(null)` when the phase has changed.
- * `onError(message)` gets messages for the user.
+ * `onError(message)` gets messages for the user. `onVoiceLost()`: the voice does not exist any more.
+ * `onTranscribes(does)` tells whether the server writes down what the user says.
  */
 export class Talk {
   constructor(realtime, speaker) {
@@ -18,24 +21,41 @@ export class Talk {
     this.speaker = speaker;
     this.onChange = () => {};
     this.onError = () => {};
+    this.onVoiceLost = () => {};
+    this.onTranscribes = () => {};
     this.mode = "push";
     this.microphone = null;
+    this.isOpening = false; // the browser opens the microphone
     this.listening = false; // the microphone's sound is sent to the server
     this.spokenS = 0; // sound sent since the button went down
+    this.streamS = 0; // sound sent on this connection with turn detection
     this.userSpeaks = false; // the server detects speech
     this.level = 0;
     this.connection = "connecting";
+    this.knowsVoices = false; // the list of voices was read
     this.turns = [];
-    this.stats = { buffered_s: 0, underruns: 0 };
-    this.settings = { voice: "", instructions: "", transcribe: false, threshold: 0.5, silenceMs: 500, prefixMs: 300 };
-    realtime.onEvent = (event) => this.receive(event);
+    this.replayed = null; // {turn, id}: the reply that is played again
+    this.replays = 0;
+    this.maxInputS = 120;
+    this.settings = {
+      voice: "",
+      instructions: "",
+      transcribe: true,
+      threshold: 0.5,
+      silenceMs: 500,
+      prefixMs: 300,
+      microphone: "",
+    };
+    this.events = new ServerEvents(this);
+    realtime.onEvent = (event) => this.events.receive(event);
     realtime.onState = (state) => this.connected(state);
     speaker.onReport = (report) => this.updatePlayback(report);
   }
 
-  /** "offline", "idle", "ready" (the microphone is open), "listening" (the user speaks), "waiting" or "speaking". */
+  /** "offline", "idle", "opening", "ready" (the microphone is open), "listening", "waiting" or "speaking". */
   get phase() {
     if (this.connection !== "open") return "offline";
+    if (this.isOpening) return "opening";
     if (this.mode === "push" ? this.listening : this.userSpeaks) return "listening";
     const turn = this.current;
     if (turn && turn.played.first !== null && !turn.playedOut) return "speaking";
@@ -47,40 +67,49 @@ export class Talk {
     return this.turns.at(-1) ?? null;
   }
 
+  /** Seconds that the user may still speak in this turn. */
+  get leftS() {
+    return Math.max(0, this.maxInputS - LIMIT_MARGIN_S - this.spokenS);
+  }
+
   configure(settings) {
+    const { microphone } = this.settings;
     for (const [name, value] of Object.entries(settings)) {
       if (name in this.settings) this.settings[name] = value;
     }
     const { threshold, silenceMs, prefixMs } = this.settings;
     const turns = this.mode === "free" ? { threshold, silenceMs, prefixMs } : null;
     if (this.settings.voice) this.realtime.configure({ ...this.settings, turns });
+    if (this.settings.microphone !== microphone && this.microphone) this.changeMicrophone();
   }
 
   async setMode(mode) {
     if (mode === this.mode) return;
-    if (this.listening) this.listening = false;
+    this.listening = false;
     this.mode = mode;
     this.userSpeaks = false;
     this.realtime.clear();
     this.configure({});
-    if (mode === "push") await this.closeMicrophone();
+    await this.closeMicrophone();
     this.onChange(null);
   }
 
   /** Push to talk: the button was pressed. Interrupts a reply. */
   async press() {
-    await this.openMicrophone();
+    this.stopReplay();
     this.interrupt();
+    await this.openMicrophone();
     this.realtime.clear();
     this.spokenS = 0;
     this.listening = true;
     this.onChange(null);
   }
 
-  /** Push to talk: the button was released. Commits the user's turn. */
+  /** Push to talk: the button was released. Commits the user's turn, and closes the microphone. */
   release() {
     if (!this.listening) return;
     this.listening = false;
+    this.closeMicrophone();
     if (this.spokenS < MIN_SPEECH_S) {
       this.realtime.clear();
       this.onError("Hold the button for as long as you speak.");
@@ -99,6 +128,7 @@ export class Talk {
       this.realtime.clear();
       await this.closeMicrophone();
     } else {
+      this.stopReplay();
       await this.openMicrophone();
       this.listening = true;
     }
@@ -106,6 +136,7 @@ export class Talk {
   }
 
   async write(text) {
+    this.stopReplay();
     await this.speaker.open();
     this.interrupt();
     this.begin(new Turn(performance.now(), { spoken: false, text }));
@@ -119,22 +150,84 @@ export class Talk {
     const running = !turn.over;
     turn.playedOut = true;
     this.speaker.stop(turn.responseId);
+    if (turn.isLost) return; // its reply stays what it is: another connection knows nothing of it
     if (turn.itemId && turn.soundS > 0) this.realtime.truncate(turn.itemId, turn.playedS); // stops a running reply too
     else if (running) this.realtime.cancel();
     turn.outcome = "interrupted";
     this.onChange(turn);
   }
 
-  async openMicrophone() {
+  /** Play a reply again, or stop that. */
+  async replay(turn) {
+    const isPlaying = this.replayed?.turn === turn;
+    this.stopReplay();
+    if (isPlaying) return;
+    this.interrupt();
     await this.speaker.open();
+    this.replays += 1;
+    this.replayed = { turn, id: `replay-${this.replays}` };
+    for (const samples of turn.chunks) this.speaker.play(this.replayed.id, samples);
+    this.speaker.end(this.replayed.id);
+    this.onChange(turn);
+  }
+
+  stopReplay() {
+    if (!this.replayed) return;
+    const { turn, id } = this.replayed;
+    this.speaker.stop(id);
+    this.replayed = null;
+    this.onChange(turn);
+  }
+
+  /** Leave this conversation and begin another one. */
+  async renew() {
+    this.stopReplay();
+    const turn = this.current;
+    if (turn?.responseId) this.speaker.stop(turn.responseId);
+    this.turns = [];
+    this.userSpeaks = false;
+    await this.realtime.renew();
+    this.onChange(null);
+  }
+
+  /** Return why the model cannot use a system prompt; empty: it can, or there is no connection to ask. */
+  async checkPrompt(instructions) {
+    if (!instructions || !this.realtime.open) return "";
+    return this.events.checked(this.realtime.check(instructions));
+  }
+
+  async openMicrophone() {
     if (this.microphone) return;
-    this.microphone = await Microphone.open();
-    this.microphone.onPiece = (samples, level) => {
-      this.level = this.listening ? level : 0;
-      if (!this.listening) return;
-      this.spokenS += samples.length / SAMPLE_RATE_HZ;
-      this.realtime.append(samples);
-    };
+    this.isOpening = true;
+    this.onChange(null);
+    try {
+      const [microphone] = await Promise.all([Microphone.open(this.settings.microphone), this.speaker.open()]);
+      this.microphone = microphone;
+    } finally {
+      this.isOpening = false;
+      this.onChange(null);
+    }
+    this.microphone.onPiece = (samples, level) => this.hear(samples, level);
+    this.microphone.onEnd = () => this.microphoneLost();
+  }
+
+  hear(samples, level) {
+    this.level = this.listening ? level : 0;
+    if (!this.listening) return;
+    const seconds = samples.length / SAMPLE_RATE_HZ;
+    this.realtime.append(samples);
+    if (this.mode === "free") {
+      this.streamS += seconds;
+      return;
+    }
+    const before = Math.ceil(this.leftS);
+    this.spokenS += seconds;
+    if (this.leftS === 0) {
+      this.onError(`A turn can have ${this.maxInputS} seconds. Yours was sent.`);
+      this.release();
+    } else if (Math.ceil(this.leftS) !== before) {
+      this.onChange(null);
+    }
   }
 
   async closeMicrophone() {
@@ -144,8 +237,33 @@ export class Talk {
     await microphone?.close();
   }
 
+  /** Go over to the microphone of the settings while the present one is open. */
+  async changeMicrophone() {
+    await this.closeMicrophone();
+    await this.openMicrophone().catch((error) => {
+      this.listening = false;
+      this.onError(error.message);
+    });
+  }
+
+  microphoneLost() {
+    this.onError("The microphone was taken away.");
+    if (this.mode === "push") {
+      this.release();
+      return;
+    }
+    this.listening = false;
+    this.closeMicrophone();
+    this.onChange(null);
+  }
+
   begin(turn) {
     this.turns.push(turn);
+    let keptS = 0;
+    for (const older of this.turns.toReversed()) {
+      keptS += older.soundS;
+      if (keptS > KEPT_SOUND_S && older.over) older.chunks = [];
+    }
     this.onChange(turn);
   }
 
@@ -153,111 +271,26 @@ export class Talk {
     this.connection = state;
     if (state === "lost" || state === "refused") {
       this.userSpeaks = false;
+      this.streamS = 0;
+      this.events.forget();
+      if (this.mode === "push" && this.listening) {
+        this.listening = false;
+        this.closeMicrophone();
+        this.onError("The connection was lost while you spoke. Please say it again.");
+      }
       const turn = this.current;
-      if (turn && !turn.over) this.finish(turn, "failed", "The connection was lost.");
+      if (turn && !turn.over) this.lose(turn);
     }
     this.onChange(null);
   }
 
-  /** Handle an event of the server. */
-  receive(event) {
-    switch (event.type) {
-      case "session.created":
-        this.configure({});
-        break;
-      case "session.updated":
-        if (event.ignored?.includes("session.audio.input.transcription")) {
-          this.onError("This server does not transcribe speech (CHROMA_TRANSCRIBE is off).");
-        }
-        break;
-      case "input_audio_buffer.speech_started":
-        this.userSpeaks = true;
-        this.interrupt();
-        this.onChange(null);
-        break;
-      case "input_audio_buffer.speech_stopped":
-        this.userSpeaks = false;
-        if (this.mode === "free") this.begin(new Turn(performance.now()));
-        break;
-      case "input_audio_buffer.committed":
-        if (this.current) this.current.userItemId = event.item_id;
-        break;
-      case "conversation.item.input_audio_transcription.delta":
-        this.updateUserText(event.item_id, (turn) => (turn.userText += event.delta));
-        break;
-      case "conversation.item.input_audio_transcription.completed":
-        this.updateUserText(event.item_id, (turn) => (turn.userText = event.transcript));
-        break;
-      case "conversation.item.input_audio_transcription.failed":
-        this.onError(event.error.message);
-        break;
-      case "error":
-        if (event.error.code === "session_expired") break; // the connection ends, and the next one goes on
-        this.onError(event.error.message);
-        this.failUnanswered(event.error.message);
-        break;
-      default:
-        if (event.type.startsWith("response.")) this.receiveReply(event);
-    }
-  }
-
-  updateUserText(itemId, change) {
-    const turn = this.turns.findLast((candidate) => candidate.userItemId === itemId);
-    if (!turn) return;
-    change(turn);
-    this.onChange(turn);
-  }
-
-  receiveReply(event) {
-    if (event.type === "response.created") {
-      const waiting = this.turns.find((candidate) => candidate.outcome === "waiting");
-      const turn = waiting ?? new Turn(performance.now(), { spoken: false });
-      if (!waiting) this.turns.push(turn);
-      turn.responseId = event.response.id;
-      turn.outcome = "replying";
-      this.onChange(turn);
-      return;
-    }
-    const id = event.response_id ?? event.response?.id;
-    const turn = this.turns.findLast((candidate) => candidate.responseId === id);
-    if (!turn) return;
-    const now = performance.now();
-    switch (event.type) {
-      case "response.output_item.added":
-        turn.itemId = event.item.id;
-        return;
-      case "response.output_audio_transcript.delta":
-        turn.mark("text", now);
-        turn.pieces.push({ text: event.delta, atS: event.start_time ?? null });
-        break;
-      case "response.output_audio.delta": {
-        if (turn.playedOut) return;
-        const samples = int16FromBase64(event.delta);
-        turn.mark("sound", now);
-        turn.soundS += samples.length / SAMPLE_RATE_HZ;
-        this.speaker.play(id, samples);
-        break;
-      }
-      case "response.output_audio.done":
-        this.speaker.end(id);
-        break;
-      case "response.done":
-        this.finishReply(turn, event.response);
-        break;
-      default:
-        return;
-    }
-    this.onChange(turn);
-  }
-
-  finishReply(turn, response) {
-    turn.usage = response.usage ?? null;
-    turn.server = response.timings ?? null;
-    this.speaker.end(turn.responseId);
+  /** The connection ended during a turn. What came of the reply is played. */
+  lose(turn) {
+    turn.isLost = true;
+    if (turn.responseId) this.speaker.end(turn.responseId);
     if (turn.soundS === 0) turn.playedOut = true;
-    const outcome = OUTCOMES[response.status] ?? "failed";
-    const failure = response.status_details?.error?.message ?? "The turn failed.";
-    this.finish(turn, turn.outcome === "interrupted" ? "interrupted" : outcome, failure);
+    const what = turn.soundS > 0 ? "the reply ends here" : "there is no reply";
+    this.finish(turn, "failed", `The connection was lost: ${what}. Please ask again.`);
   }
 
   finish(turn, outcome, failure) {
@@ -270,20 +303,16 @@ export class Talk {
     this.onChange(turn);
   }
 
-  /** An error instead of a reply ends the turn that waits for a reply. */
-  failUnanswered(message) {
-    const turn = this.current;
-    if (turn?.outcome === "waiting") this.finish(turn, "failed", message);
-  }
-
   /** Take the loudspeaker's report. */
-  updatePlayback({ reply, started, finished, played_s, buffered_s, underruns }) {
+  updatePlayback({ reply, started, finished, played_s, underruns }) {
+    if (reply === this.replayed?.id) {
+      if (finished) this.stopReplay();
+      return;
+    }
     const turn = this.turns.findLast((candidate) => candidate.responseId === reply);
     if (!turn) return;
     if (started && played_s > turn.playedS) turn.mark("played", performance.now());
     turn.playedS = played_s;
-    this.stats.underruns += underruns - turn.underruns;
-    this.stats.buffered_s = buffered_s;
     turn.underruns = underruns;
     if (finished) turn.playedOut = true;
     this.onChange(turn);

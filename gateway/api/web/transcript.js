@@ -1,44 +1,69 @@
 // The transcript of the conversation: both texts of each turn, and beside them the turn's timing.
 
+import { ReplyTools } from "./reply-tools.js";
 import { waterfall } from "./waterfall.js";
 
-const NARROW = matchMedia("(max-width: 820px)"); // as in style.css
+const SMALL = matchMedia("(max-width: 820px), (max-height: 520px)"); // as in style.css
+const LOW = matchMedia("(max-height: 520px)"); // as in style.css: the whole page scrolls
 const STUCK_PX = 80; // when the view is this near to the end, it follows the conversation
+const MOVED_PX = 4;
 
-/** Shows the turns in `list`, which scrolls in `frame`. `voiceName()` returns the name of the voice. */
+/**
+ * Shows the turns in `list`. `voiceName()` returns the name of the voice, `isReplayed(turn)` whether the reply is played
+ * again now; `onReplay(turn)` is called when it is to be.
+ */
 export class Transcript {
-  constructor(list, frame, voiceName) {
+  constructor(list, { voiceName, isReplayed = () => false, onReplay = () => {} }) {
     this.list = list;
-    this.frame = frame;
     this.voiceName = voiceName;
+    this.isReplayed = isReplayed;
+    this.onReplay = onReplay;
     this.views = new Map();
+    this.scrolledTo = 0; // in a low window: where the view was put last
   }
 
   /** Show the present state of a turn. */
   show(turn) {
-    const follows = this.frame.scrollHeight - this.frame.scrollTop - this.frame.clientHeight < STUCK_PX;
+    const frame = LOW.matches ? document.scrollingElement : this.list.parentElement;
+    const follows = frame && this.follows(turn, frame);
     let view = this.views.get(turn);
     if (!view) {
-      if (NARROW.matches) for (const older of this.views.values()) older.timing.open = false;
-      view = new TurnView(this.voiceName());
+      view = new TurnView(this.voiceName(), new ReplyTools(turn, this.onReplay));
       this.views.set(turn, view);
       this.list.append(view.root);
     }
-    view.show(turn);
-    if (follows) this.frame.scrollTop = this.frame.scrollHeight;
+    view.show(turn, this.isReplayed(turn));
+    if (!follows) return;
+    if (LOW.matches) view.root.scrollIntoView({ block: "start" });
+    else frame.scrollTop = frame.scrollHeight;
+    this.scrolledTo = frame.scrollTop;
+  }
+
+  /** Whether the view stays with this turn. In a low window the turn's beginning is shown, until the user scrolls. */
+  follows(turn, frame) {
+    if (!LOW.matches) return frame.scrollHeight - frame.scrollTop - frame.clientHeight < STUCK_PX;
+    if (!this.views.has(turn)) return true;
+    return [...this.views.keys()].at(-1) === turn && Math.abs(frame.scrollTop - this.scrolledTo) < MOVED_PX;
+  }
+
+  clear() {
+    this.views.clear();
+    this.list.replaceChildren();
   }
 }
 
 class TurnView {
-  constructor(voiceName) {
+  constructor(voiceName, tools) {
     this.root = make("article", "turn");
     const words = make("div", "words");
     this.you = make("p", "you");
     this.reply = make("p", "reply");
     this.fate = make("p", "fate");
-    words.append(this.you, this.reply, this.fate);
+    this.caution = make("p", "caution");
+    this.tools = tools;
+    words.append(this.you, this.reply, this.fate, this.caution, tools.root);
     this.timing = make("details", "timing");
-    this.timing.open = true;
+    this.timing.open = !SMALL.matches;
     this.timing.setAttribute("aria-live", "off");
     this.summary = make("summary");
     this.chart = make("div");
@@ -50,19 +75,19 @@ class TurnView {
     this.spans = [];
   }
 
-  show(turn) {
+  show(turn, isReplayed) {
     this.root.setAttribute("aria-busy", String(!turn.over)); // screen readers read a turn when it has ended
     const asked = turn.userText || (turn.spoken ? "Spoken" : "");
     this.you.hidden = !asked;
+    this.you.classList.toggle("unwritten", !turn.userText);
     if (this.you.dataset.text !== asked) {
       this.you.dataset.text = asked;
       this.you.replaceChildren(who("You"), asked);
     }
     this.showReply(turn);
-    const fate = fateOf(turn);
-    this.fate.hidden = !fate;
-    this.fate.className = `fate ${turn.outcome}`;
-    if (this.fate.textContent !== fate) this.fate.textContent = fate;
+    showLine(this.fate, fateOf(turn), `fate ${turn.outcome}`);
+    showLine(this.caution, turn.caution, "caution");
+    this.tools.show(isReplayed);
     this.showTiming(turn);
   }
 
@@ -81,23 +106,30 @@ class TurnView {
       this.reply.append(span);
     }
     turn.pieces.forEach(({ atS }, i) => {
-      const ahead = atS !== null && atS > turn.playedS && turn.outcome !== "failed";
+      const ahead = atS !== null && atS > turn.playedS && (turn.outcome !== "failed" || !turn.playedOut);
       let name = "";
       if (ahead && turn.outcome === "interrupted") name = "unheard";
       else if (ahead && !turn.playedOut) name = "ahead";
       if (this.spans[i].className !== name) this.spans[i].className = name;
     });
+    const firstUnheard = this.spans.find((span) => span.className === "unheard");
+    if (firstUnheard && !this.unheardNote) {
+      this.unheardNote = make("span", "visually-hidden");
+      this.unheardNote.textContent = " Not heard: ";
+      firstUnheard.before(this.unheardNote);
+    }
   }
 
   showTiming(turn) {
-    const rows = turn.rows();
+    const rows = turn.isRestored ? [] : turn.rows();
     this.timing.hidden = rows.length === 0;
     if (rows.length === 0) return;
     const drawn = JSON.stringify([rows, turn.underruns, turn.over, turn.usage]);
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     const first = turn.firstSoundMs;
-    if (first !== null) this.summary.replaceChildren(bold(`${Math.round(first)} ms`), " to the first sound");
+    const from = turn.beganAt < turn.committedAt ? "from your last word to the first sound" : "to the first sound";
+    if (first !== null) this.summary.replaceChildren(bold(`${Math.round(first)} ms`), ` ${from}`);
     else if (turn.over && turn.soundS === 0) this.summary.replaceChildren("No sound");
     else this.summary.replaceChildren(bold("…"), " until the first sound");
     this.chart.replaceChildren(waterfall(rows));
@@ -107,6 +139,7 @@ class TurnView {
 
 function fateOf(turn) {
   if (turn.outcome === "failed") return turn.failure;
+  if (turn.isRestored) return turn.outcome === "interrupted" ? "Interrupted" : "";
   if (turn.outcome === "interrupted") return `Interrupted after ${turn.playedS.toFixed(1)} s`;
   if (turn.outcome === "completed" && turn.soundS === 0) return "An empty reply: the model ended its speech at once.";
   return "";
@@ -115,7 +148,7 @@ function fateOf(turn) {
 function footnote(turn) {
   const parts = [`${turn.soundS.toFixed(1)} s of speech`];
   if (turn.usage) parts.push(`${turn.usage.input_tokens} tokens in, ${turn.usage.output_tokens} out`);
-  parts.push(underruns(turn.underruns));
+  if (turn.underruns) parts.push(turn.underruns === 1 ? "1 gap in the sound" : `${turn.underruns} gaps in the sound`);
   return parts.flatMap((part, i) => {
     const span = make("span");
     span.textContent = part;
@@ -123,9 +156,10 @@ function footnote(turn) {
   });
 }
 
-/** Return a count of underruns as text. */
-export function underruns(count) {
-  return count === 1 ? "1 underrun" : `${count} underruns`;
+function showLine(line, text, className) {
+  line.hidden = !text;
+  line.className = className;
+  if (line.textContent !== text) line.textContent = text;
 }
 
 function who(name) {

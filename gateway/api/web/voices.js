@@ -1,6 +1,6 @@
 // The voices of the server: /v1/voices.
 
-import { ask } from "./server.js";
+import { ask, askBlob } from "./server.js";
 
 /** Return all voices in order of their ids. */
 export async function listVoices() {
@@ -21,4 +21,10 @@ export function cloneVoice({ name, transcript, consent, recording, fileName }) {
 /** Delete a voice. */
 export function deleteVoice(id) {
   return ask(`v1/voices/${encodeURIComponent(id)}`, { method: "DELETE" });
+}
+
+/** Return a sound file in which the voice says a sentence. */
+export function previewVoice(id, sentence) {
+  const body = JSON.stringify({ model: "chroma-1.0", voice: id, input: sentence, response_format: "wav" });
+  return askBlob("v1/audio/speech", { method: "POST", headers: { "Content-Type": "application/json" }, body });
 }

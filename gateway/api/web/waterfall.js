@@ -9,7 +9,7 @@ const BAR = 8;
 const TICKS_MS = [50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10000, 20000, 30000, 60000];
 
 /**
- * @param {{name: string, kind: string, span: {start: number, end: number}}[]} rows milliseconds since the commit
+ * @param {{name: string, kind: string, span: {start: number, end: number}}[]} rows milliseconds since the user's last word
  * @returns {SVGElement}
  */
 export function waterfall(rows) {
@@ -31,7 +31,7 @@ export function waterfall(rows) {
     const label = element("text", { class: "label", x: 0, y: middle + 3.5 });
     label.textContent = name;
     const start = element("text", { class: "start", x: START, y: middle + 3.5, "text-anchor": "end" });
-    start.textContent = inWords(kind === "heard" ? span.end : span.start);
+    start.textContent = inWords(kind === "heard" || kind === "silence" ? span.end : span.start);
     const x = LEFT + span.start * scale;
     const width = Math.max(2.5, (span.end - span.start) * scale);
     picture.append(

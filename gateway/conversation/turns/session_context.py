@@ -94,7 +94,7 @@ class SessionContext:
         return TurnPlan(
             session_id=self.session.session_id,
             config=self.session.config,
-            system_prompt=config.system_prompt if config.HasField("system_prompt") else None,
+            system_prompt=config.system_prompt or None,
             history=self.session.turns,
             voice=self._voice if is_spoken else None,
             sampling=config.sampling if config.HasField("sampling") else None,

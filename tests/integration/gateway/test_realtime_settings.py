@@ -55,6 +55,18 @@ async def _update(talk: Talk, session: dict[str, Any]) -> Any:
     return event
 
 
+async def test_emptied_instructions_go_back_to_the_servers_default(client: Client, fakes: Fakes) -> None:
+    async with openai_of(client) as openai, openai.realtime.connect(model="m") as connection:
+        talk = Talk(connection)
+        await talk.until("session.created")
+        for instructions in ("You are a pirate.", ""):
+            assert (await _update(talk, {**MANUAL, "instructions": instructions})).session.instructions == instructions
+            assert (await talk.say("question"))[-1].response.status == "completed"
+    pirate, default = fakes.reasoner.script.opened[-2:]
+    assert pirate.system_prompt == "You are a pirate."
+    assert not default.HasField("system_prompt")
+
+
 async def test_fields_that_the_server_cannot_honour_leave_the_others_applied(client: Client, fakes: Fakes) -> None:
     await client.voices.CreateVoice(new_voice("bob"))
     async with openai_of(client) as openai, openai.realtime.connect(model="m") as connection:

@@ -102,6 +102,8 @@ class Stack:
         }
         if not {"CHROMA_DRAIN_S", _own("gateway", "drain_s")} & set(environment):
             defaults["CHROMA_DRAIN_IDLE_S"] = "0"  # an idle page holds nothing up: no other gateway takes over
+        if not random_weights:
+            defaults["CHROMA_TRANSCRIBE"] = "true"  # the page shows what the user said
         self._servers: dict[str, Child] = {}
         for name, module in MODULES.items():
             settings = {"listen": listen[name], "metrics_listen": metrics_listen[name]}

@@ -18,11 +18,11 @@ LISTEN_SETTINGS = ("listen", "metrics_listen")
 NO_STORE = {"CHROMA_REDIS_URL": "redis://127.0.0.1:1/0"}
 
 
-def make(folder: Path, chosen: dict[str, str], http_listen: str = "") -> Stack:
+def make(folder: Path, chosen: dict[str, str], http_listen: str = "", *, random_weights: bool = True) -> Stack:
     return Stack(
         StateFolder(folder),
         "model",
-        random_weights=True,
+        random_weights=random_weights,
         environment={**NO_STORE, **chosen},
         sockets=folder / "run",
         http_listen=http_listen,
@@ -45,6 +45,17 @@ def test_an_idle_page_does_not_hold_up_the_end_unless_the_user_says_how_long_it_
     chosen: dict[str, str], given: str | None, tmp_path: Path
 ) -> None:
     assert make(tmp_path, chosen)._servers["gateway"].process.environment.get("CHROMA_DRAIN_IDLE_S") == given
+
+
+@pytest.mark.parametrize(
+    ("chosen", "random_weights", "given"),
+    [({}, False, "true"), ({"CHROMA_TRANSCRIBE": "false"}, False, "false"), ({}, True, None)],
+)
+def test_speech_is_written_down_unless_the_user_says_otherwise_or_the_weights_are_random(
+    chosen: dict[str, str], random_weights: bool, given: str | None, tmp_path: Path
+) -> None:
+    stack = make(tmp_path, chosen, random_weights=random_weights)
+    assert stack._servers["gateway"].process.environment.get("CHROMA_TRANSCRIBE") == given
 
 
 def environments(tmp_path: Path, chosen: dict[str, str], http_listen: str = "") -> dict[str, dict[str, str]]:

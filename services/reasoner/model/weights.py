@@ -11,6 +11,7 @@ from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.mapped_memory import page_out
 from services.runtime.checkpoint.weights import Weights
+from services.runtime.layers.fused_stack import use_fused_kernels
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
 
@@ -30,8 +31,10 @@ def load_thinker(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.de
     head = Linear(head_weight)
     if head.packed:
         page_out([head_weight])
+    stack = load_stack(weights.below("model"), text)
+    use_fused_kernels(stack)
     return Thinker(
-        stack=load_stack(weights.below("model"), text),
+        stack=stack,
         embedding=weights.read("model.embed_tokens.weight", vocab_size, text.width),
         head=head,
         tower=tower,

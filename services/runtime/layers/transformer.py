@@ -33,6 +33,18 @@ class AttentionBackend(Protocol):
         ...
 
 
+class FusedLayers(Protocol):
+    """Another way to compute a stack, for steps of few rows (fused_stack.py)."""
+
+    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+        """Embeddings [R, D] -> hidden states [R, D] after the final norm."""
+        ...
+
+    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear) -> Tensor:
+        """Embeddings [R, D] -> what `head` makes of their hidden states, float32 [R, N]."""
+        ...
+
+
 class StackParameters(nn.Module):
     """The stack's parameters under the checkpoint's names. It is filled at load and never run."""
 
@@ -79,6 +91,9 @@ class Stack:
         self.config = config
         self.norm = parameters.norm.weight.detach()
         self.layers: list[_Layer] = []
+        self.fused: FusedLayers | None = None
+        self.fused_rows = 0
+        """Steps of up to so many rows are computed by `fused`."""
         while len(parameters.layers):
             self.layers.insert(0, _fuse(parameters.layers.pop(-1)))
 
@@ -94,6 +109,18 @@ class Stack:
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
+        fused = self._fused_for(embeddings)
+        return self.plain(embeddings, attention) if fused is None else fused(embeddings, attention)
+
+    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear, last: int) -> Tensor:
+        """Embeddings [R, D] -> what `head` makes of the hidden states of the `last` rows, float32 [last, N]."""
+        fused = self._fused_for(embeddings)
+        if fused is not None:
+            return fused.logits(embeddings, attention, head)[-last:]
+        return head(self.plain(embeddings, attention)[-last:]).float()
+
+    def plain(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+        """The same with the products of PyTorch, for any number of rows."""
         config, eps = self.config, self.config.norm_eps
         split = (embeddings.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
         norms = [*(layer.attention_norm for layer in self.layers), self.norm]
@@ -105,6 +132,9 @@ class Stack:
             ffn = layer.down(silu_mul(layer.gate_up(normed)))
             x, normed = add_norm(ffn, x, norms[index + 1], eps)
         return normed
+
+    def _fused_for(self, embeddings: Tensor) -> FusedLayers | None:
+        return self.fused if embeddings.shape[0] <= self.fused_rows else None
 
 
 def load_stack(weights: Weights, config: StackConfig) -> Stack:

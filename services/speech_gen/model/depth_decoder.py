@@ -34,7 +34,8 @@ class DepthDecoder:
         self.heads = heads
         self.code_vocab = audio_table.shape[0] // codebooks
         with torch.inference_mode():
-            self.code_rows = projection(audio_table[: (codebooks - 1) * self.code_vocab])
+            rows = projection(audio_table[: (codebooks - 1) * self.code_vocab])
+        self.code_rows = rows.view(codebooks - 1, self.code_vocab, -1)
         self._frame = _Frame(stack.config, codebooks, streams, stack.dtype, stack.device)
 
     def logits(self, codebook: int, hidden: Tensor, previous_code: Tensor) -> Tensor:
@@ -44,12 +45,11 @@ class DepthDecoder:
         holds the codes of codebook - 1.
         """
         streams = previous_code.shape[0]
-        rows = self.code_rows.index_select(0, previous_code + (codebook - 1) * self.code_vocab)
+        rows = self.code_rows[codebook - 1].index_select(0, previous_code)
         if codebook == 1:
             rows = torch.cat([self.projection(hidden), rows])
         self._frame.turn_to(codebook, streams)
-        out = self.stack(rows, self._frame)
-        return self.heads[codebook - 1](out[-streams:]).float()
+        return self.stack.logits(rows, self._frame, self.heads[codebook - 1], last=streams)
 
 
 class _Frame:

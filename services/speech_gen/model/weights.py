@@ -9,6 +9,7 @@ from services.runtime.checkpoint.config import ChromaConfig
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.pages import PAGE_SIZE
+from services.runtime.layers.fused_stack import use_fused_kernels
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
 from services.speech_gen.model.backbone import Backbone
@@ -51,6 +52,8 @@ def load_generator(
         [Linear(head[:, :codebook_size].t().contiguous()) for head in decoder_heads],
         streams=slots,
     )
+    for stack in (backbone.stack, decoder.stack):
+        use_fused_kernels(stack)
     pages = kv_pages or slots * -(-config.backbone.max_positions // PAGE_SIZE)
     kv = PagedKV(config.backbone, slots=slots, pages=pages, dtype=dtype, device=device)
     return Generator(backbone, decoder, kv, eos=config.codebook_eos, im_end=config.tokens.im_end)

@@ -1,0 +1,70 @@
+"""How many launches a frame of the published model's layers takes on a GPU. Their width does not matter here."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from services.common.sampling import SamplingParams
+from services.runtime.checkpoint.config import RopeConfig, StackConfig
+from services.runtime.kvcache import attention
+from services.runtime.kvcache.paged_kv import PagedKV
+from services.runtime.layers import fused, linear
+from services.runtime.layers.fused_stack import FusedStack
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.transformer import Stack, StackParameters
+from services.speech_gen.model import depth_decoder, sampling
+from services.speech_gen.model.backbone import Backbone
+from services.speech_gen.model.depth_decoder import DepthDecoder
+from services.speech_gen.model.generator import Generator, ThoughtInput
+from tests.support.kernels import DEVICE, NEEDS_KERNELS
+from tests.support.launches import count_launches
+
+pytestmark = [NEEDS_KERNELS, pytest.mark.skipif(DEVICE != "cpu", reason="counts in the interpreter")]
+
+CODEBOOKS, CODES, WIDTH = 8, 20, 16
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
+    """A generator with 16 and 4 layers, as the published one, which computes with kernels."""
+    from services.runtime.kvcache import attention_triton
+
+    monkeypatch.setattr(linear, "_can_pack", lambda weight: False)
+    for module in (fused, attention, depth_decoder, sampling):
+        monkeypatch.setattr(module, "uses_kernels", lambda x: True)
+    monkeypatch.setattr(attention_triton, "_processors", lambda device: 132)  # an H100's
+    configs = [StackConfig(layers, WIDTH, 4, 2, 4, 32, 1e-5, False, RopeConfig(theta=1e4), 32) for layers in (16, 4)]
+    backbone, decoder = (Stack(config, StackParameters(config)) for config in configs)
+    table = torch.zeros(CODEBOOKS * CODES, WIDTH)
+    heads = [Linear(torch.zeros(CODES, WIDTH)) for _ in range(CODEBOOKS)]
+    return Generator(
+        Backbone(backbone, torch.zeros(10, WIDTH), table, heads[0], CODEBOOKS),
+        DepthDecoder(decoder, Linear(torch.zeros(WIDTH, WIDTH)), table, heads[1:], streams=4),
+        PagedKV(configs[0], slots=4, pages=8, dtype=torch.float32),
+        eos=0,
+        im_end=1,
+        padded=True,
+    )
+
+
+def launches(generator: Generator, monkeypatch: pytest.MonkeyPatch, *, fused_rows: int) -> Counter[str]:
+    for stack in (generator.backbone.stack, generator.decoder.stack):
+        stack.fused, stack.fused_rows = FusedStack(stack), fused_rows
+    slot = generator.open(SamplingParams())
+    thought = ThoughtInput(0, torch.zeros(WIDTH))
+    with count_launches(monkeypatch) as counted:
+        generator.frame([], [slot], [thought])
+    return counted
+
+
+def test_folded_kernels_save_a_third_of_a_frames_launches(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = launches(generator, monkeypatch, fused_rows=0)
+    after = launches(generator, monkeypatch, fused_rows=32)
+    assert before["linear"] == 4 * (16 + 7 * 4) + 1 + 1 + 7  # the layers, the projection and the heads
+    assert after["_product"] == 4 * (16 + 7 * 4) + 7
+    assert (before.total(), after.total()) == (438, 299)

@@ -1,0 +1,115 @@
+"""The fused layers equal the plain ones; where they fail or differ they are not used, and the log says why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from services.runtime.checkpoint.config import RopeConfig, StackConfig
+from services.runtime.layers import fused_stack, linear
+from services.runtime.layers.fused_stack import FusedStack, fused_rows, use_fused_kernels
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.transformer import Stack, StackParameters
+from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
+
+pytestmark = NEEDS_KERNELS
+
+CONFIG = StackConfig(1, 48, 6, 2, 8, 80, 1e-6, True, RopeConfig(theta=1e4), 33)
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Stack:
+    return stack_of(monkeypatch, torch.float32)
+
+
+def stack_of(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> Stack:
+    """A stack whose weights lie in rows, as on CUDA."""
+    monkeypatch.setattr(linear, "_can_pack", lambda weight: False)
+    torch.manual_seed(0)
+    return Stack(CONFIG, StackParameters(CONFIG).to(DEVICE, dtype))
+
+
+class ValuesPlusQueries:
+    """An attention without memory: it depends on q, k and v of each row."""
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        keys, values = (qkv[:, first : first + 2].repeat_interleave(3, dim=1) for first in (6, 8))
+        return (qkv[:, :6] * keys + values).flatten(1)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (HALF, 2e-2)])
+def test_fused_layers_equal_the_plain_ones(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tolerance: float
+) -> None:
+    stack = stack_of(monkeypatch, dtype)
+    rows, before = noise(1, 5, 48).to(dtype), noise(1, 5, 48).to(dtype)
+    head = Linear(noise(2, 20, 48).to(dtype))
+    with torch.inference_mode():
+        plain = [stack(rows, ValuesPlusQueries()), stack.logits(rows, ValuesPlusQueries(), head, last=2)]
+        stack.fused, stack.fused_rows = FusedStack(stack), 5
+        fused = [stack(rows, ValuesPlusQueries()), stack.logits(rows, ValuesPlusQueries(), head, last=2)]
+    for found, expected in zip(fused, plain, strict=True):
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    assert rows.equal(before)
+
+
+def test_more_rows_than_the_limit_are_computed_plainly(stack: Stack) -> None:
+    stack.fused, stack.fused_rows = FusedStack(stack), 2
+    rows = noise(1, 3, 48)
+    with torch.inference_mode():
+        assert stack(rows, ValuesPlusQueries()).equal(stack.plain(rows, ValuesPlusQueries()))
+
+
+def ms_in_turn(*values: float) -> Callable[[Callable[[], object]], float]:
+    """A clock that gives these milliseconds, for plain and fused steps in turn."""
+    left = list(values)
+    return lambda step: left.pop(0)
+
+
+def test_the_kernels_are_used_for_the_rows_for_which_they_are_faster(stack: Stack) -> None:
+    assert fused_rows(stack, timed_ms=ms_in_turn(3, 1, 3, 2, 3, 3.5)) == 2
+    assert fused_rows(stack, timed_ms=ms_in_turn(1, 2)) == 0
+
+
+def test_kernels_that_compute_something_else_are_not_used(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from services.runtime.layers import product_triton
+
+    right = product_triton.join_norm
+    monkeypatch.setattr(product_triton, "join_norm", lambda *given: right(*given) * 1.01)
+    with caplog.at_level(logging.ERROR):
+        assert fused_rows(stack, timed_ms=ms_in_turn()) == 0
+    assert "they differ by 0.01 for 1 rows" in caplog.text
+
+
+def test_values_that_are_not_numbers_are_a_difference(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.runtime.layers import product_triton
+
+    monkeypatch.setattr(product_triton, "join_norm", lambda x, *given: x * torch.nan)
+    assert fused_rows(stack, timed_ms=ms_in_turn()) == 0
+
+
+def test_kernels_that_do_not_compile_are_not_used(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from services.runtime.layers import product_triton
+
+    def fail(*given: object, **options: object) -> None:
+        raise RuntimeError("ptxas failed")
+
+    monkeypatch.setattr(product_triton, "partial_product", fail)
+    assert fused_rows(stack, timed_ms=ms_in_turn()) == 0
+    assert "up to 0 rows: more cannot run on" in caplog.text
+    assert "ptxas failed" in caplog.text
+
+
+def test_off_cuda_nothing_is_fused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_stack, "fused_rows", lambda stack: 7)
+    use_fused_kernels(stack)
+    assert (stack.fused_rows, stack.fused is None) == ((7, False) if DEVICE == "cuda" else (0, True))

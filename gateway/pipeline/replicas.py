@@ -1,11 +1,11 @@
-"""One replica of an upstream service: its channel and its health; and how a target becomes addresses."""
+"""One replica of an upstream service: its channel and its health."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from grpc import aio
@@ -17,12 +17,8 @@ from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
 from gateway.text.domain import SpeechDomain
 from services.common.rpc.tls import channel_credentials
-from services.common.settings import split_address
 
 log = logging.getLogger(__name__)
-
-DNS = "dns:///"
-"""Prefix of a target that stands for all addresses of a name."""
 
 _WATCH_AGAIN_S = 0.2
 _CHECKPOINT_TIMEOUT_S = 2.0
@@ -52,6 +48,7 @@ class Replica:
     at once; 0 when it does not tell. `full_until_s` (monotonic seconds) is when a replica that refused a call for lack
     of room may be asked first again. `outlier` counts its failures. `renders_tools`: whether its checkpoint's chat
     template renders tools, when it last served. `card`: what this checkpoint says of itself, None where it does not.
+    `when_away` is called each time that the replica stops serving.
     """
 
     def __init__(
@@ -61,6 +58,7 @@ class Replica:
         make_stub: Callable[[aio.Channel], Any],
         open_channel: Callable[[], aio.Channel],
         outlier: Outlier,
+        when_away: Callable[[], None],
     ) -> None:
         self.address = address
         self.outlier = outlier
@@ -77,8 +75,17 @@ class Replica:
         self._make_stub = make_stub
         self._open_channel = open_channel
         self._service = service
+        self._when_away = when_away
+        self._has_served = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching = asyncio.create_task(self._watch())
+
+    async def until_serving(self, limit_s: float) -> bool:
+        """Wait until a replica that is new serves for the first time. False: it did not within `limit_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._has_served.wait()
+        return self.serving
 
     async def close(self, grace_s: float) -> None:
         """Close the channel; running calls may take `grace_s` to end."""
@@ -127,14 +134,19 @@ class Replica:
                         await self._read_checkpoint()
                         self.outlier.reset()
                     self.serving = serving
-                    if served and not self.serving:
+                    if serving:
+                        self._has_served.set()
+                    elif served:
+                        self._when_away()
                         call.cancel()  # a draining server waits until its callers have left
                         break
             except aio.AioRpcError as error:
                 log.debug("%s: %s", self.address, error.details())
             if answered and self.serving:
                 continue  # the connection's age may have ended the watch: ask once more
-            self.serving = False
+            if self.serving:
+                self.serving = False
+                self._when_away()
             await asyncio.sleep(_WATCH_AGAIN_S)
 
     async def _read_checkpoint(self) -> None:
@@ -165,28 +177,3 @@ def open_channel(address: str, tls_name: str, settings: GatewaySettings) -> aio.
         return aio.insecure_channel(address, options=options)
     credentials = channel_credentials(settings.services_tls_ca, settings.services_tls_cert, settings.services_tls_key)
     return aio.secure_channel(address, credentials, [*options, ("grpc.ssl_target_name_override", tls_name)])
-
-
-async def resolve(target: str) -> dict[str, set[str] | None]:
-    """The addresses of each part of a target: for `dns:///name:port` all addresses of the name, for `host:port` itself.
-
-    A part is None when its name cannot be resolved at the moment.
-    """
-    found: dict[str, set[str] | None] = {}
-    for part in filter(None, map(str.strip, target.split(","))):
-        found[part] = await _resolve_name(part.removeprefix(DNS)) if part.startswith(DNS) else {part}
-    return found
-
-
-async def _resolve_name(name: str) -> set[str] | None:
-    host, port = split_address(name)
-    try:
-        answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        log.warning("cannot resolve %s: %s", host, error)
-        return None
-    addresses: set[str] = set()
-    for family, *_, address in answers:
-        ip = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
-        addresses.add(f"{ip}:{port}")
-    return addresses

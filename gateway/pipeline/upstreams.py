@@ -1,9 +1,10 @@
 """The three upstream services of the gateway: their replicas, which of them serve, and which one a call goes to.
 
-Names are resolved again every few seconds, and the health of each replica is watched. Each call has a key (a session, a
-voice). Rendezvous hashing sends all calls with one key to one replica while it serves; when a replica goes away, only
-its own keys move. When a replica is full, away, broken or of another checkpoint before a call has begun, the call goes
-to the next replica in the key's order. A replica that fails again and again gets no calls for a while
+Names are resolved again every few seconds, and at once when a replica goes away or refuses a call; the health of each
+replica is watched. Each call has a key (a session, a voice). Rendezvous hashing sends all calls with one key to one
+replica while it serves; when a replica goes away, only its own keys move. When a replica is full, away, broken or of
+another checkpoint before a call has begun, the call goes to the next replica in the key's order, and in the end to
+those that a new resolution finds. A replica that fails again and again gets no calls for a while
 (`gateway.pipeline.outliers`), unless that goes for all replicas.
 """
 
@@ -13,8 +14,8 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -28,7 +29,8 @@ from chroma.v1.speech_gen_pb2_grpc import SpeechGenServiceStub
 from gateway.metrics import FAILOVERS, show_replicas, show_shared_checkpoints
 from gateway.pipeline.calls import Hangs
 from gateway.pipeline.outliers import Outlier
-from gateway.pipeline.replicas import DNS, Replica, open_channel, resolve
+from gateway.pipeline.replicas import Replica, open_channel
+from gateway.pipeline.resolver import Resolver
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
 from gateway.text.domain import SpeechDomain
@@ -43,7 +45,8 @@ TurnSeat = Callable[[], AbstractAsyncContextManager[None]]
 """Makes the context in which a turn may use slots. Entering it raises ResourceExhausted when the caller has its share
 of them."""
 
-_RESOLVE_EVERY_S = 5.0
+_NEWCOMER_LIMIT_S = 1.0
+"""How long a call that no other replica takes waits for one that has just been found."""
 _CERTIFICATES_EVERY_S = 10.0
 _ROLLOUT = "the weights of some services may be in exchange"
 
@@ -63,24 +66,22 @@ class Upstream:
         self._target = target
         self._make_stub = make_stub
         self._settings = settings
-        self._addresses: dict[str, set[str]] = {}
-        """The addresses that each part of the target had when it was last resolved."""
+        self._resolver = Resolver(target, self._renew)
         self._replicas: dict[str, Replica] = {}
-        self._watching: list[asyncio.Task[None]] = []
+        self._certificates: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Resolve the target and watch its replicas from now on."""
-        self._renew(await resolve(self._target))
-        if DNS in self._target:
-            self._watching.append(asyncio.create_task(self._resolve_forever()))
+        await self._resolver.start()
         if self._settings.services_tls_ca is not None:
-            self._watching.append(asyncio.create_task(self._follow_certificates()))
+            self._certificates = asyncio.create_task(self._follow_certificates())
 
     async def close(self) -> None:
         """End all watching and all calls."""
-        for watching in self._watching:
-            await cancel(watching)
+        await self._resolver.close()
+        if self._certificates is not None:
+            await cancel(self._certificates)
         for leaving in tuple(self._closing):
             await cancel(leaving)
         for replica in self._replicas.values():
@@ -161,8 +162,9 @@ class Upstream:
 
         If that replica is full, goes away, or refuses the checkpoint before the call has `begun`, the next one in the
         key's order is tried. Each serving replica of one of these `checkpoints` is tried once, and each whose
-        checkpoint is not known. None: all replicas. After INTERNAL one further replica is tried, and after a hang none,
-        since it has used up the caller's patience.
+        checkpoint is not known. None: all replicas. In the end the target is resolved again, and replicas that are new
+        are tried as soon as they serve, unless a replica was full. After INTERNAL one further replica is tried, and after a hang none, since it
+        has used up the caller's patience.
 
         Raises:
             ResourceExhausted: no replica is left and some are full; with the shortest time to wait.
@@ -172,49 +174,61 @@ class Upstream:
         full: ResourceExhausted | None = None
         failed: ChromaError | None = None
         gone = Unavailable(f"{self.name} is away: none of {len(self._replicas)} replicas serves")
-        replicas = self._in_order(key)
-        if replicas and checkpoints is not None:
-            replicas = [replica for replica in replicas if replica.checkpoint in ("", *checkpoints)]
+        if checkpoints is not None and self.serving:
             gone = Unavailable(f"{self.name}: no replica runs the checkpoint of the other services; {_ROLLOUT}")
-        for replica in _not_ejected(replicas):
-            try:
-                with replica.outlier.watch():
-                    return await attempt(replica.stub)
-            except ResourceExhausted as error:
-                if begun():
-                    raise
-                replica.full_until_s = time.monotonic() + error.retry_after_s
-                if full is None or error.retry_after_s < full.retry_after_s:
-                    full = error
-                FAILOVERS.labels(self.name, "full").inc()
-            except Unavailable as error:
-                if begun() or isinstance(error, Hangs):
-                    raise
-                gone = error
-                FAILOVERS.labels(self.name, "gone").inc()
-            except FailedPrecondition as error:
-                if begun():
-                    raise
-                log.warning("%s: %s", replica.address, error.message)
-                gone = Unavailable(f"{error.message}; {_ROLLOUT}")
-                FAILOVERS.labels(self.name, "checkpoint").inc()
-            except ChromaError as error:
-                if begun() or error.status != "INTERNAL" or failed is not None:
-                    raise
-                failed = error
-                FAILOVERS.labels(self.name, "failed").inc()
+        async with aclosing(self._candidates(key, checkpoints)) as candidates:
+            async for replica in candidates:
+                try:
+                    with replica.outlier.watch():
+                        return await attempt(replica.stub)
+                except ResourceExhausted as error:
+                    if begun():
+                        raise
+                    replica.full_until_s = time.monotonic() + error.retry_after_s
+                    if full is None or error.retry_after_s < full.retry_after_s:
+                        full = error
+                    FAILOVERS.labels(self.name, "full").inc()
+                except Unavailable as error:
+                    if begun() or isinstance(error, Hangs):
+                        raise
+                    gone = error
+                    FAILOVERS.labels(self.name, "gone").inc()
+                except FailedPrecondition as error:
+                    if begun():
+                        raise
+                    log.warning("%s: %s", replica.address, error.message)
+                    gone = Unavailable(f"{error.message}; {_ROLLOUT}")
+                    FAILOVERS.labels(self.name, "checkpoint").inc()
+                except ChromaError as error:
+                    if begun() or error.status != "INTERNAL" or failed is not None:
+                        raise
+                    failed = error
+                    FAILOVERS.labels(self.name, "failed").inc()
         raise full or failed or gone
 
-    def _in_order(self, key: str) -> list[Replica]:
-        """The serving replicas in the order of `key`; those that refused a call recently come last."""
-        replicas = [self._replicas[address] for address in rank(key, self._replicas)]
-        now_s = time.monotonic()
-        return sorted((replica for replica in replicas if replica.serving), key=lambda it: it.full_until_s > now_s)
+    async def _candidates(self, key: str, checkpoints: Collection[str] | None) -> AsyncIterator[Replica]:
+        """The replicas to try, in order. None of `checkpoints` means that any will do.
 
-    async def _resolve_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_RESOLVE_EVERY_S)
-            self._renew(await resolve(self._target))
+        Those that serve come in the order of `key`, and among them those that refused a call recently come last. Then,
+        unless one of them is full, the target is resolved again, and those that are new follow, each when it serves.
+        """
+
+        def fits(replica: Replica) -> bool:
+            return checkpoints is None or replica.checkpoint in ("", *checkpoints)
+
+        known = set(self._replicas)
+        replicas = [self._replicas[address] for address in rank(key, known)]
+        serving = [replica for replica in replicas if replica.serving and fits(replica)]
+        now_s = time.monotonic()
+        for replica in _not_ejected(sorted(serving, key=lambda replica: replica.full_until_s > now_s)):
+            yield replica
+        if any(replica.full_until_s > now_s for replica in serving):
+            return
+        await self._resolver.resolve_early()
+        newcomers = [self._replicas[address] for address in rank(key, self._replicas.keys() - known)]
+        for replica in newcomers:
+            if await replica.until_serving(_NEWCOMER_LIMIT_S) and fits(replica):
+                yield replica
 
     async def _follow_certificates(self) -> None:
         """Call each replica on a new channel when the certificates have been renewed; try again while that fails."""
@@ -234,14 +248,14 @@ class Upstream:
             waiting = [replica for replica, done in zip(waiting, renewed, strict=True) if not done]
             waiting = [replica for replica in waiting if self._replicas.get(replica.address) is replica]
 
-    def _renew(self, found: dict[str, set[str] | None]) -> None:
-        """Add new replicas and close those that are gone. A name that cannot be resolved keeps its replicas."""
-        self._addresses |= {part: addresses for part, addresses in found.items() if addresses is not None}
-        addresses = set[str]().union(*self._addresses.values())
+    def _renew(self, addresses: set[str]) -> None:
+        """Add new replicas and close those that are gone."""
         for address in addresses - self._replicas.keys():
             connect = partial(open_channel, address, self.name.replace("_", "-"), self._settings)
             outlier = Outlier(self.name, address)
-            self._replicas[address] = Replica(address, self._service, self._make_stub, connect, outlier)
+            self._replicas[address] = Replica(
+                address, self._service, self._make_stub, connect, outlier, self._resolver.ask_early
+            )
         for address in self._replicas.keys() - addresses:
             leaving = asyncio.create_task(self._replicas.pop(address).close(self.limit_s))
             self._closing.add(leaving)

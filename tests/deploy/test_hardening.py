@@ -188,3 +188,22 @@ def test_compose_gives_each_service_a_compile_cache_of_its_own() -> None:
     }
     assert caches == {name: [f"compile-cache-{name}:/compile-cache"] for name in caches}
     assert len(caches) == 3
+
+
+@pytest.mark.parametrize("name", ["gateway", "reasoner", "speech-gen", "codec"])
+def test_pods_reach_the_name_servers_of_every_kind_of_cluster(name: str) -> None:
+    policies = of_kind(base_with(()), "NetworkPolicy")
+    (policy,) = [policy for policy in policies if policy["metadata"]["name"] == name]
+    reached = {
+        (
+            next(
+                iter(peer.get("namespaceSelector", {}).get("matchLabels", {}).values()),
+                peer.get("ipBlock", {}).get("cidr"),
+            ),
+            port,
+        )
+        for rule in policy["spec"]["egress"]
+        for peer in rule["to"]
+        for port in {port["port"] for port in rule["ports"]}
+    }
+    assert {("kube-system", 53), ("169.254.20.10/32", 53), ("openshift-dns", 5353)} <= reached

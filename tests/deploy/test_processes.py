@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from chroma.v1 import codec_pb2, dialogue_pb2, reasoner_pb2, speech_gen_pb2
+from gateway.pipeline.resolver import RESOLVE_EVERY_S
 from gateway.settings import GatewaySettings
 from services.codec.settings import CodecSettings
 from services.common.rpc.server import LIVENESS
@@ -24,6 +25,7 @@ from tests.support.manifests import (
     environment,
     of_kind,
     overlay,
+    pre_stop_s,
     processes,
     telling_combinations,
     workloads,
@@ -170,6 +172,11 @@ def test_a_pod_has_time_to_finish_the_longest_turn(manifests: Any) -> None:
         assert settings.drain_s > turn_limit_s
         assert settings.max_connection_age_grace_s > turn_limit_s
         assert pod["terminationGracePeriodSeconds"] >= pause_s + settings.drain_s + 10
+
+
+@pytest.mark.parametrize("name", ["reasoner", "speech-gen", "codec"])
+def test_a_service_that_leaves_serves_on_until_gateways_with_cached_names_know(name: str) -> None:
+    assert pre_stop_s(name) >= 30 + RESOLVE_EVERY_S + 5
 
 
 @every_build

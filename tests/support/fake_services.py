@@ -343,8 +343,12 @@ class FakeService:
 
     async def kill(self) -> None:
         """End at once, with all calls."""
+        await self.drain(0)
+
+    async def drain(self, limit_s: float) -> None:
+        """Take no more calls, and end when the open ones have ended or after `limit_s`."""
         assert self._server is not None, "started before"
-        await self._server.drain(0)
+        await self._server.drain(limit_s)
 
 
 def embedding(prompt: speech_gen.VoicePrompt, checkpoint: str) -> Tensor:

@@ -157,3 +157,9 @@ def store_rights() -> list[str]:
     """The rights of the store's user, as ACL rules."""
     (line,) = [line for line in store_command().splitlines() if line.startswith("user chroma-voice on ")]
     return line.split()[4:]
+
+
+def pre_stop_s(name: str) -> float:
+    """How long a pod of the base goes on serving after it was told to leave, in seconds."""
+    deployment = next(it for it in of_kind(base_with(()), "Deployment") if it["metadata"]["name"] == name)
+    return float(deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"])

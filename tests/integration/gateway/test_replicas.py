@@ -240,9 +240,9 @@ async def test_a_replica_whose_connection_ends_by_its_age_serves_on() -> None:
     await service.start()
     settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec=service.address, redis_url="redis://nowhere")
     channel = open_channel(service.address, "codec", settings)
-    replica = Replica(
-        service.address, "chroma.v1.CodecService", CodecServiceStub, lambda: channel, Outlier("codec", service.address)
-    )
+    outlier = Outlier("codec", service.address)
+    name = "chroma.v1.CodecService"
+    replica = Replica(service.address, name, CodecServiceStub, lambda: channel, outlier, lambda: None)
     connections = 0
     async with asyncio.timeout(10):
         while not replica.serving:

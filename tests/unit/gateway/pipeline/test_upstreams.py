@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from gateway.pipeline import upstreams
+from gateway.pipeline import resolver, upstreams
 from gateway.pipeline.calls import Hangs
 from gateway.pipeline.outliers import Outlier
 from gateway.pipeline.upstreams import Upstream, UpstreamPool, rank
@@ -22,36 +21,44 @@ _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis
 class FakeReplica:
     """A replica that always serves. Its stub is its address."""
 
-    def __init__(self, address: str, service: str, make_stub: Any, channel: Any, outlier: Outlier) -> None:
+    def __init__(
+        self, address: str, service: str, make_stub: Any, channel: Any, outlier: Outlier, when_away: Any
+    ) -> None:
         self.outlier = outlier
+        self.checkpoint = ""
         self.address = self.stub = address
         self.serving = True
         self.slots = 4
         self.full_until_s = 0.0
         self.closed = False
 
+    async def until_serving(self, limit_s: float) -> bool:
+        return self.serving
+
     async def close(self, grace_s: float) -> None:
         self.closed = True
 
 
 class FakeNames:
-    """What each part of the target resolves to; None: it cannot be resolved."""
+    """What each name resolves to; None: it cannot be resolved."""
 
     def __init__(self, found: Mapping[str, set[str] | None]) -> None:
         self.found = found
+        self.asked = 0
 
-    async def resolve(self, target: str) -> dict[str, set[str] | None]:
-        return dict(self.found)
+    async def addresses_of(self, name: str) -> set[str] | None:
+        self.asked += 1
+        return self.found[name]
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> FakeNames:
     """The name service: one name with the replicas a and b, and the plain address c."""
-    names = FakeNames({"dns:///ab:1": {"a:1", "b:1"}, "c:1": {"c:1"}})
-    monkeypatch.setattr(upstreams, "resolve", names.resolve)
+    names = FakeNames({"ab:1": {"a:1", "b:1"}})
+    monkeypatch.setattr(resolver, "_addresses_of", names.addresses_of)
     monkeypatch.setattr(upstreams, "Replica", FakeReplica)
     monkeypatch.setattr(upstreams, "open_channel", lambda *_: None)
-    monkeypatch.setattr(upstreams, "_RESOLVE_EVERY_S", 0.0)
+    monkeypatch.setattr(resolver, "_EARLY_EVERY_S", 0.0)
     return names
 
 
@@ -64,24 +71,37 @@ async def upstream(names: FakeNames) -> AsyncIterator[Upstream]:
     await upstream.close()
 
 
-async def _addresses(upstream: Upstream) -> set[str]:
-    """The replicas after the names were resolved again."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-    return {replica.address for replica in upstream._replicas.values()}
-
-
 async def test_new_addresses_become_replicas_and_old_ones_leave(upstream: Upstream, names: FakeNames) -> None:
-    assert await _addresses(upstream) == {"a:1", "b:1", "c:1"}
-    names.found = {"dns:///ab:1": {"b:1", "d:1"}, "c:1": {"c:1"}}
-    assert await _addresses(upstream) == {"b:1", "c:1", "d:1"}
+    assert upstream.addresses() == ["a:1", "b:1", "c:1"]
+    names.found = {"ab:1": {"b:1", "d:1"}}
+    await upstream._resolver.resolve_early()
+    assert upstream.addresses() == ["b:1", "c:1", "d:1"]
 
 
-async def test_a_name_that_cannot_be_resolved_keeps_its_replicas_whatever_other_names_say(
+async def test_a_call_that_every_replica_refuses_goes_to_one_that_is_new(upstream: Upstream, names: FakeNames) -> None:
+    names.found = {"ab:1": {"b:1", "d:1"}}
+    tried = []
+
+    async def attempt(stub: str) -> str:
+        tried.append(stub)
+        if stub != "d:1":
+            raise Unavailable("it leaves")
+        return stub
+
+    assert await upstream.call_with_failover("session-1", attempt) == "d:1"
+    assert sorted(tried[:-1]) == ["a:1", "b:1", "c:1"]
+
+
+async def test_a_call_that_a_full_replica_refuses_waits_for_no_name_server(
     upstream: Upstream, names: FakeNames
 ) -> None:
-    names.found = {"dns:///ab:1": None, "c:1": {"c:1", "d:1"}}
-    assert await _addresses(upstream) == {"a:1", "b:1", "c:1", "d:1"}
+    async def attempt(stub: str) -> None:
+        raise ResourceExhausted("full", retry_after_s=5)
+
+    asked = names.asked
+    with pytest.raises(ResourceExhausted):
+        await upstream.call_with_failover("session-1", attempt)
+    assert names.asked == asked
 
 
 async def test_calls_with_one_key_go_to_one_replica(upstream: Upstream) -> None:

@@ -14,7 +14,7 @@ from gateway.access.caller import Caller
 from gateway.access.limits import LimitName
 from gateway.access.usage import Usage
 from gateway.conversation.options import check_change, check_new
-from gateway.pipeline.erasure import Eraser
+from gateway.pipeline.erasure.erasure import Eraser
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session, Sessions, new_session_id

@@ -36,7 +36,7 @@ from gateway.conversation.transcripts.transcription import Transcriber
 from gateway.conversation.turns.active_turns import ActiveTurns, ShowQuotas, samples_of
 from gateway.conversation.turns.session_context import SessionContext
 from gateway.metrics import CONVERSATIONS
-from gateway.pipeline.erasure import Erasure
+from gateway.pipeline.erasure.erasure import Erasure
 from gateway.pipeline.turn_input import ForcedReply, NoInput
 from gateway.store.records import TurnRecord
 from gateway.store.sessions import Session

@@ -162,9 +162,9 @@ class Upstream:
 
         If that replica is full, goes away, or refuses the checkpoint before the call has `begun`, the next one in the
         key's order is tried. Each serving replica of one of these `checkpoints` is tried once, and each whose
-        checkpoint is not known. None: all replicas. In the end the target is resolved again, and replicas that are new
-        are tried as soon as they serve, unless a replica was full. After INTERNAL one further replica is tried, and after a hang none, since it
-        has used up the caller's patience.
+        checkpoint is not known. None: all replicas. In the end, unless a replica was full, the target is resolved
+        again, and replicas that are new are tried as soon as they serve. After INTERNAL one further replica is tried,
+        and after a hang none, since it has used up the caller's patience.
 
         Raises:
             ResourceExhausted: no replica is left and some are full; with the shortest time to wait.

@@ -25,7 +25,7 @@ from gateway.conversation.output.events import (
     UserTranscript,
 )
 from gateway.pipeline.deltas import AudioDelta, TextDelta, ToolCallMade
-from gateway.pipeline.erasure import Erasure
+from gateway.pipeline.erasure.erasure import Erasure
 from gateway.store.consents import Consent
 from gateway.store.sessions import Session
 from gateway.store.voices import Voice

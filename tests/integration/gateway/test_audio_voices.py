@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.audio import Voice, VoiceConsent
 
 from chroma.v1 import dialogue_pb2 as pb
-from gateway.pipeline import recorded_consents
+from gateway.pipeline.erasure import recorded_consents
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.fake_services import REPLY
 from tests.support.gateway_client import Client, audio_file, new_voice, speech

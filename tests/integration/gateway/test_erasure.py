@@ -228,8 +228,8 @@ async def test_every_replica_forgets_a_deleted_voice_and_session_before_the_answ
 async def test_a_replica_that_was_away_forgets_when_it_is_back(
     gateway: Client, fakes: Fakes, own_store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.pipeline.forgetting._RETRY_AFTER_S", 0.0)
-    monkeypatch.setattr("gateway.pipeline.forgetting._RETRY_EVERY_S", 0.02)
+    monkeypatch.setattr("gateway.pipeline.erasure.forgetting._RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr("gateway.pipeline.erasure.forgetting._RETRY_EVERY_S", 0.02)
     script = fakes.speech_gen.script
     (fingerprint,) = script.voices
     script.failures = [Unavailable("draining")] * 3

@@ -15,8 +15,8 @@ from gateway.api.openai.paging import list_object, page_of
 from gateway.audio.read import MAX_S, read_recording
 from gateway.conversation.backend import Backend
 from gateway.conversation.transcripts.recording_transcript import counted, transcript_of
-from gateway.pipeline import recorded_consents
 from gateway.pipeline.enrolment import NewVoice, add_voice, check_recording
+from gateway.pipeline.erasure import recorded_consents
 from gateway.store.consents import Consent, check_consent_id
 from gateway.store.voices import MAX_PAGE_SIZE, OtherRequest, Voice, check_voice_id
 from services.common.errors import AlreadyExists, ChromaError, NotFound

@@ -18,8 +18,8 @@ from gateway.access.audit import BEGUN, AuditLog, shortened
 from gateway.access.caller import Caller
 from gateway.access.limits import LimitName
 from gateway.access.usage import Usage
-from gateway.pipeline.forgetting import Forgetting
-from gateway.pipeline.recorded_consents import consents_under
+from gateway.pipeline.erasure.forgetting import Forgetting
+from gateway.pipeline.erasure.recorded_consents import consents_under
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.store.compaction import Compaction
 from gateway.store.consents import Consent, ConsentedVoice

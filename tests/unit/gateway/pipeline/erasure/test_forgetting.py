@@ -11,8 +11,8 @@ from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.reasoner_pb2 import TokenIds
 from chroma.v1.speech_gen_pb2 import VoicePrompt
 from gateway.metrics import ERASURES_PENDING
-from gateway.pipeline import forgetting as module
-from gateway.pipeline.forgetting import Forgetting
+from gateway.pipeline.erasure import forgetting as module
+from gateway.pipeline.erasure.forgetting import Forgetting
 from gateway.pipeline.requests import cache_scope
 from gateway.store.pending_erasures import PendingErasures
 from gateway.store.redis import Store

@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -206,7 +206,7 @@ class Upstream:
                     FAILOVERS.labels(self.name, "failed").inc()
         raise full or failed or gone
 
-    async def _candidates(self, key: str, checkpoints: Collection[str] | None) -> AsyncIterator[Replica]:
+    async def _candidates(self, key: str, checkpoints: Collection[str] | None) -> AsyncGenerator[Replica, None]:
         """The replicas to try, in order. None of `checkpoints` means that any will do.
 
         Those that serve come in the order of `key`, and among them those that refused a call recently come last. Then,

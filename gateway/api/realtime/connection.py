@@ -18,14 +18,16 @@ from gateway.access.caller import Caller
 from gateway.access.quotas import Quota
 from gateway.api.errors import BadParameter
 from gateway.api.field_errors import fit
+from gateway.api.realtime.context import ConnectionContext
 from gateway.api.realtime.events.client_events import SessionUpdate, client_event_id, read_event
 from gateway.api.realtime.events.transport import Transport
 from gateway.api.realtime.events.wire import EventFactory, Events
 from gateway.api.realtime.input.input_buffer import InputBuffer
+from gateway.api.realtime.input.item_events import ItemEvents
 from gateway.api.realtime.input.microphone import Microphone
 from gateway.api.realtime.input.reading import read_until_closing
-from gateway.api.realtime.items.item_events import ItemEvents, past_items
 from gateway.api.realtime.items.items import Items
+from gateway.api.realtime.items.past_items import past_items
 from gateway.api.realtime.items.playback import Playback
 from gateway.api.realtime.responses.out_of_band import OutOfBand
 from gateway.api.realtime.responses.response_input import ResponseInput
@@ -82,13 +84,13 @@ class Connection:
             items.add(item)
         self._settings = ConnectionSettings(realtime, config, self._conversation, items.system_texts, backend, caller)
         self._settings.fixed_format = None if transport.speaker is None else Format()
-        common = items, self._conversation, self._settings, self._events, self._send
+        context = ConnectionContext(items, self._conversation, self._settings, self._events, self._send)
         self._playback = Playback(transport.speaker, items, self._events, self._send)
-        item_events = ItemEvents(*common, self._playback, max_chars=limits.max_input_chars)
+        item_events = ItemEvents(context, self._playback, max_chars=limits.max_input_chars)
         response_input = ResponseInput(items, self._conversation, item_events.parts)
         self._out_of_band = OutOfBand(backend, caller, self._counted)
-        self._responses = Responses(*common, self._playback, response_input, self._out_of_band)
-        self._input = InputBuffer(*common, Microphone(self._conversation, limits.max_input_s))
+        self._responses = Responses(context, self._playback, response_input, self._out_of_band)
+        self._input = InputBuffer(context, Microphone(self._conversation, limits.max_input_s))
         self._inputs: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "session.update": self._update,
             "transcription_session.update": self._update,

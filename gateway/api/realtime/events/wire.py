@@ -106,14 +106,18 @@ class EventFactory:
         fields = {"item_id": item_id, "content_index": 0, "audio_end_ms": audio_end_ms}
         return self.event("conversation.item.truncated", **fields)
 
-    def added(self, item: dict[str, Any], before: str | None) -> list[dict[str, Any]]:
+    def added(self, item: dict[str, Any], before: str | None) -> Events:
         """Return the events that announce a new item: the current one, and the beta's, which one framework expects."""
         names = ["created"] if self.beta else ["added", "created"]
         return [self.event(f"conversation.item.{name}", previous_item_id=before, item=item) for name in names]
 
-    def done(self, item: dict[str, Any], before: str | None) -> list[dict[str, Any]]:
+    def done(self, item: dict[str, Any], before: str | None) -> Events:
         """Return the events that say that an item is complete. The beta has none."""
         return [] if self.beta else [self.event("conversation.item.done", previous_item_id=before, item=item)]
+
+    def whole(self, item: dict[str, Any], before: str | None) -> Events:
+        """Return the events that announce a new item which is complete."""
+        return [*self.added(item, before), *self.done(item, before)]
 
 
 def error_detail(error: ChromaError) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Any
 
 from gateway.api.errors import BadParameter
 from gateway.api.field_errors import fit
+from gateway.api.realtime.context import ConnectionContext
 from gateway.api.realtime.events.client_events import (
     FunctionCallIn,
     FunctionOutputIn,
@@ -16,40 +16,12 @@ from gateway.api.realtime.events.client_events import (
     ItemTruncate,
     read_item_create,
 )
-from gateway.api.realtime.events.wire import EventFactory, Send, decode_audio
-from gateway.api.realtime.items.items import Item, Items, item_id_of, new_item_id, reply_content
+from gateway.api.realtime.events.wire import decode_audio
+from gateway.api.realtime.items.items import Item, new_item_id
 from gateway.api.realtime.items.playback import Playback
-from gateway.api.realtime.session.settings import ConnectionSettings
-from gateway.conversation.conversation import Conversation
 from gateway.conversation.input.input_turn import new_turn_id
-from gateway.store.records import FRAMES_PER_THOUGHT, ToolCall, TurnRecord
+from gateway.store.records import ToolCall, TurnRecord
 from services.common.errors import ChromaError, InvalidArgument
-from services.common.wire.audio import FRAME_S
-
-
-def past_items(turns: Sequence[TurnRecord], *, beta: bool) -> list[Item]:
-    """Return the items that the turns of a session are, oldest first. Their ids are those of every connection."""
-    items: list[Item] = []
-    for turn in turns:
-        if turn.user:
-            content = [
-                {"type": "input_text", "text": part}
-                if isinstance(part, str)
-                else {"type": "input_audio", "transcript": None}
-                for part in turn.user
-            ]
-            items.append(Item(item_id_of(turn.turn_id, "user"), "user", content, turn.turn_id, parts=len(content)))
-        if turn.texts:
-            is_read = not turn.output_audio_s
-            content = [reply_content(turn.heard_text, text_only=is_read, beta=beta)]
-            reply = Item(item_id_of(turn.turn_id, "assistant"), "assistant", content, turn.turn_id)
-            reply.status = "completed" if turn.heard_tokens == len(turn.texts) else "incomplete"
-            thought_ms = round(FRAMES_PER_THOUGHT * FRAME_S * 1000)
-            heard = turn.texts[: turn.heard_tokens]
-            reply.spoken = [(index * thought_ms, text) for index, text in enumerate(heard)]
-            reply.audio_ms = int(turn.output_audio_s * 1000)
-            items.append(reply)
-    return items
 
 
 class ItemEvents:
@@ -57,21 +29,13 @@ class ItemEvents:
 
     def __init__(
         self,
-        items: Items,
-        conversation: Conversation,
-        settings: ConnectionSettings,
-        events: EventFactory,
-        send: Send,
+        context: ConnectionContext,
         playback: Playback,
         *,
         max_chars: int,
     ) -> None:
         """`max_chars` bounds the text of an item."""
-        self._items = items
-        self._conversation = conversation
-        self._settings = settings
-        self._events = events
-        self._send = send
+        self._context = context
         self._playback = playback
         self._max_chars = max_chars
 
@@ -79,19 +43,19 @@ class ItemEvents:
         """Handle `conversation.item.create`."""
         wanted = read_item_create(event)
         item = self._new_item(wanted.item)
-        before = self._items.create(item, wanted.previous_item_id)
+        before = self._context.items.create(item, wanted.previous_item_id)
         try:
             await self._put(wanted.item, item)
         except ChromaError:
-            self._items.drop(item)
+            self._context.items.drop(item)
             raise
-        await self._send([*self._events.added(item.to_dict(), before), *self._events.done(item.to_dict(), before)])
+        await self._context.send(self._context.events.whole(item.to_dict(), before))
 
     def _new_item(self, wanted: ItemIn | FunctionCallIn | FunctionOutputIn) -> Item:
         item_id = wanted.id or new_item_id()
         match wanted:
             case ItemIn():
-                content = wanted.content_dicts(beta=self._events.beta)
+                content = wanted.content_dicts(beta=self._context.events.beta)
                 return Item(item_id, wanted.role, content, chars=sum(part.chars for part in wanted.content))
             case FunctionCallIn():
                 call_id = wanted.call_id or f"call_{secrets.token_hex(12)}"
@@ -109,16 +73,16 @@ class ItemEvents:
         """
         if isinstance(wanted, FunctionOutputIn):
             try:
-                item.turn_id = self._conversation.tools.answer(wanted.call_id, wanted.output)
+                item.turn_id = self._context.conversation.tools.answer(wanted.call_id, wanted.output)
             except InvalidArgument as error:
                 raise BadParameter("item.call_id", f"item: {error.message}", "invalid_tool_call_id") from None
             return
         if item.role == "system":
-            await self._settings.store()
+            await self._context.settings.store()
             return
         parts = await self.parts(wanted) if isinstance(wanted, ItemIn) and item.role == "user" else []
         item.parts = sum(bool(part) for part in parts)
-        history, (before, after) = self._conversation.history, self._items.around(item)
+        history, (before, after) = self._context.conversation.history, self._context.items.around(item)
         is_inside = before is not None and after is not None and before.turn_id == after.turn_id
         if after is None or (before is not None and history.is_input(before.turn_id) and not is_inside):
             item.turn_id = await self._append(wanted, item, parts)
@@ -135,18 +99,18 @@ class ItemEvents:
     async def _append(self, wanted: ItemIn | FunctionCallIn, item: Item, parts: list[str | bytes]) -> str:
         """Put an item at the end of the conversation. Return the id of its turn."""
         if isinstance(wanted, FunctionCallIn):
-            return await self._conversation.tools.inject(ToolCall(**item.function))
+            return await self._context.conversation.tools.inject(ToolCall(**item.function))
         if item.role == "assistant":
-            return await self._conversation.inject_reply(wanted.text)
-        return await self._conversation.add_message(parts)
+            return await self._context.conversation.inject_reply(wanted.text)
+        return await self._context.conversation.add_message(parts)
 
     async def _separate(self, turn_id: str) -> None:
         """Make turns of their own of the items of a turn."""
-        said, replies = self._items.of_turn(turn_id, "user"), self._items.of_turn(turn_id, "assistant")
-        turn_ids = await self._conversation.history.separate(turn_id, [item.parts for item in said])
+        said, replies = self._context.items.of_turn(turn_id, "user"), self._context.items.of_turn(turn_id, "assistant")
+        turn_ids = await self._context.conversation.history.separate(turn_id, [item.parts for item in said])
         for item, new_id in zip((*said, *replies), turn_ids, strict=False):
             item.turn_id = new_id
-        for item in (*self._items.of_turn(turn_id, "call"), *self._items.of_turn(turn_id, "result")):
+        for item in (*self._context.items.of_turn(turn_id, "call"), *self._context.items.of_turn(turn_id, "result")):
             item.turn_id = turn_ids[-1] if turn_ids else turn_id
 
     async def parts(self, item: ItemIn) -> list[str | bytes]:
@@ -155,7 +119,7 @@ class ItemEvents:
         if chars > self._max_chars:
             message = f"item.content: expected at most {self._max_chars} characters of text, got {chars}"
             raise BadParameter("item.content", message, "too_large")
-        audio_format = self._settings.session.input_format
+        audio_format = self._context.settings.session.input_format
         return [
             part.words
             if part.audio is None
@@ -165,34 +129,34 @@ class ItemEvents:
 
     async def retrieve(self, event: dict[str, Any]) -> None:
         """Handle `conversation.item.retrieve`."""
-        item = self._items.get(fit(event, ItemReference).item_id, "retrieve")
-        await self._send([self._events.event("conversation.item.retrieved", item=item.to_dict())])
+        item = self._context.items.get(fit(event, ItemReference).item_id, "retrieve")
+        await self._context.send_event("conversation.item.retrieved", item=item.to_dict())
 
     async def truncate(self, event: dict[str, Any]) -> None:
         """Handle `conversation.item.truncate`."""
         wanted = fit(event, ItemTruncate)
-        item = self._items.get(wanted.item_id, "truncate")
+        item = self._context.items.get(wanted.item_id, "truncate")
         if item.role != "assistant":
             raise BadParameter("item_id", "only replies can be truncated", "item_truncate_invalid_item_id")
         if wanted.audio_end_ms > item.audio_ms:
             message = f"Audio content of {item.audio_ms}ms is already shorter than {wanted.audio_end_ms}ms"
             raise BadParameter("audio_end_ms", message)
         item.audio_ms = wanted.audio_end_ms
-        await self._conversation.truncate(wanted.audio_end_ms, item.turn_id)
+        await self._context.conversation.truncate(wanted.audio_end_ms, item.turn_id)
         await self._playback.truncate(item, wanted.audio_end_ms)
 
     async def delete(self, event: dict[str, Any]) -> None:
         """Handle `conversation.item.delete`."""
-        item = self._items.get(fit(event, ItemReference).item_id, "delete")
-        if item.role == "user" and len(self._items.of_turn(item.turn_id, "user")) > 1:
+        item = self._context.items.get(fit(event, ItemReference).item_id, "delete")
+        if item.role == "user" and len(self._context.items.of_turn(item.turn_id, "user")) > 1:
             await self._separate(item.turn_id)
         if item.role == "system":
-            self._items.drop(item)
-            await self._settings.store()
+            self._context.items.drop(item)
+            await self._context.settings.store()
         elif item.role in ("call", "result"):
-            await self._conversation.tools.remove(item.function["call_id"], output_only=item.role == "result")
-            self._items.drop(item)
+            await self._context.conversation.tools.remove(item.function["call_id"], output_only=item.role == "result")
+            self._context.items.drop(item)
         else:
-            await self._conversation.history.remove(item.turn_id, user=item.role == "user")
-            self._items.drop(item)
-        await self._send([self._events.event("conversation.item.deleted", item_id=item.item_id)])
+            await self._context.conversation.history.remove(item.turn_id, user=item.role == "user")
+            self._context.items.drop(item)
+        await self._context.send_event("conversation.item.deleted", item_id=item.item_id)

@@ -92,7 +92,7 @@ async def edits(session: Session) -> None:
         async for _ in message.audio_stream:
             pass
         break
-    await session.response_done.wait()  # the plugin has the item as the server kept it
+    await session.response_done.wait()  # the plugin skips the edit of an item whose text it does not have yet
     edited = session.session.chat_ctx.copy()
     index = edited.index_by_id(message.message_id)
     edited.items[index] = llm.ChatMessage(id=message.message_id, role="assistant", content=["Once upon a time."])

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chroma.v1.dialogue_pb2 import SessionConfig
+from chroma.v1.reasoner_pb2 import ThinkOpened, ThinkResponse, Thought
 from gateway.access.usage import Usage
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.history.history import History
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.output.events import Event
+from gateway.pipeline.deltas import TextDelta
 from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session
 from gateway.tasks import cancel
@@ -27,15 +29,34 @@ _SETTINGS = GatewaySettings(
 
 
 @pytest.fixture
-async def conversation() -> AsyncIterator[Conversation]:
-    """A conversation of texts, whose events nobody reads."""
+def sessions() -> FakeSessions:
+    """A store with an empty session."""
     session = Session("tenant", "session-1", SessionConfig(voice_id="ada"), (), 0, 0, 0.0, 0.0)
-    sessions = FakeSessions(session, _SETTINGS)
-    pool = FakeUpstreamPool()
+    return FakeSessions(session, _SETTINGS)
+
+
+@pytest.fixture
+def pool() -> FakeUpstreamPool:
+    """The upstreams, which the test answers."""
+    return FakeUpstreamPool()
+
+
+@pytest.fixture
+def delivered() -> asyncio.Queue[Event]:
+    """What the client was sent."""
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def conversation(
+    sessions: FakeSessions, pool: FakeUpstreamPool, delivered: asyncio.Queue[Event]
+) -> AsyncIterator[Conversation]:
+    """A conversation of texts."""
+    session = sessions.stored
     backend = Backend(pool, sessions, FakeVoices(sessions), _SETTINGS, Usage(None, _SETTINGS))  # pyright: ignore[reportArgumentType]
 
     async def deliver(event: Event) -> None:
-        return
+        delivered.put_nowait(event)
 
     talk = Conversation(session, ConversationOptions(text_only=True), backend, CALLER, deliver)
     running = asyncio.create_task(talk.run())
@@ -84,6 +105,42 @@ async def test_a_turn_whose_reply_runs_is_not_changed(conversation: Conversation
     assert history.turn(turn_id) is None
     assert await history.remove(turn_id, user=False)
     assert _told(history) == ["before", "one"]
+
+
+async def test_an_interrupted_reply_is_edited_before_the_store_has_recorded_it(
+    conversation: Conversation, sessions: FakeSessions, pool: FakeUpstreamPool, delivered: asyncio.Queue[Event]
+) -> None:
+    history = conversation.history
+    turn_id = await conversation.add_message(["question"])
+    await conversation.respond()
+    think = await pool.reasoner.calls.get()
+    think.answer(
+        ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint="one")),
+        ThinkResponse(thought=Thought(token_id=10, text="Once")),
+    )
+    while not isinstance(await delivered.get(), TextDelta):
+        pass
+    sessions.answers.clear()
+    await conversation.cancel()
+    truncating = asyncio.create_task(conversation.truncate(0, turn_id))
+    await asyncio.sleep(0)
+    removing = asyncio.create_task(history.remove(turn_id, user=False))
+    await asyncio.sleep(0)
+    adding = asyncio.create_task(history.append_reply("Edited."))
+    await asyncio.sleep(0)
+    await conversation.respond()  # it is planned while no edit is stored
+    opened = (await (await pool.reasoner.calls.get()).requests.get()).open
+    assert [part.text for message in opened.history for part in message.parts] == ["question", "Edited."]
+    sessions.answers.set()
+    await asyncio.gather(truncating, adding)
+    assert await removing
+    await conversation.cancel()
+    stored = [turn for turn in sessions.stored.turns if turn.user or turn.texts]
+    assert [(turn.user, turn.text, turn.token_ids) for turn in stored] == [
+        (("question",), "", ()),
+        ((), "Edited.", ()),
+    ]
+    assert [turn for turn in history.turns if turn.user or turn.texts] == stored
 
 
 async def test_a_message_beyond_the_limits_is_refused(conversation: Conversation) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,14 +14,16 @@ from gateway.access.quotas import Quota
 from gateway.api.errors import BadParameter
 from gateway.api.realtime.items.items import response_id
 from gateway.api.realtime.items.playback import Playback
-from gateway.api.realtime.responses.out_of_band import OutOfBand
+from gateway.api.realtime.responses.out_of_band import Deliver, OutOfBand
 from gateway.api.realtime.responses.response_input import ResponseInput
 from gateway.api.realtime.responses.responses import Responses
-from gateway.conversation.output.events import Outcome, TurnDone, TurnStarted
+from gateway.conversation.conversation import Conversation
+from gateway.conversation.output.events import EndsSoon, Outcome, TurnDone, TurnStarted
 from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.tasks import cancel
 from tests.support.fake_store import CALLER
-from tests.support.realtime_room import RealtimeRoom, message
+from tests.support.realtime_room import SETTINGS, RealtimeRoom, message
+from tests.support.virtual_time import virtual_time
 
 
 @pytest.fixture
@@ -100,6 +103,35 @@ async def test_a_response_outside_the_conversation_is_cancelled_by_its_id(
     await responses.cancel({"response_id": outside["id"]})
     assert (await room.until("response.done"))["response"]["status"] == "cancelled"
     assert room.items.last_id is None
+
+
+class Outside(OutOfBand):
+    """Responses outside the conversation whose events the test makes."""
+
+    deliver: Deliver
+
+    def begin(self, config: Any, options: Any, turns: Any, deliver: Deliver) -> Conversation:
+        """Keep the way to the client."""
+        self.deliver = deliver
+        return cast(Conversation, None)
+
+
+async def test_a_response_outside_the_conversation_counts_as_activity(room: RealtimeRoom) -> None:
+    outside = Outside(room.backend, CALLER, lambda turn_id, quotas: None)
+    playback = Playback(None, room.items, room.context.events, room.context.send)
+    responses = Responses(room.context, playback, cast(ResponseInput, None), outside)
+    await _create(responses, conversation="none")
+    await room.events.get()  # the conversation is open
+    with virtual_time():
+        await outside.deliver(TurnStarted("turn-1"))
+        for _ in range(5):
+            await asyncio.sleep(0.7 * SETTINGS.idle_limit_s)
+            await outside.deliver(TextDelta("turn-1", "Hi", 0))
+            assert room.events.empty(), "the client is told before an idle conversation ends"
+        await asyncio.sleep(SETTINGS.idle_limit_s)
+        told = room.events.get_nowait()
+    assert isinstance(told, EndsSoon)
+    assert told.is_idle
 
 
 async def test_a_cancel_without_an_active_response_is_an_error(room: RealtimeRoom, responses: Responses) -> None:

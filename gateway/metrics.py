@@ -29,6 +29,11 @@ TURNS = counter(
     "refusal by a limit of the caller's own) and `reply` (generated, or given by the client as text).",
     ["outcome", "status", "reply"],
 )
+FAILED_STATUSES = (
+    *("INTERNAL", "INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION"),
+    *("RESOURCE_EXHAUSTED", "KEY_LIMIT", "DEADLINE_EXCEEDED", "UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED"),
+)
+"""The statuses of turns that failed."""
 KEY_CONVERSATIONS = gauge(
     "key_conversations_highest", "Conversations of the key that has the most of them open at this gateway."
 )
@@ -83,7 +88,8 @@ FAILOVERS = counter(
 )
 STORE_SECONDS = histogram(
     "store_seconds",
-    "Seconds of one exchange with Redis. `operation`: read, or write, which waits for the append-only file.",
+    "Seconds of one exchange with Redis. `operation`: read; write, which waits for the append-only file; or check, "
+    "which asks once a second whether the store can be used.",
     ["operation"],
     buckets=STORE_BUCKETS_S,
 )
@@ -95,6 +101,12 @@ STORE_DURABLE = gauge(
     "store_durable",
     "1 when the store confirms that a write is on its disk; 0 when it does not: no append-only file, too old, or late; "
     "NaN before the first answer. At 0 no write is acknowledged, unless CHROMA_REQUIRE_DURABLE is off.",
+)
+STORE_MEMORY_USED = gauge("store_memory_used_bytes", "Bytes that the store's data takes; NaN before the first answer.")
+STORE_MEMORY_LIMIT = gauge(
+    "store_memory_limit_bytes",
+    "Bytes that the store's data may take (`maxmemory`), 0 for no limit; NaN before the first answer. At the limit the "
+    "store refuses writes.",
 )
 STORE_ERRORS = counter("store_errors_total", "Exchanges with Redis that failed.", ["operation"])
 
@@ -112,7 +124,10 @@ HTTP_CUT_OFF = counter(
     ["part"],
 )
 
-STORE_DURABLE.set(math.nan)
+for _gauge in (STORE_DURABLE, STORE_MEMORY_USED, STORE_MEMORY_LIMIT):
+    _gauge.set(math.nan)
+for _operation in ("read", "write", "check"):
+    STORE_ERRORS.labels(_operation)
 AUTH_FAILURES = counter(
     "auth_failures_total",
     "Requests that were refused because of their credentials, by `reason`: missing, unknown (key or client secret), "
@@ -140,6 +155,8 @@ for _reply in ("generated", "given"):
     FIRST_SOUND_SECONDS.labels(_reply)
     for _outcome in ("completed", "interrupted"):
         TURNS.labels(_outcome, "OK", _reply)
+    for _status in FAILED_STATUSES:  # a rate sees the first failure after a start only if there was a zero before it
+        TURNS.labels("failed", _status, _reply)
 for _stage in ("hearing", "first_thought", "first_frame", "first_pcm", "gateway"):
     STAGE_SECONDS.labels(_stage)
 for _upstream in ("reasoner", "speech_gen", "codec"):

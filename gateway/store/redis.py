@@ -25,9 +25,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from gateway.metrics import STORE_DURABLE, store_exchange
+from gateway.metrics import STORE_DURABLE, STORE_MEMORY_LIMIT, STORE_MEMORY_USED, store_exchange
 from gateway.settings import GatewaySettings, parse_store_keys
 from gateway.store.cipher import Cipher
 from gateway.store.failures import SILENT, STORE_FAILURES, OutcomeUnknown, details, is_answer, is_silence, store_error
@@ -106,12 +106,24 @@ class Store:
         return cls(settings.redis_url, cipher, require_durable=settings.require_durable, **tls)
 
     async def check(self) -> str:
-        """Why the store cannot be used now, in a sentence for clients; empty when it can."""
+        """Why the store cannot be used now, in a sentence for clients; empty when it can. Reads how full it is."""
         try:
-            await self._check_durable(required=self._require_durable)
+            with store_exchange("check"):
+                await self._check_durable(required=self._require_durable)
+                await self._read_memory()
         except STORE_FAILURES as error:
             return error.message
         return ""
+
+    async def _read_memory(self) -> None:
+        """Show how full the store is, unless it does not tell this user."""
+        async with self._exchange():
+            try:
+                memory = await self.redis.info("memory")
+            except NoPermissionError:
+                return
+        STORE_MEMORY_USED.set(memory["used_memory"])
+        STORE_MEMORY_LIMIT.set(memory["maxmemory"])
 
     async def ask(self, command: Any) -> Any:
         """Await one command of `redis` and return its answer. Raises Unavailable, ResourceExhausted."""

@@ -127,7 +127,7 @@ def _with_optional_secret(manifests: list[Manifest]) -> None:
 
 def _without_variable(manifests: list[Manifest]) -> None:
     for config in of_kind(manifests, "ConfigMap"):
-        config["data"].pop(FILE, None)
+        config.get("data", {}).pop(FILE, None)
 
 
 def _with_trusted_network(manifests: list[Manifest]) -> None:
@@ -142,7 +142,7 @@ def _with_keys_in_a_variable(manifests: list[Manifest]) -> None:
 
 def _with_a_file_elsewhere(manifests: list[Manifest]) -> None:
     for config in of_kind(manifests, "ConfigMap"):
-        if FILE in config["data"]:
+        if FILE in config.get("data", {}):
             config["data"][FILE] = "/tmp/keys.json"
 
 

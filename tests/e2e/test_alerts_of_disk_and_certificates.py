@@ -1,4 +1,4 @@
-"""The alerts that warn of an end to come, in a real Prometheus: the disk of the store fills, a certificate ends.
+"""The alerts that warn of an end to come, or of what is gone, in a real Prometheus.
 
 They fire while there is time, and stop when the operator has done what their runbook says, without a restart.
 """
@@ -21,6 +21,7 @@ import trustme
 from chroma_voice.local import store
 from chroma_voice.local.ports import LOOPBACK, free_ports
 from tests.support.certificates import write_pair
+from tests.support.fake_services import FakeService
 from tests.support.local_stack import until
 from tests.support.prometheus_tools import Prometheus, rule_groups, scraping
 from tests.support.server_process import Replica, StoreProcess
@@ -32,10 +33,11 @@ QUICK = "2s"
 """How long a condition must hold here, in place of the minutes of the rule."""
 
 
-def rules(alert: str) -> list[dict[str, object]]:
-    """The group with this alert alone, which fires soon."""
-    (rule,) = [rule for group in rule_groups() for rule in group["rules"] if rule.get("alert") == alert]
-    return [{"name": "one", "rules": [{**rule, "for": QUICK}]}]
+def rules(*alerts: str) -> list[dict[str, object]]:
+    """The group with these alerts alone, which fire soon."""
+    found = [rule for group in rule_groups() for rule in group["rules"] if rule.get("alert") in alerts]
+    assert len(found) == len(alerts)
+    return [{"name": "some", "rules": [{**rule, "for": QUICK} for rule in found]}]
 
 
 def firing(prometheus: Prometheus) -> list[dict[str, str]]:
@@ -112,6 +114,48 @@ async def test_a_disk_of_the_store_that_fills_is_told_and_no_longer_once_there_i
     finally:
         valkey.close()
         disks.close()
+
+
+async def test_a_store_that_fills_or_goes_and_a_gateway_that_goes_are_told_without_any_traffic(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    config, password = store.write_config(tmp_path / "valkey", port)
+    valkey = StoreProcess(config, password, port, tmp_path / "valkey.log")
+    fakes = [FakeService(name) for name in ("reasoner", "speech_gen", "codec")]
+    for fake in fakes:
+        await fake.start()
+    settings = {
+        **{f"CHROMA_{fake.name.upper()}": fake.address for fake in fakes},
+        "CHROMA_REDIS_URL": f"redis://:{password}@{LOOPBACK}:{port}/0",
+    }
+    gateway = Replica("gateway", [sys.executable, "-m", "gateway"], settings, tmp_path / "gateway.log")
+    valkey.start()
+    gateway.start()
+    groups = rules("ChromaVoiceStoreMemoryFull", "ChromaVoiceStoreFailing", "ChromaVoiceGatewayGone")
+
+    def names(prometheus: Prometheus) -> set[str]:
+        return {one["alertname"] for one in firing(prometheus)}
+
+    try:
+        await valkey.until_serving()
+        await gateway.until_serving()
+        with scraping({"gateway": gateway.metrics_address}, tmp_path, groups) as prometheus:
+            await until(lambda: prometheus.up() and prometheus.ask("ALERTS") == [])  # until then it has scraped nothing
+            await stays_silent(prometheus)
+            await valkey.command(
+                "CONFIG", "SET", "maxmemory", int(gateway.metric("chroma_voice_store_memory_used_bytes"))
+            )
+            await until(lambda: names(prometheus) == {"ChromaVoiceStoreMemoryFull"})
+            await valkey.command("CONFIG", "SET", "maxmemory", 0)
+            await until(lambda: names(prometheus) == set())
+            valkey.kill()
+            await until(lambda: "ChromaVoiceStoreFailing" in names(prometheus))
+            gateway.kill()
+            await until(lambda: "ChromaVoiceGatewayGone" in names(prometheus))
+    finally:
+        gateway.close()
+        valkey.close()
+        for fake in fakes:
+            await fake.kill()
 
 
 async def test_a_certificate_that_ends_is_told_until_it_is_renewed(tmp_path: Path) -> None:

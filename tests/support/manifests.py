@@ -49,17 +49,24 @@ _CHOICES = (
 only with monitoring.
 """
 
+_APART = (
+    ("gpu", "monitoring", "autoscaling", "night", "priority", "nvidia-runtime"),
+    ("priority",),
+    ("nvidia-runtime",),
+)
+"""Combinations with components that change one field each, for which all products would be many."""
+
 
 def combinations() -> list[tuple[str, ...]]:
     """Every sensible choice of components."""
-    return [tuple(name for part in choice for name in part) for choice in product(*_CHOICES)]
+    return [*(tuple(name for part in choice for name in part) for choice in product(*_CHOICES)), *_APART]
 
 
 def telling_combinations() -> list[tuple[str, ...]]:
     """A few of these combinations: each choice alone, and everything together on each kind of GPU."""
     alone = [choice for row in _CHOICES for choice in row[1:]]
     rest = tuple(name for row in _CHOICES[1:] for name in row[-1])
-    return [(), *alone, *((*gpu, *rest) for gpu in _CHOICES[0])]
+    return [(), *alone, *((*gpu, *rest) for gpu in _CHOICES[0]), *_APART]
 
 
 @cache
@@ -131,7 +138,7 @@ def processes(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest, t
 
 def environment(container: Manifest, manifests: list[Manifest]) -> dict[str, str]:
     """Names and values of a container's environment. A value from a Secret is given as `secret`."""
-    config_maps = {config["metadata"]["name"]: config["data"] for config in of_kind(manifests, "ConfigMap")}
+    config_maps = {config["metadata"]["name"]: config.get("data", {}) for config in of_kind(manifests, "ConfigMap")}
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
         found.update(config_maps[source["configMapRef"]["name"]])
@@ -163,3 +170,15 @@ def pre_stop_s(name: str) -> float:
     """How long a pod of the base goes on serving after it was told to leave, in seconds."""
     deployment = next(it for it in of_kind(base_with(()), "Deployment") if it["metadata"]["name"] == name)
     return float(deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"])
+
+
+def cpus(quantity: str) -> float:
+    """CPUs that a quantity of Kubernetes stands for."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+def requested_cpus(workload: Manifest) -> float:
+    """CPUs that the scheduler reserves for one pod of a workload."""
+    pod = workload["spec"]["template"]["spec"]
+    first = [cpus(it["resources"]["requests"]["cpu"]) for it in pod.get("initContainers", [])]
+    return max(*first, 0.0, sum(cpus(it["resources"]["requests"]["cpu"]) for it in pod["containers"]))

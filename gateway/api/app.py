@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -150,6 +151,7 @@ def http_app(
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         ),
+        Middleware(ServerErrorMiddleware, handler=errors.on_unexpected_error),  # within CORS: pages may read it
         Middleware(BodyType, uploads=_UPLOADS, routes=routes, offers=_OFFERS),
         Middleware(RateLimitHeaders, usage=backend.usage, paths=_COUNTED),
         Middleware(BodyLimit, max_bytes=settings.max_message_bytes, total_bytes=total_bytes),
@@ -168,7 +170,6 @@ def http_app(
             ClientDisconnect: errors.on_hang_up,
         },
     )
-    app.add_exception_handler(Exception, errors.on_unexpected_error)
     credentials = None
     if settings.c2pa_cert is not None and settings.c2pa_key is not None:
         credentials = ContentCredentials(settings.c2pa_cert, settings.c2pa_key)

@@ -64,9 +64,10 @@ def fit(value: object, model: type[ModelT], where: str = "") -> ModelT:
 
 def _bad_parameter(error: ValidationError, value: object, where: str) -> BadParameter:
     """The first problem. Where a field may have one of several types, the problem is that of the type that fits best:
-    the deepest one. Types that fit equally well are named together."""
+    the deepest one. Types that fit equally well are named together. A wrong `type` of an object comes before what an
+    object of the right type would have."""
     problems = [(_path(problem, value), problem) for problem in error.errors(include_url=False)]
-    deepest = max((path for path, _ in problems), key=len)
+    deepest = max((path for path, _ in problems), key=lambda path: (len(path), path[-1:] == ("type",)))
     here = [problem for path, problem in problems if path == deepest]
     names = [*([where] if where else []), *(name[:_MAX_NAME_CHARS] for name in deepest)]
     field = ".".join(names)[:_MAX_PATH_CHARS] or "body"

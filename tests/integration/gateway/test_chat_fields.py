@@ -104,6 +104,29 @@ async def test_what_has_no_effect_is_accepted_and_named(sdk: AsyncOpenAI, stream
     assert answer.headers["x-ignored-parameters"] == "temperature, presence_penalty, reasoning_effort, verbosity"
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "instead"),
+    [("functions", [], "`tools`"), ("function_call", "none", "`tool_choice`"), ("web_search_options", {}, "`tools`")],
+)
+async def test_what_is_not_offered_is_refused_with_what_replaces_it(
+    sdk: AsyncOpenAI, field: str, value: Any, instead: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"{field}: this server does not offer it; .*{instead}") as refused:
+        await sdk.chat.completions.create(model="m", messages=ASKED, extra_body={field: value})
+    assert (refused.value.param, refused.value.code) == (field, "unsupported_value")
+
+
+async def test_a_chat_that_ends_with_the_assistants_message_gets_another_reply(sdk: AsyncOpenAI, fakes: Fakes) -> None:
+    messages: Any = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    for fields in ({}, SPOKEN):
+        answer = await sdk.chat.completions.create(model="m", messages=messages, **fields)
+        reply = answer.choices[0].message
+        assert (reply.audio.transcript if reply.audio else reply.content) == SAID
+        opened = fakes.reasoner.script.opened[-1]
+        assert [part.text for message in opened.history for part in message.parts] == ["one", "two"]
+    assert fakes.reasoner.script.heard == []
+
+
 async def test_a_reply_is_appended_to_the_messages_as_it_came(sdk: AsyncOpenAI, fakes: Fakes) -> None:
     messages: Any = [{"role": "user", "content": "one"}]
     spoken = await sdk.chat.completions.create(model="m", messages=messages, store=False, **SPOKEN)

@@ -359,7 +359,9 @@ async def test_a_request_to_the_existing_chroma_server_works_with_recordings_in_
     ("change", "param"),
     [
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, "messages"),
+        ({"functions": [{"name": "look"}]}, "functions"),
+        ({"function_call": "auto"}, "function_call"),
+        ({"web_search_options": {}}, "web_search_options"),
         ({"messages": [{"role": "user", "content": [{"type": "audio", "audio": "/etc/x"}]}]}, "messages.0.content.0"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"prompt_text": "x"}, "prompt_text"),

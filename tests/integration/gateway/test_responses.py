@@ -118,6 +118,20 @@ async def test_the_model_speaks_first_from_its_instructions(sdk: AsyncOpenAI, fa
     assert fakes.reasoner.script.heard == []
 
 
+async def test_a_conversation_that_ends_with_the_assistant_gets_another_reply(sdk: AsyncOpenAI, fakes: Fakes) -> None:
+    items: Any = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    assert (await sdk.responses.create(model="m", input=items)).output_text == SAID
+    assert history(fakes) == ["one", "two"]
+    assert fakes.reasoner.script.heard == []
+
+
+async def test_another_kind_of_tool_is_refused_by_the_field_that_names_it(sdk: AsyncOpenAI) -> None:
+    tools: Any = [{"type": "web_search"}]
+    with pytest.raises(openai.BadRequestError, match="expected 'function', got 'web_search'") as refused:
+        await sdk.responses.create(model="m", input="one", tools=tools)
+    assert refused.value.param == "tools.0.type"
+
+
 async def test_speech_in_the_input_is_heard(sdk: AsyncOpenAI, fakes: Fakes) -> None:
     recording = base64.b64encode(audio_file(speech(1, rate_hz=16_000), 16_000)).decode()
     part = {"type": "input_audio", "input_audio": {"data": recording, "format": "wav"}}

@@ -103,6 +103,8 @@ async def create_speech(request: Request) -> Response:
     text = wanted.input
     if not wanted.verbatim:
         text = await spoken_form(text, wanted.language or backend.settings.text_language)
+        if not is_speakable(text):
+            raise BadParameter("input", "input: expected a text to speak, got marks alone, such as a picture's address")
     outside = _check_domain(backend, text)
     events = speak_text(backend, caller, config, text)
     headers = {**ignored_header(wanted.ignored), **out_of_domain_header(outside)}

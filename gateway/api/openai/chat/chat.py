@@ -109,7 +109,7 @@ async def _said(messages: list[ChatMessage], tenant: str, replies: Replies) -> l
     """Return what the user, the assistant and the tools said, in order.
 
     System messages are left out: `_config` takes them. Raises BadParameter for a message without content, for too many
-    messages or parts, for the result of a call that no message before it made, and when the assistant spoke last.
+    messages or parts, for the result of a call that no message before it made, and for calls at the end.
     """
     if len(messages) > _MAX_MESSAGES:
         raise BadParameter("messages", f"expected at most {_MAX_MESSAGES} messages, got {len(messages)}")
@@ -137,8 +137,8 @@ async def _said(messages: list[ChatMessage], tenant: str, replies: Replies) -> l
             said += _parts(message, where)
         said += [Said("assistant", ToolCall(call.id, call.function.name, call.function.arguments)) for call in calls]
         call_ids |= {call.id for call in calls}
-    if said and isinstance(said[-1], Said) and said[-1].role == "assistant":
-        raise BadParameter("messages", "expected the user's message, or a tool's result, at the end")
+    if said and isinstance(said[-1], Said) and isinstance(said[-1].content, ToolCall):
+        raise BadParameter("messages", "messages: expected the result of each tool call, got calls at the end")
     return said
 
 

@@ -40,6 +40,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """The values of a field that ask for nothing. Otherwise: null."""
 
+_REFUSED = {
+    "functions": "send `tools`, which replace it",
+    "function_call": "send `tool_choice`, which replaces it",
+    "web_search_options": "it does not search the web: send a tool of your own in `tools`, and its results",
+}
+"""Fields of OpenAI's that are refused, and what to do instead."""
+
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 SignedSeed = Annotated[int, Field(ge=-(2**63), le=MAX_SEED)]
@@ -164,7 +171,7 @@ class ChatRequest(_Strict):
     """A conversation to answer."""
 
     model: Name = Field(default="", description="Any name. There is one model.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1, description="The last message is the user's.")]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, description="The reply follows the last message.")]
     modalities: Annotated[list[Literal["text", "audio"]], Field(max_length=2)] | None = Field(
         default=None, description="`text` alone gives a reply that is not spoken."
     )
@@ -234,8 +241,16 @@ class ChatRequest(_Strict):
     top_logprobs: Annotated[int | None, Field(ge=0, description="Only 0.")] = None
     response_format: OpaqueObject | None = Field(default=None, description='Only `{"type": "text"}`.')
 
+    # Refused, with what to send instead.
+    functions: Annotated[Any, Field(description="Refused: send `tools`, which replace them.")] = None
+    function_call: Annotated[Any, Field(description="Refused: send `tool_choice`, which replaces it.")] = None
+    web_search_options: Annotated[Any, Field(description="Refused: the server does not search the web.")] = None
+
     def check(self) -> None:
         """Raise BadParameter for what a client would miss in the answer if it were ignored."""
+        for field, why in _REFUSED.items():
+            if getattr(self, field) is not None:
+                raise BadParameter(field, f"{field}: this server does not offer it; {why}", _UNSUPPORTED)
         if self.n not in (None, 1):
             raise BadParameter("n", f"n: expected 1, got {self.n}: there is one reply to a request", _UNSUPPORTED)
         if self.logprobs or self.top_logprobs:

@@ -106,8 +106,8 @@ async def _pieces(
 
 
 def _said(pieces: Sequence[Piece]) -> list[Said | Result]:
-    """What the user, the assistant and the tools said. Raises BadParameter for a result without its call, and when the
-    assistant spoke last."""
+    """What the user, the assistant and the tools said. Raises BadParameter for a result without its call, and for a
+    call without a result at the end."""
     said: list[Said | Result] = []
     call_ids: set[str] = set()
     for piece in pieces:
@@ -123,6 +123,6 @@ def _said(pieces: Sequence[Piece]) -> list[Said | Result]:
             said.append(Said("user", piece))
         elif piece.role != "system":
             said.append(Said("assistant" if piece.role == "assistant" else "user", piece.text))
-    if said and isinstance(said[-1], Said) and said[-1].role == "assistant":
-        raise BadParameter("input", "input: expected the user's message, or a tool's output, at the end")
+    if said and isinstance(said[-1], Said) and isinstance(said[-1].content, ToolCall):
+        raise BadParameter("input", "input: expected the output of each call, got calls at the end")
     return said

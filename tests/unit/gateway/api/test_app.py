@@ -114,6 +114,21 @@ async def test_an_unexpected_error_is_logged_and_the_client_learns_only_its_type
     assert "a secret path" in caplog.text
 
 
+async def test_a_page_of_an_allowed_origin_may_read_an_unexpected_error(
+    backend: Backend, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(tenant: str, voice_id: str) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(backend.voices, "get", broken)
+    settings = backend.settings.model_copy(update={"http_origins": PAGE})
+    async with _client(replace(backend, settings=settings), store) as http:
+        response = await http.get("/v1/voices/ada", headers={"origin": PAGE})
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (500, PAGE)
+    assert response.json()["error"]["code"] == "internal"
+    assert caplog.text.count("RuntimeError: a bug") == 1
+
+
 PAGE = "https://app.example.com"
 METHODS_OF_CORS = {"GET", "POST", "PATCH", "DELETE"}
 

@@ -13,6 +13,7 @@ from gateway.api.errors import BadParameter
 from gateway.api.field_errors import fit
 from gateway.api.openai.audio.speech import SpeechRequest
 from gateway.api.openai.chat.request import ChatRequest
+from gateway.api.openai.responses.request import ResponsesRequest
 from gateway.api.realtime.events.client_events import ItemCreate, ResponseCreate, SessionUpdate
 
 _AUDIO = {"type": "input_audio", "input_audio": {"data": 3, "format": "webm"}}
@@ -44,6 +45,12 @@ def _detection(**fields: Any) -> dict[str, Any]:
         (ChatRequest, [], "body", "expected an object, got a list"),
         (ChatRequest, {**_chat("a"), "max_tokens": 0}, "max_tokens", "expected a number of at least 1, got 0"),
         (SpeechRequest, {"input": "a", "voice": 3}, "voice", "got 3"),
+        (
+            ResponsesRequest,
+            {"input": "a", "tools": [{"type": "web_search"}]},
+            "tools.0.type",
+            "expected 'function', got 'web_search'",
+        ),
         (SessionUpdate, {}, "session", "the field is missing"),
         (SessionUpdate, {"session": "x"}, "session", "expected an object, got 'x'"),
         (SessionUpdate, {"session": {"type": "other"}}, "session.type", "expected 'realtime' or 'transcription'"),

@@ -42,8 +42,10 @@ def test_values_out_of_range_and_unknown_fields_are_refused(fields: dict[str, An
         ({"temperature": 0}, 400, "temperature"),
         ({"voice": "zoe"}, 404, None),
         ({"input": "too long " * 10_000}, 400, "input"),
+        ({"input": "..."}, 400, "input"),
+        ({"input": "![](a.png)"}, 400, "input"),
     ],
-    ids=["temperature", "voice", "input"],
+    ids=["temperature", "voice", "too long", "no letter", "a picture alone"],
 )
 async def test_an_error_names_the_field(
     http: httpx.AsyncClient, fields: dict[str, Any], status: int, param: str | None

@@ -8,13 +8,17 @@ import httpx
 import pytest
 
 _USER = {"role": "user", "content": "hi"}
+_CALL = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+}
 _NO_RECORDING = {"type": "input_audio", "input_audio": {"data": "AAAA"}}
 
 
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [
-        ({"messages": [_USER, {"role": "assistant", "content": "ho"}]}, 400, "messages"),
+        ({"messages": [_USER, _CALL]}, 400, "messages"),
         ({"messages": [{"role": "user", "content": []}]}, 400, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [_NO_RECORDING]}]}, 400, "messages.0.content.0"),
         ({"messages": [{"role": "assistant", "content": [_NO_RECORDING]}, _USER]}, 400, "messages.0.content"),
@@ -24,7 +28,7 @@ _NO_RECORDING = {"type": "input_audio", "input_audio": {"data": "AAAA"}}
         ({"top_p": 2}, 400, "top_p"),
     ],
     ids=[
-        "the assistant is last",
+        "a call without its result is last",
         "no content",
         "no recording",
         "audio of the assistant",

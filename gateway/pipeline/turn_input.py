@@ -190,11 +190,6 @@ class UserInput(TurnInput):
             self.audio_s, self._samples, self._energy = self._before_part
             self.parts.pop()
 
-    def forget(self) -> None:
-        """Drop all parts. They stay counted. No Think call may have begun."""
-        self.parts.clear()
-        self.audio_s, self._samples, self._energy = 0.0, 0, 0.0
-
     @property
     def is_audio_open(self) -> bool:
         """Whether an audio part is under way."""

@@ -43,8 +43,9 @@ async def telephone(socket: WebSocket) -> None:
     try:
         outcome = await _serve(socket)
         await socket.close()
-    except HungUp:
+    except HungUp:  # by the message `stop`, or by closing the WebSocket
         outcome = "hung_up"
+        await _close(socket)
     except ChromaError as error:
         log.info("a telephone call ended with %s: %s", error.status, error.message)
         outcome = "unconnected" if isinstance(error, Unauthenticated) else "ended"
@@ -107,8 +108,11 @@ async def _start_of(transport: WebSocketTransport) -> StartMessage:
     raise BadParameter("event", "expected the message `start`")
 
 
-async def _close(socket: WebSocket, error: ChromaError) -> None:
+async def _close(socket: WebSocket, error: ChromaError | None = None) -> None:
     try:
-        await socket.close(close_code(error), close_reason(error.message))
+        if error is None:
+            await socket.close()
+        else:
+            await socket.close(close_code(error), close_reason(error.message))
     except (WebSocketDisconnect, RuntimeError):
         return  # Twilio has hung up

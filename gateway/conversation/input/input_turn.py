@@ -162,7 +162,7 @@ class InputTurn:
             speech = _bytes(source.parts[-1])
             self._transcriber.add_recording(self.turn_id, recording.recording_id, speech, source.encoding, early)
         if not self.options.replies:
-            source.forget()
+            self._turns.release_input()
         return recording
 
     async def transcribe_speech(self) -> None:

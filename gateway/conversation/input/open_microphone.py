@@ -90,10 +90,11 @@ class OpenMicrophone:
         await self._events.put(SpeechStarted(self._turn_id(), round(at_ms)))
 
     async def _stop(self, at_ms: float, *, respond: bool) -> None:
+        turn_id = self._turn_id()
         recording = self._input.end_speech()
         recording_id = recording.recording_id if recording is not None else ""
-        await self._events.put(SpeechStopped(self._turn_id(), round(at_ms), recording_id))
-        if respond:
+        await self._events.put(SpeechStopped(turn_id, round(at_ms), recording_id))
+        if respond and self._turns.input_turn is not None:
             await self._commit()
 
     def _turn_id(self) -> str:

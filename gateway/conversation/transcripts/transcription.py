@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding, AudioFormat
 from chroma.v1.dialogue_pb2 import SessionConfig
+from gateway.audio.resample import energy_of, is_silent
 from gateway.conversation.output.event_queue import EventQueue
 from gateway.conversation.output.events import TranscriptDelta, UserTranscript
 from gateway.conversation.transcripts.early_transcript import EarlyTranscript
@@ -20,7 +21,7 @@ from gateway.store.records import TurnRecord
 from gateway.tasks import cancel
 from services.common.errors import ChromaError, FailedPrecondition, NotFound, ResourceExhausted
 from services.common.wire.audio import FRAME_RATE_HZ, HEARING_RATE_HZ
-from services.common.wire.pcm import sample_count
+from services.common.wire.pcm import decode_pcm, sample_count
 
 _INSTRUCTIONS = (
     "You write down speech. Answer with the exact words that the user speaks, in the language they are spoken in, "
@@ -35,7 +36,8 @@ _RETRY_S = 1.0
 
 
 class Transcriber:
-    """Transcribes the turns of one conversation, one after the other, and puts the transcripts into its events."""
+    """Transcribes the turns of one conversation, one after the other, and puts the transcripts into its events. The
+    transcript of silence is empty, as over HTTP."""
 
     def __init__(self, upstreams: UpstreamPool, settings: GatewaySettings, events: EventQueue) -> None:
         self._upstreams = upstreams
@@ -57,7 +59,7 @@ class Transcriber:
             turn = await write_down(speech, encoding, pass_id, self._upstreams, self._settings, _ignore)
         except ChromaError:
             return ""
-        return "".join(thought.text for thought in turn.thoughts).strip()
+        return _text_of(turn)
 
     def add(self, record: TurnRecord) -> None:
         """Transcribe a turn, after the turns before it."""
@@ -100,11 +102,11 @@ class Transcriber:
         try:
             if not self._settings.transcribe:
                 raise FailedPrecondition(_OFF)
-            turn = await self._when_there_is_room(f"{recording_id}-transcript", speech, encoding, emit)
+            if not is_silent_speech(speech, encoding):
+                turn = await self._when_there_is_room(f"{recording_id}-transcript", speech, encoding, emit)
+                transcript = replace(transcript, text=_text_of(turn))
         except ChromaError as error:
             transcript = replace(transcript, error=error)
-        else:
-            transcript = replace(transcript, text="".join(thought.text for thought in turn.thoughts).strip())
         await self._events.put(transcript)
 
     async def _when_there_is_room(
@@ -125,18 +127,26 @@ class Transcriber:
 
 
 async def transcribe(record: TurnRecord, upstreams: UpstreamPool, settings: GatewaySettings) -> UserTranscript:
-    """The transcript of a turn. It holds the error of a pass that failed; none is raised."""
+    """The transcript of a turn; that of silence is empty. It holds the error of a pass that failed; none is raised."""
     if not settings.transcribe:
         return _failed(record, FailedPrecondition(_OFF))
     if not record.audio() or record.encoding == AUDIO_ENCODING_UNSPECIFIED:
         return _failed(record, NotFound("the turn has no speech"))
+    if is_silent_speech(record.audio(), record.encoding):
+        return UserTranscript(record.turn_id)
     try:
         turn = await write_down(
             record.audio(), record.encoding, f"{record.turn_id}-transcript", upstreams, settings, _ignore
         )
     except ChromaError as error:
         return _failed(record, error)
-    return UserTranscript(record.turn_id, "".join(thought.text for thought in turn.thoughts).strip())
+    return UserTranscript(record.turn_id, _text_of(turn))
+
+
+def is_silent_speech(speech: bytes, encoding: AudioEncoding.ValueType) -> bool:
+    """Whether PCM is silence, whose transcript is empty without a pass of the reasoner."""
+    samples = decode_pcm(speech, encoding)
+    return not len(samples) or is_silent(energy_of(samples), len(samples))
 
 
 async def write_down(
@@ -160,6 +170,10 @@ async def write_down(
     async with turn.calls.time_limit():
         await turn.run(_plan(settings))
     return turn
+
+
+def _text_of(turn: Turn) -> str:
+    return "".join(thought.text for thought in turn.thoughts).strip()
 
 
 def _plan(settings: GatewaySettings) -> TurnPlan:

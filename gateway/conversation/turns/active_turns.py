@@ -143,6 +143,13 @@ class ActiveTurns:
             await cancel(dropped.task)
             self._end_count(dropped.turn, 0.0)
 
+    def release_input(self) -> None:
+        """Let the input turn go, of which nothing is left to be done. Its audio is counted."""
+        assert self.input_turn is not None, "an input turn has begun"
+        released, self.input_turn = self.input_turn, None
+        released.task.cancel()
+        self._end_count(released.turn, 0.0)
+
     async def interrupt(self, played_ms: int | None = None, *, by: Interrupter = "client") -> bool:
         """Stop the running reply, of which the client played `played_ms`. False if no reply runs.
 

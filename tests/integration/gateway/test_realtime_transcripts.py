@@ -59,6 +59,34 @@ async def test_each_commit_is_transcribed_without_a_response(scribe: Client, fak
         assert COMPLETED not in kinds(talk.seen[-20:]), "a reply makes no further transcript"
 
 
+async def test_the_transcript_of_silence_is_empty(scribe: Client, fakes: Fakes) -> None:
+    async with openai_of(scribe) as openai, openai.realtime.connect(model="any") as connection:
+        talk = Talk(connection)
+        session = {"type": "transcription", "audio": {"input": {"turn_detection": None, **TRANSCRIPTION}}}
+        await talk.send("session.update", session=session)
+        await talk.until("session.updated")
+        await talk.append(np.zeros(RATE_HZ, np.float32))
+        await talk.send("input_audio_buffer.commit")
+        (done,) = [event for event in await talk.until(COMPLETED) if "transcription" in event.type]
+        assert (done.transcript, done.usage.seconds) == ("", 1.0)
+    assert fakes.reasoner.script.opened == []
+
+
+async def test_a_transcription_session_lets_each_turn_go_when_its_item_is_committed(
+    scribe: Client, fakes: Fakes
+) -> None:
+    async with openai_of(scribe) as openai, openai.realtime.connect(model="any") as connection:
+        talk = Talk(connection)
+        for sound_format in ({"type": "audio/pcm", "rate": 24_000}, {"type": "audio/pcmu"}):
+            audio = {"input": {"turn_detection": None, "format": sound_format, **TRANSCRIPTION}}
+            await talk.send("session.update", session={"type": "transcription", "audio": audio})
+            await talk.until("session.updated")  # the format may change, since no turn is under way
+            await commit(talk, 0.5)
+        committed = [event for event in talk.seen if event.type == "input_audio_buffer.committed"]
+        assert committed[1].previous_item_id == committed[0].item_id != committed[1].item_id
+    assert len(fakes.reasoner.script.opened) == 2, "only the transcripts are asked for"
+
+
 async def test_a_transcript_waits_for_room_and_says_why_it_failed(scribe: Client, fakes: Fakes) -> None:
     async with openai_of(scribe) as openai, openai.realtime.connect(model="any") as connection:
         talk = Talk(connection)

@@ -85,6 +85,7 @@ async def test_stop_ends_the_call_and_nothing_of_it_is_left(call: Telephone, fak
     await call.until_heard(0.1)
     await call.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     await call.socket.wait_closed()
+    assert call.socket.close_code == 1000
     await fakes.all_freed()
     async with asyncio.timeout(5):
         while REGISTRY.get_sample_value("chroma_voice_conversations"):  # noqa: ASYNC110

@@ -53,6 +53,14 @@ async def test_the_reasoner_alone_writes_the_speech_down_without_history() -> No
     assert upstreams.speech_gen.calls.empty()
 
 
+async def test_the_transcript_of_silence_is_empty_without_a_pass_of_the_reasoner() -> None:
+    upstreams = FakeUpstreamPool()
+    record = TurnRecord("turn-1", user=("look:", bytes(len(_SPEECH))), encoding=AUDIO_ENCODING_PCM_S16LE)
+    transcript = await transcribe(record, cast(UpstreamPool, upstreams), _settings())
+    assert (transcript.text, transcript.error) == ("", None)
+    assert upstreams.reasoner.calls.empty()
+
+
 async def test_a_turn_without_speech_and_a_server_that_does_not_transcribe_say_so() -> None:
     upstreams = cast(UpstreamPool, FakeUpstreamPool())
     silent = await transcribe(TurnRecord("turn-1", user=("typed",)), upstreams, _settings())

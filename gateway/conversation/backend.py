@@ -15,6 +15,7 @@ from gateway.access.limits import LimitName
 from gateway.access.usage import Usage
 from gateway.conversation.options import check_change, check_new
 from gateway.pipeline.erasure.erasure import Eraser
+from gateway.pipeline.prompt_size import PromptTooLong, check_prompt_size
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session, Sessions, new_session_id
@@ -62,6 +63,7 @@ class Backend:
         store), Unavailable.
         """
         check_new(config, max_prompt_chars=self.settings.max_prompt_chars)
+        await self.check_prompt(config)
         await self.check_voice(caller.tenant, config.voice_id)
         if not store:
             now = time.time()
@@ -84,8 +86,17 @@ class Backend:
     async def check_change(self, tenant: str, config: SessionConfig) -> None:
         """Check a change of a session's settings. Raises InvalidArgument, NotFound (the voice), Unavailable."""
         check_change(config, max_prompt_chars=self.settings.max_prompt_chars)
+        await self.check_prompt(config)
         if config.voice_id:
             await self.check_voice(tenant, config.voice_id)
+
+    async def check_prompt(self, config: SessionConfig, field: str = "") -> None:
+        """Check that system prompt and tools leave room for turns. Raises PromptTooLong, which names the `field`."""
+        try:
+            await check_prompt_size(self.upstreams.reasoner, config)
+        except PromptTooLong as error:
+            field = field or ("system_prompt" if config.system_prompt else "tools")
+            raise PromptTooLong(f"{field}: {error.message}") from None
 
     async def check_voice(self, tenant: str, voice_id: str) -> None:
         """Check that a voice exists. Raises NotFound, Unavailable."""

@@ -56,10 +56,6 @@ def check_new(config: SessionConfig, *, max_prompt_chars: int) -> None:
 
 def check_change(config: SessionConfig, *, max_prompt_chars: int) -> None:
     """Check the fields that `config` sets. Raises InvalidArgument."""
-    if len(config.system_prompt) > max_prompt_chars:
-        raise InvalidArgument(
-            f"expected a system prompt of at most {max_prompt_chars} characters, got {len(config.system_prompt)}"
-        )
     if config.voice_id:
         check_voice_id(config.voice_id)
     if config.HasField("max_reply_s") and not 0 < config.max_reply_s < math.inf:

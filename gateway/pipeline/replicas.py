@@ -65,6 +65,7 @@ class Replica:
         self.serving = False
         self.checkpoint = ""
         self.slots = 0
+        self.positions = 0
         self.renders_tools = False
         self.card: checkpoint_pb2.CheckpointCard | None = None
         self.domain: SpeechDomain | None = None
@@ -151,6 +152,7 @@ class Replica:
 
     async def _read_checkpoint(self) -> None:
         self.checkpoint, self.slots, self.renders_tools, self.card, self.domain = "", 0, False, None, None
+        self.positions = 0
         stub: Any = checkpoint_pb2_grpc.CheckpointServiceStub(self.channel)
         try:
             answer = await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=_CHECKPOINT_TIMEOUT_S)
@@ -159,7 +161,7 @@ class Replica:
             return
         log.info("%s runs checkpoint %s", self.address, answer.checkpoint_fingerprint)
         self.checkpoint, self.slots = answer.checkpoint_fingerprint, answer.slots
-        self.renders_tools = answer.renders_tools
+        self.renders_tools, self.positions = answer.renders_tools, answer.positions
         self.card = answer.card if answer.HasField("card") else None
         if answer.card.sentences or answer.card.words:
             self.domain = SpeechDomain(answer.card.sentences, answer.card.words)

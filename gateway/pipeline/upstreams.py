@@ -122,6 +122,10 @@ class Upstream:
         """Whether a replica known now has a chat template that renders tools."""
         return any(replica.renders_tools for replica in tuple(self._replicas.values()))
 
+    def positions(self) -> int:
+        """How many positions a turn may have at every replica known now, as far as they tell. 0: none of them tells."""
+        return min((it.positions for it in tuple(self._replicas.values()) if it.positions), default=0)
+
     def card(self) -> CheckpointCard | None:
         """What the checkpoint says of itself, as a replica known now tells. None: nothing."""
         return next((replica.card for replica in tuple(self._replicas.values()) if replica.card is not None), None)

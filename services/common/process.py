@@ -75,6 +75,8 @@ class LoadedModel(Generic[EngineT, ServicerT]):
     """Whether the checkpoint's chat template renders tools, as far as the service reads it."""
     card: CheckpointCard | None = None
     """What the checkpoint says of itself, as far as the service reads it."""
+    positions: int = 0
+    """How many positions a turn may have. 0: the service does not tell."""
 
 
 def run_process(settings_type: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]) -> None:
@@ -126,8 +128,14 @@ async def serve_model(
     show_phase_age(settings.service, lambda: model.engine.busy()[1])
     server = Server(settings)
     add_to_server(model.servicer, server.grpc)
-    described = {"renders_tools": model.renders_tools, "card": model.card}
-    serve_checkpoint(server.grpc, model.fingerprint, model.slots, **described)
+    serve_checkpoint(
+        server.grpc,
+        model.fingerprint,
+        model.slots,
+        renders_tools=model.renders_tools,
+        card=model.card,
+        positions=model.positions,
+    )
     server.register(service.full_name)
     await server.start()
     model.engine.start()

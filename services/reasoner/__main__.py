@@ -63,6 +63,7 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
         settings.slots,
         renders_tools=template.tools is not None,
         card=None if card is None else CheckpointCard(**card.model_dump()),
+        positions=runner.max_positions,
     )
 
 

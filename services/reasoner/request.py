@@ -234,7 +234,7 @@ class Request:
         if self.prompt.length > self._max_positions:
             raise OutOfRange(
                 f"the conversation takes {self.prompt.length} positions or more, the reasoner has "
-                f"{self._max_positions}: drop the oldest turns"
+                f"{self._max_positions}: drop the oldest turns, or shorten the system prompt or the turn"
             )
         return edit.pcm.shape[0] if isinstance(edit, AddSamples) else 0
 

@@ -43,7 +43,7 @@ from services.reasoner.messages import (
     TurnOpen,
     TurnOutput,
 )
-from services.reasoner.model.parts import AudioPart, Message, Part, TextPart, TokenPart
+from services.reasoner.model.parts import AudioPart, Message, Part, TextPart, TokenPart, keys_of
 from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.tools import Tool, ToolCall, ToolFormat, ToolUse, json_object
 from services.reasoner.request import CHARACTERS_PER_POSITION, ThinkStream
@@ -123,6 +123,16 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
                         prefill_s=output.usage.prefill_s,
                     )
                     yield ThinkResponse(done=_done(output))
+
+    async def CountPrompt(  # noqa: N802
+        self, request: reasoner_pb2.CountPromptRequest, context: Any
+    ) -> reasoner_pb2.CountPromptResponse:
+        """Count the positions of a system prompt and of tools: milliseconds, beside the event loop."""
+        opened = ThinkOpen(tools=request.tools)
+        if request.HasField("system_prompt"):
+            opened.system_prompt = request.system_prompt
+        prompt = (await asyncio.to_thread(self._lay_out, opened)).prompt
+        return reasoner_pb2.CountPromptResponse(tokens=len(keys_of(prompt.opening())))
 
     async def Forget(  # noqa: N802
         self, request: reasoner_pb2.ForgetRequest, context: Any

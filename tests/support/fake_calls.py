@@ -74,6 +74,10 @@ class FakeUpstream:
         """As `tools` says."""
         return self.tools
 
+    def positions(self) -> int:
+        """The replica does not tell."""
+        return 0
+
     def card(self) -> CheckpointCard | None:
         """As the attribute `described` says."""
         return self.described

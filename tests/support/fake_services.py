@@ -78,6 +78,8 @@ class Script:
     """Whether the service says that its chat template renders tools."""
     card: CheckpointCard | None = None
     """What the service says that its checkpoint says of itself."""
+    positions: int = 0
+    """How many positions a turn may have, as the reasoner says. It counts a word as a token. 0: it does not say."""
     ends_at: int | None = None
     """The frame after which speech ends although thoughts may still come. None: it ends with the last thought."""
     frames_after: int = 0
@@ -192,6 +194,10 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
                 done.tool_calls.extend(ToolCall(name=name, arguments=text) for name, text in tool_calls)
                 done.unreadable_call = self.script.unreadable_call
             yield reasoner.ThinkResponse(done=done)
+
+    async def CountPrompt(self, request: reasoner.CountPromptRequest, context: Any) -> Any:  # noqa: N802
+        words = [request.system_prompt, *(f"{it.name} {it.description}" for it in request.tools.tools)]
+        return reasoner.CountPromptResponse(tokens=sum(len(text.split()) for text in words))
 
     async def Forget(self, request: reasoner.ForgetRequest, context: Any) -> Any:  # noqa: N802
         if self.script.failures:
@@ -335,8 +341,14 @@ class FakeService:
         make, add, service = _MAKERS[self.name]
         self._server = Server(ServiceSettings(listen=self.address, **self.settings))
         add(make(self.script), self._server.grpc)
-        told = {"renders_tools": self.script.renders_tools, "card": self.script.card}
-        serve_checkpoint(self._server.grpc, self.script.checkpoint, self.script.slots, **told)
+        serve_checkpoint(
+            self._server.grpc,
+            self.script.checkpoint,
+            self.script.slots,
+            renders_tools=self.script.renders_tools,
+            card=self.script.card,
+            positions=self.script.positions,
+        )
         self._server.register(service)
         self.port = await self._server.start()
         await self._server.set_serving()

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from gateway.api.catalog import MODEL
 from gateway.conversation.backend import Backend
+from gateway.pipeline.prompt_size import max_prompt_tokens
 from services.common.errors import NotFound
 
 
@@ -44,6 +45,7 @@ def _model(request: Request) -> dict[str, Any]:
             "max_input_s": settings.max_input_s,
             "max_input_chars": settings.max_input_chars,
             "max_prompt_chars": settings.max_prompt_chars,
+            "max_prompt_tokens": max_prompt_tokens(backend.upstreams.reasoner) or None,
         },
         "transcribes": settings.transcribe,
     }

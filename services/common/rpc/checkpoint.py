@@ -20,9 +20,14 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
         *,
         renders_tools: bool = False,
         card: checkpoint_pb2.CheckpointCard | None = None,
+        positions: int = 0,
     ) -> None:
         self._answer = checkpoint_pb2.GetCheckpointResponse(
-            checkpoint_fingerprint=fingerprint, slots=slots, renders_tools=renders_tools, card=card
+            checkpoint_fingerprint=fingerprint,
+            slots=slots,
+            renders_tools=renders_tools,
+            card=card,
+            positions=positions,
         )
 
     async def GetCheckpoint(  # noqa: N802
@@ -39,9 +44,10 @@ def serve_checkpoint(
     *,
     renders_tools: bool = False,
     card: checkpoint_pb2.CheckpointCard | None = None,
+    positions: int = 0,
 ) -> None:
     """Add CheckpointService to a server that has not started."""
-    servicer = CheckpointServicer(fingerprint, slots, renders_tools=renders_tools, card=card)
+    servicer = CheckpointServicer(fingerprint, slots, renders_tools=renders_tools, card=card, positions=positions)
     checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(servicer, server)
 
 

@@ -17,6 +17,7 @@ from chroma.v1.reasoner_pb2 import (
     ROLE_ASSISTANT,
     ROLE_USER,
     AudioClip,
+    CountPromptRequest,
     ForgetRequest,
     Message,
     Part,
@@ -241,6 +242,24 @@ async def test_a_turn_that_is_not_to_be_kept_leaves_no_page(service: Service) ->
     await service.think([opening(session_id="s", cache_scope="one", keep=False), sound(tone(1.0)), commit()])
     assert service.runner.prefixes.pages == 0
     assert not service.runner.kv.k.any()
+
+
+async def test_the_positions_of_a_prompt_are_counted_as_a_turn_takes_them(service: Service) -> None:
+    async def count(prompt: str) -> int:
+        return (await service.stub.CountPrompt(CountPromptRequest(system_prompt=prompt))).tokens
+
+    async def taken(prompt: str) -> int:
+        _, done = await service.think([opening(system_prompt=prompt, audio=False), say("Hello"), commit()])
+        return done.prompt_tokens
+
+    short, long = "Be brief.", "You are a guide of the museum. " * 5
+    assert await count(long) - await count(short) == await taken(long) - await taken(short) > 20
+    assert 0 < await count("") < await count(short) < await taken(short)
+    assert (await service.stub.CountPrompt(CountPromptRequest())).tokens > 0
+    assert service.runner.kv.free_slots == SLOTS
+    with pytest.raises(aio.AioRpcError, match="shorten the system prompt") as refused:
+        await count("word " * 4_000)
+    assert refused.value.code() == StatusCode.OUT_OF_RANGE
 
 
 NAN = torch.tensor([0.0, float("nan")] * 500)

@@ -34,6 +34,7 @@ from gateway.api.openai.chat.request import (
 from gateway.api.openai.ignored import ignored_header
 from gateway.api.openai.out_of_domain import out_of_domain_header, out_of_domain_member
 from gateway.api.openai.streaming import server_sent_event, streaming_response
+from gateway.api.prompt_size import check_prompt_size
 from gateway.api.tokens import Tokens
 from gateway.api.tools import tools_of_request
 from gateway.audio.provenance import ContentCredentials
@@ -73,6 +74,7 @@ async def create_chat_completion(request: Request) -> Response:
     if wanted.tools or wanted.tool_choice is not None:
         functions = [tool.function for tool in wanted.tools or ()]
         config.tools.CopyFrom(tools_of_request(functions, wanted.tool_choice, wanted.parallel_tool_calls, backend))
+    await check_prompt_size(backend, config, "messages", "tools")
 
     async def make_voice() -> SpokenVoice:
         backend.audit.require(caller, Scope.VOICES)

@@ -25,6 +25,7 @@ from gateway.api.openai.responses.request import (
 )
 from gateway.api.openai.responses.response_object import ResponseBuilder
 from gateway.api.openai.streaming import streaming_response
+from gateway.api.prompt_size import check_prompt_size
 from gateway.api.tools import tools_of_request
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
@@ -47,6 +48,7 @@ async def create_response(request: Request) -> Response:
     pieces: list[Piece] = [*before, *new]
     said = _said(pieces)
     config = _config(wanted, pieces, backend)
+    await check_prompt_size(backend, config, "instructions" if wanted.instructions else "input", "tools")
 
     async def talk(conversation: Conversation) -> None:
         await talk_from(conversation, said, backend.settings)

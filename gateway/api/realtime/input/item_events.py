@@ -20,6 +20,7 @@ from gateway.api.realtime.events.wire import decode_audio
 from gateway.api.realtime.items.items import Item, new_item_id
 from gateway.api.realtime.items.playback import Playback
 from gateway.conversation.input.input_turn import new_turn_id
+from gateway.pipeline.prompt_size import PromptTooLong
 from gateway.store.records import ToolCall, TurnRecord
 from services.common.errors import ChromaError, InvalidArgument
 
@@ -78,7 +79,10 @@ class ItemEvents:
                 raise BadParameter("item.call_id", f"item: {error.message}", "invalid_tool_call_id") from None
             return
         if item.role == "system":
-            await self._context.settings.store()
+            try:
+                await self._context.settings.store()
+            except PromptTooLong as error:
+                raise BadParameter("item.content", f"item.content: {error.message}", "invalid_value") from None
             return
         parts = await self.parts(wanted) if isinstance(wanted, ItemIn) and item.role == "user" else []
         item.parts = sum(bool(part) for part in parts)

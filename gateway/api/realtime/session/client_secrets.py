@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.access.audit import DONE
 from gateway.access.caller import Caller
 from gateway.access.client_secrets import DEFAULT_TTL_S, MAX_TTL_S, MIN_TTL_S, NewSecret
@@ -20,8 +21,8 @@ from gateway.api.auth import http_caller
 from gateway.api.catalog import MODEL, voice_of_field
 from gateway.api.client_json import parse_request
 from gateway.api.errors import BadParameter
+from gateway.api.prompt_size import check_prompt_size
 from gateway.api.realtime.session.session import RealtimeSession
-from gateway.api.realtime.session.settings import check_instructions
 from gateway.api.realtime.session.update import SessionIn
 from gateway.conversation.backend import Backend
 from services.common.errors import ChromaError
@@ -68,8 +69,9 @@ async def create_client_secret(request: Request) -> JSONResponse:
     session = RealtimeSession(
         session_id, model, "", can_transcribe=can_transcribe, can_use_tools=backend.renders_tools
     ).updated(wanted.session)
-    session.tools.message(max_chars=max_chars, where="session")
-    check_instructions(session.instructions, max_chars, "session.instructions")
+    tools = session.tools.message(max_chars=max_chars, where="session")
+    config = SessionConfig(system_prompt=session.instructions, tools=tools)
+    await check_prompt_size(backend, config, "session.instructions", "session.tools")
     param = f"session.{wanted.session.voice_field}"
     session = replace(session, voice=await voice_of_field(backend, caller.tenant, session.voice, param))
     secret = await _create(backend, identity, caller, settings, wanted.expires_after.seconds, size + _SECRET_BYTES)

@@ -9,18 +9,13 @@ from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.access.caller import Caller
 from gateway.api.catalog import voice_of_field
 from gateway.api.errors import BadParameter
+from gateway.api.prompt_size import check_prompt_size
 from gateway.api.realtime.session.session import Format, RealtimeSession
 from gateway.api.realtime.session.update import SessionIn
 from gateway.conversation.backend import Backend
 from gateway.conversation.conversation import Conversation
 from gateway.conversation.options import check_change
 from services.common.errors import ChromaError, InvalidArgument
-
-
-def check_instructions(text: str, max_chars: int, param: str) -> None:
-    """Raise BadParameter for instructions, which are the field `param`, that are too long."""
-    if len(text) > max_chars:
-        raise BadParameter(param, f"{param}: expected at most {max_chars} characters, got {len(text)}", "invalid_value")
 
 
 class ConnectionSettings:
@@ -49,6 +44,7 @@ class ConnectionSettings:
     async def update(self, update: SessionIn) -> None:
         """Change the settings. Raises BadParameter, InvalidArgument, Unavailable."""
         updated = await self._updated(update, "session")
+        await self._check_size(self._session_config(updated), "session")
         before = self.session
         try:
             self._conversation.set_options(updated.options)
@@ -83,11 +79,17 @@ class ConnectionSettings:
         session = await self._updated(wanted, "response")
         config = self._session_config(session, system_texts)
         check_change(config, max_prompt_chars=self._backend.settings.max_prompt_chars)
+        await self._check_size(config, "response")
         return session, config
 
     def changes(self, config: SessionConfig) -> bool:
         """Whether settings of a response are others than the stored ones."""
         return config != self._config
+
+    async def _check_size(self, config: SessionConfig, where: str) -> None:
+        """Raise BadParameter for instructions and tools that leave no room for a conversation: fields of `where`."""
+        if (config.system_prompt, config.tools) != (self._config.system_prompt, self._config.tools):
+            await check_prompt_size(self._backend, config, f"{where}.instructions", f"{where}.tools")
 
     async def _updated(self, update: SessionIn, where: str) -> RealtimeSession:
         """The settings after `update`, which is the field `where` of its event."""
@@ -95,7 +97,9 @@ class ConnectionSettings:
         if self.fixed_format is not None:
             updated = replace(updated, input_format=self.fixed_format, output_format=self.fixed_format)
         max_chars = self._backend.settings.max_prompt_chars
-        check_instructions(updated.instructions, max_chars, f"{where}.instructions")
+        if (chars := len(updated.instructions)) > max_chars:
+            param = f"{where}.instructions"
+            raise BadParameter(param, f"{param}: expected at most {max_chars} characters, got {chars}", "invalid_value")
         updated.tools.message(max_chars=max_chars, where=where)
         if updated.voice == self.session.voice:
             return updated

@@ -24,7 +24,12 @@ async def test_another_model_is_not_found(http: httpx.AsyncClient) -> None:
 
 async def test_a_model_tells_the_limits_of_a_turn_and_whether_speech_is_transcribed(http: httpx.AsyncClient) -> None:
     model = (await http.get(f"/v1/models/{MODEL}")).json()
-    assert model["limits"] == {"max_input_s": 120.0, "max_input_chars": 20_000, "max_prompt_chars": 32_000}
+    assert model["limits"] == {
+        "max_input_s": 120.0,
+        "max_input_chars": 20_000,
+        "max_prompt_chars": 32_000,
+        "max_prompt_tokens": None,
+    }
     assert model["transcribes"] is False
 
 

@@ -9,7 +9,6 @@ import pytest
 from gateway.api.errors import BadParameter
 from gateway.api.realtime.items.items import Item
 from gateway.api.realtime.session.session import Format
-from gateway.api.realtime.session.settings import check_instructions
 from gateway.api.realtime.session.update import SessionIn
 from services.common.errors import Unavailable
 from tests.support.realtime_room import RealtimeRoom
@@ -81,7 +80,9 @@ async def test_a_transport_with_a_format_of_its_own_keeps_it(room: RealtimeRoom)
     assert room.settings.session.input_format == Format()
 
 
-def test_instructions_of_just_the_limit_are_taken() -> None:
-    check_instructions("x" * 10, 10, "session.instructions")
-    with pytest.raises(BadParameter, match="at most 10 characters, got 11"):
-        check_instructions("x" * 11, 10, "session.instructions")
+async def test_instructions_of_just_the_limit_are_taken(room: RealtimeRoom) -> None:
+    limit = room.backend.settings.max_prompt_chars
+    await room.settings.update(_session(instructions="x" * limit))
+    with pytest.raises(BadParameter, match=f"at most {limit} characters, got {limit + 1}") as raised:
+        await room.settings.update(_session(instructions="x" * (limit + 1)))
+    assert raised.value.param == "session.instructions"

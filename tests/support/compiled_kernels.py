@@ -26,7 +26,7 @@ from triton.runtime.jit import JITFunction
 
 from services.runtime.kvcache.attention_triton import attend_blocks, rotate_and_store
 from services.runtime.layers.fused_triton import add_norm, silu_mul
-from services.runtime.layers.matrix import Matrix
+from services.runtime.layers.kernel_weight import KernelWeight
 from services.runtime.layers.product_triton import join_norm, norm_product, partial_product, product
 from services.speech_gen.model.depth_attention_triton import attend_places
 from services.speech_gen.model.sampling_triton import choose_codes
@@ -84,13 +84,13 @@ def empty(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def matrices(rows: int, columns: int, *, bias: bool = False) -> Iterator[Matrix]:
-    """A weight as floats, in 8 bits, and in 4 bits with groups of 64 and zeros."""
+def matrices(rows: int, columns: int, *, bias: bool = False) -> Iterator[KernelWeight]:
+    """A weight as floats, in 8 bits, and in 4 bits with groups of 64."""
     offset = empty(rows) if bias else None
-    yield Matrix(empty(rows, columns), offset)
-    yield Matrix(empty(rows, columns, dtype=torch.int8), offset, empty(rows, 1, dtype=torch.float32), None, 8, columns)
-    scales = empty(rows, columns // 64, dtype=torch.float32)
-    yield Matrix(empty(rows, columns // 2, dtype=torch.uint8), offset, scales, scales, 4, 64)
+    yield KernelWeight(empty(rows, columns), offset)
+    yield KernelWeight(empty(rows, columns, dtype=torch.int8), offset, empty(rows, 1, dtype=torch.float32), None, 8, columns, columns)
+    scales = empty(rows, columns // 64)
+    yield KernelWeight(empty(rows, columns // 2, dtype=torch.uint8), offset, scales, scales, 4, columns, 64)
 
 
 def launch_all() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from services.runtime.graphs.timing import step_ms
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.matrix import matrix_of
+from services.runtime.layers.kernel_weight import kernel_weight_of
 from services.runtime.layers.transformer import AttentionBackend, Stack
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class FusedStack:
 
         self._kernels = product_triton
         self._stack = stack
-        self._matrices = [tuple(map(matrix_of, (each.qkv, each.out, each.gate_up, each.down))) for each in stack.layers]
+        self._matrices = [tuple(map(kernel_weight_of, (each.qkv, each.out, each.gate_up, each.down))) for each in stack.layers]
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
@@ -48,7 +48,7 @@ class FusedStack:
         stack = self._stack
         x, parts = self._residual(embeddings, attention)
         eps = stack.config.norm_eps
-        return self._kernels.norm_product(x, parts, stack.norm, matrix_of(head), eps, out_dtype=torch.float32)[0]
+        return self._kernels.norm_product(x, parts, stack.norm, kernel_weight_of(head), eps, out_dtype=torch.float32)[0]
 
     def _residual(self, embeddings: Tensor, attention: AttentionBackend) -> tuple[Tensor, Tensor | None]:
         """The residual [R, D] behind the last layer, and what is yet to be added: partial sums, float32 [S, R, D]."""

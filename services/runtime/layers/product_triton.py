@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from services.runtime.layers.matrix import Matrix
+from services.runtime.layers.kernel_weight import KernelWeight
 
 MIN_ROWS = 16  # tl.dot takes no fewer
 MAX_STEP_ROWS = 32
@@ -54,35 +54,34 @@ def _residual(x, parts, row, column, here, rows, K: tl.constexpr, JOINED: tl.con
 
 @triton.jit
 def _group_product(
-    a, weight, scales, zeros, wide, place, column,
-    HIGH: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
+    a, weight, scales, offsets, wide, place, column,
+    HIGH: tl.constexpr, STORED: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr,
+    OFFSETS: tl.constexpr,
 ):  # fmt: skip
     """a [M, C] times columns of the weight's rows `wide` [N]: float32 [M, N].
 
     `place` [C] is where the columns are stored. `column` is the number of the first one, which tells the group.
     """
-    STORED: tl.constexpr = K // 2 if BITS == 4 else K
     w = tl.load(weight + wide[:, None] * STORED + place[None, :], mask=(place < STORED)[None, :], other=0)
     if BITS == 4:
         w = (w >> 4 if HIGH else w & 15).to(tl.float32) - 8.0
     product = tl.dot(a, tl.trans(w.to(a.dtype)), input_precision="ieee")
     if BITS > 0:
-        group = wide * (K // GROUP) + column // GROUP
-        if ZEROS:
-            product -= tl.sum(a.to(tl.float32), axis=1)[:, None] * tl.load(zeros + group)[None, :]
-        product *= tl.load(scales + group)[None, :]
+        group = wide * GROUPS + column // GROUP
+        product *= tl.load(scales + group).to(tl.float32)[None, :]
+        if OFFSETS:
+            product += tl.sum(a.to(tl.float32), axis=1)[:, None] * tl.load(offsets + group).to(tl.float32)[None, :]
     return product
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _product(
-    x, parts, norm, weight, scales, zeros, bias, out, total, eps, rows,
+    x, parts, norm, weight, scales, offsets, bias, out, total, eps, rows,
     N: tl.constexpr, K: tl.constexpr, JOINED: tl.constexpr, NORM: tl.constexpr, GATED: tl.constexpr,
-    BIAS: tl.constexpr, SPAN: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, TURN: tl.constexpr,
+    BIAS: tl.constexpr, SPAN: tl.constexpr, BITS: tl.constexpr, STORED: tl.constexpr, GROUP: tl.constexpr,
+    GROUPS: tl.constexpr, OFFSETS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, TURN: tl.constexpr,
 ):  # fmt: skip
     HALVES: tl.constexpr = 2 if BITS == 4 else 1
-    STORED: tl.constexpr = K // HALVES  # columns in memory
     tile, part = tl.program_id(0), tl.program_id(1)
     row = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     real = (row < rows)[:, None]
@@ -110,15 +109,19 @@ def _product(
         place = begin + turn
         for high in tl.static_range(HALVES):
             column = (high * STORED + place)[None, :]
-            here = real & (place < STORED)[None, :]
+            here = real & (place < STORED)[None, :] & (column < K)
             a = _residual(x, parts, line, column, here, rows, K, JOINED)
             if NORM:
-                scale = tl.load(norm + column, mask=(place < STORED)[None, :], other=0.0).to(tl.float32)
+                scale = tl.load(norm + column, mask=column < K, other=0.0).to(tl.float32)
                 a = (a.to(tl.float32) * factor[:, None] * scale).to(a.dtype)
             at = high * STORED + begin
-            first += _group_product(a, weight, scales, zeros, wide, place, at, high, K, BITS, GROUP, ZEROS)
+            first += _group_product(
+                a, weight, scales, offsets, wide, place, at, high, STORED, BITS, GROUP, GROUPS, OFFSETS
+            )
             if GATED:
-                second += _group_product(a, weight, scales, zeros, wide + N, place, at, high, K, BITS, GROUP, ZEROS)
+                second += _group_product(
+                    a, weight, scales, offsets, wide + N, place, at, high, STORED, BITS, GROUP, GROUPS, OFFSETS
+                )
 
     dtype = x.dtype.element_ty
     if BIAS:
@@ -141,14 +144,14 @@ def _join_norm(x, parts, norm, out, eps, rows, K: tl.constexpr, JOINED: tl.const
     tl.store(out + row * K + column, scaled.to(out.dtype.element_ty), mask=here)
 
 
-def product(x: Tensor, matrix: Matrix, *, out_dtype: torch.dtype | None = None) -> Tensor:
+def product(x: Tensor, matrix: KernelWeight, *, out_dtype: torch.dtype | None = None) -> Tensor:
     """x [R, K] -> x @ weight.T + bias [R, N], in `out_dtype` or else the dtype of x."""
     out = torch.empty(x.shape[0], matrix.shape[0], dtype=out_dtype or x.dtype, device=x.device)
     _launch(x, None, None, matrix, out, x, 0.0)
     return out
 
 
-def partial_product(x: Tensor, matrix: Matrix) -> Tensor:
+def partial_product(x: Tensor, matrix: KernelWeight) -> Tensor:
     """x [R, K] -> the partial sums of x @ weight.T, float32 [S, R, N]. Their sum over S is the product."""
     width, columns = matrix.shape
     out = torch.empty(split_of(width, columns), x.shape[0], width, dtype=torch.float32, device=x.device)
@@ -160,7 +163,7 @@ def norm_product(
     x: Tensor,
     parts: Tensor | None,
     norm: Tensor,
-    matrix: Matrix,
+    matrix: KernelWeight,
     eps: float,
     *,
     gated: bool = False,
@@ -212,7 +215,7 @@ def _launch(
     x: Tensor,
     parts: Tensor | None,
     norm: Tensor | None,
-    matrix: Matrix,
+    matrix: KernelWeight,
     out: Tensor,
     total: Tensor,
     eps: float,
@@ -233,7 +236,7 @@ def _launch(
         turn = math.gcd(turn, matrix.group)  # a turn lies in one group
         assert turn >= 16, f"expected groups of a multiple of 16 columns, got {matrix.group}"
     assert norm is None or not is_prompt, f"expected at most {MAX_STEP_ROWS} rows with a norm, got {rows}"
-    stored = columns // 2 if matrix.bits == 4 else columns
+    stored = matrix.data.shape[1]
     span = triton.cdiv(stored, split * turn) * turn
     nothing = x
     _product[(triton.cdiv(width, tile), split, triton.cdiv(rows, block_rows))](
@@ -242,11 +245,13 @@ def _launch(
         nothing if norm is None else norm,
         matrix.data,
         nothing if matrix.scales is None else matrix.scales,
-        nothing if matrix.zeros is None else matrix.zeros,
+        nothing if matrix.offsets is None else matrix.offsets,
         nothing if matrix.bias is None else matrix.bias,
         out, total, eps, rows,
         N=width, K=columns, JOINED=0 if parts is None else parts.shape[0], NORM=norm is not None, GATED=gated,
-        BIAS=matrix.bias is not None, SPAN=span, BITS=matrix.bits, GROUP=matrix.group or columns,
-        ZEROS=matrix.zeros is not None, ROWS=block_rows, WIDTH=tile, TURN=turn,
+        BIAS=matrix.bias is not None, SPAN=span, BITS=matrix.bits, STORED=stored,
+        GROUP=matrix.group or columns,
+        GROUPS=1 if matrix.scales is None else matrix.scales.shape[1], OFFSETS=matrix.offsets is not None,
+        ROWS=block_rows, WIDTH=tile, TURN=turn,
         num_stages=2 if block_rows > MIN_ROWS else 3,  # so that it fits the 99 KB of shared memory of a desktop's card
     )  # fmt: skip

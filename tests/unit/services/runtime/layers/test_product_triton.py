@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.runtime.layers.matrix import Matrix
+from services.runtime.layers.kernel_weight import KernelWeight
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
 
 pytestmark = NEEDS_KERNELS
@@ -34,10 +34,10 @@ def test_norm_bias_and_residual_are_part_of_the_product(rows: int, dtype: torch.
     weight, bias = (noise(3, WIDTH, COLUMNS) / 12).to(dtype), noise(4, WIDTH).to(dtype)
     parts = noise(5, 2, rows, COLUMNS)
     total = parts.sum(dim=0).to(dtype) + x
-    found, residual = norm_product(x, parts, norm, Matrix(weight, bias), EPS)
+    found, residual = norm_product(x, parts, norm, KernelWeight(weight, bias), EPS)
     near(residual, total, 1e-6)
     near(found, F.linear(normed(total, norm), weight, bias), tolerance)
-    alone, same = norm_product(x, None, norm, Matrix(weight), EPS)
+    alone, same = norm_product(x, None, norm, KernelWeight(weight), EPS)
     assert same is x
     near(alone, F.linear(normed(x, norm), weight), tolerance)
 
@@ -49,7 +49,7 @@ def test_gate_and_up_are_one_product(dtype: torch.dtype, tolerance: float) -> No
     x, norm = noise(1, 3, COLUMNS).to(dtype), noise(2, COLUMNS).to(dtype)
     weight = (noise(3, 2 * WIDTH, COLUMNS) / 12).to(dtype)
     gate, up = F.linear(normed(x, norm), weight).chunk(2, dim=-1)
-    found, _ = norm_product(x, None, norm, Matrix(weight), EPS, gated=True)
+    found, _ = norm_product(x, None, norm, KernelWeight(weight), EPS, gated=True)
     near(found, F.silu(gate) * up, tolerance)
 
 
@@ -58,7 +58,7 @@ def test_partial_sums_add_up_to_the_product(dtype: torch.dtype, tolerance: float
     from services.runtime.layers.product_triton import join_norm, partial_product
 
     x, weight = noise(1, 2, 1100).to(dtype), (noise(2, WIDTH, 1100) / 33).to(dtype)
-    parts = partial_product(x, Matrix(weight))
+    parts = partial_product(x, KernelWeight(weight))
     assert parts.shape == (2, 2, WIDTH)
     near(parts.sum(dim=0), F.linear(x.float(), weight.float()), tolerance)
     residual, norm = noise(3, 2, WIDTH).to(dtype), noise(4, WIDTH).to(dtype)
@@ -70,7 +70,7 @@ def test_a_rows_result_does_not_depend_on_the_other_rows() -> None:
 
     x, norm = noise(1, 32, COLUMNS).to(HALF), noise(2, COLUMNS).to(HALF)
     x[1:] *= 30
-    matrix = Matrix((noise(3, 2 * WIDTH, COLUMNS) / 12).to(HALF))
+    matrix = KernelWeight((noise(3, 2 * WIDTH, COLUMNS) / 12).to(HALF))
     alone, _ = norm_product(x[:1], None, norm, matrix, EPS, gated=True)
     for company in (2, 16, 32):
         found, _ = norm_product(x[:company], None, norm, matrix, EPS, gated=True)
@@ -83,28 +83,4 @@ def test_prompts_are_multiplied_in_larger_tiles(rows: int, dtype: torch.dtype, t
     from services.runtime.layers.product_triton import product
 
     x, weight = noise(1, rows, COLUMNS).to(dtype), (noise(2, 70, COLUMNS) / 12).to(dtype)
-    near(product(x, Matrix(weight), out_dtype=torch.float32), F.linear(x.float(), weight.float()), tolerance)
-
-
-@pytest.mark.parametrize("group", [16, 80, COLUMNS])
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("zero", [False, True])
-@DTYPES
-def test_integers_are_dequantised_in_the_kernel(
-    bits: int, group: int, zero: bool, dtype: torch.dtype, tolerance: float
-) -> None:
-    from services.runtime.layers.product_triton import product
-
-    dice = torch.Generator().manual_seed(1)
-    low, high = (-127, 128) if bits == 8 else (-8, 8)
-    whole = torch.randint(low, high, (WIDTH, COLUMNS), generator=dice).to(DEVICE)
-    scales = noise(2, WIDTH, COLUMNS // group).abs() / high
-    zeros = torch.randint(-4, 4, scales.shape, generator=dice).to(DEVICE, torch.float32) if zero else None
-    shift = torch.zeros_like(scales) if zeros is None else zeros
-    wide_scales, wide_shift = (each.repeat_interleave(group, dim=1) for each in (scales, shift))
-    half = COLUMNS // 2
-    data = whole.to(torch.int8) if bits == 8 else ((whole[:, :half] + 8) | ((whole[:, half:] + 8) << 4)).to(torch.uint8)
-    x = noise(3, 3, COLUMNS).to(dtype)
-    found = product(x, Matrix(data, None, scales, zeros, bits, group))
-    expected = F.linear(x.float(), (whole - wide_shift) * wide_scales)
-    near(found / expected.abs().mean(), expected / expected.abs().mean(), tolerance)
+    near(product(x, KernelWeight(weight), out_dtype=torch.float32), F.linear(x.float(), weight.float()), tolerance)

@@ -10,34 +10,35 @@ from services.runtime.layers.linear import Linear
 
 
 @dataclass(frozen=True)
-class Matrix:
+class KernelWeight:
     """A weight [N, K] as the kernel reads it.
 
     Attributes:
-        data: floats [N, K]; int8 [N, K] for 8 bits; uint8 [N, K / 2] for 4 bits. A byte of the latter holds column k in
-            its low half and column k + K / 2 in its high half, each plus 8.
+        data: floats [N, K]; int8 [N, K] for 8 bits; uint8 [N, H] for 4 bits. A byte of the latter holds column k in its
+            low half and column k + H in its high half, as 0 to 15. H is a multiple of `group`, at least K / 2.
         bias: [N] in the compute dtype, or None.
-        scales: float32 [N, K / group]; None for floats.
-        zeros: float32 [N, K / group], the integer that stands for 0 in each group; None: 0.
+        scales, offsets: [N, groups], None where there are none. A weight is `q * scale`, in 4 bits
+            `(q - 8) * scale + offset`.
         bits: 0 for floats, 8 or 4.
-        group: columns that share a scale.
+        columns: K.
+        group: columns that share a scale; 0 for floats.
     """
 
     data: Tensor
     bias: Tensor | None = None
     scales: Tensor | None = None
-    zeros: Tensor | None = None
+    offsets: Tensor | None = None
     bits: int = 0
+    columns: int = 0
     group: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, K)."""
-        rows, columns = self.data.shape
-        return rows, columns * 2 if self.bits == 4 else columns
+        return self.data.shape[0], self.columns or self.data.shape[1]
 
 
-def matrix_of(linear: Linear) -> Matrix:
+def kernel_weight_of(linear: Linear) -> KernelWeight:
     """The weight and the bias of `linear`, which must be on a CUDA device: they share its memory."""
     assert not linear.packed, "expected a weight in rows"
-    return Matrix(linear.weight, linear.bias)
+    return KernelWeight(linear.weight, linear.bias)

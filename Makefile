@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python tests bench deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lock licences sbom audit generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule clean
+.PHONY: help setup demo lock licences sbom audit generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -151,8 +151,13 @@ bench-soak: setup ## callers, bad clients and faults at once (MINUTES=); afterwa
 fuzz: setup ## coverage-guided fuzzing of everything that strangers may send (MINUTES=); findings are kept in out/fuzz
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-bench-gpu: setup ## full size, random weights, one GPU: step times, memory, first sound, most conversations
-	$(BIN)/python -m bench.gpu
+bench-gpu: setup ## one GPU, full size, random weights: tests, profile of a frame, step times, first sound, 64 to 512 conversations
+	$(BIN)/python -m bench.gpu_session
+
+gpu-wheels: ## build/gpu-wheels: what bench/gpu_session.sh needs on a machine with torch and Python 3.12 and no internet
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux2014_x86_64 \
+	  -d build/gpu-wheels -r bench/gpu_requirements.txt -c constraints.txt
 
 bench-gpu-schedule: setup ## the schedule of one GPU with recorded step times, on any machine: first sound by number of conversations
 	$(BIN)/python -m bench.gpu_schedule

@@ -79,7 +79,10 @@ class FixedPrompt:
 
 
 class InProcess:
-    """The three models of one checkpoint on one `device`, with `slots` streams each."""
+    """The three models of one checkpoint on one `device`, with `slots` streams each.
+
+    Thinker and backbone have memory for `positions` positions of every stream.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class InProcess:
         slots: int,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        positions: int = THINKER_POSITIONS,
         clock: Clock = time.perf_counter,
     ) -> None:
         self._clock = clock
@@ -97,14 +101,15 @@ class InProcess:
         kv = PagedKV(
             thinker.config,
             slots=slots,
-            pages=slots * THINKER_POSITIONS // page_size,
+            pages=slots * positions // page_size,
             page_size=page_size,
             dtype=dtype,
             device=device,
-            max_positions=THINKER_POSITIONS,
+            max_positions=positions,
         )
-        self.generator = load_generator(checkpoint, slots=slots, dtype=dtype, device=device)
-        self.think = ThinkRunner(thinker, Tokenizer.from_checkpoint(checkpoint), kv, max_thoughts=THINKER_POSITIONS)
+        pages = slots * min(positions, self.config.backbone.max_positions) // page_size
+        self.generator = load_generator(checkpoint, slots=slots, kv_pages=pages, dtype=dtype, device=device)
+        self.think = ThinkRunner(thinker, Tokenizer.from_checkpoint(checkpoint), kv, max_thoughts=positions)
         self.speech = SpeechRunner(self.generator)
         self.mimi = Mimi.load(checkpoint, device=device)
         self.codec = CodecRunner(self.mimi, decode_slots=slots)

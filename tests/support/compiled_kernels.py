@@ -88,7 +88,9 @@ def matrices(rows: int, columns: int, *, bias: bool = False) -> Iterator[KernelW
     """A weight as floats, in 8 bits, and in 4 bits with groups of 64."""
     offset = empty(rows) if bias else None
     yield KernelWeight(empty(rows, columns), offset)
-    yield KernelWeight(empty(rows, columns, dtype=torch.int8), offset, empty(rows, 1, dtype=torch.float32), None, 8, columns, columns)
+    yield KernelWeight(
+        empty(rows, columns, dtype=torch.int8), offset, empty(rows, 1, dtype=torch.float32), None, 8, columns, columns
+    )
     scales = empty(rows, columns // 64)
     yield KernelWeight(empty(rows, columns // 2, dtype=torch.uint8), offset, scales, scales, 4, columns, 64)
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from services.runtime.graphs.timing import step_ms
-from services.runtime.layers.linear import Linear
 from services.runtime.layers.kernel_weight import kernel_weight_of
+from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import AttentionBackend, Stack
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,9 @@ class FusedStack:
 
         self._kernels = product_triton
         self._stack = stack
-        self._matrices = [tuple(map(kernel_weight_of, (each.qkv, each.out, each.gate_up, each.down))) for each in stack.layers]
+        self._matrices = [
+            tuple(map(kernel_weight_of, (each.qkv, each.out, each.gate_up, each.down))) for each in stack.layers
+        ]
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from services.runtime.layers import linear
-from services.runtime.layers.linear import Linear
 from services.runtime.layers.kernel_weight import KernelWeight, kernel_weight_of
+from services.runtime.layers.linear import Linear
 
 
 def test_a_linear_layers_matrix_is_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime.layers.kernel_weight import KernelWeight
-from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
+from tests.support.kernels import HALF, NEEDS_KERNELS, noise
 
 pytestmark = NEEDS_KERNELS
 

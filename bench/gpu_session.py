@@ -184,24 +184,32 @@ def print_summary(result: dict[str, Any], console: Console) -> None:
         tests = result["tests"]
         console.print("tests:", str(tests.get("output", tests)).strip().splitlines()[-1])
     for name, value in result.items():
-        if name.endswith(": steps") and "error" not in value:
-            columns = list(value)
-            table = Table("streams", *(f"{column} ms (floor)" for column in columns), title=name)
-            for costs in zip(*value.values(), strict=True):
-                table.add_row(str(costs[0]["width"]), *(f"{cost['ms']:.2f} ({cost['floor_ms']:.2f})" for cost in costs))
-            console.print(table)
-        elif name.endswith(": conversations") and isinstance(value, list) and value:
-            table = Table(*value[0], title=name)
-            for row in value:
-                table.add_row(*(f"{cell:.0f}" for cell in row.values()))
-            console.print(table)
-        elif "profile" in name and "launches" in value:
-            sums = f"{value['launches']} launches, {value['device ms']:.2f} ms on the device"
-            console.print(f"{name}: {sums}, {value['clock ms']:.2f} ms on the clock")
+        if isinstance(value, list) and value:
+            _print_rows(name, value, console)
         elif isinstance(value, float):
             console.print(f"{name}: {value:.4g}")
-        elif (isinstance(value, dict) and ("error" in value or "left out" in value)) or name.endswith(": memory"):
-            console.print(f"{name}: {value}")
+        elif isinstance(value, dict):
+            _print_part(name, value, console)
+
+
+def _print_rows(name: str, rows: list[dict[str, float]], console: Console) -> None:
+    table = Table(*rows[0], title=name)
+    for row in rows:
+        table.add_row(*(f"{cell:.0f}" for cell in row.values()))
+    console.print(table)
+
+
+def _print_part(name: str, part: dict[str, Any], console: Console) -> None:
+    if "error" in part or "left out" in part or name.endswith(": memory"):
+        console.print(f"{name}: {part}")
+    elif "launches" in part:
+        sums = f"{part['launches']} launches, {part['device ms']:.2f} ms on the device"
+        console.print(f"{name}: {sums}, {part['clock ms']:.2f} ms on the clock")
+    elif name.endswith(": steps"):
+        table = Table("streams", *(f"{model} ms (floor)" for model in part), title=name)
+        for costs in zip(*part.values(), strict=True):
+            table.add_row(str(costs[0]["width"]), *(f"{cost['ms']:.2f} ({cost['floor_ms']:.2f})" for cost in costs))
+        console.print(table)
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -90,9 +90,9 @@ def test_the_summary_shows_every_part() -> None:
 
 
 def test_the_measured_formats_and_tests_can_be_chosen() -> None:
-    assert read_arguments([]).formats == ["as-stored", "int8", "int4"]
+    assert read_arguments([]).formats == ["as-stored"]
     assert "tests/gpu" in read_arguments([]).tests
-    assert read_arguments(["--formats", "int8", "--tests"]).tests == []
+    assert read_arguments(["--tests"]).tests == []
 
 
 @pytest.mark.slow
@@ -104,13 +104,8 @@ def test_tests_that_take_too_long_are_ended() -> None:
 
 @pytest.mark.slow
 def test_the_script_rehearses_a_whole_session_on_a_cpu(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PYTHON": sys.executable,
-        "OMP_NUM_THREADS": "1",
-        "OUT": str(tmp_path),
-        "WHEELS": str(tmp_path / "none"),
-    }
+    environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(tmp_path), "WHEELS": str(tmp_path / "none")}
+    environment["OMP_NUM_THREADS"] = "1"  # the steps are tiny: a second thread makes them slower
     tests = ["--formats", "as-stored", "--tests", "tests/unit/services/runtime/layers/test_fused.py"]
     run = subprocess.run(
         ["bench/gpu_session.sh", *REHEARSAL.split(), *tests],

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from bench.conversations import converse
@@ -123,6 +122,7 @@ def frame_profile(ours: InProcess, width: int) -> dict[str, Any]:
     generator = ours.generator
     thought = ThoughtInput(0, generator.backbone.text_table[0].cpu())
     slots = [generator.open(SamplingParams()) for _ in range(width)]
+    clock_s = 0.0
     on_cuda = generator.backbone.stack.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     try:
@@ -137,10 +137,10 @@ def frame_profile(ours: InProcess, width: int) -> dict[str, Any]:
     finally:
         for slot in slots:
             generator.close(slot)
-    wanted = DeviceType.CUDA if on_cuda else DeviceType.CPU
+    wanted = "CUDA" if on_cuda else "CPU"
     spent: dict[str, list[float]] = defaultdict(list)
     for event in profiler.events() or []:
-        if event.device_type == wanted:
+        if event.device_type.name == wanted:
             spent[event.name].append((event.self_device_time_total if on_cuda else event.self_cpu_time_total) / 1e3)
     longest = sorted(spent, key=lambda name: -sum(spent[name]))[:TOP_KERNELS]
     return {

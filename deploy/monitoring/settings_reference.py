@@ -66,7 +66,7 @@ OTHER_PROGRAMS = (
         "CHROMA_API_KEY",
         "every `chroma-voice` command that calls a gateway",
         "",
-        "API key for the gateway. There is no option for it: a process list shows options to everybody.",
+        "API key for the gateway. The option `--api-key` sets it too, but others can see it in the list of processes.",
     ),
     (
         "CHROMA_MODEL",

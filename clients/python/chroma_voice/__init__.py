@@ -44,6 +44,8 @@ from chroma_voice.tools import Tool, ToolResult, Tools
 from chroma_voice.turn_detection import TurnDetection
 from chroma_voice.voice import Voice
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AlreadyExists",
     "AudioDelta",

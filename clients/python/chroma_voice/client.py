@@ -137,7 +137,7 @@ class Client:
         )
 
     async def create_session(self, settings: SessionSettings) -> Session:
-        """Create a session; `settings.voice` is required."""
+        """Create a session. With an empty `settings.voice` it has the server's default voice."""
         request = dialogue_pb2.CreateSessionRequest(config=settings.to_proto())
         response = await self._answer(self._dialogue.CreateSession, request)
         return Session.from_proto(response.session)

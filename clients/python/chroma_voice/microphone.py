@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterable
-from typing import Any
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
 
 from chroma_voice.errors import FailedPrecondition
 from chroma_voice.events import SAMPLE_RATE_HZ
@@ -42,9 +46,11 @@ async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
     def recorded(data: Any, samples: int, when: Any, status: Any) -> None:
         loop.call_soon_threadsafe(keep, bytes(data))
 
-    with _sounddevice().RawInputStream(
-        samplerate=RATE_HZ, blocksize=_PIECE_SAMPLES, channels=1, dtype="int16", device=device, callback=recorded
-    ):
+    with _opening("microphone") as card:
+        stream = card.RawInputStream(
+            samplerate=RATE_HZ, blocksize=_PIECE_SAMPLES, channels=1, dtype="int16", device=device, callback=recorded
+        )
+    with stream:
         while True:
             yield await pieces.get()
 
@@ -54,8 +60,9 @@ async def play(sound: AsyncIterable[bytes], device: int | str | None = None) -> 
 
     Cancelling it stops the sound at once. Raises `FailedPrecondition` as `microphone` does.
     """
-    stream = _sounddevice().RawOutputStream(samplerate=SAMPLE_RATE_HZ, channels=1, dtype="int16", device=device)
-    stream.start()
+    with _opening("loudspeaker") as card:
+        stream = card.RawOutputStream(samplerate=SAMPLE_RATE_HZ, channels=1, dtype="int16", device=device)
+        stream.start()
     try:
         async for piece in sound:
             await asyncio.to_thread(stream.write, piece)
@@ -65,10 +72,115 @@ async def play(sound: AsyncIterable[bytes], device: int | str | None = None) -> 
         stream.close()
 
 
-def _sounddevice() -> Any:
+class Speaker:
+    """The loudspeaker of a conversation, which can be interrupted. Use it as a context manager.
+
+    Raises `FailedPrecondition` as `microphone` does.
+    """
+
+    def __init__(self, device: int | str | None = None) -> None:
+        self._waiting = bytearray()
+        self._lock = threading.Lock()
+        self._played = 0
+        """Samples of the present reply that were played."""
+        self._loop = asyncio.get_running_loop()
+        self._silent = asyncio.Event()
+        self._silent.set()
+        with _opening("loudspeaker") as card:
+            self._stream = card.RawOutputStream(
+                samplerate=SAMPLE_RATE_HZ, channels=1, dtype="int16", device=device, callback=self._fill
+            )
+            self._stream.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.abort()
+        self._stream.close()
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether there is sound that was not played yet."""
+        return not self._silent.is_set()
+
+    def begin(self) -> None:
+        """Begin the count of a new reply."""
+        with self._lock:
+            self._played = 0
+
+    def play(self, data: bytes) -> None:
+        """Add sound of the reply: 16-bit little-endian mono PCM at 24 kHz."""
+        if data:
+            self._silent.clear()
+            with self._lock:
+                self._waiting += data
+
+    def interrupt(self) -> float:
+        """Drop the sound that was not played. Returns how many seconds of the reply were played."""
+        with self._lock:
+            self._waiting.clear()
+            self._silent.set()
+            return self._played / SAMPLE_RATE_HZ
+
+    async def finish(self) -> None:
+        """Wait until all sound was played."""
+        await self._silent.wait()
+
+    def _fill(self, out: Any, samples: int, when: Any, status: Any) -> None:
+        """Give the sound card its next samples. It calls this on a thread of its own."""
+        with self._lock:
+            piece = bytes(self._waiting[: 2 * samples])
+            del self._waiting[: 2 * samples]
+            self._played += len(piece) // 2
+            is_last = not self._waiting
+        out[:] = piece.ljust(2 * samples, b"\0")
+        if is_last and piece:
+            self._loop.call_soon_threadsafe(self._ended)
+
+    def _ended(self) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._silent.set()
+
+
+@dataclass(frozen=True)
+class SoundDevice:
+    """A microphone, a loudspeaker or both."""
+
+    index: int
+    name: str
+    inputs: int
+    outputs: int
+    is_default: bool
+
+
+def sound_devices() -> list[SoundDevice]:
+    """Return the sound devices of this machine. Raises `FailedPrecondition` as `microphone` does."""
+    with _opening("list of sound devices") as card:
+        defaults = list(card.default.device)
+        return [
+            SoundDevice(
+                index, found["name"], found["max_input_channels"], found["max_output_channels"], index in defaults
+            )
+            for index, found in enumerate(card.query_devices())
+        ]
+
+
+@contextmanager
+def _opening(what: str) -> Iterator[Any]:
+    """Give the module of the sound card, and turn its errors into one of ours."""
     try:
-        return importlib.import_module("sounddevice")
-    except (ImportError, OSError) as error:  # OSError: the package is here, PortAudio is not
+        card = importlib.import_module("sounddevice")
+    except ImportError:
+        raise FailedPrecondition(f"no {what}: the package sounddevice is missing: `pip install sounddevice`") from None
+    except OSError as error:
         raise FailedPrecondition(
-            f'no microphone or loudspeaker ({error}): pip install "chroma-voice-client[microphone]"'
-        ) from error
+            f"no {what}: {error}; on Debian and Ubuntu: `apt install libportaudio2`, on macOS: `brew install portaudio`"
+        ) from None
+    try:
+        yield card
+    except (getattr(card, "PortAudioError", OSError), ValueError) as error:
+        raise FailedPrecondition(f"no {what}: {error}") from None

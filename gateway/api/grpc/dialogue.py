@@ -32,9 +32,7 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
         self._closing = closing
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Any) -> pb.CreateSessionResponse:  # noqa: N802
-        return pb.CreateSessionResponse(
-            session=session_message(await self._backend.create_session(call_caller(), request.config))
-        )
+        return pb.CreateSessionResponse(session=session_message(await self._create_session(request.config)))
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Any) -> pb.GetSessionResponse:  # noqa: N802
         session = await self._backend.sessions.load(call_caller().tenant, request.session_id)
@@ -99,9 +97,17 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
             case "session_id":
                 return await self._backend.sessions.load(call_caller().tenant, opened.session_id)
             case "new_session":
-                return await self._backend.create_session(call_caller(), opened.new_session, store=store)
+                return await self._create_session(opened.new_session, store=store)
             case _:
                 raise InvalidArgument("expected `session_id` or `new_session` in `open`, got neither")
+
+    async def _create_session(self, wanted: pb.SessionConfig, *, store: bool = True) -> Session:
+        """Create a session. Without a voice it gets the caller's default voice."""
+        config = pb.SessionConfig()
+        config.CopyFrom(wanted)
+        if not config.voice_id:
+            config.voice_id = await self._backend.default_voice(call_caller().tenant)
+        return await self._backend.create_session(call_caller(), config, store=store)
 
     async def _read(self, conversation: Conversation, reader: RequestReader) -> None:
         """Read messages until the client closes its side or the gateway closes; then finish the conversation."""

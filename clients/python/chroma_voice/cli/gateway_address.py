@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from chroma_voice.errors import FailedPrecondition, InvalidArgument
 from chroma_voice.local.state import StateFolder
 
 API_KEY = "CHROMA_API_KEY"
-"""The variable that holds an API key. No option takes a key itself: a process list shows options to everybody."""
+"""The variable that holds an API key. Other users of the machine can see an option, but not a variable."""
 
 State = Annotated[Path, typer.Option(envvar="CHROMA_STATE", help="Folder of the launcher: data, logs, endpoints.")]
 Gateway = Annotated[
@@ -30,6 +31,13 @@ ApiKeyFile = Annotated[
         envvar="CHROMA_API_KEY_FILE",
         dir_okay=False,
         help=f"File with the API key for the gateway. Default: the key in {API_KEY}, or none.",
+    ),
+]
+ApiKey = Annotated[
+    str,
+    typer.Option(
+        "--api-key",
+        help=f"API key for the gateway. Other users of this machine can see it: {API_KEY} and --api-key-file hide it.",
     ),
 ]
 Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the connection to --gateway.")]
@@ -45,6 +53,7 @@ PlaintextKey = Annotated[
 ]
 
 DEFAULT_STATE = Path("state")
+_SOCKET = re.compile(r"(unix|unix-abstract):.|(ipv4|ipv6):.|xds:")
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class GatewayOptions:
 
     gateway: Gateway = ""
     state: State = DEFAULT_STATE
+    api_key: ApiKey = ""
     api_key_file: ApiKeyFile = None
     tls: Tls = False
     tls_ca: TlsCa = None
@@ -75,7 +85,7 @@ class GatewayOptions:
 
         Raises `InvalidArgument` when the key would go to another machine in plain text and no option allows it.
         """
-        address, api_key = self.find().address, read_api_key(self.api_key_file)
+        address, api_key = self.find().address, self.api_key.strip() or read_api_key(self.api_key_file)
         tls = self.tls or self.tls_ca is not None
         if api_key and not (tls or self.plaintext_key or is_loopback(address)):
             raise InvalidArgument(
@@ -114,12 +124,22 @@ def calls_gateway(command: Callable[..., None]) -> Callable[..., None]:
 def find_gateway(gateway: str, state: Path) -> GatewayAddress:
     """Return `gateway` if it is set, else the gateway of the launcher in `state`.
 
-    Raises `Unavailable` when no launcher runs there.
+    Raises `Unavailable` when no launcher runs there, and `InvalidArgument` for what is no address.
     """
     if gateway:
+        check_address(gateway)
         return GatewayAddress(gateway, random_weights=False)
     endpoints = StateFolder(state).endpoints()
     return GatewayAddress(endpoints.gateway, endpoints.random_weights)
+
+
+def check_address(address: str) -> None:
+    """Raise `InvalidArgument` for what cannot be the address of a gateway."""
+    if _SOCKET.match(address):
+        return
+    host, colon, port = address.removeprefix("dns:").lstrip("/").rpartition(":")
+    if "://" in address.removeprefix("dns:") or not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        raise InvalidArgument(f"expected an address of gRPC, host:port or unix:/path, got {address!r}")
 
 
 def read_api_key(file: Path | None) -> str:

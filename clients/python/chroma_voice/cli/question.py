@@ -29,10 +29,17 @@ def read_recording(path: Path) -> Recording:
 
     Raises `InvalidArgument` for a file that is not audio, and for samples that are NaN or infinite.
     """
+    expected = f"{path}: expected an audio file (WAV, FLAC, OGG, MP3)"
+    if not path.stat().st_size:
+        raise InvalidArgument(f"{expected}, got an empty file")
+    if path.suffix.lower() == ".raw":
+        raise InvalidArgument(f"{expected}, got samples without a header: make a WAV file of them")
     try:
         samples, sample_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise InvalidArgument(f"{path}: expected an audio file (WAV, FLAC, OGG, MP3), got: {error}") from error
+        raise InvalidArgument(f"{expected}, got another one: {error.error_string}") from error
+    if not len(samples):
+        raise InvalidArgument(f"{expected}, got one without sound")
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise InvalidArgument(f"{path}: expected finite samples, got NaN or infinite ones")

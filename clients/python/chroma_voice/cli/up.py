@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPreconditio
 from chroma_voice.local import checkpoint, drain, memory, repository, sample_voices
 from chroma_voice.local.certificate import certificate
 from chroma_voice.local.exposure import asks_for_keys, check_exposure, names_for_pages
+from chroma_voice.local.listening import check_form, check_free
 from chroma_voice.local.stack import STOP_GRACE_S, Stack
 from chroma_voice.local.state import Endpoints, StateFolder, open_private
 from chroma_voice.local.weights import DType, Weights, choose_dtype, count_parameters
@@ -80,7 +82,8 @@ def up(
         str,
         typer.Option(
             envvar="CHROMA_HTTP_LISTEN",
-            help="host:port of the page and the HTTP API, such as 0.0.0.0:8443. Default: a free port, loopback only.",
+            help="host:port of the page and the HTTP API, such as 0.0.0.0:8443. Default: loopback, the same port "
+            "for the same --state if it is free.",
         ),
     ] = "",
     gateway: Annotated[
@@ -111,6 +114,7 @@ def up(
         bool,
         typer.Option("--tls", help="Serve the page by HTTPS with a self-signed certificate, for other machines."),
     ] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser when all is ready.")] = False,
     with_voices: Annotated[
         bool | None,
         typer.Option(
@@ -137,13 +141,21 @@ def up(
     environment |= {"CHROMA_GATEWAY_LISTEN": gateway, "CHROMA_API_KEYS_FILE": str(keys.absolute()) if keys else ""}
     if trusted_network:
         environment["CHROMA_TRUSTED_NETWORK"] = "true"
+    addresses = {"--http": http, "--gateway": gateway}
+    for option, address in addresses.items():
+        check_form(address, option)
     check_exposure(environment, http, gateway)
+    if folder.owner() is None:  # else its own processes listen there
+        for option, address in addresses.items():
+            check_free(address, option)
     if names := names_for_pages(environment, http):
         environment["CHROMA_GATEWAY_HTTP_HOSTS"] = ",".join(names)
     api_key = read_api_key(api_key_file)
     if detach:
         environment |= {"CHROMA_MODEL": model, "CHROMA_HTTP_LISTEN": http, API_KEY: api_key}
         _detach(folder, environment, tls, with_voices)
+        if open_page:
+            webbrowser.open(folder.endpoints().page)
         return
     environment.pop(API_KEY, None)  # it is for this command: the processes need no key
     with folder.own(), folder.sockets() as sockets:
@@ -181,6 +193,8 @@ def up(
                 screen.say(f"Its certificate is self-made: your browser will ask. SHA-256 {shown.fingerprint}")
             if chosen.random_weights:
                 screen.say(RANDOM_WEIGHTS)
+            if open_page:
+                webbrowser.open(endpoints.page)
 
         async def run() -> None:
             stop, hurry = asyncio.Event(), asyncio.Event()

@@ -16,7 +16,7 @@ from chroma_voice.local.certificate import Certificate
 from chroma_voice.local.drain import count_conversations
 from chroma_voice.local.exposure import asks_for_keys
 from chroma_voice.local.health import is_serving
-from chroma_voice.local.ports import LOOPBACK, free_ports
+from chroma_voice.local.ports import LOOPBACK, ports_for
 from chroma_voice.local.process import Process
 from chroma_voice.local.state import Endpoints, StateFolder, open_private
 from chroma_voice.local.supervisor import Change, Probe, Report, supervise
@@ -53,8 +53,10 @@ class Stack:
 
     The children inherit `environment`. If CHROMA_REDIS_URL is in it, no store is started. A process listens on
     CHROMA_<PROCESS>_LISTEN if this is set, otherwise on a Unix socket in the folder `sockets`: only those who can enter
-    the folder reach it. It shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN if this is set, otherwise on a free
-    loopback port. `http_listen` (host:port) is the address of the page and the HTTP API; empty: a free loopback port.
+    the folder reach it. It shows its metrics on CHROMA_<PROCESS>_METRICS_LISTEN if this is set, otherwise on a
+    loopback port. `http_listen` (host:port) is the address of the page and the HTTP API; empty: a loopback port. A
+    folder has the same ports at each start, unless other programs have taken them: a browser keeps permissions and
+    settings for an address.
     With `certificate` they are served over TLS. Unless the gateway asks for keys, the page needs a token that is new at
     each start.
     """
@@ -71,11 +73,11 @@ class Stack:
         certificate: Certificate | None = None,
     ) -> None:
         self._folder = folder
-        store_port, http_port, *ports = free_ports(2 + len(MODULES))
-        http_listen = http_listen or f"{LOOPBACK}:{http_port}"
+        ports = ports_for(str(folder.path), [STORE, "http", *MODULES])
+        store_port, http_listen = ports[STORE], http_listen or f"{LOOPBACK}:{ports['http']}"
         listen = {name: environment.get(_own(name, "listen")) or f"unix:{sockets}/{name}.sock" for name in MODULES}
         metrics_listen = {
-            name: environment.get(_own(name, "metrics_listen")) or f"{LOOPBACK}:{ports.pop()}" for name in MODULES
+            name: environment.get(_own(name, "metrics_listen")) or f"{LOOPBACK}:{ports[name]}" for name in MODULES
         }
         addresses = {name: _seen_from_here(address) for name, address in listen.items()}
         self._store: Child | None = None

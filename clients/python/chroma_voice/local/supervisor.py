@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +19,7 @@ _LONGEST_BACKOFF_S = 10.0
 _STEADY_S = 30.0
 """When a child that ran for this long dies, its next restart has the first, short pause again."""
 _PROBE_EVERY_S = 0.1
+_LOG_HEAD = re.compile(r"^(\S+ \S+ [A-Z]+ [\w.]+ )?(cannot serve: )?")
 
 Probe = Callable[[], Awaitable[bool]]
 """Tells whether a child is ready to work."""
@@ -46,7 +49,7 @@ async def supervise(process: Process, probe: Probe, report: Report) -> None:
     """Keep `process` running until this is cancelled. The caller then stops the child.
 
     A child that dies after it was ready is started again; the pause doubles at each death. Raises `ChildDied` with the
-    last lines of the child's log when the child ends before it was ever ready.
+    last line of the child's log, which says why, when the child ends before it was ever ready.
     """
     backoff_s = _FIRST_BACKOFF_S
     was_ready = False
@@ -68,8 +71,7 @@ async def supervise(process: Process, probe: Probe, report: Report) -> None:
             exited.cancel()
         reason = _reason(code)
         if not was_ready:
-            log = "\n  ".join(process.last_lines())
-            raise ChildDied(f"{process.name} {reason} while starting; the end of {process.log_file}:\n  {log}")
+            raise ChildDied(f"{process.name} {reason} while starting: {_cause(process.last_lines())}")
         if time.monotonic() - started >= _STEADY_S:
             backoff_s = _FIRST_BACKOFF_S
         report(Change(process.name, "died", backoff_s, reason, process.last_lines()))
@@ -80,6 +82,17 @@ async def supervise(process: Process, probe: Probe, report: Report) -> None:
 async def _until(probe: Probe) -> None:
     while not await probe():  # noqa: ASYNC110 (the event happens in another process)
         await asyncio.sleep(_PROBE_EVERY_S)
+
+
+def _cause(log_lines: list[str]) -> str:
+    """Return the message of the last line of a log, without its time, level and logger."""
+    last = next((line.strip() for line in reversed(log_lines) if line.strip()), "its log is empty")
+    if last.startswith("{"):
+        try:
+            last = str(json.loads(last)["message"])
+        except (ValueError, KeyError):
+            return last
+    return _LOG_HEAD.sub("", last)
 
 
 def _reason(code: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import pytest
 
 from chroma_voice.errors import FailedPrecondition
-from chroma_voice.microphone import RATE_HZ, microphone, play
+from chroma_voice.microphone import RATE_HZ, Speaker, microphone, play, sound_devices
 
 
 class Stream:
@@ -67,5 +67,82 @@ async def test_a_reply_is_played_to_its_end(sound_card: list[Stream]) -> None:
 
 async def test_a_missing_sound_card_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(FailedPrecondition, match=r"chroma-voice-client\[microphone\]"):
+    with pytest.raises(FailedPrecondition, match="pip install sounddevice"):
         await anext(microphone())
+
+
+class CallbackCard:
+    """A sound card that plays when the test says so."""
+
+    default = SimpleNamespace(device=[1, 0])
+
+    def __init__(self, *, callback: Callable[..., None], **settings: Any) -> None:
+        CallbackCard.callback = callback  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        return lambda: None
+
+
+def play_next(samples: int) -> bytes:
+    """Let the card play its next samples."""
+    piece = bytearray(2 * samples)
+    CallbackCard.callback(memoryview(piece), samples, None, None)  # pyright: ignore[reportAttributeAccessIssue]
+    return bytes(piece)
+
+
+async def test_the_loudspeaker_plays_in_order_and_tells_when_all_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+    with Speaker() as speaker:
+        await speaker.finish()
+        speaker.begin()
+        speaker.play(b"\1\0" * 3)
+        speaker.play(b"\2\0" * 3)
+        assert speaker.is_playing
+        assert play_next(4) == b"\1\0" * 3 + b"\2\0"
+        assert play_next(4) == b"\2\0" * 2 + bytes(4), "silence follows"
+        await speaker.finish()
+        assert not speaker.is_playing
+        assert speaker.interrupt() == 6 / 24_000
+
+
+async def test_an_interruption_drops_what_was_not_played_and_a_new_reply_counts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+    with Speaker() as speaker:
+        speaker.play(b"\1\0" * 24_000)
+        play_next(12_000)
+        assert speaker.interrupt() == 0.5
+        assert play_next(2) == bytes(4)
+        speaker.begin()
+        assert speaker.interrupt() == 0.0
+
+
+def test_the_devices_are_told_with_the_systems_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        {"name": "Speaker", "max_input_channels": 0, "max_output_channels": 2},
+        {"name": "Mic", "max_input_channels": 1, "max_output_channels": 0},
+        {"name": "Other", "max_input_channels": 1, "max_output_channels": 0},
+    ]
+    card = SimpleNamespace(default=SimpleNamespace(device=[1, 0]), query_devices=lambda: found)
+    monkeypatch.setitem(sys.modules, "sounddevice", card)
+    assert [(device.name, device.inputs, device.is_default) for device in sound_devices()] == [
+        ("Speaker", 0, True),
+        ("Mic", 1, True),
+        ("Other", 1, False),
+    ]
+
+
+async def test_a_device_that_cannot_be_opened_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PortAudioError(Exception):
+        pass
+
+    def refuse(**settings: Any) -> None:
+        raise PortAudioError("Invalid number of channels")
+
+    card = SimpleNamespace(RawInputStream=refuse, RawOutputStream=refuse, PortAudioError=PortAudioError)
+    monkeypatch.setitem(sys.modules, "sounddevice", card)
+    with pytest.raises(FailedPrecondition, match="no microphone: Invalid number of channels"):
+        await anext(microphone())
+    with pytest.raises(FailedPrecondition, match="no loudspeaker: Invalid number of channels"):
+        Speaker()

@@ -33,9 +33,11 @@ async def test_a_session_is_made_read_changed_and_deleted(dialogue: DialogueServ
         await dialogue.GetSession(pb.GetSessionRequest(session_id=session_id), None)
 
 
+async def test_a_session_without_a_voice_has_the_default_voice(dialogue: DialogueServicer) -> None:
+    assert (await dialogue.CreateSession(pb.CreateSessionRequest(), None)).session.config.voice_id
+
+
 async def test_a_session_needs_a_voice_that_exists(dialogue: DialogueServicer) -> None:
-    with pytest.raises(InvalidArgument, match="voice_id"):
-        await dialogue.CreateSession(pb.CreateSessionRequest(), None)
     with pytest.raises(NotFound, match="'zoe'"):
         await dialogue.CreateSession(pb.CreateSessionRequest(config=pb.SessionConfig(voice_id="zoe")), None)
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chroma_voice.cli import app
-from chroma_voice.cli.gateway_address import GatewayAddress, find_gateway
+from chroma_voice.cli.gateway_address import GatewayAddress, check_address, find_gateway
 from chroma_voice.errors import FailedPrecondition, InvalidArgument, Unavailable
 from chroma_voice.local.certificate import certificate
 from chroma_voice.local.state import Endpoints, StateFolder
@@ -77,8 +77,23 @@ def test_a_command_sends_no_key_in_plain_text_to_another_machine() -> None:
     assert "cv_secret" not in done.output + str(done.exception)
 
 
-def test_no_option_takes_the_key_itself() -> None:
-    assert CliRunner().invoke(app, ["voice", "list", "--api-key", "cv_secret"]).exit_code == 2
+def test_the_help_says_that_others_can_see_a_key_in_an_option() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["voice", "show", "--help"]).output.replace("│", " ").split())
+    assert "--api-key" in shown
+    assert "Other users of this machine can see it" in shown
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://localhost:8080", "localhost:", ":1", "a:70000"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidArgument, match="expected an address"):
+        check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:1", "[::1]:50051", "unix:/g.sock", "dns:///voice:1", "dns:voice:1", "ipv4:1.2.3.4:5"]
+)
+def test_addresses_of_grpc_pass(address: str) -> None:
+    check_address(address)
 
 
 def test_a_key_file_that_is_missing_or_holds_no_single_key_is_named(gateway: FakeGateway, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class RecordedStack:
 @pytest.fixture(autouse=True)
 def stack(monkeypatch: pytest.MonkeyPatch) -> type[RecordedStack]:
     monkeypatch.setattr(up, "Stack", RecordedStack)
+    monkeypatch.setattr(up, "check_free", lambda address, option: None)
     monkeypatch.setattr(RecordedStack, "given", {}, raising=False)
     return RecordedStack
 

@@ -12,13 +12,13 @@ from gateway.access.identity import Identity
 from gateway.access.usage import Usage
 from gateway.api.app import http_app
 from gateway.api.auth import CallerInterceptor
-from gateway.api.drain import Drain
 from gateway.api.grpc.consents import ConsentServicer
 from gateway.api.grpc.dialogue import DialogueServicer
 from gateway.api.grpc.tenants import TenantServicer
 from gateway.api.grpc.voices import VoiceServicer
 from gateway.api.http.server import HttpServer
 from gateway.conversation.backend import Backend
+from gateway.conversation.drain import Drain
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.readiness import Readiness
 from gateway.settings import GatewaySettings
@@ -55,9 +55,9 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[tuple[Server, int,
         store, settings, identity.keys.limits_of, lambda: 0 if identity.has_one_key else upstreams.turns_at_once()
     )
     sessions = Sessions(store, settings)
-    backend = Backend(upstreams, sessions, voices, settings, usage, audit)
-    readiness = Readiness(server, upstreams, store, voices)
     drain = Drain(server.draining, settings.drain_idle_s)
+    backend = Backend(upstreams, sessions, voices, settings, usage, audit, drain)
+    readiness = Readiness(server, upstreams, store, voices)
     dialogue_pb2_grpc.add_DialogueServiceServicer_to_server(DialogueServicer(backend, drain.closing), server.grpc)
     dialogue_pb2_grpc.add_VoiceServiceServicer_to_server(VoiceServicer(backend), server.grpc)
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(backend), server.grpc)

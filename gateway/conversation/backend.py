@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from gateway.access.audit import AuditLog
 from gateway.access.caller import Caller
 from gateway.access.limits import LimitName
 from gateway.access.usage import Usage
+from gateway.conversation.drain import Drain
 from gateway.conversation.options import check_change, check_new
 from gateway.pipeline.erasure.erasure import Eraser
 from gateway.pipeline.prompt_size import PromptTooLong, check_prompt_size
@@ -33,6 +35,7 @@ class Backend:
     settings: GatewaySettings
     usage: Usage
     audit: AuditLog = field(default_factory=AuditLog)
+    drain: Drain = field(default_factory=lambda: Drain(asyncio.Event(), None))
     eraser: Eraser = field(init=False)
 
     def __post_init__(self) -> None:

@@ -112,7 +112,10 @@ class Conversation:
         CONVERSATIONS.inc()
         try:
             await join(
-                self._microphone.end_stopped_turns(self.handling), self._input.transcribe_speech(), self._events.run()
+                self._microphone.end_stopped_turns(self.handling),
+                self._input.transcribe_speech(),
+                self._tell_of_drain(),
+                self._events.run(),
             )
         finally:
             CONVERSATIONS.dec()
@@ -132,6 +135,10 @@ class Conversation:
         await self._turns.finish()
         await self._transcriber.finish()
         await self._events.close()
+
+    async def _tell_of_drain(self) -> None:
+        """Tell the client once when the gateway drains, and how long the conversation may go on."""
+        await self._events.end_in(await self._backend.drain.announced())
 
     @property
     def left_s(self) -> float:

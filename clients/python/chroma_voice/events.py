@@ -176,14 +176,16 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class EndsSoon:
-    """The conversation will end in `in_s` seconds, with DEADLINE_EXCEEDED.
+    """The conversation will end in `in_s` seconds, with DEADLINE_EXCEEDED, or with UNAVAILABLE when `draining`.
 
-    With `idle` because nothing happens in it: then it goes on if the caller sends anything. Else it is nearly as long
-    as the server allows. Its session goes on in another conversation.
+    With `idle` because nothing happens in it: then it goes on if the caller sends anything. With `draining` because the
+    gateway will be replaced. Else it is nearly as long as the server allows. Its session goes on in another
+    conversation.
     """
 
     in_s: float
     idle: bool
+    draining: bool = False
 
 
 Event = (
@@ -223,7 +225,8 @@ def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
             said = response.user_transcript
             return UserTranscript(said.turn_id, said.text, _error_of(said.error) if said.HasField("error") else None)
         case "ends_soon":
-            return EndsSoon(response.ends_soon.in_s, response.ends_soon.idle)
+            told = response.ends_soon
+            return EndsSoon(told.in_s, told.idle, told.draining)
         case _:
             return None
 

@@ -127,7 +127,8 @@ def converse_response(event: Event, output_encoding: AudioEncoding.ValueType) ->
             transcript = pb.UserTranscript(turn_id=event.turn_id, text=event.text, error=error)
             return pb.ConverseResponse(user_transcript=transcript)
         case EndsSoon():
-            return pb.ConverseResponse(ends_soon=pb.EndsSoon(in_s=event.in_s, idle=event.is_idle))
+            told = pb.EndsSoon(in_s=event.in_s, idle=event.is_idle, draining=event.is_drain)
+            return pb.ConverseResponse(ends_soon=told)
         case TranscriptDelta():
             raise AssertionError("conversations over gRPC ask for no transcript in pieces")
 

@@ -57,14 +57,19 @@ class EventQueue:
         self._session_id = first.session.session_id
         self._idle: asyncio.Timeout | None = None
         self._ends_s: float | None = None
-        """When the conversation is as long as it may be, in the loop's time. None: it has not begun."""
+        """When the conversation ends at the latest, in the loop's time. None: it has not begun."""
 
     @property
     def left_s(self) -> float:
-        """The seconds until the conversation is as long as it may be."""
+        """The seconds until the conversation is as long as it may be, or a drain of the gateway ends it."""
         if self._ends_s is None:
             return self._limits.conversation_limit_s
         return max(0.0, self._ends_s - asyncio.get_running_loop().time())
+
+    async def end_in(self, left_s: float) -> None:
+        """Tell the client that the gateway drains and ends the conversation in so many seconds, or before."""
+        self._ends_s = asyncio.get_running_loop().time() + min(left_s, self.left_s)
+        await self.put(EndsSoon(self.left_s, is_idle=False, is_drain=True))
 
     async def put(self, event: Event, playback: PlaybackClock | None = None) -> None:
         """Add an event. Waits while the queue is full. `playback` follows the speech of the event's reply."""

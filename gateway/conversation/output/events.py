@@ -110,10 +110,11 @@ class UserTranscript:
 @dataclass(frozen=True)
 class EndsSoon:
     """The conversation ends in `in_s` seconds: it is nearly as long as it may be, or, with `is_idle`, unless something
-    happens in it."""
+    happens in it. With `is_drain` the gateway drains, and a running turn goes on to its end."""
 
     in_s: float
     is_idle: bool
+    is_drain: bool = False
 
 
 Event = (

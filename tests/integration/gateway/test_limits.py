@@ -145,7 +145,9 @@ async def test_a_conversation_between_two_turns_goes_on_while_the_gateway_drains
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             drain = asyncio.create_task(client.server.drain(20))
-            await client.server.draining.wait()
+            told = (await talk.until("ends_soon"))[-1].ends_soon
+            assert (told.draining, told.idle) == (True, False)
+            assert 0 < told.in_s <= 1
             assert (await talk.ask("question")).outcome == pb.TURN_OUTCOME_COMPLETED
             with pytest.raises(aio.AioRpcError) as refused:
                 async with client.converse():

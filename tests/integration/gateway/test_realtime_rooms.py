@@ -126,9 +126,11 @@ async def test_a_draining_gateway_lets_a_conversation_go_on_and_then_asks_to_con
         await client.voices.CreateVoice(new_voice("ada"))
         async with openai_of(client) as openai, openai.realtime.connect(model="gpt-realtime") as connection:
             talk = Talk(connection)
-            session_id = (await talk.until("session.created"))[-1].session.id
+            session = (await talk.until("session.created"))[-1].session
+            session_id = session.id
             drain = asyncio.create_task(client.server.drain(20))
-            await client.server.draining.wait()
+            told = (await talk.until("session.updated"))[-1].session
+            assert told.expires_at < session.expires_at - 3_000, "the client learns at once that its connection ends"
             assert (await talk.say("question"))[-1].response.status == "completed"
             assert (await talk.say("question"))[-1].response.status == "completed"
             with pytest.raises(ConnectionRefusedError):

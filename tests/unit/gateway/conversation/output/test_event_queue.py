@@ -205,6 +205,23 @@ async def test_a_client_is_told_before_a_conversation_is_as_long_as_it_may_be() 
     assert 0 <= told.in_s <= 0.1
 
 
+async def test_a_client_is_told_of_a_drain_and_the_time_left_is_the_shorter_one() -> None:
+    client = Client()
+    queue = EventQueue(_OPENED, client.deliver, _limits())
+    running = asyncio.create_task(queue.run())
+    await queue.delivered()
+    for left_s, told_s in ((30.0, 30.0), (1_000_000.0, 30.0)):
+        await queue.end_in(left_s)
+        await queue.delivered()
+        told = client.events[-1]
+        assert isinstance(told, EndsSoon)
+        assert (told.is_idle, told.is_drain) == (False, True)
+        assert told_s - 5 < told.in_s <= told_s
+        assert queue.left_s <= told.in_s
+    await queue.close()
+    await running
+
+
 @pytest.mark.parametrize(
     ("limits", "why"),
     [

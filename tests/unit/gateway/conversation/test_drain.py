@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.api.drain import Drain
+from gateway.conversation.drain import Drain
 
 
 async def test_without_time_for_idle_conversations_they_end_when_the_drain_begins() -> None:
@@ -25,6 +25,7 @@ async def test_conversations_go_on_for_a_part_of_the_drain(
     began_s = asyncio.get_running_loop().time()
     await drain.begin(grace_s)
     assert not drain.closing.is_set()
+    assert closes_s - 0.1 <= await drain.announced() <= closes_s
     await asyncio.wait_for(drain.closing.wait(), 10)
     assert asyncio.get_running_loop().time() - began_s >= closes_s - 0.01
 

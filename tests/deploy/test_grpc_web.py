@@ -42,7 +42,7 @@ async def envoy(gateway: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     arguments = ("--config-path", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
     process = await asyncio.create_subprocess_exec(ENVOY, *arguments)
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             async with asyncio.timeout(60):
                 while not await _answers(admin):  # noqa: ASYNC110  # another process sets no event of ours
                     await asyncio.sleep(0.05)
@@ -54,7 +54,7 @@ async def envoy(gateway: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 async def _answers(admin_port: int) -> bool:
     try:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             return (await client.get(f"http://127.0.0.1:{admin_port}/ready")).text.strip() == "LIVE"
     except httpx.TransportError:
         return False

@@ -89,13 +89,13 @@ async def double(engine: Engine, value: int = 21) -> int:
     """What the engine makes of one value."""
     async with engine.open("") as stream:
         await stream.feed(value)
-        return await asyncio.wait_for(anext(stream), 5)
+        return await asyncio.wait_for(anext(stream), 60)
 
 
 async def ending_of(stream: DoublingStream) -> BaseException | None:
     """The error that ends the stream's outputs."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for _ in stream:
                 pass
     except Exception as error:

@@ -17,7 +17,7 @@ from gateway.store.redis import Store
 
 async def until_usable(store: Store) -> None:
     """Wait until the store can be used again."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await store.check():  # noqa: ASYNC110  # another process sets no event of ours
             await asyncio.sleep(0.05)
 

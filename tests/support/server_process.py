@@ -129,7 +129,7 @@ class Replica(ServerProcess):
 
     def metrics(self) -> dict[str, float]:
         """The value of each series."""
-        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=60) as page:
             lines = [line.rpartition(" ") for line in page.read().decode().splitlines() if not line.startswith("#")]
         return {series: float(value) for series, _, value in lines}
 

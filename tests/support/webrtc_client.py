@@ -175,7 +175,7 @@ class WebRtcTalk:
 async def webrtc_talk(http_address: str, **headers: str) -> AsyncIterator[WebRtcTalk]:
     """A client of this gateway. It hangs up at the end."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    async with httpx.AsyncClient(base_url=f"http://{http_address}", headers=headers) as http:
+    async with httpx.AsyncClient(base_url=f"http://{http_address}", headers=headers, timeout=60) as http:
         talk = WebRtcTalk(peer, http)
         try:
             yield talk

@@ -32,7 +32,7 @@ async def sdk(client: Client) -> AsyncIterator[AsyncOpenAI]:
 @pytest.fixture
 async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client of the gateway."""
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=60) as http:
         yield http
 
 
@@ -172,7 +172,7 @@ async def test_the_reasoner_writes_the_sample_down_where_the_server_transcribes(
 async def test_recordings_of_consents_count_as_uploads(start_gateway: StartGateway) -> None:
     async with (
         start_gateway(key_uploads_per_day=1) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}/v1") as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=60) as http,
     ):
         await client.voices.CreateVoice(new_voice("ada"))
         form = {"name": "Grace", "language": "en"}

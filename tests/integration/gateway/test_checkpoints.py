@@ -34,7 +34,7 @@ async def replica(name: str, checkpoint: str) -> AsyncIterator[FakeService]:
 
 async def shared_checkpoints(count: int) -> None:
     """Wait until the gateway counts so many checkpoints that all services serve."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while REGISTRY.get_sample_value("chroma_voice_shared_checkpoints") != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -42,7 +42,7 @@ async def shared_checkpoints(count: int) -> None:
 async def serving(name: str, count: int) -> None:
     """Wait until the gateway counts so many replicas of the service as serving."""
     labels = {"stage": name, "state": "serving"}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while REGISTRY.get_sample_value("chroma_voice_replicas", labels) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -93,7 +93,7 @@ async def test_a_secret_may_talk_over_every_face_and_do_nothing_else(keyed: Clie
     await keyed.dialogue.CreateSession(
         pb.CreateSessionRequest(config=pb.SessionConfig(voice_id="ada")), metadata=metadata
     )
-    async with httpx.AsyncClient(base_url=f"http://{keyed.http_address}", headers=headers) as http:
+    async with httpx.AsyncClient(base_url=f"http://{keyed.http_address}", headers=headers, timeout=60) as http:
         assert (await http.post("/v1/audio/speech", json={"input": "hi"})).status_code == 200
         assert (await http.delete("/v1/voices/ada")).status_code == 403
         cloning = {
@@ -126,7 +126,7 @@ async def test_a_secret_may_talk_over_every_face_and_do_nothing_else(keyed: Clie
 )
 async def test_a_bad_request_for_a_secret_is_400(keyed: Client, body: Any) -> None:
     url = f"http://{keyed.http_address}/v1/realtime/client_secrets"
-    async with httpx.AsyncClient(headers={"authorization": "Bearer sk-acme"}) as http:
+    async with httpx.AsyncClient(headers={"authorization": "Bearer sk-acme"}, timeout=60) as http:
         response = await http.post(url, json=body)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["param"]
@@ -142,7 +142,7 @@ async def test_the_voice_of_a_secret_must_be_there(keyed: Client) -> None:
 
 async def test_the_response_with_a_secret_is_kept_by_no_cache(keyed: Client) -> None:
     url = f"http://{keyed.http_address}/v1/realtime/client_secrets"
-    async with httpx.AsyncClient(headers={"authorization": "Bearer sk-acme"}) as http:
+    async with httpx.AsyncClient(headers={"authorization": "Bearer sk-acme"}, timeout=60) as http:
         response = await http.post(url, json={})
     assert response.headers["cache-control"] == "no-store"
 

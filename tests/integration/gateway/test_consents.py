@@ -37,7 +37,7 @@ async def gateway(start_gateway: StartGateway, audit_file: Path) -> AsyncIterato
 
 @pytest.fixture
 async def http(gateway: Client) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as http:
         yield http
 
 

@@ -58,13 +58,13 @@ async def gateway(start_gateway: StartGateway, own_store: ValkeyServer, audit_fi
 
 @pytest.fixture
 async def http(gateway: Client) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as http:
         yield http
 
 
 async def gone_from(folder: Path, *values: bytes) -> None:
     """Wait until no file of the store holds any of these values: old files are unlinked in the background."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while holds(folder, *values):  # noqa: ASYNC110  # the store sets no event of ours
             await asyncio.sleep(0.02)
 
@@ -160,7 +160,7 @@ async def test_a_deleted_item_of_a_conversation_leaves_the_store_and_its_file(ga
 
 async def _event(socket: ClientConnection, kind: str) -> None:
     """Read until the server sends an event of this type."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while json.loads(await socket.recv())["type"] != kind:
             pass
 
@@ -236,7 +236,7 @@ async def test_a_replica_that_was_away_forgets_when_it_is_back(
     deleted = await gateway.voices.DeleteVoice(pb.DeleteVoiceRequest(voice_id="ada"))
     assert deleted.erasure.pending_replicas == 1
     with own_store.client() as redis:
-        async with asyncio.timeout(20):  # the retries began with the pause of an unchanged gateway
+        async with asyncio.timeout(60):  # the retries began with the pause of an unchanged gateway
             while redis.exists("chroma:erasures"):  # noqa: ASYNC110  # the store sets no event of ours
                 await asyncio.sleep(0.02)
     assert [it.voice_fingerprint for it in script.forgotten] == [fingerprint]
@@ -298,7 +298,7 @@ async def test_with_keys_the_stores_file_holds_no_word_of_a_conversation_or_a_vo
             await talk.send(audio=spoken)
             done = await talk.ask(WORDS)
             assert done.recorded
-        async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=30) as http:
+        async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
             body = {"messages": [{"role": "user", "content": "hi"}], "audio": {"voice": "ada"}}
             spoken_reply = (await http.post("/v1/chat/completions", json=body)).json()["choices"][0]["message"]["audio"]
             again = [{"role": "assistant", "audio": {"id": spoken_reply["id"]}}, {"role": "user", "content": "hi"}]

@@ -46,7 +46,7 @@ async def test_a_foreign_page_enrols_reads_and_deletes_nothing(client: Client) -
     url = f"http://{client.http_address}"
     form = {"voice_id": "alloy", "transcript": "x", "consent": "x"}
     files = {"file": ("v.wav", audio_file(speech(2, rate_hz=24_000)))}
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
         for headers, status in (({"origin": EVIL}, 403), ({"host": "evil.example"}, 421)):
             assert (await http.post("/v1/voices", data=form, files=files, headers=headers)).status_code == status
             assert (await http.delete("/v1/voices/ada", headers=headers)).status_code == status

@@ -32,7 +32,7 @@ _JSON = {"content-type": "application/json"}
 @pytest.fixture
 async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client of the gateway."""
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
         yield http
 
 
@@ -144,7 +144,7 @@ async def test_any_bytes_of_a_connection_are_answered_or_cut_off(client: Client,
         writer.write(data)
         writer.write_eof()
         with suppress(ConnectionError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 answer = await reader.read()
             assert not answer or b" 500 " not in answer.splitlines()[0], answer
         writer.close()

@@ -37,7 +37,7 @@ SPOKEN = 12 * 1920
 @pytest.fixture
 async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client of the gateway."""
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
         yield http
 
 
@@ -187,7 +187,7 @@ async def test_the_last_event_of_speech_tells_when_a_limit_cut_it(start_gateway:
     fakes.speech_gen.script.end_reason = END_REASON_LIMIT
     async with (
         start_gateway(max_reply_s=0.32) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
     ):
         await client.voices.CreateVoice(new_voice("ada"))
         answer = await http.post("/v1/audio/speech", json={"input": "Hello, dear world.", "stream_format": "sse"})
@@ -211,7 +211,7 @@ async def test_a_text_longer_than_a_reply_is_spoken_whole_in_segments(
     sentence = "This is one of many sentences. "
     async with (
         start_gateway(max_reply_s=5.0) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
     ):
         await client.voices.CreateVoice(new_voice("ada"))
         answer = await http.post("/v1/audio/speech", json={"input": sentence * 5, "response_format": "pcm"})
@@ -406,7 +406,7 @@ async def test_many_small_files_that_hold_hours_of_audio_are_413_before_they_are
 async def test_a_chat_is_decoded_in_a_seat(start_gateway: StartGateway) -> None:
     async with (
         start_gateway(max_conversations=1) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
     ):
         await client.voices.CreateVoice(new_voice("ada"))
         broken = {"messages": [{"role": "user", "content": [{"type": "audio", "audio": b64(b"no recording")}]}]}
@@ -443,7 +443,7 @@ async def test_an_oversize_recording_in_a_chat_is_413(http: httpx.AsyncClient) -
 async def test_a_text_to_speak_has_the_length_limit_of_the_settings(start_gateway: StartGateway) -> None:
     async with (
         start_gateway(max_input_chars=10) as strict,
-        httpx.AsyncClient(base_url=f"http://{strict.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{strict.http_address}", timeout=60) as http,
     ):
         await strict.voices.CreateVoice(new_voice("ada"))
         long = await http.post("/v1/audio/speech", json={"input": "eleven char"})
@@ -454,7 +454,7 @@ async def test_a_text_to_speak_has_the_length_limit_of_the_settings(start_gatewa
 async def test_a_body_that_is_too_large_or_not_json_is_refused(client: Client, start_gateway: StartGateway) -> None:
     async with (
         start_gateway(max_message_bytes=1_000) as small,
-        httpx.AsyncClient(base_url=f"http://{small.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{small.http_address}", timeout=60) as http,
     ):
         as_json = {"content-type": "application/json"}
         assert (await http.post("/v1/audio/speech", content=b"{", headers=as_json)).status_code == 400
@@ -497,7 +497,7 @@ async def test_a_key_gives_its_tenants_voices_and_a_caller_without_a_key_is_refu
 ) -> None:
     async with start_gateway(api_keys='{"sk-a": "a", "sk-b": "b"}') as client:
         url = f"http://{client.http_address}"
-        async with httpx.AsyncClient(base_url=url) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             assert (await http.get("/v1/voices")).status_code == 401
             wrong = await http.get("/v1/voices", headers={"Authorization": "Bearer sk-x"})
             assert (wrong.status_code, wrong.json()["error"]["type"]) == (401, "authentication_error")

@@ -346,7 +346,7 @@ async def test_callers_without_a_key_have_a_share_for_each_address(start_gateway
                 async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
                     assert is_refused(await http.post("/v1/audio/speech", json=SPEECH, headers=first), words)
                     assert (await http.post("/v1/audio/speech", json=SPEECH, headers=second)).status_code == 200
-            async with httpx.AsyncClient(base_url=f"http://{two.http_address}") as http:
+            async with httpx.AsyncClient(base_url=f"http://{two.http_address}", timeout=60) as http:
                 usage = (await http.get("/v1/usage", headers=first)).json()
             shares = {key["key_id"]: key["limits"][0] for key in usage["keys"]}
             assert (shares["anonymous@10.0.0.1"]["used"], shares["anonymous@10.0.0.1"]["limit"]) == (1, 1)
@@ -390,5 +390,5 @@ async def test_a_gateway_that_is_killed_gives_its_seats_back_within_the_lease(
             with suppress(aio.AioRpcError):
                 async with both.one.converse(key="sk-small"):
                     break
-            assert time.monotonic() - killed_s < LEASE_MS / 1000 + 10
+            assert time.monotonic() - killed_s < LEASE_MS / 1000 + 60
             await asyncio.sleep(0.5)

@@ -19,8 +19,9 @@ SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_5
 """A small receive buffer: the gateway soon notices a client that does not read."""
 
 
+@pytest.mark.slow  # it leaves the quick client time on a slow machine
 async def test_a_slow_client_is_cut_off_and_slows_only_its_own_turn(start_gateway: StartGateway, fakes: Fakes) -> None:
-    async with start_gateway(slow_client_s=0.5) as client:
+    async with start_gateway(slow_client_s=5.0) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with aio.insecure_channel(client.address, options=SMALL_WINDOW) as channel:
             slow_client = Client(channel, client.server, client.address)
@@ -35,7 +36,7 @@ async def test_a_slow_client_is_cut_off_and_slows_only_its_own_turn(start_gatewa
 
 
 async def test_an_idle_conversation_ends_and_names_its_session(start_gateway: StartGateway) -> None:
-    async with start_gateway(idle_limit_s=0.2) as client:
+    async with start_gateway(idle_limit_s=1.0) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             error = await talk.error()
@@ -46,7 +47,7 @@ async def test_an_idle_conversation_ends_and_names_its_session(start_gateway: St
 
 async def test_an_endless_conversation_ends_at_the_stated_limit(start_gateway: StartGateway, fakes: Fakes) -> None:
     fakes.codec.script.hold_at = 2
-    async with start_gateway(conversation_limit_s=0.5) as client:
+    async with start_gateway(conversation_limit_s=2.0) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             await talk.send(text="question")
@@ -70,7 +71,7 @@ async def test_one_conversation_too_many_is_refused_and_a_place_is_freed(start_g
 
 
 async def test_a_call_that_sends_nothing_holds_no_seat_and_ends_at_the_stated_time(start_gateway: StartGateway) -> None:
-    async with start_gateway(max_conversations=1, open_timeout_s=1) as client:
+    async with start_gateway(max_conversations=1, open_timeout_s=3) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         silent = [client.dialogue.Converse() for _ in range(50)]
         async with client.converse() as talk:
@@ -79,7 +80,7 @@ async def test_a_call_that_sends_nothing_holds_no_seat_and_ends_at_the_stated_ti
             with pytest.raises(aio.AioRpcError) as raised:
                 await call.read()
             assert raised.value.code() == StatusCode.DEADLINE_EXCEEDED
-            assert "`open` within 1 s" in (raised.value.details() or "")
+            assert "`open` within 3 s" in (raised.value.details() or "")
 
 
 async def test_a_half_turn_frees_its_slot_and_is_answered_whole_once_it_is_committed(
@@ -90,6 +91,7 @@ async def test_a_half_turn_frees_its_slot_and_is_answered_whole_once_it_is_commi
         async with client.converse() as talk:
             await talk.send(audio=s16(speech(0.02)))
             while not fakes.reasoner.script.opened:
+                fakes.reasoner.script.news.clear()
                 await fakes.reasoner.script.news.wait()
             await fakes.all_freed()
             await talk.send(text="question")
@@ -140,8 +142,9 @@ async def test_a_draining_gateway_finishes_the_running_turn_and_asks_to_reconnec
         await drain
 
 
+@pytest.mark.slow  # it leaves the client time on a slow machine
 async def test_a_conversation_between_two_turns_goes_on_while_the_gateway_drains(start_gateway: StartGateway) -> None:
-    async with start_gateway(drain_idle_s=1.0) as client:
+    async with start_gateway(drain_idle_s=4.0) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse() as talk:
             drain = asyncio.create_task(client.server.drain(20))

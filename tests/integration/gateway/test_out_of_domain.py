@@ -30,7 +30,7 @@ async def speaking(fakes: Fakes, start_gateway: StartGateway, **settings: Any) -
 
 
 async def speech(client: Client, text: str, **fields: Any) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
         wanted = {"input": text, "voice": "ada", "response_format": "pcm", **fields}
         return await http.post("/v1/audio/speech", json=wanted)
 
@@ -60,7 +60,7 @@ async def test_grpc_and_chat_name_the_sentences(fakes: Fakes, start_gateway: Sta
     async with speaking(fakes, start_gateway) as client:
         assert list((await say(client, f"{KNOWN} {UNKNOWN}")).out_of_domain) == [UNKNOWN]
         assert not (await say(client, KNOWN)).out_of_domain
-        async with httpx.AsyncClient(base_url=f"http://{client.http_address}") as http:
+        async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
             wanted: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello?"}]}
             written = await http.post("/v1/chat/completions", json={**wanted, "modalities": ["text"]})
             assert "out_of_domain" not in written.json()

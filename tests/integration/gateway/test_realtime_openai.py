@@ -113,7 +113,7 @@ async def test_speech_interrupts_the_reply_and_truncation_sets_what_was_heard(ta
     events = await talk.until("input_audio_buffer.speech_started")
     (cancelled,) = [event.response for event in events if event.type == "response.done"]
     assert (cancelled.status, cancelled.status_details.reason) == ("cancelled", "turn_detected")
-    assert not fakes.codec.script.open_calls
+    await fakes.all_freed()
     await talk.send("conversation.item.truncate", item_id=reply.item_id, content_index=0, audio_end_ms=161)
     await talk.until("conversation.item.truncated")
     await talk.send("conversation.item.retrieve", item_id=reply.item_id)

@@ -33,7 +33,7 @@ async def sdk(client: Client) -> AsyncIterator[AsyncOpenAI]:
 @pytest.fixture
 async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client of the gateway."""
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=60) as http:
         yield http
 
 

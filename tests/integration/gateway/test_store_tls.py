@@ -76,7 +76,7 @@ class Secured:
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = newest
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", self.port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname="valkey") as secured,
         ):
             shown = secured.getpeercert() or {}
@@ -134,7 +134,7 @@ async def test_voices_and_sessions_survive_kill_9_and_a_renewal_of_the_certifica
 
 
 async def test_plain_text_old_tls_and_callers_without_a_certificate_are_refused(secured: Secured) -> None:
-    with socket.create_connection(("127.0.0.1", secured.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", secured.port), timeout=60) as plain:
         plain.sendall(b"PING\r\n")
         with suppress(ConnectionResetError):
             assert b"PONG" not in plain.recv(100)

@@ -86,7 +86,7 @@ async def owned(start_gateway: StartGateway, tmp_path: Path) -> AsyncIterator[Ow
     keys = write_keys(tmp_path / "keys.json", *(key_entry(key, id=key[3:], **rest) for key, rest in KEYS.items()))
     async with (
         start_gateway(api_keys_file=keys, transcribe=True) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=30) as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
     ):
         mine = bearer("sk-owner")
         voice = (await client.voices.CreateVoice(new_voice("grace"), metadata=_metadata("sk-owner"))).voice
@@ -478,7 +478,7 @@ async def test_a_call_without_a_key_is_refused_before_its_request_is_read(owned:
     streams = method.endswith("Converse")
     channel = owned.client.channel
     call: Any = (channel.stream_stream if streams else channel.stream_unary)(f"/chroma.v1.{method}")()  # sends nothing
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await call.code() is StatusCode.UNAUTHENTICATED
 
 
@@ -487,16 +487,16 @@ async def test_further_requests_of_a_key_wait_unread_and_other_keys_do_not(owned
     create = channel.stream_unary("/chroma.v1.VoiceService/CreateVoice")
     unsent = [create(metadata=_metadata("sk-owner")) for _ in range(8)]
     running = RPCS_RUNNING.labels("VoiceService/CreateVoice")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while running._value.get() < 8:  # noqa: ASYNC110  # the server sets no event of ours
             await asyncio.sleep(0.01)
     voices = owned.client.voices
     listed: Any = voices.ListVoices(pb.ListVoicesRequest(), metadata=_metadata("sk-owner"))
-    await asyncio.wait_for(voices.ListVoices(pb.ListVoicesRequest(), metadata=_metadata("sk-other")), 10)
+    await asyncio.wait_for(voices.ListVoices(pb.ListVoicesRequest(), metadata=_metadata("sk-other")), 60)
     assert not listed.done()
     for call in unsent:
         call.cancel()
-    assert (await asyncio.wait_for(listed, 10)).voices
+    assert (await asyncio.wait_for(listed, 60)).voices
 
 
 async def _described(client: Client) -> str:

@@ -19,7 +19,7 @@ QUESTION = [{"role": "user", "content": "question"}]
 
 
 async def _ask(client: Client, **fields: Any) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
         answer = await http.post("/v1/chat/completions", json={"messages": QUESTION, **fields})
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -73,7 +73,7 @@ async def test_call_is_told_and_not_spoken_and_its_result_goes_back(client: Clie
     assert list(reply.tool_calls) == [first.call, second.call]
     assert not reply.parts
     assert (result.call_id, result.tool_name, result.parts[0].text) == (first.call.call_id, "get_weather", "20")
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
         shown = (await http.get(f"/v1/sessions/{talk.session.session_id}")).json()["items"]
     assert shown[1]["tool_calls"] == [
         {"call_id": first.call.call_id, "name": CALL[0], "arguments": CALL[1], "output": "20"},

@@ -163,7 +163,7 @@ async def test_a_client_that_hangs_up_frees_the_pass(listening: Client, fakes: F
     fakes.reasoner.script.hold_at = 2
     form: Any = {"data": {"stream": "true"}, "files": {"file": FILE}}
     async with (
-        httpx.AsyncClient(base_url=f"http://{listening.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{listening.http_address}", timeout=60) as http,
         http.stream("POST", "/v1/audio/transcriptions", **form) as answer,
     ):
         assert answer.status_code == 200
@@ -174,7 +174,7 @@ async def test_a_client_that_hangs_up_frees_the_pass(listening: Client, fakes: F
 async def test_a_transcript_is_a_turn_of_the_key_and_its_seconds_count(start_gateway: StartGateway) -> None:
     async with (
         start_gateway(transcribe=True, key_turns_per_minute=2, key_input_audio_s_per_day=1_000) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
     ):
         answers = [await http.post("/v1/audio/transcriptions", files={"file": FILE}) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -189,7 +189,7 @@ async def test_a_server_that_may_not_transcribe_says_so_and_has_no_translations(
     async with AsyncOpenAI(api_key="none", base_url=f"http://{client.http_address}/v1", max_retries=0) as sdk:
         with pytest.raises(openai.PermissionDeniedError, match="CHROMA_TRANSCRIBE"):
             await sdk.audio.transcriptions.create(model="whisper-1", file=FILE)
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
         answer = await http.post("/v1/audio/translations", files={"file": FILE})
         assert answer.status_code == 404
         assert "/v1/audio/translations" in answer.json()["error"]["message"]
@@ -198,7 +198,7 @@ async def test_a_server_that_may_not_transcribe_says_so_and_has_no_translations(
 async def test_a_transcript_takes_a_seat(start_gateway: StartGateway) -> None:
     async with (
         start_gateway(transcribe=True, max_conversations=1) as client,
-        httpx.AsyncClient(base_url=f"http://{client.http_address}") as http,
+        httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
     ):
         await client.voices.CreateVoice(new_voice("ada"))
         async with client.converse():

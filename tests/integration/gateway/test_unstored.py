@@ -112,7 +112,7 @@ async def test_a_stored_session_cannot_be_opened_unstored(gateway: Client) -> No
 
 
 async def test_a_chat_can_ask_that_its_reply_be_not_kept(gateway: Client, own_store: ValkeyServer) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as http:
         body = {"messages": [{"role": "user", "content": "hi"}], "audio": {"voice": "ada"}, "store": False}
         audio = (await http.post("/v1/chat/completions", json=body)).json()["choices"][0]["message"]["audio"]
         assert audio["transcript"]

@@ -83,7 +83,7 @@ async def test_another_checkpoint_gets_the_prompt_alone_and_its_embedding_is_sto
     assert by_name.voice_fingerprint == voice_fingerprint(prompt.frames.codes, prompt.transcript.ids, "new")
     assert by_prompt.voice_prompt == prompt
     assert not by_prompt.HasField("voice_embedding")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (made := await stored(redis_url, "new")) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # the turn does not wait for the store
     assert made == embedding(prompt, "new")

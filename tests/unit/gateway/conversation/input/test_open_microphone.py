@@ -150,7 +150,7 @@ async def test_a_turn_whose_audio_stays_away_ends_by_the_clock(monkeypatch: pyte
         await microphone.append(_speech(0.3))
         await asyncio.sleep(0.2)
         assert turns.committed_s == [], "a message of the client is handled"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await turns.has_committed.wait()
     assert turns.committed_s == pytest.approx([0.3])
     assert turns.log[-2:] == [SpeechStopped("turn-0", 300, "recording"), "commit"]

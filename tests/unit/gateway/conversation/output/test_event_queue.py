@@ -23,6 +23,7 @@ from gateway.store.sessions import Session
 from gateway.tasks import cancel
 from services.common.errors import DeadlineExceeded
 from services.common.wire.pcm import encode_pcm
+from tests.support.virtual_time import virtual_time
 
 _SESSION = Session("tenant", "session-1", SessionConfig(), (), 0, 0, 0.0, 0.0)
 _OPENED = Opened(_SESSION)
@@ -86,11 +87,12 @@ async def test_an_event_that_is_ready_in_time_keeps_its_place() -> None:
         await recorded.wait()
         return done
 
-    async with _running(client) as queue:
-        await queue.put_when_ready(asyncio.create_task(report()))
-        await queue.put(TurnStarted("turn-2"))
-        await asyncio.sleep(0)
-        recorded.set()
+    with virtual_time():
+        async with _running(client) as queue:
+            await queue.put_when_ready(asyncio.create_task(report()))
+            await queue.put(TurnStarted("turn-2"))
+            await asyncio.sleep(0.9 * event_queue._ORDER_WAIT_S)
+            recorded.set()
     assert client.events == [_OPENED, done, TurnStarted("turn-2")]
 
 
@@ -177,32 +179,25 @@ async def test_the_speech_that_a_client_plays_is_told_to_what_knows_its_echo() -
 
 async def test_a_client_is_told_before_an_idle_conversation_ends_and_a_touch_keeps_it() -> None:
     client = Client()
-    queue = EventQueue(_OPENED, client.deliver, _limits(idle_limit_s=0.4))
-    running = asyncio.create_task(queue.run())
-    while len(client.events) < 2:  # noqa: ASYNC110  # the client takes events from the queue's task
-        await asyncio.sleep(0.01)
-    queue.touch()
-    with pytest.raises(SessionExpired, match="idle"):
-        await running
-    opened, first, second = client.events
-    assert opened == _OPENED
-    for event in (first, second):
-        assert isinstance(event, EndsSoon)
-        assert event.is_idle
-        assert 0 <= event.in_s <= 0.1
+    queue = EventQueue(_OPENED, client.deliver, _limits(idle_limit_s=40))
+    with virtual_time():
+        running = asyncio.create_task(queue.run())
+        await asyncio.sleep(31)
+        queue.touch()
+        await asyncio.sleep(39)
+        assert not running.done()
+        with pytest.raises(SessionExpired, match="idle"):
+            await running
+    assert client.events == [_OPENED, EndsSoon(10, is_idle=True), EndsSoon(10, is_idle=True)]
 
 
 async def test_a_client_is_told_before_a_conversation_is_as_long_as_it_may_be() -> None:
     client = Client()
-    queue = EventQueue(_OPENED, client.deliver, _limits(conversation_limit_s=0.4))
-    assert queue.left_s == 0.4
-    with pytest.raises(SessionExpired, match=r"0.4 s long: open another on session session-1"):
+    queue = EventQueue(_OPENED, client.deliver, _limits(conversation_limit_s=40))
+    assert queue.left_s == 40
+    with virtual_time(), pytest.raises(SessionExpired, match=r"40 s long: open another on session session-1"):
         await queue.run()
-    assert queue.left_s == 0
-    _, told = client.events
-    assert isinstance(told, EndsSoon)
-    assert not told.is_idle
-    assert 0 <= told.in_s <= 0.1
+    assert client.events == [_OPENED, EndsSoon(10, is_idle=False)]
 
 
 async def test_a_client_is_told_of_a_drain_and_the_time_left_is_the_shorter_one() -> None:
@@ -225,13 +220,13 @@ async def test_a_client_is_told_of_a_drain_and_the_time_left_is_the_shorter_one(
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        ({"idle_limit_s": 0.01}, "idle for 0.01 s: open another on session session-1"),
-        ({"conversation_limit_s": 0.01}, "0.01 s long"),
+        ({"idle_limit_s": 40}, "idle for 40 s: open another on session session-1"),
+        ({"conversation_limit_s": 40}, "40 s long"),
     ],
 )
 async def test_a_conversation_that_is_idle_or_open_for_too_long_ends(limits: dict[str, float], why: str) -> None:
     queue = EventQueue(_OPENED, Client().deliver, _limits(**limits))
-    with pytest.raises(DeadlineExceeded, match=why):
+    with virtual_time(), pytest.raises(DeadlineExceeded, match=why):
         await queue.run()
 
 

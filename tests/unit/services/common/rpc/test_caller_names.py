@@ -50,7 +50,7 @@ async def channel_of(address: str, files: Path) -> AsyncIterator[aio.Channel]:
 
 async def fingerprint(channel: aio.Channel) -> str:
     stub: Any = checkpoint_pb2_grpc.CheckpointServiceStub(channel)
-    return (await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=5)).checkpoint_fingerprint
+    return (await stub.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(), timeout=60)).checkpoint_fingerprint
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_the_certificate_of_the_codec_does_not_open_the_reasoner(files: di
 async def test_health_answers_every_holder_of_a_certificate(files: dict[str, Path]) -> None:
     async with reasoner(files["reasoner"], "gateway") as address, channel_of(address, files["codec"]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        assert await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert await stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
 
 
 async def test_without_names_every_certificate_of_the_authority_may_call(files: dict[str, Path]) -> None:

@@ -65,7 +65,7 @@ async def test_the_feeders_error_becomes_the_streams() -> None:
         raise error
 
     async with fed_by(stream, feed()):
-        await asyncio.wait_for(stream.told.wait(), 5)
+        await asyncio.wait_for(stream.told.wait(), 60)
     assert stream.errors == [error]
 
 

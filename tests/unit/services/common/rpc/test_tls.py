@@ -68,7 +68,7 @@ async def serving(files: Path) -> AsyncIterator[tuple[Server, str]]:
 
 async def ask(channel: aio.Channel, name: str = "") -> int:
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    return (await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)).status
+    return (await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)).status
 
 
 async def ask_over_tls(address: str, trusted: Path, shown: Path | None) -> int:
@@ -196,7 +196,7 @@ def shakes_hands(address: str, files: Path, version: ssl.TLSVersion) -> bool:
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as plain:
+    with socket.create_connection((host, int(port)), timeout=60) as plain:
         try:
             with context.wrap_socket(plain, server_hostname="reasoner") as connection:
                 return connection.version() is not None

@@ -74,10 +74,10 @@ def test_the_page_is_served_until_it_is_closed() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     close = metrics.serve_metrics(f"127.0.0.1:{port}")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         page = answer.read().decode()
     close()
     assert "# HELP chroma_voice_step_seconds" in page
     assert "_created" not in page
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)

@@ -40,7 +40,7 @@ async def test_taking_an_input_lets_a_waiting_feeder_go_on() -> None:
     await asyncio.sleep(0)
     assert not feeding.done()
     stream.take_input()
-    await asyncio.wait_for(feeding, 5)
+    await asyncio.wait_for(feeding, 60)
     assert list(stream.inbox) == [2, 3]
 
 
@@ -51,7 +51,7 @@ async def test_a_stream_that_ends_frees_its_waiting_feeder_and_drops_the_input()
     feeding = asyncio.create_task(stream.feed(3))
     await asyncio.sleep(0)
     stream._end_on_loop(None)
-    await asyncio.wait_for(feeding, 5)
+    await asyncio.wait_for(feeding, 60)
     assert list(stream.inbox) == [1, 2]
 
 

@@ -76,6 +76,7 @@ def marked(path: Path) -> Iterator[None]:
         path.unlink()
 
 
+@pytest.mark.slow
 async def test_health_follows_the_engine_and_the_process_ends_when_the_engine_fails(tmp_path: Path) -> None:
     listen, plain = free_addresses(2)
     environment = os.environ | {

@@ -101,8 +101,8 @@ def test_max_positions_counts_prompt_frames_and_thoughts(frames: int, expected: 
 
 @pytest.fixture
 def short(generator: Generator) -> Generator:
-    """The golden model with 240 positions after its prompt of 31: segments of at most 39 thoughts."""
-    kv = PagedKV(generator.kv.config, slots=2, pages=40, dtype=torch.float32, max_positions=31 + 240)
+    """The golden model with 120 positions after its prompt of 31: segments of at most 19 thoughts."""
+    kv = PagedKV(generator.kv.config, slots=2, pages=40, dtype=torch.float32, max_positions=31 + 120)
     return Generator(generator.backbone, generator.decoder, kv, eos=generator.eos, im_end=generator.im_end)
 
 
@@ -119,7 +119,7 @@ def starts(spoken: Recording) -> list[int]:
 
 
 def test_every_segment_is_a_speech_of_its_own_from_the_voice_prompt(short: Generator) -> None:
-    thoughts = thoughts_of("".join(SENTENCES * 3))
+    thoughts = thoughts_of("".join(SENTENCES * 2))
     spoken, end = say(short, thoughts, 10_000)
     begins = starts(spoken)
     assert end.restarts == len(begins) - 1 >= 2
@@ -143,7 +143,7 @@ def test_every_segment_is_a_speech_of_its_own_from_the_voice_prompt(short: Gener
 
 
 def test_segments_begin_with_sentences(short: Generator) -> None:
-    text = "".join(SENTENCES * 3)
+    text = "".join(SENTENCES * 2)
     spoken, _ = say(short, thoughts_of(text), 10_000)
     spellings = [*SENTENCES, *(sentence.strip() for sentence in SENTENCES)]
     firsts = short.backbone.text_rows(torch.tensor([small_tokenizer().encode(spelling)[0] for spelling in spellings]))
@@ -154,14 +154,14 @@ def test_segments_begin_with_sentences(short: Generator) -> None:
 
 
 def test_reply_of_fewer_thoughts_than_two_thirds_of_a_segment_is_not_divided(short: Generator) -> None:
-    thoughts = thoughts_of("".join(SENTENCES * 2))[:26]
-    _, end = say(short, thoughts, 100)
-    assert (end.restarts, end.frames) == (0, 100)
+    thoughts = thoughts_of("".join(SENTENCES))[:12]
+    _, end = say(short, thoughts, 50)
+    assert (end.restarts, end.frames) == (0, 50)
 
 
 def test_text_without_end_still_ends_at_the_most_frames(short: Generator) -> None:
-    spoken, end = say(short, thoughts_of("water " * 200), 600)
-    assert (end.reason, end.frames, len(spoken.frames)) == (EndReason.MAX_FRAMES, 600, 600)
+    spoken, end = say(short, thoughts_of("water " * 100), 240)
+    assert (end.reason, end.frames, len(spoken.frames)) == (EndReason.MAX_FRAMES, 240, 240)
     assert end.restarts >= 2
 
 
@@ -192,8 +192,8 @@ def test_eos_while_closing_begins_the_next_segment_and_is_not_put_out(short: Gen
 
 async def test_positions_are_counted_as_the_kv_cache_counts_them(short: Generator) -> None:
     driver = SpeechDriver(short, small_tokenizer())
-    message = replace(single_rows()["basic_audio"].request(short), max_frames=400)
-    stream = driver.open(message, thoughts_of("".join(SENTENCES * 3)))
+    message = replace(single_rows()["basic_audio"].request(short), max_frames=240)
+    stream = driver.open(message, thoughts_of("".join(SENTENCES * 2)))
     request = stream.state
     while stream in driver.runner.scheduler.requests:
         assert short.kv.lengths[request.slot] == request.prefilled + request.positions
@@ -204,10 +204,10 @@ async def test_positions_are_counted_as_the_kv_cache_counts_them(short: Generato
 
 async def test_long_replies_are_the_same_in_a_batch_and_free_everything(short: Generator) -> None:
     """Both streams have one voice, so the second begins in pages that the first goes on writing and cuts back."""
-    thoughts = thoughts_of("".join(SENTENCES * 2))
-    alone, _ = say(short, thoughts, 180)
+    thoughts = thoughts_of("".join(SENTENCES))
+    alone, _ = say(short, thoughts, 130)
     driver = SpeechDriver(short, small_tokenizer())
-    message = replace(single_rows()["basic_audio"].request(short), max_frames=180)
+    message = replace(single_rows()["basic_audio"].request(short), max_frames=130)
     streams = []
     for delay in (0, 7):
         for _ in range(delay):

@@ -175,6 +175,7 @@ def codes(loaded: Generator, *, padded: bool) -> list[list[list[int]]]:
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 @pytest.mark.skipif(DEVICE != "cpu", reason="tests/gpu has these tests for a device")
+@pytest.mark.slow  # the interpreter of the kernels
 def test_kernels_give_the_same_codes(loaded_generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = codes(loaded_generator, padded=False)
     monkeypatch.setattr(prompt_step, "MAX_STREAMS", len(SAMPLINGS))  # fewer blocks of padding

@@ -39,7 +39,7 @@ Made from the code by `make generated`; a test checks that it is up to date.
 
 Every process shows its metrics over HTTP at `/metrics` on `CHROMA_METRICS_LISTEN`. Units are seconds and bytes. Labels
 are bounded: no ids, no text. Asked for OpenMetrics, `chroma_voice_first_sound_seconds` and
-`chroma_voice_turn_underrun_seconds` carry the turn's id as an exemplar, for `chroma-voice trace`.
+`chroma_voice_turn_underrun_seconds` carry the turn's id (for `chroma-voice trace`) and its `trace_id` as an exemplar.
 """
 
 

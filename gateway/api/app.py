@@ -23,6 +23,7 @@ from gateway.api.http.bodies import BodyLimit, BodyType
 from gateway.api.http.browsers import PageToken, SiteCheck
 from gateway.api.http.headers import SecurityHeaders
 from gateway.api.http.rate_limits import RATE_LIMIT_HEADERS, RateLimitHeaders
+from gateway.api.http.traces import Traces
 from gateway.api.methods import other_methods
 from gateway.api.openai.audio.speech import create_speech
 from gateway.api.openai.audio.transcriptions import create_transcription
@@ -152,6 +153,7 @@ def http_app(
             expose_headers=_EXPOSED_HEADERS,
         ),
         Middleware(ServerErrorMiddleware, handler=errors.on_unexpected_error),  # within CORS: pages may read it
+        Middleware(Traces),
         Middleware(BodyType, uploads=_UPLOADS, routes=routes, offers=_OFFERS),
         Middleware(RateLimitHeaders, usage=backend.usage, paths=_COUNTED),
         Middleware(BodyLimit, max_bytes=settings.max_message_bytes, total_bytes=total_bytes),

@@ -67,6 +67,8 @@ class Turn:
         input_idle_s: float,
     ) -> None:
         self.turn_id = turn_id
+        self.trace_id = ""
+        """Of the turn's span. Empty before the turn runs."""
         self.source = source
         self.thoughts: list[Thought] = []
         """The thoughts so far, without their hidden states."""

@@ -12,7 +12,7 @@ from gateway.pipeline.calls import ResponseStream, fed_call
 from gateway.pipeline.turn_input import TurnInput
 from gateway.pipeline.upstreams import Upstream
 from services.common.errors import DeadlineExceeded
-from services.common.telemetry.tracing import trace
+from services.common.telemetry.tracing import SpanKind, trace
 
 _GRACE_S = 1.0
 """A call's own deadline is this much later than the turn's, so that the turn's error names the limit."""
@@ -61,7 +61,7 @@ class TurnCalls:
         """
         rpc = getattr(stub, method)
         limit_s = max(0.0, self._ends_s - time.monotonic()) + _GRACE_S
-        with trace(f"{upstream.name}.{method}"):
+        with trace(f"{upstream.name}.{method}", SpanKind.CLIENT):
             patience_s = upstream.read_timeout_s
             call = fed_call(upstream.name, rpc, requests, limit_s=limit_s, read_timeout_s=patience_s, owes=owes)
             async with call as responses:

@@ -44,6 +44,9 @@ class Client:
     only (loopback addresses, `localhost`, Unix sockets): any other address raises `InvalidArgument`, unless
     `allow_plaintext_key` says that every network on the way to the gateway may read the key.
 
+    `traceparent` is asked at the start of each call and conversation for the trace that the caller is in (the value of
+    the W3C header, empty for none); the server's spans then belong to it.
+
     A failed call raises a `ChromaError` (see `chroma_voice.errors`).
     """
 
@@ -58,6 +61,7 @@ class Client:
         tls_ca: bytes | None = None,
         allow_plaintext_key: bool = False,
         patience: Patience = DEFAULT_PATIENCE,
+        traceparent: Callable[[], str] | None = None,
     ) -> None:
         if api_key:
             _check_key(api_key)
@@ -69,7 +73,8 @@ class Client:
         self._timeout_s = timeout_s
         self._backoff = Backoff(attempts)
         self._patience = patience
-        self._metadata: Metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._credential: Metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._traceparent = traceparent
         options = [
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -84,6 +89,12 @@ class Client:
         self._dialogue = dialogue_pb2_grpc.DialogueServiceStub(self._channel)
         self._voices = dialogue_pb2_grpc.VoiceServiceStub(self._channel)
         self._consents = consent_pb2_grpc.ConsentServiceStub(self._channel)
+
+    @property
+    def _metadata(self) -> Metadata:
+        """What goes with a call that begins now: the key, and the trace that the caller is in."""
+        told = self._traceparent() if self._traceparent is not None else ""
+        return (*self._credential, ("traceparent", told)) if told else self._credential
 
     async def __aenter__(self) -> Self:
         return self

@@ -22,7 +22,7 @@ from gateway.metrics import (
 from gateway.pipeline.turn import Turn
 from gateway.pipeline.turn_input import ForcedReply
 from services.common.errors import ResourceExhausted
-from services.common.telemetry.tracing import Field, trace
+from services.common.telemetry.tracing import Field, SpanKind, trace
 from services.common.wire.audio import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 @contextmanager
 def turn_trace(turn: Turn, playback: PlaybackClock) -> Iterator[None]:
     """The span of a turn, from its first input to the end of its reply. Its marks are the turn's timings."""
-    with trace("turn", reply=_reply_of(turn)) as span:
+    with trace("turn", SpanKind.SERVER, reply=_reply_of(turn)) as span:
+        turn.trace_id = span.trace_id
         try:
             yield
         finally:
@@ -62,8 +63,9 @@ def turn_ended(turn: Turn, done: TurnDone, playback: PlaybackClock, *, unrecorde
         UNRECORDED.inc()
     first_sound_s = None if playback.first_s is None else playback.first_s - turn.committed_s
     if first_sound_s is not None:
-        FIRST_SOUND_SECONDS.labels(reply).observe(first_sound_s, {"turn": turn.turn_id})
-        TURN_UNDERRUN_SECONDS.observe(playback.silence_s, {"turn": turn.turn_id})
+        exemplar = {"turn": turn.turn_id, "trace_id": turn.trace_id}
+        FIRST_SOUND_SECONDS.labels(reply).observe(first_sound_s, exemplar)
+        TURN_UNDERRUN_SECONDS.observe(playback.silence_s, exemplar)
         if reply == "generated":
             _observe_upstreams(turn, first_sound_s)
     fields: dict[str, Field | None] = {

@@ -13,7 +13,7 @@ from grpc import aio
 from services.common.rpc import context as call_context
 from services.common.rpc.interceptor import Handler, MethodInterceptor, behaviour_of, with_behaviour
 from services.common.telemetry.process_metrics import RPC_SECONDS, RPCS, RPCS_RUNNING
-from services.common.telemetry.tracing import mark, status_of, trace
+from services.common.telemetry.tracing import SpanKind, mark, status_of, trace
 
 OURS = "/chroma.v1."
 """Methods that are counted; health checks and reflection are not."""
@@ -61,7 +61,7 @@ def _observed(name: str) -> Iterator[None]:
     running.inc()
     status = "OK"
     try:
-        with trace(name) if call_context.turn_id.get() else nullcontext():
+        with trace(name, SpanKind.SERVER) if call_context.turn_id.get() else nullcontext():
             yield
     except BaseException as error:
         status = status_of(error)

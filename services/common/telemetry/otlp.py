@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
+from uuid import uuid4
 
 from services.common.errors import FailedPrecondition
+from services.common.telemetry import tracing
 from services.common.telemetry.tracing import Span, export_to
 
 _SECOND_NS = 1_000_000_000
@@ -14,7 +16,8 @@ _SECOND_NS = 1_000_000_000
 def start_export(endpoint: str, service: str) -> Callable[[], None]:
     """Export every sampled span of this process to `endpoint`. Returns a function that flushes and ends the export.
 
-    A thread of its own sends the spans in batches. When the collector is too slow, spans are dropped.
+    A thread of its own sends the spans in batches; when the collector is too slow, spans are dropped. A process is
+    named by a `service.instance.id` of its own and by what OTEL_RESOURCE_ATTRIBUTES says (on Kubernetes its pod).
     `endpoint` is `http://host:4317`, or `https://` for TLS. Raises FailedPrecondition when the extra is missing.
     """
     try:
@@ -29,9 +32,15 @@ def start_export(endpoint: str, service: str) -> Callable[[], None]:
             f"CHROMA_OTLP_ENDPOINT is set, and {error.name} is missing: pip install 'chroma-voice[tracing]'"
         ) from None
     processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
-    resource = Resource(
-        {"service.namespace": "chroma-voice", "service.name": service, "service.version": version("chroma-voice")}
+    resource = Resource.create(
+        {
+            "service.namespace": "chroma-voice",
+            "service.name": service,
+            "service.version": version("chroma-voice"),
+            "service.instance.id": str(uuid4()),
+        }
     )
+    kinds = {ours: SpanKind[ours.name] for ours in tracing.SpanKind}
     scope = InstrumentationScope("chroma-voice")
 
     def context_of(span: Span, span_id: str) -> SpanContext:
@@ -55,7 +64,7 @@ def start_export(endpoint: str, service: str) -> Callable[[], None]:
                 resource=resource,
                 attributes=attributes,  # pyright: ignore[reportArgumentType]  # strings and numbers
                 events=[Event(what, timestamp=start_ns + int(at_s * _SECOND_NS)) for what, at_s in span.marks.items()],
-                kind=SpanKind.INTERNAL,
+                kind=kinds[span.kind],
                 status=Status(StatusCode.ERROR, span.status) if failed else Status(StatusCode.UNSET),
                 start_time=start_ns,
                 end_time=start_ns + int(span.seconds * _SECOND_NS),

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import Enum
 
 from services.common.errors import ChromaError
 from services.common.rpc import context
@@ -27,6 +28,16 @@ log = logging.getLogger(__name__)
 Field = str | int | float | bool
 
 _SAMPLED = 1
+
+
+class SpanKind(Enum):
+    """Who does the work of a span. A collector draws an arrow from a CLIENT span to the SERVER span that it caused."""
+
+    INTERNAL = "internal"
+    SERVER = "server"
+    """The work that this process does for a caller elsewhere."""
+    CLIENT = "client"
+    """A call of another process."""
 
 
 @dataclass
@@ -42,6 +53,7 @@ class Span:
     """W3C trace flags: bit 0 asks for the export of the trace."""
     start_s: float
     """Seconds since the epoch."""
+    kind: SpanKind = SpanKind.INTERNAL
     fields: dict[str, Field] = field(default_factory=dict)
     marks: dict[str, float] = field(default_factory=dict)
     status: str = "OK"
@@ -94,13 +106,13 @@ def note(**fields: Field) -> None:
 
 
 @contextmanager
-def trace(name: str, **fields: Field) -> Iterator[Span]:
+def trace(name: str, kind: SpanKind = SpanKind.INTERNAL, /, **fields: Field) -> Iterator[Span]:
     """A span around the body, child of the current span. Calls made in the body send it on as their parent.
 
     An error that leaves the body becomes the span's status: a domain error's own, CANCELLED, or INTERNAL.
     """
     trace_id, parent_id, flags = _parent()
-    span = Span(name, trace_id, secrets.token_hex(8), parent_id, flags, time.time(), fields)
+    span = Span(name, trace_id, secrets.token_hex(8), parent_id, flags, time.time(), kind, fields)
     traceparent = context.traceparent.set(f"00-{trace_id}-{span.span_id}-{flags:02x}")
     current = _current.set(span)
     try:

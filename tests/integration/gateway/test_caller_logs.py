@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 
@@ -93,6 +94,27 @@ async def test_a_clients_trace_goes_on_and_its_other_ids_end_at_the_gateway(
     assert turn.turn_id in text
     assert session_id not in text
     assert {line["session"].removesuffix("...") for line in told if "session" in line} == {session_id[:8]}
+
+
+@pytest.mark.parametrize("face", ["http", "websocket"])
+async def test_the_turns_of_a_traced_request_or_websocket_belong_to_its_trace(
+    keyed: Client, lines: Any, face: str
+) -> None:
+    lines()
+    headers = {**dict(KEY), "traceparent": TRACE}
+    if face == "http":
+        body = {"model": "chroma-1.0", "voice": "ada", "input": "Hello."}
+        async with httpx.AsyncClient(base_url=f"http://{keyed.http_address}", headers=headers) as http:
+            assert (await http.post("/v1/audio/speech", json=body)).status_code == 200
+    else:
+        url = f"ws://{keyed.http_address}/v1/realtime?voice=ada"
+        async with connect(url, additional_headers=headers) as socket:
+            await socket.send(json.dumps({"type": "response.create"}))
+            while json.loads(await socket.recv())["type"] != "response.done":
+                pass
+    spans = [line for line in lines() if "trace_id" in line]
+    assert {line["trace_id"] for line in spans} == {TRACE.split("-")[1]}
+    assert {"turn", "speech_gen.Speak"} <= {line["span"] for line in spans}
 
 
 async def test_a_malformed_trace_is_not_taken(keyed: Client, lines: Any) -> None:

@@ -62,6 +62,16 @@ async def test_a_key_goes_with_every_call(gateway: FakeGateway) -> None:
     assert [metadata["authorization"] for metadata in gateway.metadata] == ["Bearer cv_secret"] * 2
 
 
+async def test_each_call_belongs_to_the_trace_that_the_caller_is_in_then(gateway: FakeGateway) -> None:
+    traces = iter(["00-a", "", "00-c"])
+    async with serving(gateway) as address, Client(address, traceparent=lambda: next(traces)) as client:
+        await client.create_voice("ann", audio_file=b"x", transcript="x", consent="x")
+        for _ in range(2):
+            async with client.conversation(voice="ann"):
+                pass
+    assert [metadata.get("traceparent") for metadata in gateway.metadata] == ["00-a", None, "00-c"]
+
+
 async def test_a_key_is_not_sent_in_plain_text_to_another_machine_unless_told_so() -> None:
     for address in ("voice.example.com:443", "10.0.0.1:50051"):
         with pytest.raises(InvalidArgument, match=f"to {address} in plain text") as refused:

@@ -14,7 +14,7 @@ from services.common.errors import FailedPrecondition
 from services.common.rpc import context
 from services.common.telemetry import tracing
 from services.common.telemetry.otlp import start_export
-from services.common.telemetry.tracing import mark, trace
+from services.common.telemetry.tracing import SpanKind, mark, trace
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -50,18 +50,22 @@ def test_a_span_reaches_the_collector_with_its_trace_parent_marks_and_status(
 ) -> None:
     messages = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
     monkeypatch.setattr(tracing, "_exports", [])
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=codec-1")
     kept, endpoint = collector
     close = start_export(endpoint, "codec")
     token = context.traceparent.set(PARENT)
-    with suppress(KeyError), trace("Decode", frames=3):
+    with suppress(KeyError), trace("Decode", SpanKind.SERVER, frames=3):
         mark("first_answer")
         raise KeyError
     context.traceparent.reset(token)
     close()
     (body,) = kept.bodies
     (resource,) = messages.ExportTraceServiceRequest.FromString(body).resource_spans
-    assert ("service.name", "codec") in {(one.key, one.value.string_value) for one in resource.resource.attributes}
+    told = {one.key: one.value.string_value for one in resource.resource.attributes}
+    assert (told["service.name"], told["k8s.pod.name"]) == ("codec", "codec-1")
+    assert told["service.instance.id"]
     (sent,) = resource.scope_spans[0].spans
+    assert sent.kind == sent.SPAN_KIND_SERVER
     assert (sent.name, sent.trace_id.hex(), sent.parent_span_id.hex()) == ("Decode", PARENT[3:35], PARENT[36:52])
     assert [event.name for event in sent.events] == ["first_answer"]
     assert {one.key: one.value.int_value for one in sent.attributes}["chroma.frames"] == 3

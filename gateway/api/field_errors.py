@@ -119,7 +119,8 @@ def _expected(problem: Mapping[str, Any]) -> str:
         return context["expected_tags"].replace(", ", " or ")
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"a number {words} {context[bound]:g}"
+        limit = context[bound]
+        return f"a number {words} {limit if isinstance(limit, int) else f'{limit:g}'}"
     if kind == "string_too_long":
         return f"a string of at most {context['max_length']} characters"
     if kind == "string_too_short":

@@ -38,6 +38,7 @@ session.on("audio", (audio) => { seen.audioBytes += audio.data.byteLength; });
 session.on("audio_interrupted", () => { seen.interrupted += 1; });
 session.on("agent_handoff", (_, from, to) => { seen.handoffs.push([from.name, to.name]); });
 session.transport.on("*", (event) => {
+  if (event.type === "session.created") seen.session = event.session.id;
   if (event.type === "response.done") { seen.turns += 1; seen.status = event.response.status; }
   for (const [index, wait] of [...waiting.entries()].reverse()) {
     if (wait.type === event.type && wait.fits(event)) { waiting.splice(index, 1); wait.resolve(event); }
@@ -91,6 +92,20 @@ const scenarios = {
       item.role === "assistant" ? { ...item, content: [{ type: "output_text", text: "Good morning." }] } : item
     )));
     await replaced;
+    done = turn();
+    session.sendMessage("And now?");
+    await done;
+  },
+  // A turn, then the gateway goes away. The program connects again, to the same session, and takes another turn.
+  async drained() {
+    let done = turn();
+    const left = new Promise((resolve) => {
+      transport.on("connection_change", (status) => { if (status === "disconnected") resolve(); });
+    });
+    session.sendMessage("Hello.");
+    await done;
+    await left;
+    await session.connect({ apiKey: "none", url: `${url}?session_id=${seen.session}` });
     done = turn();
     session.sendMessage("And now?");
     await done;

@@ -130,6 +130,17 @@ async def refused(session: Session) -> None:
         await session.ended.wait()
 
 
+async def drained(session: Session) -> None:
+    """A reply, then the gateway goes away; another reply when the plugin has connected again."""
+    again = asyncio.Event()
+    session.session.on("session_reconnected", lambda _: again.set())
+    await session.session.update_instructions("You are a guide.")
+    await session.reply(instructions="Greet the visitor.")
+    async with asyncio.timeout(50):
+        await again.wait()
+    await session.reply()
+
+
 MANUAL = {"turn_detection": None}
 SCENARIOS: dict[str, tuple[Callable[[Session], Awaitable[None]], dict[str, Any]]] = {
     "greets": (greets, {}),
@@ -137,6 +148,7 @@ SCENARIOS: dict[str, tuple[Callable[[Session], Awaitable[None]], dict[str, Any]]
     "edits": (edits, MANUAL),
     "options": (options, {}),
     "refused": (refused, {}),
+    "drained": (drained, {}),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -60,11 +61,13 @@ class Microphone(FrameProcessor):
     def __init__(self, seen: dict[str, Any]) -> None:
         super().__init__()
         self.seen = seen
+        self.failed = asyncio.Event()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, ErrorFrame):
             self.seen["errors"].append(frame.error)
+            self.failed.set()
         await self.push_frame(frame, direction)
 
 
@@ -116,13 +119,15 @@ class Bot:
         }
         settings = OpenAIRealtimeLLMService.Settings(model="chroma-1.0", session_properties=properties)
         llm = OpenAIRealtimeLLMService(api_key="none", base_url=url, settings=settings)
+        self.llm = llm
         llm.register_function("get_weather", self._weather)
         self.transcribed = asyncio.Event()
         llm.add_event_handler("on_conversation_item_updated", self._on_item)
         self.context = LLMContext(messages, tools) if tools else LLMContext(messages)
         aggregators = LLMContextAggregatorPair(self.context)
         self.loudspeaker = Loudspeaker(self.seen)
-        stages = [Microphone(self.seen), aggregators.user(), llm, self.loudspeaker, aggregators.assistant()]
+        self.microphone = Microphone(self.seen)
+        stages = [self.microphone, aggregators.user(), llm, self.loudspeaker, aggregators.assistant()]
         rates = PipelineParams(audio_in_sample_rate=RATE_HZ, audio_out_sample_rate=RATE_HZ)
         self.worker = PipelineWorker(Pipeline(stages), params=rates)
 
@@ -215,6 +220,20 @@ async def interrupted(bot: Bot, speech: bytes) -> None:
         await bot.reply()
 
 
+async def drained(bot: Bot, speech: bytes) -> None:
+    """The bot greets, then the gateway goes away. The program reads in the error of its microphone which session
+    it was, connects to it again, and the bot answers what the user says then."""
+    await bot.greet()
+    async with asyncio.timeout(50):
+        while not bot.microphone.failed.is_set():
+            await bot.hear(SILENCE[:CHUNK])
+    (again,) = set(re.findall(r"session_id=[\w-]+", " ".join(bot.seen["errors"])))
+    bot.llm.base_url += ("&" if "?" in bot.llm.base_url else "?") + again
+    await bot.llm.reset_conversation()
+    await bot.hear(SILENCE[: CHUNK * 5] + speech + SILENCE)
+    await bot.reply()
+
+
 async def calls(bot: Bot, speech: bytes) -> None:
     """The bot answers with a call of a tool, and again with its result."""
     await bot.greet()
@@ -229,6 +248,7 @@ SCENARIOS: dict[
     "empty": (greets, [], SessionProperties(instructions="Greet the visitor."), None),
     "open-microphone": (open_microphone, HELLO, example_properties(turn_detection=False), None),
     "interrupted": (interrupted, HELLO, example_properties(), None),
+    "drained": (drained, HELLO, example_properties(), None),
     "calls": (calls, HELLO, example_properties(), WEATHER),
 }
 

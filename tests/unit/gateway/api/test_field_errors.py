@@ -62,6 +62,12 @@ def _detection(**fields: Any) -> dict[str, Any]:
         ),
         (
             SessionUpdate,
+            {"session": {"max_output_tokens": 2**31}},
+            "session.max_output_tokens",
+            "expected a number of at most 2147483647 or 'inf', got 2147483648",
+        ),
+        (
+            SessionUpdate,
             _detection(threshold=1.5),
             "session.audio.input.turn_detection.threshold",
             "expected a number of at most 1, got 1.5",

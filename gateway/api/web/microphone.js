@@ -28,7 +28,7 @@ export class Microphone {
     }
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ audio: { ...CONSTRAINTS, deviceId } });
+      stream = await openStream(deviceId);
     } catch (error) {
       throw new Error(MESSAGES[error.name] ?? `The microphone could not be opened: ${error.message}`);
     }
@@ -46,6 +46,17 @@ export class Microphone {
     for (const track of this.stream.getTracks()) track.stop();
     this.source.disconnect();
     await this.context.close();
+  }
+}
+
+async function openStream(deviceId) {
+  const open = (audio) => navigator.mediaDevices.getUserMedia({ audio });
+  if (!deviceId) return open(CONSTRAINTS);
+  try {
+    return await open({ ...CONSTRAINTS, deviceId: { exact: deviceId } });
+  } catch (error) {
+    if (error.name !== "OverconstrainedError") throw error;
+    return open(CONSTRAINTS); // it is not connected any more
   }
 }
 

@@ -41,7 +41,7 @@ WATCH_DEVICES = """
 
 @asynccontextmanager
 async def opened(browser: Browser, client: Client, *, is_ready: bool = True, **options: Any) -> AsyncIterator[Page]:
-    """A page of the gateway in a browser context of its own, with `options`. It must log nothing.
+    """A page of the gateway in a browser context of its own, with `options`. It must raise no error.
 
     `is_ready`: whether to wait until the user can talk.
     """
@@ -49,13 +49,15 @@ async def opened(browser: Browser, client: Client, *, is_ready: bool = True, **o
     await context.add_init_script(WATCH_DEVICES)
     page = await context.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    logged: list[str] = []
-    page.on("pageerror", lambda error: logged.append(str(error)))
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: print("console:", message.text))
+    page.on("requestfailed", lambda request: print("failed:", request.url, request.failure))
     await page.goto(f"http://{client.http_address}/")
     if is_ready:
         await ready(page)
     yield page
-    assert logged == []
+    assert errors == []
     await context.close()
 
 

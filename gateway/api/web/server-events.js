@@ -137,7 +137,7 @@ export class ServerEvents {
     const { talk } = this;
     turn.usage = response.usage ?? null;
     turn.server = response.timings ?? null;
-    turn.caution = (response.warnings ?? []).map((warning) => warning.message ?? warning).join(" ");
+    turn.outOfDomain = response.out_of_domain ?? [];
     talk.speaker.end(turn.responseId);
     if (turn.soundS === 0) turn.playedOut = true;
     const outcome = turn.outcome === "interrupted" ? "interrupted" : (OUTCOMES[response.status] ?? "failed");

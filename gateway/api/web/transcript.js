@@ -86,7 +86,7 @@ class TurnView {
     }
     this.showReply(turn);
     showLine(this.fate, fateOf(turn), `fate ${turn.outcome}`);
-    showLine(this.caution, turn.caution, "caution");
+    showLine(this.caution, cautionOf(turn), "caution");
     this.tools.show(isReplayed);
     this.showTiming(turn);
   }
@@ -143,6 +143,11 @@ function fateOf(turn) {
   if (turn.outcome === "interrupted") return `Interrupted after ${turn.playedS.toFixed(1)} s`;
   if (turn.outcome === "completed" && turn.soundS === 0) return "An empty reply: the model ended its speech at once.";
   return "";
+}
+
+function cautionOf({ outOfDomain }) {
+  const sentences = outOfDomain.map((sentence) => `“${sentence}”`).join(" ");
+  return sentences && `This checkpoint cannot say this, so the speech is wrong: ${sentences}`;
 }
 
 function footnote(turn) {

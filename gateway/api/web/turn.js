@@ -20,7 +20,7 @@ export class Turn {
     this.pieces = []; // of the reply's text: {text, atS: the second of the reply's sound at which it starts, or null}
     this.outcome = "waiting"; // then "replying", then "completed", "interrupted" or "failed"
     this.failure = "";
-    this.caution = ""; // what the server says about a reply that it made all the same
+    this.outOfDomain = []; // sentences of the reply that the checkpoint cannot say, by its own card
     this.isLost = false; // the connection ended during the turn
     this.isRestored = false; // the turn is of an earlier visit: there is no sound and no timing of it
     this.text = { first: null, last: null };

@@ -229,3 +229,21 @@ async def test_each_voice_says_a_sentence_that_the_checkpoint_speaks_well(
         assert loudest > 0.1
         assert "".join(fakes.reasoner.script.spoken) == "The tide is high."
         await expect(page.locator("#clone-error")).to_be_hidden()
+
+
+async def test_speech_that_the_checkpoint_cannot_say_is_marked(
+    browser: Browser, start_gateway: StartGateway, fakes: Fakes
+) -> None:
+    fakes.reasoner.script.card = CheckpointCard(sentences=["The tide is high."])
+    await fakes.reasoner.kill()
+    await fakes.reasoner.start()
+    async with start_gateway() as client:
+        await client.voices.CreateVoice(new_voice("ada"))
+        async with opened(browser, client) as page:
+            turn = await answered(page, "question")
+            await expect(turn.locator(".caution")).to_have_text(
+                "This checkpoint cannot say this, so the speech is wrong: “Hello, dear world.”"
+            )
+            fakes.reasoner.script.reply = ("The tide", " is high.")
+            turn = await answered(page, "question")
+            await expect(turn.locator(".caution")).to_be_hidden()

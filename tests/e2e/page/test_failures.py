@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from chroma.v1.dialogue_pb2 import DeleteVoiceRequest
 from services.common.errors import OutOfRange
@@ -36,28 +36,55 @@ async def _speaks(page: Page) -> None:
     await expect(page.locator("#phase")).to_contain_text("Speaking")
 
 
+class Network:
+    """The network between a page and the gateway: it can be cut."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self._sockets: list[WebSocketRoute] = []
+
+    async def put_between(self, page: Page) -> None:
+        """Let the page's further WebSockets go through this network."""
+        await page.route_web_socket("**/v1/realtime*", self._carry)
+
+    async def _carry(self, socket: WebSocketRoute) -> None:
+        if not self.is_up:
+            await socket.close()
+            return
+        self._sockets.append(socket)
+        socket.connect_to_server()
+
+    async def cut(self) -> None:
+        """End all connections, and let none begin."""
+        self.is_up = False
+        for socket in self._sockets:
+            await socket.close(code=4000)
+        self._sockets.clear()
+
+
 async def test_a_server_lost_in_the_middle_of_a_reply_leaves_a_true_picture(
-    browser: Browser, start_gateway: StartGateway, fakes: Fakes
+    browser: Browser, client: Client, fakes: Fakes
 ) -> None:
-    fakes.speech_gen.script.hold_at = HOLDS_AT
-    async with start_gateway() as client:
-        await client.voices.CreateVoice(new_voice("ada"))
-        address = client.http_address
-        page_of = opened(browser, client)
-        page = await page_of.__aenter__()
+    network = Network()
+    async with opened(browser, client) as page:
+        await network.put_between(page)
+        await page.reload()
+        await ready(page)
+        fakes.speech_gen.script.hold_at = HOLDS_AT
         cut = await write(page, "first")
         await _speaks(page)
-    await expect(cut.locator(".fate.failed")).to_contain_text("The connection was lost: the reply ends here.")
-    await expect(page.locator("#phase")).to_have_text("Connection lost. Trying again…")
-    await expect(page.locator("#stop")).to_be_hidden()
-    field = page.get_by_label("Write instead")
-    await field.fill("second")
-    await page.keyboard.press("Enter")
-    await told(page, "There is no connection at the moment")
-    await expect(field).to_have_value("second")
-    fakes.speech_gen.script.hold_at = None
-    fakes.speech_gen.script.go.set()
-    async with start_gateway(http_listen=address):
+        await network.cut()
+        await expect(cut.locator(".fate.failed")).to_contain_text("The connection was lost: the reply ends here.")
+        await expect(page.locator("#phase")).to_have_text("Connection lost. Trying again…")
+        await expect(page.locator("#stop")).to_be_hidden()
+        field = page.get_by_label("Write instead")
+        await field.fill("second")
+        await page.keyboard.press("Enter")
+        await told(page, "There is no connection at the moment")
+        await expect(field).to_have_value("second")
+        fakes.speech_gen.script.hold_at = None
+        fakes.speech_gen.script.go.set()
+        network.is_up = True
         await ready(page)
         await field.press("Enter")
         answer = page.get_by_role("article").nth(1)
@@ -66,7 +93,6 @@ async def test_a_server_lost_in_the_middle_of_a_reply_leaves_a_true_picture(
         await expect(page.locator(".fate.failed")).to_have_count(1)
         await expect(page.locator("#notice")).to_be_hidden()
         await expect(cut.locator(".fate")).to_contain_text("The connection was lost")
-        await page_of.__aexit__(None, None, None)
 
 
 async def _set_prompt(page: Page, prompt: str) -> None:

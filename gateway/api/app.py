@@ -30,7 +30,6 @@ from gateway.api.openai.audio.transcriptions import create_transcription
 from gateway.api.openai.chat.chat import create_chat_completion
 from gateway.api.openai.ignored import IGNORED_HEADER
 from gateway.api.openai.models import get_model, list_audio_models, list_models
-from gateway.api.openai.openapi.document import openapi
 from gateway.api.openai.responses.responses import create_response
 from gateway.api.openai.sessions import delete_session, erase_tenant, get_session
 from gateway.api.openai.usage import get_usage
@@ -45,6 +44,7 @@ from gateway.api.openai.voices.audio_voices import (
 )
 from gateway.api.openai.voices.consents import get_consent, list_consents, revoke_consent
 from gateway.api.openai.voices.voices import create_voice, delete_voice, get_voice, list_voices
+from gateway.api.openapi.document import openapi
 from gateway.api.page import docs, page
 from gateway.api.realtime.route import realtime
 from gateway.api.realtime.session.client_secrets import create_client_secret

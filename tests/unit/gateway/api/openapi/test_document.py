@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from gateway.access.identity import Identity
 from gateway.api.app import http_app
-from gateway.api.openai.openapi.document import openapi
+from gateway.api.openapi.document import openapi
 from gateway.conversation.backend import Backend
 from gateway.store.redis import Store
 from gateway.store.replies import Replies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.access.client_secrets import DEFAULT_TTL_S, MAX_TTL_S, MIN_TTL_S
 from gateway.store.voices import MAX_PAGE_SIZE
 
 REF = "#/components/schemas/"
@@ -99,27 +98,6 @@ SESSION = {
     "type": "object",
     "description": "A `session` object as in the event `session.update` of OpenAI's Realtime API.",
 }
-CLIENT_SECRET_REQUEST = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "expires_after": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "anchor": {"const": "created_at"},
-                "seconds": {
-                    "type": "integer",
-                    "minimum": MIN_TTL_S,
-                    "maximum": MAX_TTL_S,
-                    "default": DEFAULT_TTL_S,
-                    "description": "Seconds from now. Connections that are open then live on.",
-                },
-            },
-        },
-        "session": SESSION,
-    },
-}
 CLIENT_SECRET = {
     "type": "object",
     "required": ["value", "expires_at", "session"],
@@ -149,24 +127,13 @@ SAMPLE = {
     "format": "binary",
     "description": "A recording of any common kind (WAV, MP3, M4A, WebM), 1 to 30 s, at most 16 MiB.",
 }
-FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file", "transcript", "consent"],
-                "properties": {
-                    "file": SAMPLE,
-                    "transcript": {"type": "string", "description": "The words of the recording, exactly."},
-                    "consent": {"type": "string", "description": "Who agreed to the cloning of this voice, and how."},
-                    "consent_subject": {"type": "string", "description": "The person who agreed."},
-                    "voice_id": {"type": "string", "description": "Empty: the server makes an id."},
-                    "name": {"type": "string", "description": "A name for people. Empty: the id."},
-                },
-            }
-        }
-    },
+VOICE_FORM = {
+    "file": SAMPLE,
+    "transcript": {"type": "string", "description": "The words of the recording, exactly."},
+    "consent": {"type": "string", "description": "Who agreed to the cloning of this voice, and how."},
+    "consent_subject": {"type": "string", "description": "The person who agreed."},
+    "voice_id": {"type": "string", "description": "Empty: the server makes an id."},
+    "name": {"type": "string", "description": "A name for people. Empty: the id."},
 }
 AUDIO_VOICE_FORM = {
     "name": {"type": "string", "description": "A name for people."},

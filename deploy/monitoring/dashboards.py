@@ -211,7 +211,7 @@ ENGINE = Dashboard(
                 (
                     (f"sum by (service, version) (chroma_voice_build_info{{{HERE}}})", "{{service}} {{version}}"),
                     (
-                        f"sum by (service, fingerprint, dtype, device) (chroma_voice_checkpoint_info{{{HERE}}})",
+                        f"sum by (service, fingerprint, dtype, device, weights) (chroma_voice_checkpoint_info{{{HERE}}})",
                         "{{service}} {{fingerprint}} {{dtype}} {{device}}",
                     ),
                 ),

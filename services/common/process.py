@@ -71,6 +71,10 @@ class LoadedModel(Generic[EngineT, ServicerT]):
     """In which the model computes."""
     slots: int
     """How many streams of a turn the engine serves at once."""
+    weights: str = "as-stored"
+    """The format of the weights of linear layers."""
+    weights_fingerprint: str = ""
+    """Of the weights as they are served. Empty: they are the checkpoint's."""
     renders_tools: bool = False
     """Whether the checkpoint's chat template renders tools, as far as the service reads it."""
     card: CheckpointCard | None = None
@@ -123,8 +127,18 @@ async def serve_model(
         return load(settings)
 
     model = await asyncio.to_thread(prepare)
-    log.info("warm: the model is on %s in %s", settings.device, model.dtype)
-    announce_checkpoint(settings.service, fingerprint=model.fingerprint, dtype=model.dtype, device=settings.device)
+    log.info("warm: the model is on %s in %s, weights %s", settings.device, model.dtype, model.weights)
+    served_weights = {
+        "weights": model.weights,
+        "weights_fingerprint": model.weights_fingerprint or model.fingerprint,
+    }
+    announce_checkpoint(
+        settings.service,
+        fingerprint=model.fingerprint,
+        dtype=model.dtype,
+        device=settings.device,
+        **served_weights,
+    )
     show_phase_age(settings.service, lambda: model.engine.busy()[1])
     server = Server(settings)
     add_to_server(model.servicer, server.grpc)
@@ -135,6 +149,7 @@ async def serve_model(
         renders_tools=model.renders_tools,
         card=model.card,
         positions=model.positions,
+        **served_weights,
     )
     server.register(service.full_name)
     await server.start()

@@ -147,6 +147,10 @@ class ModelSettings(ServiceSettings):
     """The torch device of the model, such as `cpu` or `cuda:0`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The compute dtype. The codec computes in float32 whatever this says."""
+    weights: Literal["as-stored", "int8", "int4"] = "as-stored"
+    """How the weights of linear layers are held: as the checkpoint has them, or quantised at load to 8 or 4 bits. 8
+    bits need about half the memory of bfloat16, 4 bits less than a third. `dtype` remains the compute dtype. The codec
+    keeps its weights whatever this says."""
     threads: int = Field(default=0, ge=0)
     """Threads of a forward pass on the CPU. 0: torch chooses."""
     engine_stall_s: float = Field(default=120.0, gt=0)

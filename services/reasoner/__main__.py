@@ -21,6 +21,7 @@ from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.device import prepare_device
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.pages import PAGE_SIZE
+from services.runtime.layers.linear import check_product
 
 
 def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerServicer]:
@@ -30,7 +31,9 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
     card = read_card(checkpoint.path)
     tokens = ChromaConfig.from_dict(checkpoint.config).tokens
     template = ChatTemplate(tokenizer, audio_id=tokens.audio, im_end_id=tokens.im_end)  # may fail: before the weights
-    thinker = load_thinker(checkpoint, dtype=DTYPES[settings.dtype], device=settings.device)
+    weights = checkpoint.weight_format(settings.weights)
+    check_product(weights, DTYPES[settings.dtype], settings.device)
+    thinker = load_thinker(checkpoint, dtype=DTYPES[settings.dtype], device=settings.device, weights=weights)
     max_positions = min(settings.max_positions, thinker.config.max_positions)
     pages_each = -(-max_positions // PAGE_SIZE)
     kv = PagedKV(
@@ -61,6 +64,8 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
         checkpoint.fingerprint,
         settings.dtype,
         settings.slots,
+        weights=weights,
+        weights_fingerprint=checkpoint.weights_fingerprint(weights),
         renders_tools=template.tools is not None,
         card=None if card is None else CheckpointCard(**card.model_dump()),
         positions=runner.max_positions,

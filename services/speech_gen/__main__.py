@@ -12,6 +12,7 @@ from services.runtime.checkpoint.config import ChromaConfig, read_generation_con
 from services.runtime.checkpoint.dtypes import DTYPES
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.device import prepare_device
+from services.runtime.layers.linear import check_product
 from services.speech_gen.model.voice import VoiceCache
 from services.speech_gen.model.weights import load_generator
 from services.speech_gen.runner import SpeechRunner
@@ -22,12 +23,15 @@ from services.speech_gen.settings import SpeechGenSettings
 def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServicer]:
     """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
+    weights = checkpoint.weight_format(settings.weights)
+    check_product(weights, DTYPES[settings.dtype], settings.device)
     generator = load_generator(
         checkpoint,
         slots=settings.slots,
         kv_pages=settings.kv_pages or None,
         dtype=DTYPES[settings.dtype],
         device=settings.device,
+        weights=weights,
     )
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
     runner = SpeechRunner(
@@ -52,7 +56,15 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
         max_lead_s=settings.max_lead_s,
         max_reply_s=settings.max_reply_s,
     )
-    return LoadedModel(engine, servicer, checkpoint.fingerprint, settings.dtype, settings.slots)
+    return LoadedModel(
+        engine,
+        servicer,
+        checkpoint.fingerprint,
+        settings.dtype,
+        settings.slots,
+        weights=weights,
+        weights_fingerprint=checkpoint.weights_fingerprint(weights),
+    )
 
 
 def observe(runner: SpeechRunner, voices: VoiceCache) -> EngineMetrics:

@@ -14,13 +14,13 @@ from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused, linear
 from services.runtime.layers.fused_stack import FusedStack
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.transformer import Stack, StackParameters
 from services.speech_gen.model import depth_decoder, sampling
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
 from services.speech_gen.model.generator import Generator, ThoughtInput
 from tests.support.kernels import DEVICE, NEEDS_KERNELS
 from tests.support.launches import count_launches
+from tests.support.stacks import random_tensors, stack_of
 
 pytestmark = [NEEDS_KERNELS, pytest.mark.skipif(DEVICE != "cpu", reason="counts in the interpreter")]
 
@@ -37,7 +37,7 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
         monkeypatch.setattr(module, "uses_kernels", lambda x: True)
     monkeypatch.setattr(attention_triton, "_processors", lambda device: 132)  # an H100's
     configs = [StackConfig(layers, WIDTH, 4, 2, 4, 32, 1e-5, False, RopeConfig(theta=1e4), 32) for layers in (16, 4)]
-    backbone, decoder = (Stack(config, StackParameters(config)) for config in configs)
+    backbone, decoder = (stack_of(config, random_tensors(config)) for config in configs)
     table = torch.zeros(CODEBOOKS * CODES, WIDTH)
     heads = [Linear(torch.zeros(CODES, WIDTH)) for _ in range(CODEBOOKS)]
     return Generator(

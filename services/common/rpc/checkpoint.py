@@ -18,6 +18,8 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
         fingerprint: str,
         slots: int,
         *,
+        weights: str = "as-stored",
+        weights_fingerprint: str = "",
         renders_tools: bool = False,
         card: checkpoint_pb2.CheckpointCard | None = None,
         positions: int = 0,
@@ -28,6 +30,8 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
             renders_tools=renders_tools,
             card=card,
             positions=positions,
+            weights=weights,
+            weights_fingerprint=weights_fingerprint or fingerprint,
         )
 
     async def GetCheckpoint(  # noqa: N802
@@ -42,12 +46,22 @@ def serve_checkpoint(
     fingerprint: str,
     slots: int,
     *,
+    weights: str = "as-stored",
+    weights_fingerprint: str = "",
     renders_tools: bool = False,
     card: checkpoint_pb2.CheckpointCard | None = None,
     positions: int = 0,
 ) -> None:
     """Add CheckpointService to a server that has not started."""
-    servicer = CheckpointServicer(fingerprint, slots, renders_tools=renders_tools, card=card, positions=positions)
+    servicer = CheckpointServicer(
+        fingerprint,
+        slots,
+        weights=weights,
+        weights_fingerprint=weights_fingerprint,
+        renders_tools=renders_tools,
+        card=card,
+        positions=positions,
+    )
     checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(servicer, server)
 
 

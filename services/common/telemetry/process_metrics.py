@@ -19,8 +19,9 @@ from services.common.telemetry.metrics import LATENCY_BUCKETS_S, counter, gauge,
 BUILD_INFO = gauge("build_info", "1, with the version of the code as a label.", ["service", "version", "python"])
 CHECKPOINT_INFO = gauge(
     "checkpoint_info",
-    "1, with the fingerprint of the checkpoint that is served, its compute dtype and its device as labels.",
-    ["service", "fingerprint", "dtype", "device"],
+    "1, with the fingerprint of the checkpoint that is served, its compute dtype, its device, and the format and the "
+    "fingerprint of its weights as labels.",
+    ["service", "fingerprint", "dtype", "device", "weights", "weights_fingerprint"],
 )
 SERVING = gauge(
     "serving", "1 while health checks get SERVING; 0 while the process starts, stalls or drains.", ["service"]
@@ -77,6 +78,8 @@ def announce_build(service: str) -> None:
     BUILD_INFO.labels(service, version("chroma-voice"), python_version()).set(1)
 
 
-def announce_checkpoint(service: str, *, fingerprint: str, dtype: str, device: str) -> None:
+def announce_checkpoint(
+    service: str, *, fingerprint: str, dtype: str, device: str, weights: str, weights_fingerprint: str
+) -> None:
     """Show what this process serves."""
-    CHECKPOINT_INFO.labels(service, fingerprint, dtype, device).set(1)
+    CHECKPOINT_INFO.labels(service, fingerprint, dtype, device, weights, weights_fingerprint).set(1)

@@ -3,41 +3,65 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from services.reasoner.model.audio_tower import AudioTower
 from services.reasoner.model.mel import MelFilters
 from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
-from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.config import AudioTowerConfig, ChromaConfig
 from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.checkpoint.quantized import WeightFormat, tensors_of
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.layers.fused_stack import use_fused_kernels
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
 
 
-def load_thinker(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Thinker:
-    """The thinker in `dtype` (float32 or bfloat16); the mel stays in float32.
+def load_thinker(
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    weights: WeightFormat = "as-stored",
+) -> Thinker:
+    """The thinker, which computes in `dtype` (float32 or bfloat16); the mel stays in float32.
 
-    Raises `CheckpointError` when a tensor is missing or has another shape than config.json says.
+    `weights` is the format of the linear layers. Raises `CheckpointError` when a tensor is missing or has another shape
+    than config.json says, or when the checkpoint or the device does not fit to the format.
     """
     config = ChromaConfig.from_dict(checkpoint.config)
     text, vocab_size = config.thinker.text, config.thinker.vocab_size
-    weights = Weights(checkpoint, dtype, device).below("thinker")
-    with torch.device("meta"):
-        tower = AudioTower(config.thinker.audio).eval()
-    weights.below("audio_tower").fill(tower)
-    head_weight = weights.read("lm_head.weight", vocab_size, text.width)
-    head = Linear(head_weight)
+    tensors = Weights(checkpoint, dtype, device, format=weights).below("thinker")
+    tower = _load_tower(tensors.below("audio_tower"), config.thinker.audio)
+    head_weight = tensors.matrix("lm_head.weight", vocab_size, text.width)
+    head = Linear(head_weight, dtype=dtype)
     if head.packed:
-        page_out([head_weight])
-    stack = load_stack(weights.below("model"), text)
+        page_out(tensors_of(head_weight))
+    stack = load_stack(tensors.below("model"), text)
     use_fused_kernels(stack)
     return Thinker(
         stack=stack,
-        embedding=weights.read("model.embed_tokens.weight", vocab_size, text.width),
+        embedding=tensors.read("model.embed_tokens.weight", vocab_size, text.width),
         head=head,
         tower=tower,
         mel=MelFilters(config.thinker.audio.mel_bins, device),
         tokens=config.tokens,
     )
+
+
+def _load_tower(tensors: Weights, config: AudioTowerConfig) -> AudioTower:
+    """The audio tower. Quantised layers take the places of the modules that hold the others."""
+    with torch.device("meta"):
+        tower = AudioTower(config).eval()
+    if tensors.is_quantized:
+        for name, layer in list(tower.named_modules()):
+            if isinstance(layer, nn.Linear):
+                matrix = tensors.matrix(f"{name}.weight", layer.out_features, layer.in_features)
+                bias = tensors.read(f"{name}.bias", layer.out_features) if isinstance(layer.bias, Tensor) else None
+                owner, _, place = name.rpartition(".")
+                delattr(tower.get_submodule(owner), place)
+                setattr(tower.get_submodule(owner), place, Linear(matrix, bias, dtype=tensors.dtype))
+                page_out(tensors_of(matrix))
+    tensors.fill(tower)
+    return tower

@@ -21,6 +21,14 @@ from safetensors import SafetensorError
 
 from services.common.errors import CheckpointError
 from services.runtime.checkpoint.folder import has_file, read_json
+from services.runtime.checkpoint.quantized import WeightFormat
+from services.runtime.checkpoint.quantized_layout import (
+    CONFIG_KEY,
+    Quantization,
+    check_format,
+    read_quantization,
+    scheme_fingerprint,
+)
 from services.runtime.checkpoint.shards import TensorEntry, open_shard, read_entries
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -41,6 +49,7 @@ class Checkpoint:
         path: the local folder.
         config: the raw config.json.
         generation_config: the raw generation_config.json, or {} when there is none.
+        quantization: how the checkpoint is quantised, or None.
     """
 
     def __init__(
@@ -49,6 +58,7 @@ class Checkpoint:
         self.path = path
         self.config = config
         self.generation_config = generation_config
+        self.quantization: Quantization | None = read_quantization(config)
         self._entries = entries
         self._maps: dict[Path, Any] = {}
 
@@ -69,11 +79,37 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """16 hex digits that identify configuration and weights. Sharding and folder do not change them.
 
-        It hashes config.json, the name, dtype and shape of every tensor, and 64 bytes from the middle of each tensor:
-        a few thousand small reads instead of 9 GB. Training changes every tensor and so the fingerprint. An edit of
-        other bytes of one tensor may not change it.
+        A quantised checkpoint has the fingerprint of its source: hidden states, voices and codes of both fit together.
+        When its tensors are not those that were quantised, it has one of its own.
         """
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        if self.quantization is not None and self.quantization.tensors == self.tensors_digest:
+            return self.quantization.source
+        return self.tensors_digest
+
+    def weight_format(self, wanted: WeightFormat) -> WeightFormat:
+        """The format in which the linear layers are served. Raises `CheckpointError` for a format that cannot be had
+        from this checkpoint."""
+        if self.quantization is None:
+            return wanted
+        check_format(self.quantization, wanted)
+        return self.quantization.format
+
+    def weights_fingerprint(self, weights: WeightFormat) -> str:
+        """16 hex digits that identify the weights as they are served: the checkpoint and their format."""
+        if self.quantization is not None:
+            return scheme_fingerprint(self.fingerprint, self.quantization.format, self.quantization.group_size)
+        return self.fingerprint if weights == "as-stored" else scheme_fingerprint(self.fingerprint, weights)
+
+    @cached_property
+    def tensors_digest(self) -> str:
+        """16 hex digits of what the folder itself has.
+
+        It hashes config.json, the name, dtype and shape of every tensor, and 64 bytes from the middle of each tensor:
+        a few thousand small reads instead of 9 GB. Training changes every tensor and so the digest. An edit of other
+        bytes of one tensor may not change it.
+        """
+        config = {key: value for key, value in self.config.items() if key != CONFIG_KEY}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
         files = {shard: shard.open("rb", buffering=0) for shard in {e.shard for e in self._entries.values()}}
         try:
             for name, entry in sorted(self._entries.items()):

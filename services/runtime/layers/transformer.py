@@ -7,15 +7,17 @@ keys and values. (docs/model.md, section 1)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from services.runtime.checkpoint.config import StackConfig
 from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.checkpoint.quantized import joined, tensors_of
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.layers.fused import add_norm, silu_mul
 from services.runtime.layers.linear import Linear
@@ -45,35 +47,8 @@ class FusedLayers(Protocol):
         ...
 
 
-class StackParameters(nn.Module):
-    """The stack's parameters under the checkpoint's names. It is filled at load and never run."""
-
-    def __init__(self, config: StackConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([_LayerParameters(config) for _ in range(config.layers)])
-        self.norm = nn.RMSNorm(config.width)
-
-
-class _LayerParameters(nn.Module):
-    def __init__(self, config: StackConfig) -> None:
-        super().__init__()
-        heads_width = config.heads * config.head_dim
-        kv_width = config.kv_heads * config.head_dim
-        self.input_layernorm = nn.RMSNorm(config.width)
-        self.self_attn = nn.Module()
-        self.self_attn.q_proj = nn.Linear(config.width, heads_width, bias=config.qkv_bias)
-        self.self_attn.k_proj = nn.Linear(config.width, kv_width, bias=config.qkv_bias)
-        self.self_attn.v_proj = nn.Linear(config.width, kv_width, bias=config.qkv_bias)
-        self.self_attn.o_proj = nn.Linear(heads_width, config.width, bias=False)
-        self.post_attention_layernorm = nn.RMSNorm(config.width)
-        self.mlp = nn.Module()
-        self.mlp.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False)
-        self.mlp.up_proj = nn.Linear(config.width, config.ffn_width, bias=False)
-        self.mlp.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
-
-
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """One layer, ready to run: q, k and v in one product, gate and up in another."""
 
     attention_norm: Tensor
@@ -85,17 +60,15 @@ class _Layer:
 
 
 class Stack:
-    """The stack, frozen and fused. It takes the layers out of `parameters`, so that each weight exists once."""
+    """The stack, frozen and fused. `norm` [D] is the weight of the final norm."""
 
-    def __init__(self, config: StackConfig, parameters: StackParameters) -> None:
+    def __init__(self, config: StackConfig, layers: list[Layer], norm: Tensor) -> None:
         self.config = config
-        self.norm = parameters.norm.weight.detach()
-        self.layers: list[_Layer] = []
+        self.layers = layers
+        self.norm = norm
         self.fused: FusedLayers | None = None
         self.fused_rows = 0
         """Steps of up to so many rows are computed by `fused`."""
-        while len(parameters.layers):
-            self.layers.insert(0, _fuse(parameters.layers.pop(-1)))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,33 +111,35 @@ class Stack:
 
 
 def load_stack(weights: Weights, config: StackConfig) -> Stack:
-    """Read a stack from `weights`, such as those below "backbone.model". Raises `CheckpointError`."""
-    with torch.device("meta"):
-        parameters = StackParameters(config)
-    weights.fill(parameters)
-    return Stack(config, parameters)
+    """Read a stack from `weights`, such as those below "backbone.model", layer by layer.
+
+    A layer's part of the mapped file leaves the memory before the next layer is read. Raises `CheckpointError`.
+    """
+    layers = [_load_layer(weights.below(f"layers.{index}"), config) for index in range(config.layers)]
+    return Stack(config, layers, weights.read("norm.weight", config.width))
 
 
-def _fuse(layer: nn.Module) -> _Layer:
-    attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-    fused = _Layer(
-        attention_norm=_parameter(layer, "input_layernorm.weight"),
-        qkv=_joined(attention, "q_proj", "k_proj", "v_proj"),
-        out=Linear(_parameter(attention, "o_proj.weight")),
-        ffn_norm=_parameter(layer, "post_attention_layernorm.weight"),
-        gate_up=_joined(mlp, "gate_proj", "up_proj"),
-        down=Linear(_parameter(mlp, "down_proj.weight")),
+def _load_layer(weights: Weights, config: StackConfig) -> Layer:
+    attention, mlp = weights.below("self_attn"), weights.below("mlp")
+    width, ffn = config.width, config.ffn_width
+    heads_width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    qkv = {"q_proj": heads_width, "k_proj": kv_width, "v_proj": kv_width}
+    return Layer(
+        attention_norm=weights.read("input_layernorm.weight", width),
+        qkv=_linear(attention, qkv, width, bias=config.qkv_bias),
+        out=_linear(attention, {"o_proj": width}, heads_width),
+        ffn_norm=weights.read("post_attention_layernorm.weight", width),
+        gate_up=_linear(mlp, {"gate_proj": ffn, "up_proj": ffn}, width),
+        down=_linear(mlp, {"down_proj": width}, ffn),
     )
-    page_out(layer.parameters())
-    return fused
 
 
-def _joined(owner: nn.Module, *names: str) -> Linear:
-    weight = torch.cat([_parameter(owner, f"{name}.weight") for name in names])
-    has_bias = isinstance(owner.get_submodule(names[0]).bias, Tensor)
-    bias = torch.cat([_parameter(owner, f"{name}.bias") for name in names]) if has_bias else None
-    return Linear(weight, bias)
-
-
-def _parameter(owner: nn.Module, name: str) -> Tensor:
-    return owner.get_parameter(name).detach()
+def _linear(weights: Weights, outputs: Mapping[str, int], inputs: int, *, bias: bool = False) -> Linear:
+    """One product of all the layers of `outputs`, a name with its number of outputs each."""
+    parts = [weights.matrix(f"{name}.weight", rows, inputs) for name, rows in outputs.items()]
+    biases = [weights.read(f"{name}.bias", rows) for name, rows in outputs.items()] if bias else []
+    linear = Linear(joined(parts), torch.cat(biases) if biases else None, dtype=weights.dtype)
+    if linear.packed or len(parts) > 1:
+        for part in parts:
+            page_out(tensors_of(part))
+    return linear

@@ -6,6 +6,8 @@ import torch
 
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.quantized import WeightFormat, output_rows
+from services.runtime.checkpoint.quantized_layout import CODEBOOK_HEADS
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.pages import PAGE_SIZE
@@ -24,32 +26,34 @@ def load_generator(
     kv_pages: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    weights: WeightFormat = "as-stored",
 ) -> Generator:
     """Backbone, depth decoder, both embedding tables and memory for `slots` streams.
 
-    `kv_pages` defaults to what `slots` streams of full length need. Raises `CheckpointError`.
+    `kv_pages` defaults to what `slots` streams of full length need. `weights` is the format of the linear layers.
+    Raises `CheckpointError`.
     """
     config = ChromaConfig.from_dict(checkpoint.config)
     width, codebooks, code_vocab = config.backbone.width, config.codebooks, config.code_vocab_size
     codebook_size = config.codec.codebook_size
-    weights = Weights(checkpoint, dtype, device)
-    audio_table = weights.read(AUDIO_TABLE_NAMES[0], codebooks * code_vocab, width)
-    text_table = weights.read("thinker.model.embed_tokens.weight", config.thinker.vocab_size, width)
-    codebook0_head = weights.read("backbone.codebook0_head.weight", code_vocab, width)
-    decoder_heads = weights.read("decoder.codebook_head.weight", codebooks - 1, config.decoder.width, code_vocab)
-    projection = weights.read("decoder.projection.weight", config.decoder.width, width)
+    tensors = Weights(checkpoint, dtype, device, format=weights)
+    audio_table = tensors.read(AUDIO_TABLE_NAMES[0], codebooks * code_vocab, width)
+    text_table = tensors.read("thinker.model.embed_tokens.weight", config.thinker.vocab_size, width)
+    codebook0_head = tensors.matrix("backbone.codebook0_head.weight", code_vocab, width)
+    decoder_heads = tensors.codebook_heads(CODEBOOK_HEADS, codebooks - 1, config.decoder.width, code_vocab)
+    projection = tensors.matrix("decoder.projection.weight", config.decoder.width, width)
     backbone = Backbone(
-        load_stack(weights.below("backbone.model"), config.backbone),
+        load_stack(tensors.below("backbone.model"), config.backbone),
         text_table,
         audio_table,
-        Linear(codebook0_head[:codebook_size]),
+        Linear(output_rows(codebook0_head, codebook_size), dtype=dtype),
         codebooks,
     )
     decoder = DepthDecoder(
-        load_stack(weights.below("decoder.model"), config.decoder),
-        Linear(projection),
+        load_stack(tensors.below("decoder.model"), config.decoder),
+        Linear(projection, dtype=dtype),
         audio_table,
-        [Linear(head[:, :codebook_size].t().contiguous()) for head in decoder_heads],
+        [Linear(output_rows(head, codebook_size), dtype=dtype) for head in decoder_heads],
         streams=slots,
     )
     for stack in (backbone.stack, decoder.stack):

@@ -24,6 +24,7 @@ async def test_a_server_says_which_checkpoint_it_runs_and_how_many_turns_it_serv
     assert (answer.checkpoint_fingerprint, answer.slots) == ("0123456789abcdef", 16)
     assert answer.renders_tools
     assert answer.positions == 512
+    assert (answer.weights, answer.weights_fingerprint) == ("as-stored", "0123456789abcdef")
     assert answer.card.summary == "Small."
     await server.grpc.stop(0)
 

@@ -23,8 +23,11 @@ async def test_tasks_of_the_event_loop_are_counted_when_asked_for() -> None:
 
 
 def test_the_checkpoint_is_shown_with_its_fingerprint() -> None:
-    announce_checkpoint("process-b", fingerprint="f1", dtype="float32", device="cpu")
+    announce_checkpoint(
+        "process-b", fingerprint="f1", dtype="float32", device="cpu", weights="int8", weights_fingerprint="w1"
+    )
     labels = {"service": "process-b", "fingerprint": "f1", "dtype": "float32", "device": "cpu"}
+    labels |= {"weights": "int8", "weights_fingerprint": "w1"}
     assert REGISTRY.get_sample_value("chroma_voice_checkpoint_info", labels) == 1
 
 

@@ -13,9 +13,9 @@ from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.layers import fused
 from services.runtime.layers.rope import rotate, split_rotated
-from services.runtime.layers.transformer import Stack, StackParameters
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
 from tests.support.paged_streams import HEAD_DIM, HEADS, KV_HEADS, filled_kv, padded_attention
+from tests.support.stacks import random_tensors, stack_of
 
 pytestmark = NEEDS_KERNELS
 
@@ -120,8 +120,7 @@ def test_padded_attention_attends_with_kernels_and_padding_stays_finite(counts: 
 
 def test_a_stack_of_kernels_equals_one_of_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     kv, slots = filled_kv(torch.float32, seed=8, layers=2, device=DEVICE)
-    torch.manual_seed(0)
-    stack = Stack(kv.config, StackParameters(kv.config).to(DEVICE))
+    stack = stack_of(kv.config, random_tensors(kv.config), device=DEVICE)
     stored = [x.clone() for x in (kv.k, kv.v)]
     plan = kv.plan(slots, PROMPTS)
     rows = noise(9, sum(PROMPTS), kv.config.width)

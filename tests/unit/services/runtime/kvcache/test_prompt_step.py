@@ -11,7 +11,8 @@ from services.runtime.graphs.graphs import StepGraphs
 from services.runtime.kvcache import prompt_step
 from services.runtime.kvcache.paged_kv import PagedKV
 from services.runtime.kvcache.prompt_step import MAX_STREAMS, PromptStep
-from services.runtime.layers.transformer import Stack, StackParameters
+from services.runtime.layers.transformer import Stack
+from tests.support.stacks import random_tensors, stack_of
 
 CONFIG = StackConfig(2, 48, 6, 2, 12, 80, 1e-6, True, RopeConfig(theta=1e4), 400)
 SLOTS = MAX_STREAMS + 3
@@ -19,8 +20,7 @@ SLOTS = MAX_STREAMS + 3
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
-    torch.manual_seed(0)
-    return Stack(CONFIG, StackParameters(CONFIG))
+    return stack_of(CONFIG, random_tensors(CONFIG))
 
 
 def new_step(*, padded: bool) -> tuple[PagedKV, PromptStep]:

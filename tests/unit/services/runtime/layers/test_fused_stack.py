@@ -13,8 +13,9 @@ from services.runtime.checkpoint.config import RopeConfig, StackConfig
 from services.runtime.layers import fused_stack, linear
 from services.runtime.layers.fused_stack import FusedStack, fused_rows, use_fused_kernels
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.transformer import Stack, StackParameters
+from services.runtime.layers.transformer import Stack
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
+from tests.support.stacks import random_tensors, stack_of
 
 pytestmark = NEEDS_KERNELS
 
@@ -30,7 +31,7 @@ def stack_of(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> Stack:
     """A stack whose weights lie in rows, as on CUDA."""
     monkeypatch.setattr(linear, "_can_pack", lambda weight: False)
     torch.manual_seed(0)
-    return Stack(CONFIG, StackParameters(CONFIG).to(DEVICE, dtype))
+    return stack_of(CONFIG, random_tensors(CONFIG), dtype=dtype, device=DEVICE)
 
 
 class ValuesPlusQueries:

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from services.runtime.layers.linear import Linear
+from services.common.errors import FailedPrecondition
+from services.runtime.checkpoint.quantized import quantize
+from services.runtime.layers.linear import Linear, check_product
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -37,3 +39,27 @@ def test_float64_is_left_unpacked() -> None:
     linear = Linear(weight)
     assert not linear.packed
     assert linear(x).tolist() == [[3.0, 3.0]]
+
+
+@pytest.mark.parametrize(("bits", "bound"), [(8, 0.02), (4, 0.12)])
+@pytest.mark.parametrize("shape", [(1, 64), (5, 64), (2, 3, 64)])
+def test_a_quantised_layer_takes_inputs_of_any_shape(bits: int, bound: float, shape: tuple[int, ...]) -> None:
+    noise = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(48, 64, generator=noise), torch.randn(48, generator=noise)
+    x = torch.randn(shape, generator=noise)
+    found, expected = Linear(quantize(weight, bits), bias)(x), F.linear(x, weight, bias)
+    assert found.shape == expected.shape
+    assert (found - expected).norm() < bound * expected.norm()
+
+
+def test_a_device_without_a_product_is_refused_with_what_would_work() -> None:
+    weight = quantize(torch.ones(16, 64), 8).to("meta")
+    with pytest.raises(FailedPrecondition, match="8 bits cannot be used on meta: set CHROMA_WEIGHTS to as-stored"):
+        Linear(weight)
+
+
+def test_the_formats_are_checked_before_a_checkpoint_is_read() -> None:
+    for weights in ("as-stored", "int8", "int4"):
+        check_product(weights, torch.bfloat16, "cpu")
+    with pytest.raises(FailedPrecondition, match="4 bits cannot be used on meta"):
+        check_product("int4", torch.float32, "meta")

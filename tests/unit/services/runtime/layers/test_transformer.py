@@ -6,7 +6,8 @@ from transformers import LlamaConfig, LlamaModel, Qwen2Config, Qwen2Model
 
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.runtime.layers.transformer import Stack, StackParameters
+from services.runtime.layers.transformer import Stack
+from tests.support.stacks import stack_of
 
 LLAMA3 = RopeConfig(
     theta=500_000.0, kind="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32
@@ -52,10 +53,8 @@ def reference_model(config: StackConfig) -> torch.nn.Module:
 
 
 def our_stack(config: StackConfig, model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> Stack:
-    parameters = StackParameters(config)
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith("embed_tokens")}
-    parameters.load_state_dict(weights)
-    return Stack(config, parameters.to(dtype))
+    return stack_of(config, weights, dtype=dtype)
 
 
 def memory(config: StackConfig) -> PagedKV:

@@ -1,0 +1,104 @@
+"""Products with 8-bit and 4-bit weights: their error, and that a row does not depend on the rows beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from services.common.errors import FailedPrecondition
+from services.runtime.checkpoint.quantized import quantize
+from services.runtime.layers import quantized_cpu
+from services.runtime.layers.quantized_cpu import Int4Product, check_cpu_product, cpu_product
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def relative_errors(found: Tensor, expected: Tensor) -> Tensor:
+    return (found.float() - expected).norm(dim=1) / expected.norm(dim=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("bits", "bound"), [(8, 0.015), (4, 0.10)])
+def test_the_error_of_a_layer_is_bounded(bits: int, bound: float, dtype: torch.dtype) -> None:
+    weight, x, bias = noise(300, 512) / 20, noise(9, 512, seed=1), noise(300, seed=2)
+    product = cpu_product(quantize(weight, bits), dtype)(x.to(dtype), bias.to(dtype))
+    assert product.dtype == dtype
+    assert relative_errors(product, x @ weight.t() + bias).max() < bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_row_gives_the_same_bits_alone_and_in_any_company(bits: int, dtype: torch.dtype) -> None:
+    product = cpu_product(quantize(noise(80, 128), bits), dtype)
+    rows = (noise(70, 128, seed=1) * torch.logspace(-3, 3, 70)[:, None]).to(dtype)
+    together = product(rows, None)
+    for size in (1, 2, 3, 4, 7, 16, 33):
+        parts = torch.cat([product(part, None) for part in rows.split(size)])
+        assert parts.equal(together), f"{size} rows at once"
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_loud_row_costs_its_neighbours_nothing(bits: int) -> None:
+    weight = noise(64, 128)
+    product, rows = cpu_product(quantize(weight, bits), torch.float32), noise(4, 128, seed=1)
+    alone = product(rows, None)
+    rows[2] *= 1000
+    beside = product(rows, None)
+    assert beside[[0, 1, 3]].equal(alone[[0, 1, 3]])
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_only_a_row_that_is_not_finite_gives_no_numbers(bits: int) -> None:
+    product, rows = cpu_product(quantize(noise(64, 128), bits), torch.float32), noise(4, 128, seed=1)
+    rows[0], rows[1, 5], rows[2, 7] = 0.0, torch.nan, torch.inf
+    found = product(rows, None)
+    assert found[0].equal(torch.zeros(64))
+    assert found[1:3].isfinite().any(dim=1).tolist() == [False, False]
+    assert found[3].isfinite().all()
+
+
+@pytest.mark.parametrize("group_size", [16, 32, 64])
+@pytest.mark.parametrize("outputs", [16, 50, 144])
+def test_any_number_of_outputs_and_each_group_size_can_be_packed(outputs: int, group_size: int) -> None:
+    weight = quantize(noise(outputs, 192), 4, group_size=group_size)
+    x = noise(3, 192, seed=1)
+    expected = x @ weight.dequantized().t()
+    torch.testing.assert_close(Int4Product(weight, torch.float32)(x, None), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_matrix_packed_in_pieces_equals_one_packed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = quantize(noise(400, 64), 4)
+    whole = Int4Product(weight, torch.float32)
+    monkeypatch.setattr(quantized_cpu, "_ROWS_AT_ONCE", 128)
+    assert Int4Product(weight, torch.float32).weight.equal(whole.weight)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_this_cpu_can_compute_in_both(bits: int, dtype: torch.dtype) -> None:
+    check_cpu_product(bits, dtype)
+
+
+def test_products_that_overflow_are_refused_with_what_would_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(self: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+        return x.new_full((16, 16), 32.0)
+
+    monkeypatch.setattr(quantized_cpu.Int8Product, "__call__", overflowing)
+    with pytest.raises(FailedPrecondition, match=r"8 bits .*overflow.* CHROMA_WEIGHTS to int4 or as-stored"):
+        check_cpu_product(8, torch.float32)
+
+
+def test_a_build_without_the_operator_is_refused_with_what_would_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object) -> None:
+        raise RuntimeError("no such operator\nat line 1")
+
+    monkeypatch.setattr(quantized_cpu, "Int4Product", missing)
+    with pytest.raises(FailedPrecondition, match=r"4 bits .*\(no such operator\): set CHROMA_WEIGHTS to int8 or as-st"):
+        check_cpu_product(4, torch.float32)

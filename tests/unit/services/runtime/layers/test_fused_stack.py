@@ -15,7 +15,8 @@ from services.runtime.layers.fused_stack import FusedStack, fused_rows, use_fuse
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import Stack
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
-from tests.support.stacks import random_tensors, stack_of
+from tests.support.stacks import random_tensors
+from tests.support.stacks import stack_of as loaded_stack
 
 pytestmark = NEEDS_KERNELS
 
@@ -30,8 +31,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Stack:
 def stack_of(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> Stack:
     """A stack whose weights lie in rows, as on CUDA."""
     monkeypatch.setattr(linear, "_can_pack", lambda weight: False)
-    torch.manual_seed(0)
-    return stack_of(CONFIG, random_tensors(CONFIG), dtype=dtype, device=DEVICE)
+    return loaded_stack(CONFIG, random_tensors(CONFIG), dtype=dtype, device=DEVICE)
 
 
 class ValuesPlusQueries:

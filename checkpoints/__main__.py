@@ -1,9 +1,11 @@
-"""The command behind `chroma-voice checkpoint`: describes a checkpoint, or makes one with random weights.
+"""The command behind `chroma-voice checkpoint`: describes a checkpoint, makes one with random
+weights, or quantises one.
 
     python -m checkpoints inspect PATH
     python -m checkpoints new PRESET DIR [--seed N] [--dtype float32|bfloat16] [--endless]
+    python -m checkpoints quantize SOURCE DIR [--weights int8|int4] [--group-size N]
 
-`inspect` exits with 1 when a tensor is missing or has a wrong shape. An error of either command exits with 2.
+`inspect` exits with 1 when a tensor is missing or has a wrong shape. An error of any command exits with 2.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from checkpoints.presets import PRESETS
+from checkpoints.quantizer import source_size_bytes, write_quantized
 from checkpoints.report import CheckpointReport, inspect_checkpoint
 from checkpoints.writer import checkpoint_size_bytes, write_checkpoint
 from services.common.errors import ChromaError
@@ -28,6 +31,9 @@ LISTED_NAMES = 20
 """A longer list of names is cut to this many names and the number of the others."""
 
 
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     console = Console()
@@ -35,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "inspect":
             return _inspect(options.path, console)
+        if options.command == "quantize":
+            return _quantize(options, console)
         return _new(options, console)
     except ChromaError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
@@ -52,13 +60,22 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--seed", type=int, default=0)
     new.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     new.add_argument("--endless", action="store_true", help="weights that end no turn by themselves: for benchmarks")
+    quantizing = commands.add_parser("quantize", help="write a checkpoint again with its linear layers in fewer bits")
+    quantizing.add_argument("source", help="folder or hub id")
+    quantizing.add_argument("dir", type=Path, help="new or empty folder")
+    quantizing.add_argument("--weights", choices=("int8", "int4"), default="int8")
+    quantizing.add_argument("--group-size", type=int, default=0, help="inputs that share a scale in int4; 0: automatic")
     return parser
 
 
 def _inspect(source: str, console: Console) -> int:
     checkpoint = Checkpoint.open(source)
     report = inspect_checkpoint(checkpoint)
-    table = Table(title=f"{escape(str(checkpoint.path))}, fingerprint {checkpoint.fingerprint}")
+    title = f"{escape(str(checkpoint.path))}, fingerprint {checkpoint.fingerprint}"
+    if checkpoint.quantization is not None:
+        weights = checkpoint.quantization.format
+        title += f"\nweights {weights}, fingerprint {checkpoint.weights_fingerprint(weights)}"
+    table = Table(title=title)
     table.add_column("part")
     table.add_column("stored as")
     for column in ("tensors", "parameters", "bytes"):
@@ -93,9 +110,23 @@ def _print_differences(report: CheckpointReport, console: Console) -> None:
             console.print(f"  and {len(lines) - LISTED_NAMES} more")
 
 
+def _quantize(options: argparse.Namespace, console: Console) -> int:
+    source = Checkpoint.open(options.source)
+    with Progress(*_COLUMNS, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task(f"quantising to {options.weights}", total=source_size_bytes(source))
+        write_quantized(
+            source,
+            options.dir,
+            bits=8 if options.weights == "int8" else 4,
+            group_size=options.group_size,
+            progress=lambda read_bytes: progress.advance(task, read_bytes),
+        )
+    console.print(f"{escape(str(options.dir))}: {source.fingerprint} in {options.weights}", soft_wrap=True)
+    return 0
+
+
 def _new(options: argparse.Namespace, console: Console) -> int:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with Progress(*_COLUMNS, TimeRemainingColumn(), console=console) as progress:
         size_bytes = checkpoint_size_bytes(options.preset, options.dtype)
         task = progress.add_task(f"writing {options.preset}", total=size_bytes)
         origin = write_checkpoint(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from checkpoints.tensor_names import expected_tensors
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.quantized_layout import PART_SUFFIXES, quantized_tensors
+from services.runtime.checkpoint.shards import TensorEntry
 
 PART_PREFIXES = (
     ("audio tower", ("thinker.audio_tower.",)),
@@ -54,6 +56,8 @@ class CheckpointReport:
 def inspect_checkpoint(checkpoint: Checkpoint) -> CheckpointReport:
     """Compare names and shapes, without reading a tensor. Raises `CheckpointError` when config.json is unusable."""
     expected = expected_tensors(ChromaConfig.from_dict(checkpoint.config))
+    if checkpoint.quantization is not None:
+        expected = quantized_tensors(expected, checkpoint.quantization)
     stored = checkpoint.names()
     missing = [name for name in expected if name not in stored and name not in AUDIO_TABLE_NAMES]
     if not any(name in stored for name in AUDIO_TABLE_NAMES):
@@ -80,9 +84,16 @@ def _parts(checkpoint: Checkpoint, stored: list[str]) -> list[Part]:
                 Part(
                     part,
                     len(entries),
-                    sum(math.prod(entry.shape) for entry in entries),
+                    sum(_parameters(name, entry) for name, entry in zip(names, entries, strict=True)),
                     sum(entry.size_bytes for entry in entries),
                     tuple(sorted({entry.dtype for entry in entries})),
                 )
             )
     return parts
+
+
+def _parameters(name: str, entry: TensorEntry) -> int:
+    """The parameters that a tensor holds: none in a scale or an offset, two in each byte of 4 bits."""
+    if name.endswith(PART_SUFFIXES):
+        return 0
+    return math.prod(entry.shape) * (2 if entry.dtype == "U8" else 1)

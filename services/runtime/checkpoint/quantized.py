@@ -22,7 +22,7 @@ from services.common.errors import CheckpointError
 WeightFormat = Literal["as-stored", "int8", "int4"]
 """How the weights of linear layers are held. The names are those of the setting."""
 
-GROUP_SIZES = (64, 32, 16)
+GROUP_SIZES = (64, 32, 16, 8)
 """Inputs of a group in 4 bits: the first that divides the inputs of a layer."""
 
 _BLOCK_VALUES = 1 << 22
@@ -144,7 +144,7 @@ def quantize(weight: Tensor, bits: int, *, group_size: int | None = None, name: 
     step = max(1, _BLOCK_VALUES // inputs)
     parts: list[QuantizedWeight] = []
     for start in range(0, outputs, step):
-        rows = weight[start : start + step].float()
+        rows = weight[start : start + step].float().contiguous()
         part = _in_8_bits(rows) if bits == 8 else _in_4_bits(rows, group_size or inputs)
         if not all(bool(tensor.isfinite().all()) for tensor in part.tensors[1:]):
             raise CheckpointError(f"{name}: expected finite values, found NaN or infinite ones")

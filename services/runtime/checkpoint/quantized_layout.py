@@ -21,6 +21,9 @@ from services.runtime.checkpoint.quantized import WeightFormat, group_size_for
 
 METHOD = "chroma-voice"
 CONFIG_KEY = "quantization_config"
+PART_SUFFIXES = (".weight_scale", ".weight_offset")
+"""Ends of the names of the tensors beside a matrix."""
+
 CODEBOOK_HEADS = "decoder.codebook_head.weight"
 
 _MATRICES = re.compile(
@@ -122,3 +125,15 @@ def parts_of(name: str, outputs: int, inputs: int, quantization: Quantization) -
         )
     groups = (torch.bfloat16, (outputs, inputs // group_size))
     return {name: (torch.uint8, (outputs, inputs // 2)), f"{name}_scale": groups, f"{name}_offset": groups}
+
+
+def quantized_tensors(tensors: Mapping[str, tuple[int, ...]], quantization: Quantization) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a quantised checkpoint, from those of the original. Raises as `parts_of` does."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in tensors.items():
+        if not is_matrix(name):
+            shapes[name] = shape
+            continue
+        outputs, inputs = (shape[0] * shape[2], shape[1]) if name == CODEBOOK_HEADS else shape
+        shapes |= {part: found for part, (_, found) in parts_of(name, outputs, inputs, quantization).items()}
+    return shapes

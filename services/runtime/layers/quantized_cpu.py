@@ -28,7 +28,7 @@ class Int8Product:
     """`x [R, I] -> x @ weight.T + bias [R, O]` with 8-bit weights. A row of NaN or infinite values gives NaN."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
-        self.weight = torch.ops.onednn.qlinear_prepack(weight.values, None)
+        self.weight = torch.ops.onednn.qlinear_prepack(weight.values.contiguous(), None)
         self.scales = (weight.scales[:, 0] / 127).contiguous()
         self._zero_points = torch.zeros(weight.shape[0], dtype=torch.int32)
         self._half = torch.tensor(_ZERO_POINT + 0.5)

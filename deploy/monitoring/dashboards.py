@@ -211,8 +211,9 @@ ENGINE = Dashboard(
                 (
                     (f"sum by (service, version) (chroma_voice_build_info{{{HERE}}})", "{{service}} {{version}}"),
                     (
-                        f"sum by (service, fingerprint, dtype, device, weights) (chroma_voice_checkpoint_info{{{HERE}}})",
-                        "{{service}} {{fingerprint}} {{dtype}} {{device}}",
+                        "sum by (service, fingerprint, dtype, device, weights) "
+                        f"(chroma_voice_checkpoint_info{{{HERE}}})",
+                        "{{service}} {{fingerprint}} {{dtype}} {{device}} {{weights}}",
                     ),
                 ),
             ),

@@ -25,7 +25,15 @@ from chroma_voice.local.exposure import asks_for_keys, check_exposure, names_for
 from chroma_voice.local.listening import check_form, check_free
 from chroma_voice.local.stack import STOP_GRACE_S, Stack
 from chroma_voice.local.state import Endpoints, StateFolder, open_private
-from chroma_voice.local.weights import DType, Weights, choose_dtype, count_parameters
+from chroma_voice.local.weights import (
+    DType,
+    WeightFormat,
+    Weights,
+    choose_dtype,
+    count_embeddings,
+    count_parameters,
+    stored_format,
+)
 
 RANDOM_WEIGHTS = (
     "This checkpoint has random weights: replies are meaningless tokens and their sound is noise. "
@@ -74,6 +82,13 @@ def up(
             help="Compute dtype. auto: float32 for a small checkpoint, bfloat16 for one over 4 GB in float32.",
         ),
     ] = DType.AUTO,
+    weights: Annotated[
+        WeightFormat,
+        typer.Option(
+            envvar="CHROMA_WEIGHTS",
+            help="Weights of the linear layers: as the checkpoint has them, or quantised to 8 or 4 bits at load.",
+        ),
+    ] = WeightFormat.AS_STORED,
     slots: Slots = None,
     reasoner_slots: ReasonerSlots = None,
     speech_gen_slots: SpeechGenSlots = None,
@@ -132,6 +147,7 @@ def up(
     options = {
         "CHROMA_DEVICE": device,
         "CHROMA_DTYPE": dtype.value,
+        "CHROMA_WEIGHTS": weights.value,
         "CHROMA_SLOTS": slots,
         "CHROMA_REASONER_SLOTS": reasoner_slots,
         "CHROMA_SPEECH_GEN_SLOTS": speech_gen_slots,
@@ -279,14 +295,18 @@ async def _enrol_sample_voices(endpoints: Endpoints, screen: Screen, api_key: st
 
 def _check_memory(folder: Path, asked: DType, environment: Mapping[str, str]) -> DType:
     """Choose the compute dtype, and print the memory that the weights need. Raises when they cannot fit."""
-    parameters = count_parameters(folder)
+    parameters, embeddings, stored = count_parameters(folder), count_embeddings(folder), stored_format(folder)
     dtype = choose_dtype(asked, parameters)
     needed, devices = {}, {}
     for service, count in parameters.items():
         own = f"CHROMA_{service}".upper()
         own_dtype = "float32" if service == "codec" else environment.get(f"{own}_DTYPE")
         # The service itself refuses a dtype that is none.
-        needed[service] = Weights(count, own_dtype if own_dtype in ("float32", "bfloat16") else dtype.value)
+        own_dtype = own_dtype if own_dtype in ("float32", "bfloat16") else dtype.value
+        weights = stored or environment.get(f"{own}_WEIGHTS") or environment["CHROMA_WEIGHTS"]
+        needed[service] = Weights(
+            count, own_dtype, "as-stored" if service == "codec" else weights, embeddings.get(service, 0)
+        )
         devices[service] = environment.get(f"{own}_DEVICE") or environment["CHROMA_DEVICE"]
     console = Console(highlight=False, soft_wrap=True)
     for line in memory.describe(needed, devices) if needed else ():

@@ -30,7 +30,7 @@ def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Itera
     `needed` and `devices` map a service to its weights and to its torch device. Raises `FailedPrecondition` when the
     weights cannot fit: more than all memory of this machine, or more than the free memory of a GPU.
     """
-    sizes = ", ".join(f"{name} {in_words(part.size_bytes)} in {part.dtype}" for name, part in needed.items())
+    sizes = ", ".join(f"{name} {in_words(part.size_bytes)} in {part}" for name, part in needed.items())
     yield f"weights: {sizes}; KV caches and working memory come on top"
     for device in dict.fromkeys(devices.values()):
         memory = read_memory(device)
@@ -40,7 +40,7 @@ def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Itera
         has = f"{device} has {in_words(memory.free_bytes)} free of {in_words(memory.total_bytes)}"
         if need_bytes > (memory.total_bytes if device.startswith("cpu") else memory.free_bytes):
             raise FailedPrecondition(
-                f"the weights do not fit: {sizes}; {has}. Ways out: --dtype bfloat16, another --device, or a smaller "
+                f"the weights do not fit: {sizes}; {has}. Ways out: --weights int8 or int4, --dtype bfloat16, another --device, or a smaller "
                 "checkpoint"
             )
         yield f"memory: {has}"

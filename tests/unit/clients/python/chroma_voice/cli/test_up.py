@@ -92,6 +92,13 @@ def test_the_dtype_and_device_of_one_service_alone_are_counted(tmp_path: Path, m
     assert "cuda:1 has 10.0 GB free" in printed
 
 
+def test_weights_in_fewer_bits_reach_the_services_and_the_memory_is_said(tmp_path: Path) -> None:
+    printed, environment = invoke(tmp_path, "--weights", "int8", CHROMA_SPEECH_GEN_WEIGHTS="int4")
+    assert environment["CHROMA_WEIGHTS"] == "int8"
+    assert "MB in int8 and float32, speech_gen" in printed
+    assert "MB in int4 and float32, codec" in printed or "MB in int4 and float32; KV" in printed
+
+
 def test_a_dtype_that_is_none_is_left_to_the_service_to_refuse(tmp_path: Path) -> None:
     _, environment = invoke(tmp_path, CHROMA_REASONER_DTYPE="float8")
     assert environment["CHROMA_REASONER_DTYPE"] == "float8"

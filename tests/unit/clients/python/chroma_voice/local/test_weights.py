@@ -3,15 +3,24 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from checkpoints.presets import preset_config
+from checkpoints.quantizer import write_quantized
 from checkpoints.report import PART_PREFIXES, inspect_checkpoint
 from checkpoints.tensor_names import expected_tensors
 from checkpoints.writer import write_checkpoint
 from chroma_voice.local import repository
-from chroma_voice.local.weights import DType, Weights, choose_dtype, count_parameters
+from chroma_voice.local.weights import (
+    DType,
+    Weights,
+    choose_dtype,
+    count_embeddings,
+    count_parameters,
+    stored_format,
+)
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
 
@@ -72,3 +81,34 @@ def test_a_damaged_checkpoint_is_left_to_the_services_to_report(tmp_path: Path, 
         (tmp_path / "model.safetensors").write_bytes(content)
     assert count_parameters(tmp_path) == {}
     assert choose_dtype(DType.AUTO, {}) is DType.FLOAT32
+
+
+def test_fewer_bits_shrink_all_but_the_embeddings(published_layout: Path) -> None:
+    parameters, embeddings = count_parameters(published_layout), count_embeddings(published_layout)
+    sizes = {
+        weights: sum(
+            Weights(parameters[name], "bfloat16", weights, embeddings[name]).size_bytes
+            for name in ("reasoner", "speech_gen")
+        )
+        for weights in ("as-stored", "int8", "int4")
+    }
+    assert embeddings["reasoner"] == 151936 * 2048
+    assert 10e9 < sizes["as-stored"] < 11.5e9
+    assert 5.5e9 < sizes["int8"] < 6.5e9
+    assert 3.5e9 < sizes["int4"] < 4.3e9
+    assert str(Weights(1, "bfloat16", "int4")) == "int4 and bfloat16"
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantised_checkpoint_counts_as_many_weights_as_its_original(bits: Literal[4, 8], tmp_path: Path) -> None:
+    write_checkpoint("tiny", tmp_path / "tiny", dtype="bfloat16")
+    write_quantized(Checkpoint.open(tmp_path / "tiny"), tmp_path / "small", bits=bits)
+    assert count_parameters(tmp_path / "small") == count_parameters(tmp_path / "tiny")
+    assert count_embeddings(tmp_path / "small") == count_embeddings(tmp_path / "tiny")
+    assert (stored_format(tmp_path / "tiny"), stored_format(tmp_path / "small")) == (None, f"int{bits}")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"quantization_config": 3}', '{"quantization_config": {"bits": []}}'])
+def test_a_damaged_description_is_left_to_the_services_to_report(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    assert stored_format(tmp_path) is None

@@ -40,8 +40,8 @@ def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Itera
         has = f"{device} has {in_words(memory.free_bytes)} free of {in_words(memory.total_bytes)}"
         if need_bytes > (memory.total_bytes if device.startswith("cpu") else memory.free_bytes):
             raise FailedPrecondition(
-                f"the weights do not fit: {sizes}; {has}. Ways out: --weights int8 or int4, --dtype bfloat16, another --device, or a smaller "
-                "checkpoint"
+                f"the weights do not fit: {sizes}; {has}. Ways out: --weights int8 or int4, --dtype bfloat16, another "
+                "--device, or a smaller checkpoint"
             )
         yield f"memory: {has}"
         if need_bytes > memory.free_bytes:

@@ -15,6 +15,7 @@ from checkpoints.report import inspect_checkpoint
 from services.common.errors import AlreadyExists, CheckpointError
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.checkpoint.quantized import WeightFormat
 from services.speech_gen.model.weights import load_generator
 from tests.support.golden_checkpoint import golden_checkpoint
 
@@ -32,7 +33,11 @@ def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_both_ways_give_the_same_bits(quantized: Checkpoint) -> None:
     assert quantized.quantization is not None
     weights, original = quantized.quantization.format, Checkpoint.open(GOLDEN)
-    ways = [(original, weights), (quantized, "as-stored"), (quantized, weights)]
+    ways: list[tuple[Checkpoint, WeightFormat]] = [
+        (original, weights),
+        (quantized, "as-stored"),
+        (quantized, weights),
+    ]
     thinkers = [load_thinker(checkpoint, dtype=torch.float32, weights=each) for checkpoint, each in ways]
     generators = [load_generator(checkpoint, slots=1, weights=each) for checkpoint, each in ways]
     noise = torch.Generator().manual_seed(0)

@@ -106,7 +106,12 @@ async def test_what_has_no_effect_is_accepted_and_named(sdk: AsyncOpenAI, stream
 
 @pytest.mark.parametrize(
     ("field", "value", "instead"),
-    [("functions", [], "`tools`"), ("function_call", "none", "`tool_choice`"), ("web_search_options", {}, "`tools`")],
+    [
+        ("functions", [], "`tools`"),
+        ("function_call", "none", "`tool_choice`"),
+        ("web_search_options", {}, "`tools`"),
+        ("moderation", {"model": "m"}, "yourself"),
+    ],
 )
 async def test_what_is_not_offered_is_refused_with_what_replaces_it(
     sdk: AsyncOpenAI, field: str, value: Any, instead: str

@@ -125,6 +125,15 @@ async def test_a_conversation_that_ends_with_the_assistant_gets_another_reply(sd
     assert fakes.reasoner.script.heard == []
 
 
+@pytest.mark.parametrize(
+    "field", ["context_management", "moderation", "image", "access_programs", "background_options"]
+)
+async def test_fields_of_newer_clients_are_said_not_to_be_offered(sdk: AsyncOpenAI, field: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"{field}: this server does not offer it; ") as refused:
+        await sdk.responses.create(model="m", input="one", extra_body={field: {"a": 1}})
+    assert (refused.value.param, refused.value.code) == (field, "unsupported_value")
+
+
 async def test_another_kind_of_tool_is_refused_by_the_field_that_names_it(sdk: AsyncOpenAI) -> None:
     tools: Any = [{"type": "web_search"}]
     with pytest.raises(openai.BadRequestError, match="expected 'function', got 'web_search'") as refused:

@@ -43,6 +43,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _REFUSED = {
     "functions": "send `tools`, which replace it",
     "function_call": "send `tool_choice`, which replaces it",
+    "moderation": "moderate the texts yourself",
     "web_search_options": "it does not search the web: send a tool of your own in `tools`, and its results",
 }
 """Fields of OpenAI's that are refused, and what to do instead."""
@@ -244,6 +245,7 @@ class ChatRequest(_Strict):
     # Refused, with what to send instead.
     functions: Annotated[Any, Field(description="Refused: send `tools`, which replace them.")] = None
     function_call: Annotated[Any, Field(description="Refused: send `tool_choice`, which replaces it.")] = None
+    moderation: Annotated[Any, Field(description="Refused: nothing is moderated.")] = None
     web_search_options: Annotated[Any, Field(description="Refused: the server does not search the web.")] = None
 
     def check(self) -> None:

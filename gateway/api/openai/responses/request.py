@@ -37,6 +37,16 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """The values of a field that ask for nothing. Otherwise: null."""
 
 
+_REFUSED = {
+    "context_management": "a conversation that is too long loses its oldest turns",
+    "moderation": "moderate the texts yourself",
+    "image": "the answer is a text",
+    "access_programs": "there are none",
+    "background_options": "it answers at once",
+}
+"""Fields of OpenAI's that are refused, and what there is instead."""
+
+
 class _Item(BaseModel):
     """An item as a client writes it, or as a response had it. Fields such as `id`, `status` and `phase` say nothing
     new."""
@@ -165,6 +175,11 @@ class ResponsesRequest(BaseModel):
     background: bool | None = Field(default=None, description="Only false.")
     conversation: Annotated[Any, Field(description="Refused: send `previous_response_id` or the items.")] = None
     prompt: Annotated[Any, Field(description="Refused: there are no stored prompts.")] = None
+    context_management: Annotated[Any, Field(description="Refused: the oldest turns are left out.")] = None
+    moderation: Annotated[Any, Field(description="Refused: nothing is moderated.")] = None
+    image: Annotated[Any, Field(description="Refused: the answer is a text.")] = None
+    access_programs: Annotated[Any, Field(description="Refused: there are none.")] = None
+    background_options: Annotated[Any, Field(description="Refused: this server answers at once.")] = None
 
     tools: list[FunctionTool] | None = Field(
         default=None, description="What the model may call. Refused where its chat template knows no tools."
@@ -176,6 +191,9 @@ class ResponsesRequest(BaseModel):
 
     def check(self) -> None:
         """Raise BadParameter for what a client would miss in the answer if it were ignored."""
+        for field, why in _REFUSED.items():
+            if getattr(self, field) is not None:
+                raise BadParameter(field, f"{field}: this server does not offer it; {why}", _UNSUPPORTED)
         if self.top_logprobs or "message.output_text.logprobs" in (self.include or ()):
             field = "top_logprobs" if self.top_logprobs else "include"
             raise BadParameter(field, f"{field}: the model tells no log probabilities", _UNSUPPORTED)

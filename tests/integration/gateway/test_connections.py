@@ -91,6 +91,7 @@ async def test_grpc_connections_have_a_limit(start_gateway: StartGateway) -> Non
         await asyncio.wait(reading)
 
 
+@pytest.mark.slow  # pings take their time
 @pytest.mark.parametrize(("least_s", "every_ms", "kept"), [(0.4, 1_000, True), (5.0, 100, False)])
 async def test_a_client_may_ping_as_often_as_the_setting_says_and_not_more_often(
     start_gateway: StartGateway, least_s: float, every_ms: int, kept: bool
@@ -120,13 +121,14 @@ async def test_a_compressed_message_is_refused(start_gateway: StartGateway) -> N
         await client.voices.CreateVoice(new_voice("ada"))
 
 
+@pytest.mark.slow  # it leaves the other caller time on a slow machine
 async def test_a_listener_who_stops_reading_a_reply_frees_the_seat(start_gateway: StartGateway, fakes: Fakes) -> None:
     fakes.reasoner.script.reply = ("word ",) * 500
     asked = {"stream": True, "modalities": ["text", "audio"], "audio": {"voice": "ada", "format": "pcm16"}}
     body = json.dumps({**asked, "messages": [{"role": "user", "content": "hello"}]}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     async with (
-        start_gateway(max_conversations=1, slow_client_s=2.0) as client,
+        start_gateway(max_conversations=1, slow_client_s=5.0) as client,
         httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http,
         asyncio.timeout(60),
     ):
@@ -144,9 +146,10 @@ async def test_a_listener_who_stops_reading_a_reply_frees_the_seat(start_gateway
         assert statuses == {200, 429}
 
 
+@pytest.mark.slow  # it leaves the other caller time on a slow machine
 async def test_a_realtime_client_who_stops_reading_frees_the_seat(start_gateway: StartGateway) -> None:
     """The unread answers are not those of a turn: the conversation itself does not wait for them."""
-    async with start_gateway(max_conversations=1, slow_client_s=2.0) as client, asyncio.timeout(40):
+    async with start_gateway(max_conversations=1, slow_client_s=5.0) as client, asyncio.timeout(100):
         await client.voices.CreateVoice(new_voice("ada"))
         url = f"ws://{client.http_address}/v1/realtime"
         narrow = _narrow_socket()

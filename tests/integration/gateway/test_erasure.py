@@ -225,18 +225,24 @@ async def test_every_replica_forgets_a_deleted_voice_and_session_before_the_answ
     assert not reasoner.sessions
 
 
-async def test_a_replica_that_was_away_forgets_when_it_is_back(
-    gateway: Client, fakes: Fakes, own_store: ValkeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways that start from here on try again at once."""
     monkeypatch.setattr("gateway.pipeline.erasure.forgetting._RETRY_AFTER_S", 0.0)
     monkeypatch.setattr("gateway.pipeline.erasure.forgetting._RETRY_EVERY_S", 0.02)
+
+
+@pytest.mark.usefixtures("quick_retries")
+async def test_a_replica_that_was_away_forgets_when_it_is_back(
+    gateway: Client, fakes: Fakes, own_store: ValkeyServer
+) -> None:
     script = fakes.speech_gen.script
     (fingerprint,) = script.voices
     script.failures = [Unavailable("draining")] * 3
     deleted = await gateway.voices.DeleteVoice(pb.DeleteVoiceRequest(voice_id="ada"))
     assert deleted.erasure.pending_replicas == 1
     with own_store.client() as redis:
-        async with asyncio.timeout(60):  # the retries began with the pause of an unchanged gateway
+        async with asyncio.timeout(60):
             while redis.exists("chroma:erasures"):  # noqa: ASYNC110  # the store sets no event of ours
                 await asyncio.sleep(0.02)
     assert [it.voice_fingerprint for it in script.forgotten] == [fingerprint]

@@ -418,13 +418,13 @@ async def test_a_chat_is_decoded_in_a_seat(start_gateway: StartGateway) -> None:
 
 
 async def test_a_browsers_recording_as_a_wrapped_data_url_is_answered(http: httpx.AsyncClient, fakes: Fakes) -> None:
-    file = by_ffmpeg(np.pad(speech(2, rate_hz=48_000), (180 * 48_000, 0)), 48_000, "webm", "libopus")
+    file = by_ffmpeg(np.pad(speech(2, rate_hz=48_000), (60 * 48_000, 0)), 48_000, "webm", "libopus")
     data = "data:audio/webm;codecs=opus;base64," + base64.encodebytes(file).decode()
     audio = {"type": "input_audio", "input_audio": {"data": data, "format": "webm"}}
     answer = await http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [audio]}]})
     assert answer.status_code == 200, answer.text
     heard = sum(len(piece) for piece in fakes.reasoner.script.heard) / 4 / 16_000
-    assert heard == pytest.approx(3, abs=0.15)  # of three minutes of silence before it, one second is kept
+    assert heard == pytest.approx(3, abs=0.15)  # of a minute of silence before it, one second is kept
 
 
 async def test_a_picture_in_a_chat_is_refused_by_its_name(http: httpx.AsyncClient) -> None:

@@ -74,6 +74,7 @@ async def test_a_body_of_a_byte_a_moment_is_cut_off_and_its_request_ends(framing
         assert answer == b"" or _error(answer) == (408, "request_timeout")
 
 
+@pytest.mark.slow  # it takes longer than the head may
 async def test_a_body_that_comes_fast_enough_may_take_longer_than_the_head() -> None:
     async with serving(http_min_rate=1_000) as (_, port), connection(port) as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 24000\r\n\r\n")
@@ -107,6 +108,7 @@ async def test_a_client_that_stops_reading_a_stream_is_cut_off_and_the_stream_en
         await application.until_free()
 
 
+@pytest.mark.slow  # it reads for longer than a client may stop
 async def test_a_client_that_reads_steadily_is_not_cut_off() -> None:
     async with serving() as (application, port), connection(port) as (reader, writer):
         writer.write(GET.replace(b" / ", b" /stream?pieces=60 ").replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
@@ -129,6 +131,7 @@ async def test_a_client_that_takes_no_end_of_a_response_does_not_keep_its_connec
 # The same over TLS.
 
 
+@pytest.mark.slow  # three limits in time, one after the other
 async def test_over_tls_silent_clients_and_clients_that_do_not_read_are_cut_off(tmp_path: Path) -> None:
     authority = trustme.CA()
     write_pair(tmp_path, authority, "localhost")

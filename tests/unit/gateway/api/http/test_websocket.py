@@ -76,6 +76,7 @@ async def test_a_websocket_that_stops_reading_is_cut_off() -> None:
         await application.until_free()
 
 
+@pytest.mark.slow  # the buffers of the system are filled first
 async def test_pings_whose_answers_are_not_read_are_not_read_either() -> None:
     async with serving(slow_client_s=3) as (application, port), connection(port) as (_, writer):
         writer.write(UPGRADE + b"\r\n")

@@ -274,3 +274,19 @@ async def test_hands_free_counts_from_the_last_spoken_word(browser: Browser, cli
         await page.reload()
         await ready(page)
         await expect(page.get_by_label("Hands-free")).to_be_checked()  # the choice is kept
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_page_of_which_a_part_does_not_come_is_loaded_again_and_then_says_so(
+    browser: Browser, client: Client, times: int
+) -> None:
+    async with opened(browser, client) as page:
+        await page.route("**/waves.js", lambda route: route.abort(), times=times)
+        await page.reload(wait_until="commit")
+        if times == 1:
+            await ready(page)
+        else:
+            await expect(page.locator("#phase")).to_have_text("A part of this page did not come. Please load it again.")
+            await expect(page.locator("#talk")).to_be_disabled()
+            await page.reload()
+            await ready(page)

@@ -20,7 +20,7 @@ GOLDEN ?= tests/golden/public
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
-PYTHON_SOURCES := services gateway checkpoints reference train clients/python tests bench deploy/monitoring deploy/supply hatch_build.py
+PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lock licences sbom audit generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
@@ -123,9 +123,10 @@ audit: .venv-supply/.installed ## ask PyPI's advisory database about every packa
 	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/model.txt
 	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/torch-cu130.txt
 
-generated: setup ## write docs/metrics.md, docs/settings.md and the Grafana dashboards again from the code
+generated: setup ## write docs/client.md, docs/metrics.md, docs/settings.md and the Grafana dashboards again from the code
 	$(BIN)/python -m deploy.monitoring.metrics_reference
 	$(BIN)/python -m deploy.monitoring.settings_reference
+	$(BIN)/python -m deploy.monitoring.client_reference
 	$(BIN)/python -m deploy.monitoring.dashboards
 
 conformance: setup ## compare with the reference's numbers, one JSON line a case (GOLDEN=DIR)

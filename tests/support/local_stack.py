@@ -45,12 +45,14 @@ def run(*arguments: str | Path, expect: int = 0, **settings: str) -> str:
 class LocalStack:
     """All processes on this machine, under one launcher with its own state folder.
 
-    `model` is what the launcher is told: `tiny` starts quickly; when empty, the launcher takes its default.
+    `model` is what the launcher is told: `tiny` starts quickly; when empty, the launcher takes its default. `settings`
+    are environment variables.
     """
 
-    def __init__(self, state: Path, model: str = TINY) -> None:
+    def __init__(self, state: Path, model: str = TINY, **settings: str) -> None:
         self.folder = StateFolder(state)
         self.model = model
+        self.settings = settings
 
     @property
     def endpoints(self) -> Endpoints:
@@ -60,7 +62,7 @@ class LocalStack:
     def start(self) -> str:
         """Start everything and wait until it is ready. Returns what the launcher printed."""
         model = ("--model", self.model) if self.model else ()
-        return run("up", "--detach", "--state", self.folder.path, *model)
+        return run("up", "--detach", "--state", self.folder.path, *model, expect=0, **self.settings)
 
     def enrol(self) -> None:
         """Enrol the sample voice as `VOICE`."""
@@ -89,9 +91,9 @@ class LocalStack:
 
 
 @contextlib.contextmanager
-def running(state: Path, model: str = TINY) -> Iterator[LocalStack]:
+def running(state: Path, model: str = TINY, **settings: str) -> Iterator[LocalStack]:
     """A started stack with the sample voice enrolled. It is stopped at the end."""
-    stack = LocalStack(state, model)
+    stack = LocalStack(state, model, **settings)
     stack.start()
     try:
         stack.enrol()

@@ -157,7 +157,7 @@ def test_the_version_is_that_of_both_packages(
 
 
 def test_the_shell_gets_completions(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("_CHROMA_VOICE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("_chroma_voice_complete".upper(), "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "chroma-voice ch")
     monkeypatch.setenv("COMP_CWORD", "1")
     monkeypatch.setattr(sys, "argv", ["chroma-voice"])

@@ -27,6 +27,7 @@ from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.dtypes import DTYPES
+from services.runtime.checkpoint.quantized import WeightFormat
 from services.speech_gen.model.generator import ThoughtInput
 
 POSITIONS = 1024
@@ -60,10 +61,12 @@ class Plan:
         return self.reply_frames * FRAME_S * 1.5 + self.question_s
 
 
-def load(plan: Plan) -> tuple[InProcess, Checkpoint]:
-    """The engines of the plan, warmed up, and their checkpoint. Its weights are drawn and kept in build/bench."""
+def load(plan: Plan, weights: WeightFormat) -> tuple[InProcess, Checkpoint]:
+    """The engines of the plan, warmed up, and their checkpoint, whose weights are drawn and kept in build/bench."""
     checkpoint = cached_checkpoint(plan.preset, "bfloat16" if plan.dtype == "bfloat16" else "float32")
-    ours = InProcess(checkpoint, slots=plan.slots, dtype=DTYPES[plan.dtype], device=plan.device, positions=POSITIONS)
+    ours = InProcess(
+        checkpoint, slots=plan.slots, dtype=DTYPES[plan.dtype], device=plan.device, positions=POSITIONS, weights=weights
+    )
     ours.warm_up()
     return ours, checkpoint
 

@@ -32,6 +32,7 @@ from bench.gpu import Plan, described, frame_profile, load, real_time_factor, st
 from bench.step_costs import copy_rate
 from bench.workload import CACHE
 from services.runtime.checkpoint.dtypes import DTYPES
+from services.runtime.checkpoint.quantized import WeightFormat
 
 log = logging.getLogger("bench.gpu_session")
 
@@ -44,7 +45,7 @@ LEFT_FOR_BITS_S = 75.0
 """Time that the ladder leaves for the weights in fewer bits."""
 LOADING_S = 40.0
 DEVICE_TESTS = ("tests/gpu", *sorted(map(str, Path("tests/unit").rglob("test_*_triton.py"))))
-BITS = {"as-stored": 16}
+BITS: dict[WeightFormat, int] = {"as-stored": 16, "int8": 8, "int4": 4}
 
 
 class Session:
@@ -96,7 +97,7 @@ class Session:
         log.info("%s: %.1f s, %.0f s are left", name, self._clock() - began_s, self.left_s)
 
 
-def run(session: Session, plan: Plan, formats: Sequence[str], tests: Sequence[str]) -> None:
+def run(session: Session, plan: Plan, formats: Sequence[WeightFormat], tests: Sequence[str]) -> None:
     """All parts of the session."""
     session.keep("plan", asdict(plan))
     session.keep("machine", machine(plan.device))
@@ -115,10 +116,10 @@ def run(session: Session, plan: Plan, formats: Sequence[str], tests: Sequence[st
             torch.cuda.empty_cache()
 
 
-def measure(session: Session, plan: Plan, name: str, rate: float, *, ladder: bool) -> None:
+def measure(session: Session, plan: Plan, name: WeightFormat, rate: float, *, ladder: bool) -> None:
     """The measurements with weights in one format. Only one format climbs the ladder."""
     began_s = time.monotonic()
-    ours, checkpoint = load(plan)
+    ours, checkpoint = load(plan, name)
     session.keep(f"{name}: memory", {"load s": time.monotonic() - began_s, **described(ours, plan)})
     for width in sorted({plan.widths[0], plan.widths[-1]}):
         with session.part(f"{name}: profile of {width}"):

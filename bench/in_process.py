@@ -24,6 +24,7 @@ from services.reasoner.model.weights import load_thinker
 from services.reasoner.runner import ThinkRunner
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.quantized import WeightFormat
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine import engine as runtime
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -92,11 +93,12 @@ class InProcess:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         positions: int = THINKER_POSITIONS,
+        weights: WeightFormat = "as-stored",
         clock: Clock = time.perf_counter,
     ) -> None:
         self._clock = clock
         self.config = ChromaConfig.from_dict(checkpoint.config)
-        thinker = load_thinker(checkpoint, dtype=dtype, device=device)
+        thinker = load_thinker(checkpoint, dtype=dtype, device=device, weights=weights)
         page_size = PAGE_SIZE
         kv = PagedKV(
             thinker.config,
@@ -108,7 +110,9 @@ class InProcess:
             max_positions=positions,
         )
         pages = slots * min(positions, self.config.backbone.max_positions) // page_size
-        self.generator = load_generator(checkpoint, slots=slots, kv_pages=pages, dtype=dtype, device=device)
+        self.generator = load_generator(
+            checkpoint, slots=slots, kv_pages=pages, dtype=dtype, device=device, weights=weights
+        )
         self.think = ThinkRunner(thinker, Tokenizer.from_checkpoint(checkpoint), kv, max_thoughts=positions)
         self.speech = SpeechRunner(self.generator)
         self.mimi = Mimi.load(checkpoint, device=device)

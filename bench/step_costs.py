@@ -81,7 +81,12 @@ def speech_steps(
     costs: list[StepCost] = []
     for width in widths:
         slots = [generator.open(SamplingParams()) for _ in range(width)]
-        _fill(slots, context, generator.backbone.text_table, lambda rows, slot: generator.prefill([slot], [rows]))
+        _fill(
+            slots,
+            context,
+            generator.backbone.text_rows(torch.arange(1)),
+            lambda rows, slot: generator.prefill([slot], [rows]),
+        )
         seconds = _median_s(partial(two_frames, slots), str(generator.backbone.stack.device)) / 2
         for slot in slots:
             generator.close(slot)

@@ -74,7 +74,7 @@ def think(thinker: Thinker, input_ids: Sequence[int], clips: Sequence[torch.Tens
 @torch.inference_mode()
 def embed(thinker: Thinker, ids: Sequence[int]) -> torch.Tensor:
     """The input embeddings of token ids: [R, D]."""
-    return thinker.embedding[torch.tensor(ids, dtype=torch.long, device=thinker.embedding.device)]
+    return thinker.embedding[torch.tensor(ids, dtype=torch.long)].to(thinker.stack.device)
 
 
 def pieces_of(input_ids: Sequence[int], clips: Sequence[torch.Tensor], audio_id: int) -> list[Piece]:

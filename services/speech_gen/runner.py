@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
+
 from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.common.settings import PREFILL_POSITIONS
@@ -255,7 +257,7 @@ def measure(generator: Generator, widest: int, clock: Callable[[], float]) -> St
     """
     times = StepTimes()
     for width in [*(1 << power for power in range(widest.bit_length()) if 1 << power < widest), widest]:
-        prompt = generator.backbone.text_table[:4]
+        prompt = generator.backbone.text_rows(torch.arange(4))
         slots = [generator.open(SamplingParams()) for _ in range(width)]
         for slot in slots:
             generator.prefill([slot], [prompt])
@@ -266,7 +268,7 @@ def measure(generator: Generator, widest: int, clock: Callable[[], float]) -> St
         for slot in slots:
             generator.close(slot)
     slot = generator.open(SamplingParams())
-    prompt = generator.backbone.text_table[:TIMED_PROMPT_POSITIONS]
+    prompt = generator.backbone.text_rows(torch.arange(TIMED_PROMPT_POSITIONS) % len(generator.backbone.text_table))
     generator.prefill([slot], [prompt])
     generator.kv.truncate(slot, 0)
     started_s = clock()

@@ -84,13 +84,22 @@ class PromptEmbeddings:
     """A growing prompt. One request owns it.
 
     Args:
-        embedding: [vocab, D], the thinker's token embeddings, in the compute dtype.
+        embedding: [vocab, D], the thinker's token embeddings, in the compute dtype. They may be on the host.
         mel: filters for the audio.
         chunk_frames: mel frames of a full chunk of the tower.
+        device: where embeddings are computed with.
         cached: leading positions whose keys and values are in the KV cache. Their embeddings are never asked for.
     """
 
-    def __init__(self, embedding: torch.Tensor, mel: MelFilters, chunk_frames: int, *, cached: int = 0) -> None:
+    def __init__(
+        self,
+        embedding: torch.Tensor,
+        mel: MelFilters,
+        chunk_frames: int,
+        *,
+        cached: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.clips: list[Clip] = []
         self.keys: list[int] = []
         """Cache keys of the positions so far, up to a recording that is not complete. A token's key is its id."""
@@ -100,6 +109,7 @@ class PromptEmbeddings:
         self.length = 0
         """Positions so far, final or not."""
         self._embedding = embedding
+        self._device = device
         self._mel = mel
         self._chunk_frames = chunk_frames
         self._segments: list[_Segment] = []
@@ -155,7 +165,7 @@ class PromptEmbeddings:
             begin, end = start - segment.start, min(stop - segment.start, segment.length)
             if segment.clip is None:
                 ids = torch.tensor(segment.ids[begin:end], device=self._embedding.device)
-                parts.append(self._embedding[ids])
+                parts.append(self._embedding[ids].to(self._device))
             else:
                 encoded = segment.clip.chunks[segment.chunk].embeddings
                 assert encoded is not None, "a final chunk has embeddings"

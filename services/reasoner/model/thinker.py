@@ -27,7 +27,8 @@ from services.runtime.layers.transformer import AttentionBackend, Stack
 class Thinker:
     """The reasoner's weights, shared and read-only. Load with `weights.load_thinker`.
 
-    `embedding` is [vocab, D]; `head` maps D to vocab and is not tied to it.
+    `embedding` is [vocab, D]; `head` maps D to vocab and is not tied to it. The embedding stays in the memory of the
+    host, where its few rows of a step are looked up; so it takes none of a GPU's.
     """
 
     stack: Stack
@@ -44,7 +45,9 @@ class Thinker:
 
     def new_prompt(self, cached: int = 0) -> PromptEmbeddings:
         """An empty prompt, of whose positions the first `cached` are in the KV cache."""
-        return PromptEmbeddings(self.embedding, self.mel, self.tower.chunk_frames, cached=cached)
+        return PromptEmbeddings(
+            self.embedding, self.mel, self.tower.chunk_frames, cached=cached, device=self.stack.device
+        )
 
     @torch.inference_mode()
     def forward(self, embeddings: torch.Tensor, memory: AttentionBackend) -> torch.Tensor:
@@ -59,6 +62,6 @@ class Thinker:
     @torch.inference_mode()
     def choose_other(self, hidden: torch.Tensor, banned_id: int) -> int:
         """The greedy token of hidden [D], which may lie on another device, without a token that must not be chosen."""
-        logits = self.head(hidden.to(self.embedding.device)[None])[0]
+        logits = self.head(hidden.to(self.stack.device)[None])[0]
         logits[banned_id] = -torch.inf
         return int(logits.argmax())

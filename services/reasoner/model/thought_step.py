@@ -13,7 +13,7 @@ from torch import Tensor
 from services.reasoner.model.thinker import Thinker
 from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs, bucket_of, buckets
-from services.runtime.graphs.staging import Field, Fields
+from services.runtime.graphs.staging import Field, Fields, StagingBuffer
 from services.runtime.kvcache.attention_padded import PaddedAttention, PaddedShape
 from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -42,11 +42,12 @@ class ThoughtStep:
         if self.graphs.padded:
             width = bucket_of(count, self._widths)
             inputs = self._step.inputs(width)
-            inputs.fill(token_ids=token_ids, **PaddedShape.of_steps(width, width).arrays(ragged))
+            inputs.fill(**PaddedShape.of_steps(width, width).arrays(ragged))
+            self._embed(token_ids, inputs)
             self._step.run(width, inputs, self._compute)
         else:
             inputs = self._step.inputs(count)
-            inputs.fill(token_ids=token_ids)
+            self._embed(token_ids, inputs)
             self._step.run(count, inputs, lambda width, tensors: self._compute(width, tensors, ragged))
         return self._tokens[:count].tolist(), self._hidden[:count].cpu()
 
@@ -56,12 +57,17 @@ class ThoughtStep:
 
     def _fields(self, width: int) -> Fields:
         attention = PaddedShape.of_steps(width, width).fields(self._kv) if self.graphs.padded else {}
-        return {"token_ids": Field((width,)), **attention}
+        rows = (width, self._thinker.config.width)
+        return {"embeddings": Field(rows, self._thinker.stack.dtype, padding=None), **attention}
+
+    def _embed(self, token_ids: Sequence[int], inputs: StagingBuffer) -> None:
+        """Look the tokens up on the host."""
+        rows = inputs.host("embeddings")[: len(token_ids)]
+        torch.index_select(self._thinker.embedding, 0, torch.tensor(token_ids), out=rows)
 
     def _compute(self, width: int, inputs: Mapping[str, Tensor], ragged: RaggedAttention | None = None) -> None:
-        rows = self._thinker.embedding.index_select(0, inputs["token_ids"])  # [W, D]
         hidden = self._thinker.forward(
-            rows, ragged or PaddedAttention(self._kv, PaddedShape.of_steps(width, width), inputs)
+            inputs["embeddings"], ragged or PaddedAttention(self._kv, PaddedShape.of_steps(width, width), inputs)
         )
         self._hidden[:width] = hidden
         self._tokens[:width] = self._thinker.head(hidden).argmax(dim=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ def load_thinker(
     use_fused_kernels(stack)
     return Thinker(
         stack=stack,
-        embedding=tensors.read("model.embed_tokens.weight", vocab_size, text.width),
+        embedding=replace(tensors, device="cpu").read("model.embed_tokens.weight", vocab_size, text.width),
         head=head,
         tower=tower,
         mel=MelFilters(config.thinker.audio.mel_bins, device),

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from services.runtime.graphs.timing import step_ms
-from services.runtime.layers.kernel_weight import kernel_weight_of
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import AttentionBackend, Stack
 
@@ -37,7 +36,7 @@ class FusedStack:
         self._kernels = product_triton
         self._stack = stack
         self._matrices = [
-            tuple(map(kernel_weight_of, (each.qkv, each.out, each.gate_up, each.down))) for each in stack.layers
+            tuple(one.kernel_weight for one in (each.qkv, each.out, each.gate_up, each.down)) for each in stack.layers
         ]
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
@@ -50,7 +49,7 @@ class FusedStack:
         stack = self._stack
         x, parts = self._residual(embeddings, attention)
         eps = stack.config.norm_eps
-        return self._kernels.norm_product(x, parts, stack.norm, kernel_weight_of(head), eps, out_dtype=torch.float32)[0]
+        return self._kernels.norm_product(x, parts, stack.norm, head.kernel_weight, eps, out_dtype=torch.float32)[0]
 
     def _residual(self, embeddings: Tensor, attention: AttentionBackend) -> tuple[Tensor, Tensor | None]:
         """The residual [R, D] behind the last layer, and what is yet to be added: partial sums, float32 [S, R, D]."""
@@ -68,8 +67,11 @@ class FusedStack:
 
 def use_fused_kernels(stack: Stack) -> None:
     """Let `stack` use the kernels for the numbers of rows for which they are faster. Does nothing off CUDA."""
-    if stack.device.type == "cuda":
-        stack.fused, stack.fused_rows = FusedStack(stack), fused_rows(stack)
+    if stack.device.type != "cuda":
+        return
+    stack.fused_rows = fused_rows(stack)
+    if stack.fused_rows:
+        stack.fused = FusedStack(stack)
 
 
 class _FirstHeads:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from services.runtime.layers.linear import Linear
-
 
 @dataclass(frozen=True)
 class KernelWeight:
@@ -36,9 +34,3 @@ class KernelWeight:
     def shape(self) -> tuple[int, int]:
         """(N, K)."""
         return self.data.shape[0], self.columns or self.data.shape[1]
-
-
-def kernel_weight_of(linear: Linear) -> KernelWeight:
-    """The weight and the bias of `linear`, which must be on a CUDA device: they share its memory."""
-    assert not linear.packed, "expected a weight in rows"
-    return KernelWeight(linear.weight, linear.bias)

@@ -9,6 +9,7 @@ weight stays as it is. Weights in 8 and 4 bits have products of their own (quant
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.quantized import QuantizedWeight, WeightFormat, quantize
+from services.runtime.layers.kernel_weight import KernelWeight
 from services.runtime.layers.quantized_cpu import check_cpu_product, cpu_product
+from services.runtime.layers.quantized_cuda import QuantizedProduct
 
 _PACKED_FOR_ROWS = 16
 _MIN_ROWS = 4
@@ -28,33 +31,46 @@ class Linear:
     `dtype` is that of the inputs. It is needed only with a quantised weight.
     """
 
-    __slots__ = ("_product", "bias", "in_features", "out_features", "packed", "weight")
+    __slots__ = ("bias", "in_features", "out_features", "packed", "product", "weight")
 
     def __init__(
         self, weight: Tensor | QuantizedWeight, bias: Tensor | None = None, *, dtype: torch.dtype = torch.float32
     ) -> None:
         self.out_features, self.in_features = weight.shape
         self.bias = bias
-        self._product: Callable[[Tensor, Tensor | None], Tensor] | None = None
+        self.product: Callable[[Tensor, Tensor | None], Tensor] | None = None
+        """The product with a quantised weight; `weight` is None then."""
         if isinstance(weight, QuantizedWeight):
             self.packed = True
             self.weight: Tensor | None = None
-            self._product = quantized_product(weight, dtype)
+            self.product = quantized_product(weight, dtype)
         else:
             self.packed = _can_pack(weight)
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS) if self.packed else weight
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._product is not None:
+        if self.product is not None:
             if x.ndim == 2:
-                return self._product(x, self.bias)
-            return self._product(x.reshape(-1, self.in_features), self.bias).unflatten(0, x.shape[:-1])
+                return self.product(x, self.bias)
+            return self.product(x.reshape(-1, self.in_features), self.bias).unflatten(0, x.shape[:-1])
         assert self.weight is not None
         if self.packed:
             if x.shape[0] == 1 and x.ndim == 2:
                 return self._packed(x.expand(_MIN_ROWS, -1))[:1]
             return self._packed(x)
         return F.linear(x, self.weight, self.bias)
+
+    @property
+    def kernel_weight(self) -> KernelWeight:
+        """Weight and bias as CUDA kernels read them. They share this layer's memory.
+
+        Raises `FailedPrecondition` when kernels cannot read them.
+        """
+        if isinstance(self.product, QuantizedProduct) and self.product.weight is not None:
+            return replace(self.product.weight, bias=self.bias)
+        if self.packed or self.weight is None:
+            raise FailedPrecondition("the weight of a linear layer is not in the layout of the kernels")
+        return KernelWeight(self.weight, self.bias)
 
     def _packed(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
@@ -67,6 +83,8 @@ def quantized_product(weight: QuantizedWeight, dtype: torch.dtype) -> Callable[[
     """
     if weight.device.type == "cpu":
         return cpu_product(weight, dtype)
+    if weight.device.type == "cuda":
+        return QuantizedProduct(weight, dtype)
     raise FailedPrecondition(
         f"weights in {weight.bits} bits cannot be used on {weight.device}: set CHROMA_WEIGHTS to as-stored"
     )

@@ -15,7 +15,8 @@ from services.runtime.layers.transformer import AttentionBackend, Stack
 class Backbone:
     """Transformer, embedding tables and head.
 
-    `text_table` E [vocab, D]; `audio_table` [K * code_vocab, D]; `head` [D] -> [codebook size].
+    `text_table` E [vocab, D], in the memory of the host, so that it takes none of a GPU's; `audio_table`
+    [K * code_vocab, D]; `head` [D] -> [codebook size].
     """
 
     def __init__(self, stack: Stack, text_table: Tensor, audio_table: Tensor, head: Linear, codebooks: int) -> None:
@@ -38,8 +39,9 @@ class Backbone:
         return self.head.out_features
 
     def text_rows(self, token_ids: Tensor) -> Tensor:
-        """Embeddings E of int64 token ids [N] -> [N, D]."""
-        return self.text_table.index_select(0, token_ids)
+        """Embeddings E of int64 token ids [N] -> [N, D] on the device. Not for captured steps."""
+        rows = self.text_table.index_select(0, token_ids.to(self.text_table.device))
+        return rows.to(self.stack.device)
 
     def audio_rows(self, codes: Tensor) -> Tensor:
         """Embeddings A of frames: int64 codes [N, K] -> [N, D], summed over the codebooks."""

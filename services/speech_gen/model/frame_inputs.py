@@ -54,7 +54,7 @@ def frame_fields(
     - `slots` [W];
     - `opening` [W]: 1 where the zero row replaces A(previous frame);
     - `last` [W]: the last row of each stream;
-    - `tokens` [F] and `hidden` [F, D]: the thoughts;
+    - `hidden` and `text` [F, D]: the thoughts' hidden states h and embeddings E(t);
     - `order` [R]: the index of each row in A(previous frame) of all streams, then all h, then all E(t);
     - `uniforms` [W, K]: the random numbers for the codes.
     """
@@ -62,10 +62,10 @@ def frame_fields(
         "slots": Field((shape.streams,), padding=kv.slots),  # the slot of padding
         "opening": Field((shape.streams,), padding=1),
         "last": Field((shape.streams,)),
-        "tokens": Field((shape.thoughts,)),
         "order": Field((shape.rows,)),
         "uniforms": Field((shape.streams, codebooks), torch.float32),
         "hidden": Field((shape.thoughts, width), dtype, padding=None),
+        "text": Field((shape.thoughts, width), dtype, padding=None),
         **(shape.attention.fields(kv) if padded else {}),
     }
 

@@ -32,7 +32,7 @@ from services.common.errors import InvalidArgument
 from services.common.sampling import SamplingParams
 from services.runtime.graphs.captured_step import CapturedStep
 from services.runtime.graphs.graphs import StepGraphs
-from services.runtime.graphs.staging import Fields
+from services.runtime.graphs.staging import Fields, StagingBuffer
 from services.runtime.kvcache.attention_padded import PaddedAttention
 from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.paged_kv import PagedKV, Prefix
@@ -146,13 +146,11 @@ class Generator:
             slots=slots,
             opening=self._opening[slots],
             last=last,
-            tokens=[thought.token_id for thought in thoughts],
             order=order,
             uniforms=self._sampling.uniforms(slots, self.frames[slots]),
             **(shape.attention.arrays(ragged) if padded else {}),
         )
-        for row, thought in zip(inputs.host("hidden"), thoughts, strict=False):
-            row.copy_(thought.hidden)
+        self._bring(thoughts, inputs)
 
         if padded:
             self._frame_step.run(shape, inputs, self._compute)
@@ -162,6 +160,14 @@ class Generator:
         self.frames[slots] += 1
         self._opening[slots] = False
         return self._codes[: len(slots)].cpu().numpy().copy()
+
+    def _bring(self, thoughts: Sequence[ThoughtInput], inputs: StagingBuffer) -> None:
+        """Write the thoughts' hidden states and embeddings to the inputs, on the host."""
+        if thoughts:
+            count = len(thoughts)
+            torch.stack([thought.hidden.cpu() for thought in thoughts], out=inputs.host("hidden")[:count])
+            tokens = torch.tensor([thought.token_id for thought in thoughts])
+            torch.index_select(self.backbone.text_table, 0, tokens, out=inputs.host("text")[:count])
 
     def capture(self) -> None:
         """Capture a step of every shape of prompts and frames. Does nothing where steps are not padded."""
@@ -203,7 +209,7 @@ class Generator:
         """The rows of the backbone, [R, D], in the order of the streams."""
         previous = self.backbone.audio_rows(self._previous.index_select(0, inputs["slots"]))
         previous.masked_fill_(inputs["opening"].bool()[:, None], 0.0)
-        unordered = torch.cat([previous, inputs["hidden"], self.backbone.text_rows(inputs["tokens"])])
+        unordered = torch.cat([previous, inputs["hidden"], inputs["text"]])
         return unordered.index_select(0, inputs["order"])
 
     def check(self, thought: ThoughtInput) -> None:

@@ -69,14 +69,14 @@ def enroll(
             f"voice prompt: {rows_needed} rows leave no room for speech in {backbone.stack.config.max_positions} "
             "positions; use a shorter recording"
         )
-    device = backbone.text_table.device
+    device = backbone.stack.device
     fingerprint = voice_fingerprint(codes, token_ids, checkpoint_fingerprint)
     if embedding is not None and (embedding.dtype == np.uint16) == (backbone.stack.dtype == torch.bfloat16):
         rows = from_raw(embedding, backbone.stack.dtype)
         if not rows.isfinite().all():
             raise InvalidArgument("voice embedding: the rows have NaN or infinite values")
         return VoicePrompt(fingerprint, rows.to(device))
-    ids = torch.tensor([tokens.text_start, *token_ids, tokens.text_end], device=device)
+    ids = torch.tensor([tokens.text_start, *token_ids, tokens.text_end])
     frames = torch.from_numpy(codes.astype(np.int64)).to(device)
     text, audio = backbone.text_rows(ids), backbone.audio_rows(frames)
     rows = torch.cat([text, audio, text.new_zeros(1, backbone.width)])

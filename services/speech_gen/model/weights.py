@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
@@ -38,7 +40,9 @@ def load_generator(
     codebook_size = config.codec.codebook_size
     tensors = Weights(checkpoint, dtype, device, format=weights)
     audio_table = tensors.read(AUDIO_TABLE_NAMES[0], codebooks * code_vocab, width)
-    text_table = tensors.read("thinker.model.embed_tokens.weight", config.thinker.vocab_size, width)
+    text_table = replace(tensors, device="cpu").read(
+        "thinker.model.embed_tokens.weight", config.thinker.vocab_size, width
+    )
     codebook0_head = tensors.matrix("backbone.codebook0_head.weight", code_vocab, width)
     decoder_heads = tensors.codebook_heads(CODEBOOK_HEADS, codebooks - 1, config.decoder.width, code_vocab)
     projection = tensors.matrix("decoder.projection.weight", config.decoder.width, width)

@@ -22,7 +22,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[InProcess
     torch.set_num_threads(1)  # the steps are tiny: a second thread makes them slower
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(workload, "CACHE", tmp_path_factory.mktemp("bench"))
-        yield load(PLAN)
+        yield load(PLAN, "as-stored")
     torch.set_num_threads(threads)
 
 

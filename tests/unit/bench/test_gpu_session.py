@@ -90,7 +90,7 @@ def test_the_summary_shows_every_part() -> None:
 
 
 def test_the_measured_formats_and_tests_can_be_chosen() -> None:
-    assert read_arguments([]).formats == ["as-stored"]
+    assert read_arguments([]).formats == ["as-stored", "int8", "int4"]
     assert "tests/gpu" in read_arguments([]).tests
     assert read_arguments(["--tests"]).tests == []
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
-from services.runtime.layers import fused_stack, linear
+from services.runtime.checkpoint.quantized import WeightFormat
+from services.runtime.layers import fused_stack, linear, quantized_cuda
 from services.runtime.layers.fused_stack import FusedStack, fused_rows, use_fused_kernels
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import Stack
@@ -57,6 +59,21 @@ def test_fused_layers_equal_the_plain_ones(
         assert found.dtype == expected.dtype
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert rows.equal(before)
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_fused_layers_compute_with_quantised_weights(monkeypatch: pytest.MonkeyPatch, bits: WeightFormat) -> None:
+    stacks: list[Stack] = []
+    for kernels in (False, True):
+        monkeypatch.setattr(quantized_cuda, "kernel_is_right", lambda *given, kernels=kernels: kernels)
+        monkeypatch.setattr(linear, "quantized_product", quantized_cuda.QuantizedProduct)
+        stacks.append(loaded_stack(CONFIG, random_tensors(CONFIG), device=DEVICE, weights=bits))
+    rows = noise(1, 3, 48)
+    with torch.inference_mode():
+        expected, found = stacks[0](rows, ValuesPlusQueries()), FusedStack(stacks[1])(rows, ValuesPlusQueries())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(FailedPrecondition, match="layout of the kernels"):
+        FusedStack(stacks[0])
 
 
 def test_more_rows_than_the_limit_are_computed_plainly(stack: Stack) -> None:

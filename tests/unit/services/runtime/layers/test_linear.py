@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.quantized import quantize
+from services.runtime.layers import linear as linear_module
 from services.runtime.layers.linear import Linear, check_product
 
 
@@ -39,6 +40,18 @@ def test_float64_is_left_unpacked() -> None:
     linear = Linear(weight)
     assert not linear.packed
     assert linear(x).tolist() == [[3.0, 3.0]]
+
+
+def test_kernels_read_the_weight_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, bias = torch.ones(6, 4), torch.ones(6)
+    with pytest.raises(FailedPrecondition, match="not in the layout of the kernels"):
+        _ = Linear(weight).kernel_weight
+    monkeypatch.setattr(linear_module, "_can_pack", lambda weight: False)
+    kernel_weight = Linear(weight, bias).kernel_weight
+    assert kernel_weight.shape == (6, 4)
+    assert kernel_weight.bits == 0
+    assert kernel_weight.data is weight
+    assert kernel_weight.bias is bias
 
 
 @pytest.mark.parametrize(("bits", "bound"), [(8, 0.02), (4, 0.12)])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from rich.console import Console
 
 from bench.gpu_memory import device_bytes, memory_table
 from checkpoints.presets import preset_config
 from services.runtime.checkpoint.config import ChromaConfig
+from services.runtime.checkpoint.quantized import WeightFormat
 
 FULL = ChromaConfig.from_dict(preset_config("full"))
 
 
-def gigabytes(weights: str, streams: int) -> float:
+def gigabytes(weights: WeightFormat, streams: int) -> float:
     return sum(device_bytes(FULL, weights, streams).values()) / 1e9
 
 
@@ -22,7 +25,7 @@ def test_the_published_model_in_4_bits_fits_the_cards_that_people_have() -> None
 
 
 def test_fewer_bits_shrink_the_matrices_only() -> None:
-    stored, eight, four = (device_bytes(FULL, each, 2) for each in ("as-stored", "int8", "int4"))
+    stored, eight, four = (device_bytes(FULL, each, 2) for each in get_args(WeightFormat))
     assert stored["codec"] == eight["codec"] == four["codec"]
     assert stored["keys and values"] == eight["keys and values"] == four["keys and values"]
     assert eight["thinker"] == pytest.approx(stored["thinker"] / 2, rel=0.01)

@@ -8,8 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from grpc import aio
+from openai import AsyncOpenAI
 from redis import Redis
 
 from gateway.server import gateway
@@ -123,3 +125,17 @@ async def no_task_is_left() -> AsyncIterator[None]:
     yield
     ours = [task for task in asyncio.all_tasks() if "gateway" in str(task.get_coro())]
     assert not ours, ours
+
+
+@pytest.fixture
+async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain HTTP client of the gateway."""
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}", timeout=60) as http:
+        yield http
+
+
+@pytest.fixture
+async def sdk(client: Client) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's client of the gateway."""
+    async with AsyncOpenAI(api_key="none", base_url=f"http://{client.http_address}/v1", max_retries=0) as sdk:
+        yield sdk

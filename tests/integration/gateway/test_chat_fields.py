@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -12,19 +11,11 @@ from openai import AsyncOpenAI
 
 from tests.integration.gateway.conftest import Fakes
 from tests.support.fake_services import REPLY
-from tests.support.gateway_client import Client
 
 SAID = "".join(REPLY)
 ASKED: Any = [{"role": "user", "content": "question"}]
 SPOKEN: Any = {"modalities": ["text", "audio"], "audio": {"voice": "ada", "format": "pcm16"}}
 FRAMES_PER_THOUGHT = 2
-
-
-@pytest.fixture
-async def sdk(client: Client) -> AsyncIterator[AsyncOpenAI]:
-    """OpenAI's client of the gateway."""
-    async with AsyncOpenAI(api_key="none", base_url=f"http://{client.http_address}/v1", max_retries=0) as sdk:
-        yield sdk
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,6 @@ EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 @pytest.fixture
-async def sdk(client: Client) -> AsyncIterator[AsyncOpenAI]:
-    """OpenAI's client of the gateway."""
-    async with AsyncOpenAI(api_key="none", base_url=f"http://{client.http_address}/v1", max_retries=0) as sdk:
-        yield sdk
-
-
-@pytest.fixture
 async def http(client: Client) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client of the gateway."""
     async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=60) as http:

@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lock licences sbom audit generated test test-all lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
+.PHONY: help setup demo lock licences sbom audit wheels images generated test test-all test-containers lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,8 +70,11 @@ test: setup ## the tests of every commit: unit, integration, end to end (under 1
 	@touch $@
 
 test-all: setup .venv-deploy/.installed ## the slower tests (under 40 minutes)
-	@$(BIN)/python -m pytest -m slow; status=$$?; \
+	@$(BIN)/python -m pytest -m "slow and not containers"; status=$$?; \
 	if [ $$status -eq 5 ]; then echo "no test is marked slow: nothing was run"; else exit $$status; fi
+
+test-containers: setup ## build the images, run compose and look for what is left (as root, about 15 minutes)
+	$(BIN)/python -m pytest -m containers tests/containers
 
 lint: setup ## formatting, style, types, import rules, protos
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
@@ -122,6 +125,26 @@ audit: .venv-supply/.installed ## ask PyPI's advisory database about every packa
 	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/gateway.txt
 	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/model.txt
 	$(SUPPLY)/pip-audit --disable-pip --require-hashes -r $(LOCKS)/torch-cu130.txt
+
+# The engine that builds the images, docker or podman, and its further options.
+ENGINE ?= docker
+IMAGE_OPTIONS ?=
+# The build of torch (cpu or cu130), and the base image when it is not that of the Dockerfile.
+VARIANT ?= cpu
+PYTHON_IMAGE ?=
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+wheels: .venv-supply/.installed ## fetch the wheels of the images into deploy/wheels (VARIANT=): then `make images` asks no index
+	$(SUPPLY)/python deploy/supply/wheels.py deploy/wheels $(VARIANT) $(TORCH_CPU_SOURCE)
+
+images: ## build the four images (ENGINE=docker or podman, VARIANT=, PYTHON_IMAGE=, IMAGE_OPTIONS=)
+	@set -ex; for image in gateway reasoner speech-gen codec; do \
+		$(ENGINE) build $(IMAGE_OPTIONS) --file deploy/Dockerfile --target $$image --tag chroma-voice/$$image:$(VERSION) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg VARIANT=$(VARIANT) \
+			$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) \
+			$(if $(wildcard deploy/wheels/*.whl),--build-arg PIP_NO_INDEX=1) .; \
+	done
 
 generated: setup ## write docs/client.md, docs/metrics.md, docs/settings.md and the Grafana dashboards again from the code
 	$(BIN)/python -m deploy.monitoring.metrics_reference

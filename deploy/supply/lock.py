@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)]
-_PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)]
+PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
 def main(lock: Path, requirements: list[str], options: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(lock: Path, requirements: list[str], options: list[str]) -> None:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps"]
         command += ["--only-binary", ":all:", "--python-version", "3.11", "--target", folder, "--report", str(report)]
-        command += [word for platform in _PLATFORMS for word in ("--platform", platform)]
+        command += [word for platform in PLATFORMS for word in ("--platform", platform)]
         subprocess.run([*command, *options, *requirements], check=True)
         found = json.loads(report.read_text(encoding="utf-8"))["install"]
     hashes = {

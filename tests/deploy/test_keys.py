@@ -174,13 +174,6 @@ def test_the_compose_file_for_gpus_changes_nothing_of_the_gateway() -> None:
     assert "gateway" not in yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"]
 
 
-def test_compose_publishes_only_ports_on_which_the_gateway_listens() -> None:
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
-    assert services["gateway"]["ports"] == ["127.0.0.1:50051:50051", "127.0.0.1:8080:8080"]
-    assert services["gateway"]["environment"]["CHROMA_HTTP_LISTEN"] == "0.0.0.0:8080"
-
-
 def test_the_overlays_say_how_to_make_the_secret() -> None:
     for name in OVERLAYS:
         comment = (K8S / "overlays" / name / "kustomization.yaml").read_text().partition("apiVersion")[0]

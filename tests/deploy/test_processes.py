@@ -250,5 +250,21 @@ def test_compose_starts_every_process_with_settings_it_has(files: tuple[str, ...
         assert services[name]["cap_drop"] == ["ALL"]
 
 
+@pytest.mark.parametrize("files", [("compose.yaml",), ("compose.yaml", "compose.gpu.yaml")], ids=["cpu", "gpu"])
+def test_a_server_listens_on_every_port_that_compose_publishes(files: tuple[str, ...]) -> None:
+    services = compose(*files)
+    image_settings = dict(re.findall(r"\b(CHROMA_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert set(published) == {"gateway"}
+    for name, ports in published.items():
+        settings = assert_settings_are_real({**image_settings, **services[name]["environment"]}, SETTINGS[name])
+        fields = [field for field in LISTEN_FIELDS.values() if getattr(settings, field, "")]
+        listening = {split_address(getattr(settings, field)) for field in fields}
+        for port in ports:
+            assert ("0.0.0.0", int(port.rpartition(":")[2])) in listening, f"{name}: {port}"
+            assert port.startswith("127.0.0.1:")
+    assert {int(port.rpartition(":")[2]) for port in published["gateway"]} == {PORTS["grpc"], PORTS["http"]}
+
+
 def test_every_combination_is_tried_somewhere() -> None:
     assert set(telling_combinations()) <= set(combinations())

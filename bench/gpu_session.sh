@@ -8,10 +8,9 @@ set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 wheels=${WHEELS:-build/gpu-wheels}
-if compgen -G "$wheels/*.whl" >/dev/null; then
-  "$python" -m venv --system-site-packages build/gpu-venv
-  build/gpu-venv/bin/python -m pip install --quiet --no-index --no-deps --find-links "$wheels" -r bench/gpu_requirements.txt
-  python=build/gpu-venv/bin/python
+packages=build/gpu-packages
+if compgen -G "$wheels/*.whl" >/dev/null && [ ! -d "$packages" ]; then
+  "$python" -m pip install --quiet --no-index --no-deps --target "$packages" "$wheels"/*.whl
 fi
-export PYTHONPATH=.:clients/python${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=.:clients/python:$packages${PYTHONPATH:+:$PYTHONPATH}
 exec "$python" -m bench.gpu_session --out "${OUT:-build/bench}" --limit-s $((${LIMIT_S:-535} - SECONDS)) "$@"

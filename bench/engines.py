@@ -1,6 +1,7 @@
 """`make bench`: our engines beside a plain loop that serves one request at a time, in one process.
 
-Both run the same `mid` checkpoint in float32 with two CPU threads. The repeats of both are interleaved, and the
+Both run the same `mid` checkpoint in float32 with two CPU threads. The engines run it in bfloat16 and with weights in 8
+and 4 bits too, and the plain loop in bfloat16, in the same rounds. The repeats of both are interleaved, and the
 benchmark compares medians. It also checks that both give the same frames. On a busy machine, `--threads 1 --cpu-time`
 counts the process's CPU seconds instead of the wall clock's.
 """
@@ -28,11 +29,19 @@ from bench.plain_loop import PlainLoop, PlainTurn
 from bench.plots import plot_engines
 from bench.workload import CACHE, Session, cached_checkpoint, make_session
 from checkpoints.presets import Preset
+from services.runtime.checkpoint.quantized import WeightFormat
 from services.speech_gen.model.voice import VoicePrompt
 
 WIDTHS = (1, 4, 16, 32)
 SAFE_MARGIN = 1e-4
 """Two float32 implementations make the same choice when its two largest logits differ by more than this."""
+
+PRECISIONS: dict[str, tuple[torch.dtype, WeightFormat]] = {
+    "bfloat16": (torch.bfloat16, "as-stored"),
+    "int8": (torch.float32, "int8"),
+    "int4": (torch.bfloat16, "int4"),
+}
+"""Compute dtype and weights of the further engines."""
 
 Samples = dict[str, list[float]]
 
@@ -50,6 +59,7 @@ class Plan:
     short_history_ids: int = 48
     widths: tuple[int, ...] = WIDTHS
     cpu_time: bool = False
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,11 @@ async def measure(plan: Plan) -> Samples:
         enrolled(make_session(ours.config, 1000 + n, voice_s=plan.voice_s, history_ids=plan.short_history_ids))
         for n in range(max(plan.widths))
     ]
+    plain_bfloat16 = PlainLoop(checkpoint, dtype=torch.bfloat16, clock=clock)
+    others: dict[str, InProcess] = {}
+    for name in plan.precisions:
+        dtype, weights = PRECISIONS[name]
+        others[name] = InProcess(checkpoint, slots=max(plan.widths), dtype=dtype, weights=weights, clock=clock)
     samples: Samples = defaultdict(list)
     for repeat in range(plan.repeats + 1):
         taken = samples if repeat else defaultdict(list)  # the first round warms both up
@@ -82,6 +97,10 @@ async def measure(plan: Plan) -> Samples:
             await _our_turns(ours, engine, talker, plan, plain, taken)
             for width in plan.widths:
                 await _our_crowd(ours, engine, crowd[:width], plan, taken)
+        slow = plain_bfloat16.turn(talker.session, talker.session.history, plan.plain_frames)
+        taken["plain bfloat16 frames/s"].append(_speaking_rate(slow))
+        for name, engines in others.items():
+            await _crowds_in(name, engines, crowd, plan, taken)
     return dict(samples)
 
 
@@ -143,6 +162,20 @@ async def _our_crowd(ours: InProcess, engine: Any, crowd: list[Enrolled], plan: 
     samples[f"ours last first frame s at {width}"].append(max(turn.frame_s[0] for turn in turns))
 
 
+async def _crowds_in(name: str, engines: InProcess, crowd: list[Enrolled], plan: Plan, samples: Samples) -> None:
+    """The crowds' turns in one precision. The first turn of each round prefills the voice and does not count."""
+    voice = engines.voice(crowd[0].session)
+    async with engines.running() as engine:
+        await engines.turn(engine, voice, crowd[0].session.history, 2)
+        for width in plan.widths:
+            histories = [member.session.history for member in crowd[:width]]
+            turns = await asyncio.gather(*(engines.turn(engine, voice, each, plan.frames) for each in histories))
+            frames = sum(len(turn.frames) for turn in turns)
+            samples[f"{name} frames/s at {width}"].append(frames / max(turn.frame_s[-1] for turn in turns))
+            if width == 1:
+                samples[f"{name} frames/s while speaking"].append(_speaking_rate(turns[0]))
+
+
 def _speaking_rate(turn: PlainTurn | EngineTurn) -> float:
     """Frames per second between the first frame and the last."""
     return (len(turn.frames) - 1) / (turn.frame_s[-1] - turn.frame_s[0])
@@ -157,6 +190,10 @@ def summarise(samples: Samples, plan: Plan) -> dict[str, Any]:
     for turn in ("first", "second"):
         name = f"{turn} turn, first frame s"
         ratios[f"{turn} turn sooner"] = medians[f"plain {name}"] / medians[f"ours {name}"]
+    for name in plan.precisions:
+        for what in ("while speaking", *(f"at {width}" for width in plan.widths)):
+            if f"{name} frames/s {what}" in medians:
+                ratios[f"{name} frames/s {what}"] = medians[f"{name} frames/s {what}"] / plain
     return {
         "plan": vars(plan),
         "threads": torch.get_num_threads(),
@@ -202,6 +239,20 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
         median, last = medians[f"ours first frame s at {width}"], medians[f"ours last first frame s at {width}"]
         row(f"first frame, {width} at once: median, last", "", f"{median * 1e3:.0f}, {last * 1e3:.0f} ms", None)
     console.print(table)
+    console.print(_precisions_table(summary))
+
+
+def _precisions_table(summary: dict[str, Any]) -> Table:
+    """Frames a second in each precision, with the ratio to the plain loop in float32."""
+    medians, plain = summary["medians"], summary["medians"]["plain frames/s"]
+    slow = medians["plain bfloat16 frames/s"]
+    precisions = summary["plan"]["precisions"]
+    title = f"frames/s, and times the plain loop in float32 ({plain:.1f}; in bfloat16 {slow:.1f})"
+    table = Table("whole turns at once", "float32", *precisions, title=title)
+    for width in summary["plan"]["widths"]:
+        rates = [medians[f"{name} frames/s at {width}"] for name in ("ours", *precisions)]
+        table.add_row(str(width), *(f"{rate:.1f}, {rate / plain:.1f} x" for rate in rates))
+    return table
 
 
 def main() -> None:
@@ -210,10 +261,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=Plan.repeats)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=CACHE)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
     parser.add_argument("--cpu-time", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    plan = Plan(preset=arguments.preset, repeats=arguments.repeats, cpu_time=arguments.cpu_time)
+    plan = Plan(
+        preset=arguments.preset, repeats=arguments.repeats, widths=tuple(arguments.widths), cpu_time=arguments.cpu_time
+    )
     summary = summarise(asyncio.run(measure(plan)), plan)
     print_table(summary, Console())
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ async def test_the_turns_of_a_traced_request_or_websocket_belong_to_its_trace(
     headers = {**dict(KEY), "traceparent": TRACE}
     if face == "http":
         body = {"model": "chroma-1.0", "voice": "ada", "input": "Hello."}
-        async with httpx.AsyncClient(base_url=f"http://{keyed.http_address}", headers=headers) as http:
+        async with httpx.AsyncClient(base_url=f"http://{keyed.http_address}", headers=headers, timeout=60) as http:
             assert (await http.post("/v1/audio/speech", json=body)).status_code == 200
     else:
         url = f"ws://{keyed.http_address}/v1/realtime?voice=ada"

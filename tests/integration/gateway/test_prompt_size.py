@@ -52,7 +52,7 @@ async def test_realtime_names_the_field_and_keeps_the_settings_before(client: Cl
 
 async def test_http_names_the_field(client: Client, fakes: Fakes) -> None:
     chat = [{"role": "system", "content": LONG}, {"role": "user", "content": "hi"}]
-    async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1") as http:
+    async with httpx.AsyncClient(base_url=f"http://{client.http_address}/v1", timeout=60) as http:
         for path, body, param in (
             ("/chat/completions", {"messages": chat}, "messages"),
             ("/responses", {"input": "hi", "instructions": LONG}, "instructions"),

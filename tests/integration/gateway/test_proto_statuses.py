@@ -164,7 +164,7 @@ async def test_each_rpc_ends_with_the_statuses_that_it_lists(
 ) -> None:
     created = await client.dialogue.CreateSession(pb.CreateSessionRequest(config=pb.SessionConfig(voice_id="ada")))
     requests: dict[str, list[Requests]] = {
-        "CreateSession": [_create(), _create(voice_id="unknown")],
+        "CreateSession": [_create(voice_id="?"), _create(voice_id="unknown")],
         "GetSession": [REQUESTS["GetSession"]],
         "UpdateSession": [
             _update(session_id=created.session.session_id, config=pb.SessionConfig(voice_id="?")),
@@ -191,7 +191,7 @@ async def test_each_rpc_ends_with_the_statuses_that_it_lists(
         ended["CreateVoice"].add(await _status(_create_voice()(client, ())))
     await fakes.codec.kill()
     ended["CreateVoice"].add(await _status(_create_voice()(client, ())))
-    async with start_gateway(wait=False, max_conversations=1, idle_limit_s=0.2) as strict, strict.converse() as idle:
+    async with start_gateway(wait=False, max_conversations=1, idle_limit_s=2.0) as strict, strict.converse() as idle:
         ended["Converse"].add(await _status(_converse(strict, ())))
         ended["Converse"].add((await idle.error()).code().name)
     async with client.converse() as talk:

@@ -97,15 +97,6 @@ async def test_speech_without_an_end_is_answered_at_the_limit_and_the_conversati
         assert (await talk.until("response.done"))[-1].response.status == "completed"
 
 
-async def test_a_microphone_that_streams_noise_is_not_idle(start_gateway: StartGateway) -> None:
-    noise = np.random.default_rng(1).standard_normal(2_400).astype(np.float32) * np.float32(1e-3)
-    async with _talk(start_gateway, idle_limit_s=0.5) as talk:
-        for _ in range(12):
-            await talk.append(noise)
-            await asyncio.sleep(0.1)
-        assert (await talk.say("question"))[-1].response.status == "completed"
-
-
 async def test_an_idle_client_is_told_before_its_session_expires(start_gateway: StartGateway) -> None:
     async with _talk(start_gateway, idle_limit_s=0.4) as talk:
         created = talk.seen[-1].session.expires_at
@@ -119,10 +110,11 @@ async def test_an_idle_client_is_told_before_its_session_expires(start_gateway: 
     assert closed.value.rcvd.code == 1001
 
 
+@pytest.mark.slow  # it leaves the client time on a slow machine
 async def test_a_draining_gateway_lets_a_conversation_go_on_and_then_asks_to_connect_again(
     start_gateway: StartGateway,
 ) -> None:
-    async with start_gateway(drain_idle_s=1.5) as client:
+    async with start_gateway(drain_idle_s=5.0) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with openai_of(client) as openai, openai.realtime.connect(model="gpt-realtime") as connection:
             talk = Talk(connection)

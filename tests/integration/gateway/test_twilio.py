@@ -158,7 +158,7 @@ async def test_unknown_marks_dtmf_and_the_own_sound_are_ignored(call: Telephone)
 
 @pytest.mark.parametrize("message", [None, '{"event": "media", "media": {"payload": "AAAA"}}'])
 async def test_a_stream_that_does_not_start_is_closed(start_gateway: StartGateway, message: str | None) -> None:
-    async with start_gateway(open_timeout_s=0.2) as client, telephone(client.http_address) as call:
+    async with start_gateway(open_timeout_s=1.0) as client, telephone(client.http_address) as call:
         for _ in range(4 if message else 0):
             await call.send(message or "")
         await call.socket.wait_closed()

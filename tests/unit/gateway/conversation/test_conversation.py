@@ -21,6 +21,7 @@ from gateway.conversation.input import input_audio
 from gateway.conversation.input.input_turn import Recording
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.output.events import (
+    EndsSoon,
     Event,
     Opened,
     Outcome,
@@ -40,6 +41,7 @@ from services.common.wire.audio import FRAME_SAMPLES
 from services.common.wire.pcm import Samples, encode_pcm
 from tests.support.fake_calls import FakeCall, FakeUpstreamPool
 from tests.support.fake_store import CALLER, FakeSessions, FakeVoices
+from tests.support.virtual_time import virtual_time
 
 _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
 _FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
@@ -175,6 +177,19 @@ async def test_the_last_event_says_what_interrupted_a_reply(monkeypatch: pytest.
         await talk.conversation.respond()
         await talk.conversation.append_audio(_AUDIO)
         assert (await talk.until(TurnDone)).interrupted_by == "speech"
+
+
+async def test_a_microphone_that_streams_noise_is_not_idle() -> None:
+    noise = np.random.default_rng(1).standard_normal(1_600).astype(np.float32) * np.float32(1e-3)
+    sound = encode_pcm(noise, AUDIO_ENCODING_PCM_S16LE)
+    async with _talk(ConversationOptions(input_format=_FORMAT, turn_detection=TurnDetection())) as talk:
+        with virtual_time():
+            for _ in range(5):
+                await asyncio.sleep(0.7 * _SETTINGS.idle_limit_s)
+                await talk.conversation.append_audio(sound)
+                assert talk.events.empty(), "the client is told before an idle conversation ends"
+            await asyncio.sleep(0.95 * _SETTINGS.idle_limit_s)
+        assert isinstance(talk.events.get_nowait(), EndsSoon)
 
 
 async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen() -> None:

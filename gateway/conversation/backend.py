@@ -22,7 +22,7 @@ from gateway.pipeline.upstreams import UpstreamPool
 from gateway.settings import GatewaySettings
 from gateway.store.sessions import Session, Sessions, new_session_id
 from gateway.store.voices import Voices
-from services.common.errors import ChromaError, FailedPrecondition, NotFound, Unavailable
+from services.common.errors import ChromaError, FailedPrecondition, NotFound
 
 
 @dataclass
@@ -79,18 +79,6 @@ class Backend:
         except ChromaError:
             await self.usage.let_go(caller.tenant, LimitName.SESSIONS, session_id)
             raise
-
-    async def discard_empty_session(self, caller: Caller, session_id: str) -> None:
-        """Delete a session that has no turns. One with turns stays, and so does any while the store is away."""
-        if not session_id:
-            return
-        try:
-            if (await self.sessions.load(caller.tenant, session_id)).turns:
-                return
-            await self.sessions.delete(caller.tenant, session_id)
-            await self.usage.let_go(caller.tenant, LimitName.SESSIONS, session_id)
-        except (NotFound, Unavailable):
-            return
 
     async def make_room(self, caller: Caller, session: Session) -> None:
         """Count the size of a session before it is written. Raises ResourceExhausted when the tenant has no room."""

@@ -364,12 +364,6 @@ class Conversation:
         await self._turns.interrupt()
         return await self.stop_storing()
 
-    async def discard_failed_session(self) -> None:
-        """Delete the stored session if all its turns failed, so that it holds nothing. Call it after `run`, for a
-        session that began with the conversation. While the store is away the session stays until it expires."""
-        if self._turns.have_failed and not self._context.session.turns:
-            await self._backend.discard_empty_session(self._caller, self._context.session.session_id)
-
     async def inject_reply(self, text: str) -> str:
         """Add a reply of the past at the end of the history: see `History.append_reply`."""
         return await self.history.append_reply(text)

@@ -84,8 +84,6 @@ class DialogueServicer(dialogue_pb2_grpc.DialogueServiceServicer):
                 await reader.quiet()
                 again = f"reconnect with session {session.session_id}" if session.session_id else "reconnect"
                 raise Unavailable(f"the gateway is draining: {again}")
-            if opened.WhichOneof("session") == "new_session":
-                await conversation.discard_failed_session()
         finally:
             await reader.close()
 

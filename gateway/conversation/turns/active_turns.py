@@ -98,8 +98,6 @@ class ActiveTurns:
         """Those of the counts that count the audio of an ended turn."""
         self._reports: set[asyncio.Task[Event]] = set()
         self._closed = False
-        self.have_failed = False
-        """Whether a turn has failed."""
 
     def begin(
         self,
@@ -284,9 +282,7 @@ class ActiveTurns:
         is_read = live.plan is not None and live.plan.voice is None
         record = record_of(turn, None if is_read else heard_samples)
         dropped_turns, recorded = 0, None
-        if outcome is Outcome.FAILED:
-            self.have_failed = True
-        else:
+        if outcome is not Outcome.FAILED:
             dropped_turns, recorded = self._context.add_turn(
                 record, drop_oldest=0 if live.history else turn.dropped_turns
             )

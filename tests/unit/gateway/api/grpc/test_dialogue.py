@@ -1,12 +1,10 @@
-"""DialogueService: the rpcs on sessions, and what a conversation leaves. See also tests/integration/gateway."""
+"""DialogueService: the rpcs on sessions. Conversations are tested in tests/integration/gateway."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from grpc import StatusCode
 
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.api.grpc.dialogue import DialogueServicer
@@ -51,49 +49,3 @@ async def test_a_change_out_of_range_leaves_the_session_as_it_was(dialogue: Dial
         await dialogue.UpdateSession(pb.UpdateSessionRequest(session_id=session_id, config=change), None)
     read = await dialogue.GetSession(pb.GetSessionRequest(session_id=session_id), None)
     assert read.session.config == pb.SessionConfig(voice_id="ada")
-
-
-class _Stream:
-    """The caller's side of a Converse call that sends these messages and closes its side."""
-
-    def __init__(self, *requests: pb.ConverseRequest) -> None:
-        self._requests = requests
-        self.responses: list[pb.ConverseResponse] = []
-
-    async def requests(self) -> AsyncIterator[pb.ConverseRequest]:
-        for request in self._requests:
-            yield request
-
-    async def send_initial_metadata(self, metadata: object) -> None:
-        return
-
-    async def write(self, response: pb.ConverseResponse) -> None:
-        self.responses.append(response)
-
-
-async def _converse(dialogue: DialogueServicer, opened: pb.ConverseOpen, *requests: pb.ConverseRequest) -> str:
-    """Hold a conversation to its end. Returns the id of its session."""
-    stream = _Stream(pb.ConverseRequest(open=opened), *requests)
-    await dialogue.Converse(stream.requests(), stream)
-    failed = [response.turn_done.error.code for response in stream.responses if response.HasField("turn_done")]
-    assert failed == [StatusCode.INVALID_ARGUMENT.value[0] for request in requests if request.HasField("commit")]
-    return stream.responses[0].opened.session.session_id
-
-
-_NEW = pb.ConverseOpen(new_session=pb.SessionConfig(voice_id="ada"))
-_EMPTY_COMMIT = pb.ConverseRequest(commit=pb.CommitTurn())
-
-
-async def test_a_new_session_whose_turns_all_failed_is_deleted_at_the_end(dialogue: DialogueServicer) -> None:
-    session_id = await _converse(dialogue, _NEW, _EMPTY_COMMIT)
-    with pytest.raises(NotFound):
-        await dialogue.GetSession(pb.GetSessionRequest(session_id=session_id), None)
-
-
-async def test_a_session_without_a_failed_turn_and_one_made_before_stay(dialogue: DialogueServicer) -> None:
-    unused = await _converse(dialogue, _NEW)
-    made = await _session_id(dialogue)
-    assert await _converse(dialogue, pb.ConverseOpen(session_id=made), _EMPTY_COMMIT) == made
-    for session_id in (unused, made):
-        read = await dialogue.GetSession(pb.GetSessionRequest(session_id=session_id), None)
-        assert read.session.session_id == session_id

@@ -45,6 +45,6 @@ def test_failing_demo_stops_what_it_started(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the demo wants a folder")
     done = demo(tmp_path, "MODEL=tiny")
     assert done.returncode != 0
-    assert "error: [Errno" in done.stderr
+    assert "cannot be written: File exists" in done.stderr
     assert "stopped" in done.stdout
     assert StateFolder(tmp_path / "state").owner() is None

@@ -33,3 +33,22 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+async def to_its_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run the coroutine to its end, also when the caller is cancelled meanwhile: that takes effect afterwards.
+
+    For giving back sockets and the like, in a time that the coroutine bounds itself.
+    """
+    task = asyncio.create_task(coroutine)
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    if interrupted is not None:
+        if not task.cancelled():
+            task.exception()
+        raise interrupted
+    task.result()

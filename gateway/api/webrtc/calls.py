@@ -20,7 +20,7 @@ from gateway.api.webrtc.addresses import MediaAddresses
 from gateway.api.webrtc.offer import Offer
 from gateway.conversation.backend import Backend
 from gateway.metrics import CALLS, WEBRTC_CALLS
-from gateway.tasks import cancel
+from gateway.tasks import cancel, to_its_end
 from services.common.errors import ChromaError, NotFound, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,8 @@ class Calls:
         if not answer.done():
             await task
             raise Unavailable("the call ended before it began")
+        if answer.exception() is not None:
+            await asyncio.wait([task])  # its place is free when the caller is told
         return call_id, answer.result()
 
     def hang_up(self, tenant: str, call_id: str) -> None:
@@ -144,7 +146,7 @@ class Calls:
             await self._say(line, error, beta=asked.beta)
         finally:
             try:
-                await line.close()
+                await to_its_end(line.close())  # a drain that cancels the call leaves no socket open
             finally:
                 del self._lines[call_id]
                 WEBRTC_CALLS.set(len(self._lines))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.tasks import cancel, join
+from gateway.tasks import cancel, join, to_its_end
 from services.common.errors import InvalidArgument
 
 
@@ -75,3 +75,28 @@ async def test_cancel_waits_until_the_tasks_have_ended_and_drops_their_errors() 
     assert cleaned_up == ["slow"]
     assert failed.done()
     await cancel()  # no task at all
+
+
+async def test_what_runs_to_its_end_does_so_when_its_caller_is_cancelled() -> None:
+    begun, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def give_back() -> None:
+        begun.set()
+        await go.wait()
+        ended.set()
+
+    task = asyncio.create_task(to_its_end(give_back()))
+    await begun.wait()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_the_failure_of_what_runs_to_its_end_is_the_callers() -> None:
+    with pytest.raises(InvalidArgument):
+        await to_its_end(_fail())

@@ -29,6 +29,9 @@ class _Line:
         self.speaker = ReplyQueue()
         self.sent: list[dict[str, Any]] = []
         self.closed = False
+        self.closing = asyncio.Event()
+        self.may_close = asyncio.Event()
+        self.may_close.set()
         self.failure: Exception | None = None
         self._gone = asyncio.Event()
 
@@ -54,6 +57,8 @@ class _Line:
         self._gone.set()
 
     async def close(self) -> None:
+        self.closing.set()
+        await self.may_close.wait()
         self.closed = True
 
 
@@ -83,6 +88,19 @@ class Room:
 @pytest.fixture
 def room(backend: Backend) -> Room:
     return Room(replace(backend, settings=backend.settings.model_copy(update={"webrtc_calls": 1})))
+
+
+async def test_a_drain_lets_a_call_that_ends_give_back_its_sockets(room: Room) -> None:
+    await room.open()
+    (line,) = room.lines
+    line.may_close.clear()
+    line.hang_up()
+    await line.closing.wait()
+    drained = asyncio.create_task(room.calls.drain(0))
+    await asyncio.sleep(0)
+    line.may_close.set()
+    await drained
+    assert line.closed
 
 
 async def test_a_call_is_there_until_its_client_hangs_up(room: Room) -> None:

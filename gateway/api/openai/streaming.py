@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+from services.common.errors import ChromaError
+
+log = logging.getLogger(__name__)
 
 
 def server_sent_event(message: object) -> bytes:
@@ -47,9 +52,15 @@ async def streaming_response(
 
 
 class _ClosingResponse(StreamingResponse):
-    """Closes its body generator at the end of the response. A client that hangs up thereby frees its turn at once."""
+    """Closes its body generator at the end of the response. A client that hangs up thereby frees its turn at once.
+
+    A turn that fails leaves the body without an end: the server closes the connection, and the client sees that.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: Any = self.body_iterator
         async with aclosing(body):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            except ChromaError as error:
+                log.warning("a response was cut off by %s: %s", error.status, error.message)

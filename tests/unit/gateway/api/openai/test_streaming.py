@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from starlette.types import Message
 
 from gateway.api.openai.streaming import server_sent_event, streaming_response
 from services.common.errors import Unavailable
@@ -26,6 +28,28 @@ async def test_the_body_is_the_pieces_that_hold_something() -> None:
 
     response = await streaming_response(body(), "audio/wav")
     assert [piece async for piece in response.body_iterator] == [b"one", b"two"]
+
+
+async def test_a_failure_in_the_body_leaves_it_without_an_end_and_writes_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise Unavailable("away")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    response = await streaming_response(body(), "audio/wav")
+    await response({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send)
+    assert [message.get("more_body") for message in sent[1:]] == [True]
+    assert [record.exc_info for record in caplog.records] == [None]
 
 
 def test_an_event_is_one_line_of_json() -> None:

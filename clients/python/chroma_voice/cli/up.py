@@ -256,7 +256,7 @@ def down(state: State = DEFAULT_STATE) -> None:
         _wait_until_stopped(folder, pid, limit_s, endpoints, console)
     except KeyboardInterrupt:
         console.print("stopping now", markup=False)
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)  # of another kind: two equal signals to a process that is not run become one
         _wait_until_stopped(folder, pid, limit_s, None, console)
     console.print("stopped", markup=False)
 

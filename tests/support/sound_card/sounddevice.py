@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import wave
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,7 +51,7 @@ def query_devices() -> list[dict[str, Any]]:
     ]
 
 
-class _Stream(threading.Thread):
+class _Stream(threading.Thread, ABC):
     """Calls the callback in real time."""
 
     def __init__(self, *, samplerate: int, callback: Callable[..., None], blocksize: int = 0, **settings: Any) -> None:
@@ -74,9 +75,9 @@ class _Stream(threading.Thread):
             self.piece()
             due_s += self.pause_s
 
+    @abstractmethod
     def piece(self) -> None:
         """Handle one piece of sound."""
-        raise NotImplementedError
 
     def abort(self) -> None:
         """End."""

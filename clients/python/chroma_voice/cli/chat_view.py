@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from chroma_voice.cli.reply_view import printable
 from chroma_voice.events import TurnDone
 
 _METER_CELLS = 24
@@ -44,7 +45,7 @@ class ChatView:
         """Print a line of its own."""
         if self._text and not self._live:
             self._end_line()
-        self._console.print(_printable(line), markup=False)
+        self._console.print(printable(line), markup=False)
 
     def set_state(self, state: str) -> None:
         """Show what the conversation is doing."""
@@ -63,11 +64,11 @@ class ChatView:
 
     def add_text(self, piece: str) -> None:
         """Show another piece of the reply."""
-        first, self._text = not self._text, self._text + _printable(piece)
+        first, self._text = not self._text, self._text + printable(piece)
         if self._live:
             self._redraw()
         else:
-            self._console.print(f"Chroma: {_printable(piece)}" if first else _printable(piece), end="", markup=False)
+            self._console.print(f"Chroma: {printable(piece)}" if first else printable(piece), end="", markup=False)
 
     def end_reply(self, done: TurnDone) -> None:
         """Print the reply as a line of its own, and what went wrong with it."""
@@ -95,7 +96,3 @@ class ChatView:
 
 
 OUT_OF_DOMAIN = "note: the checkpoint says that it cannot say this text; the speech is probably wrong"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in text)

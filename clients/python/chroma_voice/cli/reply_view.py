@@ -35,13 +35,12 @@ class ReplyView:
             self._console.print()
 
     def add_text(self, piece: str) -> None:
-        """Show another piece of the reply's text. Unprintable characters are shown as dots."""
-        printable = "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in piece)
-        self._text += printable
+        """Show another piece of the reply's text."""
+        self._text += printable(piece)
         if self._live:
             self._redraw()
         else:
-            self._console.print(printable, end="", markup=False)
+            self._console.print(printable(piece), end="", markup=False)
 
     def add_sound(self, seconds: float) -> None:
         """Count `seconds` more of sound."""
@@ -54,3 +53,8 @@ class ReplyView:
         progress = f"{self._sound_s:6.2f} s of sound after {elapsed_s:.2f} s"
         if self._live:
             self._live.update(Group(Text(self._text), Text(progress, style="cyan")))
+
+
+def printable(text: str) -> str:
+    """The text with dots in place of letters that a terminal does not print, but with its line breaks."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in text)

@@ -72,12 +72,14 @@ def test_checkpoint_that_cannot_be_fetched_is_a_clear_error(tmp_path: Path, monk
     assert "Traceback" not in output
 
 
-def test_service_that_cannot_start_stops_all_and_shows_the_end_of_its_log(tmp_path: Path) -> None:
+def test_service_that_cannot_start_stops_all_and_its_reason_is_the_error(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps({}))
     output = run("up", "--state", tmp_path / "state", "--model", model, expect=1)
-    assert "while starting; the end of" in output
+    (error,) = (line for line in output.splitlines() if line.startswith("error"))
+    assert "ended with status 1 while starting" in error
+    assert "expected model.safetensors.index.json or model.safetensors, found neither" in error
     assert LocalStack(tmp_path / "state").folder.owner() is None
 
 

@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from chroma_voice import __version__
-from chroma_voice.cli import audit, chat, key, serve, talk, trace, up, voice
+from chroma_voice.cli import audit, key, trace, voice
+from chroma_voice.cli.conversation import chat, talk
+from chroma_voice.cli.launcher import serve, up
 from chroma_voice.errors import ChromaError
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -12,8 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from chroma_voice.cli import app
-from chroma_voice.cli.chat import converse, level
-from chroma_voice.cli.chat_view import ChatView
+from chroma_voice.cli.conversation.chat import converse, level
+from chroma_voice.cli.conversation.chat_view import ChatView
 from chroma_voice.errors import Unavailable
 from chroma_voice.events import (
     AudioDelta,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from chroma_voice.cli.sound_file import STDOUT, SoundFile, check_place
+from chroma_voice.cli.conversation.sound_file import STDOUT, SoundFile, check_place
 from chroma_voice.errors import ChromaError, InvalidArgument
 
 TONE = (8_000 * np.sin(np.arange(24_000) / 20)).astype("<i2").tobytes()

@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from chroma_voice.cli.asked_turn import AskedTurn, ReceivedTurn
+from chroma_voice.cli.conversation.asked_turn import AskedTurn, ReceivedTurn
+from chroma_voice.cli.conversation.question import read_recording
+from chroma_voice.cli.conversation.sound_file import STDOUT, SUFFIXES, SoundFile, check_place
+from chroma_voice.cli.conversation.turn_report import Report
 from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
-from chroma_voice.cli.question import read_recording
-from chroma_voice.cli.sound_file import STDOUT, SUFFIXES, SoundFile, check_place
-from chroma_voice.cli.turn_report import Report
-from chroma_voice.cli.up import RANDOM_WEIGHTS
+from chroma_voice.cli.launcher.up import RANDOM_WEIGHTS
 from chroma_voice.conversation import Conversation
 from chroma_voice.errors import ChromaError
 from chroma_voice.events import AudioDelta, TextDelta, TurnDone

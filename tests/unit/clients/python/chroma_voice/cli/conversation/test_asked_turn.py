@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from chroma_voice import Client
-from chroma_voice.cli.asked_turn import AskedTurn
-from chroma_voice.cli.question import Recording
+from chroma_voice.cli.conversation.asked_turn import AskedTurn
+from chroma_voice.cli.conversation.question import Recording
 from tests.support.fake_gateway import FakeGateway
 
 

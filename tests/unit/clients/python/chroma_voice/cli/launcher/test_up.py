@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from chroma_voice.cli import app, up
+from chroma_voice.cli import app
+from chroma_voice.cli.launcher import up
 from chroma_voice.errors import FailedPrecondition
 from chroma_voice.keys_file import KeysFile
 from chroma_voice.local import certificate, checkpoint

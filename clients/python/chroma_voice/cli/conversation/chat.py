@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chroma_voice.cli.chat_view import ChatView
+from chroma_voice.cli.conversation.chat_view import ChatView
 from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
-from chroma_voice.cli.up import RANDOM_WEIGHTS
+from chroma_voice.cli.launcher.up import RANDOM_WEIGHTS
 from chroma_voice.conversation import Conversation
 from chroma_voice.errors import InvalidArgument
 from chroma_voice.events import (

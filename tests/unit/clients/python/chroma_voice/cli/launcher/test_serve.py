@@ -6,7 +6,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from chroma_voice.cli import app, serve
+from chroma_voice.cli import app
+from chroma_voice.cli.launcher import serve
 from chroma_voice.errors import FailedPrecondition
 
 

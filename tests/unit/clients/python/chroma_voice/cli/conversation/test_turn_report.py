@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from chroma.v1 import dialogue_pb2
-from chroma_voice.cli.asked_turn import ReceivedTurn
-from chroma_voice.cli.turn_report import Report
+from chroma_voice.cli.conversation.asked_turn import ReceivedTurn
+from chroma_voice.cli.conversation.turn_report import Report
 from chroma_voice.errors import ResourceExhausted
 from chroma_voice.events import TurnDone
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from chroma_voice.cli.chat_view import ChatView
+from chroma_voice.cli.conversation.chat_view import ChatView
 
 
 def shown(*, terminal: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from chroma_voice.cli.question import Recording
+from chroma_voice.cli.conversation.question import Recording
 from chroma_voice.conversation import Conversation
 from chroma_voice.events import TurnDone
 

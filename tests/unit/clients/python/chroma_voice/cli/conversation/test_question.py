@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from chroma_voice.cli.question import Recording, read_recording
+from chroma_voice.cli.conversation.question import Recording, read_recording
 from chroma_voice.errors import InvalidArgument
 
 

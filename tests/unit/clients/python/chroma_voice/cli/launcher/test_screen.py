@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chroma_voice.cli.screen import Screen
+from chroma_voice.cli.launcher.screen import Screen
 from chroma_voice.local.supervisor import Change
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from chroma_voice.cli import waterfall_picture
-from chroma_voice.cli.waterfall import Stage, Turn
+from chroma_voice.cli.conversation import waterfall_picture
+from chroma_voice.cli.conversation.waterfall import Stage, Turn
 
 STAGES = (
     Stage("hearing", "reasoner", "#000000", 0.0, 0.04, 0.04),

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from chroma_voice.cli.reply_view import ReplyView
+from chroma_voice.cli.conversation.reply_view import ReplyView
 
 
 def test_off_a_terminal_the_text_is_appended_and_ends_its_line() -> None:

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from chroma_voice.cli.gateway_address import API_KEY, DEFAULT_STATE, ApiKeyFile, State, read_api_key
-from chroma_voice.cli.screen import Screen
+from chroma_voice.cli.launcher.screen import Screen
 from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPrecondition, Unavailable
 from chroma_voice.local import checkpoint, drain, memory, repository, sample_voices
 from chroma_voice.local.certificate import certificate

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from chroma_voice.cli.waterfall import Stage, Turn
+from chroma_voice.cli.conversation.waterfall import Stage, Turn
 
 _INK, _QUIET, _GRID, _PLAYED = "#22262e", "#7b8391", "#e7e9ee", "#b9bfca"
 _LEFT, _WIDTH = 0.165, 0.785

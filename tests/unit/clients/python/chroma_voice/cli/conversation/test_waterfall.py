@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chroma_voice import Timings, TurnDone
-from chroma_voice.cli import waterfall
+from chroma_voice.cli.conversation import waterfall
 
 DONE = TurnDone(
     turn_id="t",

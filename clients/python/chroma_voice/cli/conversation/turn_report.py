@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chroma_voice.cli import waterfall
-from chroma_voice.cli.asked_turn import AskedTurn, ReceivedTurn
-from chroma_voice.cli.chat_view import OUT_OF_DOMAIN
-from chroma_voice.cli.reply_view import ReplyView
-from chroma_voice.cli.sound_file import STDOUT
+from chroma_voice.cli.conversation import waterfall
+from chroma_voice.cli.conversation.asked_turn import AskedTurn, ReceivedTurn
+from chroma_voice.cli.conversation.chat_view import OUT_OF_DOMAIN
+from chroma_voice.cli.conversation.reply_view import ReplyView
+from chroma_voice.cli.conversation.sound_file import STDOUT
 
 
 class Report:
@@ -108,7 +108,7 @@ class Report:
 def _save_picture(turn: waterfall.Turn, path: Path) -> bool:
     """Save the waterfall as a PNG. False, and nothing is saved, without matplotlib or without any stage."""
     try:
-        from chroma_voice.cli import waterfall_picture
+        from chroma_voice.cli.conversation import waterfall_picture
     except ImportError:
         return False
     if turn.stages:

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from chroma_voice.cli.reply_view import printable
+from chroma_voice.cli.conversation.reply_view import printable
 from chroma_voice.events import TurnDone
 
 _METER_CELLS = 24

@@ -1,0 +1,1 @@
+"""Commands that talk: questions, replies, and how the terminal shows them."""

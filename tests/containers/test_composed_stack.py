@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import signal
 import threading
 import time
 import urllib.request
 import wave
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -65,23 +62,22 @@ def test_a_container_may_write_only_where_it_must(stack: Composed, service: str)
     if service != "gateway":
         assert "Read-only" in stack.inside(service, "touch", "/models/x", check=False)
         stack.inside(service, "sh", "-c", "touch /compile-cache/x && rm /compile-cache/x")
-    status = Path(f"/proc/{stack.process_id(service)}/status").read_text()
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert (int(fields["CapEff"], 16), fields["NoNewPrivs"]) == (0, "1")
+    status = stack.process(service).status
+    assert (int(status["CapEff"], 16), status["NoNewPrivs"]) == (0, "1")
 
 
 @pytest.mark.parametrize("service", ["codec", "valkey"])
 def test_a_hung_process_is_killed_and_started_again(stack: Composed, service: str) -> None:
-    frozen = stack.process_id(service)
+    frozen = stack.process(service)
     began = time.monotonic()
-    os.kill(frozen, signal.SIGSTOP)
-    while Path(f"/proc/{frozen}").exists():
+    frozen.signal("STOP")
+    while frozen.exists:
         assert time.monotonic() - began < REPLACED_WITHIN_S, "the health check kills it"
         assert not stack.is_healthy(service)
     print(f"{service}: killed after {time.monotonic() - began:.0f} s")
     stack.until_healthy(service)
     print(f"{service}: healthy after {time.monotonic() - began:.0f} s")
-    assert stack.process_id(service) != frozen
+    assert stack.process(service) != frozen
     for name in LASTING:
         stack.until_healthy(name)
 
@@ -98,7 +94,7 @@ async def test_a_service_that_is_stopped_in_mid_turn_finishes_the_turn(stack: Co
         done = None
         async for event in talk.reply():
             if isinstance(event, AudioDelta) and stopping is None:
-                stopping = threading.Thread(target=stack.engine.run, args=("stop", name))
+                stopping = threading.Thread(target=stack.compose, args=("stop", "codec"))
                 stopping.start()
             done = event
     assert stopping is not None

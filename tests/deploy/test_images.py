@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.build_context import copy_context
 from tests.support.manifests import DEPLOY, ROOT, SETTINGS
 
 DOCKERFILE = DEPLOY / "Dockerfile"
@@ -53,18 +54,6 @@ def stages_above(target: str) -> list[str]:
     sources = [match[1] for step in found.words("COPY") if (match := re.match(r"--from=(\S+)", step))]
     bases = [name for name in (found.base, *sources) if name in stages()]
     return [name for base in bases for name in (*stages_above(base), base)]
-
-
-def copy_context(to: Path) -> None:
-    """Copy what .dockerignore lets through."""
-    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    for name in kept:
-        source, target = ROOT / name, to / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
 
 
 def run_step(step: str, root: Path, environment: dict[str, str]) -> None:

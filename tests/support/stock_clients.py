@@ -7,23 +7,21 @@ JSON value, which the test reads.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.tools import tool_folder
 
-TOOLS = ROOT / "build" / "tools"
 PYTHON_PROGRAMS = ROOT / "tests" / "clients_py"
 NODE_PROGRAMS = ROOT / "tests" / "clients_js"
 TIME_LIMIT_S = 200
@@ -95,22 +93,13 @@ def _node_clients() -> Path:
 
 def _installed(name: str, pins: Path, install: Callable[[Path], None]) -> Path:
     """The folder build/tools/NAME, installed again whenever the file of pinned versions has changed."""
-    folder = TOOLS / name
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    with _locked(TOOLS / f"{name}.lock"):
+    with tool_folder(name) as folder:
         done = folder / "pins"
         if not done.exists() or done.read_bytes() != pins.read_bytes():
             shutil.rmtree(folder, ignore_errors=True)
             install(folder)
             shutil.copy(pins, done)
     return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _install(command: list[Path | str], folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,10 +50,7 @@ def _pulled(engine: Engine, name: str) -> bool:
     """Whether the image is there, or comes from its registry."""
     if engine.run("image", "exists", name, check=False).returncode == 0:
         return True
-    try:
-        return engine.run("pull", "--quiet", name, check=False, limit_s=_PULL_S).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    return engine.run("pull", "--quiet", name, check=False, limit_s=_PULL_S, online=True).returncode == 0
 
 
 def _bootstrapped(engine: Engine) -> str:
@@ -73,6 +69,7 @@ def _bootstrapped(engine: Engine) -> str:
         root,
         mirror(),
         check=False,
+        online=True,
         environment={"DEBOOTSTRAP_DIR": str(engine.programs / "usr" / "share" / "debootstrap")},
     )
     if made.returncode != 0:

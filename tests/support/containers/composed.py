@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,25 +15,21 @@ import yaml
 
 from chroma_voice import Client
 from chroma_voice.keys_file import KeysFile
-from chroma_voice.local.ports import LOOPBACK, free_ports
+from chroma_voice.local.ports import LOOPBACK
 from tests.support.containers.engine import LIMIT_S, Engine
-from tests.support.debian_packages import TOOLS
 from tests.support.local_stack import VOICE, VOICE_FILE, VOICE_TRANSCRIPT, run
 from tests.support.manifests import DEPLOY, SETTINGS
+from tests.support.tools import tool_folder
 
 _PODMAN_COMPOSE = "podman-compose==1.6.0"
-_PROJECT = "chroma-voice"
 LASTING = (*SETTINGS, "valkey")
 """The services that run until they are stopped."""
 
 
 def podman_compose() -> Path:
     """The program, in a virtual environment of its own. Skips the test where it cannot be installed."""
-    folder = TOOLS / "podman-compose"
-    program = folder / "bin" / "podman-compose"
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    with open(TOOLS / "podman-compose.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with tool_folder("podman-compose") as folder:
+        program = folder / "bin" / "podman-compose"
         if not program.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
             command = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", _PODMAN_COMPOSE]
@@ -43,27 +39,45 @@ def podman_compose() -> Path:
     return program
 
 
-class Composed:
-    """The stack, with a key and free ports of this machine. Its images must be in the engine's storage."""
+@dataclass(frozen=True)
+class Process:
+    """A process in a container. `pid` is its id in the engine's namespaces."""
 
-    def __init__(self, engine: Engine, valkey_image: str) -> None:
+    engine: Engine
+    pid: int
+
+    @property
+    def exists(self) -> bool:
+        """Whether it runs, is stopped by a signal, or has ended just now."""
+        return (self.engine.namespaces.proc / str(self.pid)).exists()
+
+    @property
+    def status(self) -> dict[str, str]:
+        """The fields of /proc/PID/status."""
+        lines = (self.engine.namespaces.proc / str(self.pid) / "status").read_text().splitlines()
+        return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+    def signal(self, name: str) -> None:
+        """Send a signal, such as `signal("STOP")`."""
+        self.engine.command("sh", "-c", f"kill -{name} {self.pid}")
+
+
+class Composed:
+    """The stack, with a key. `program` is podman-compose. The images must be in the engine's storage."""
+
+    address = f"{LOOPBACK}:50051"
+    url = f"http://{LOOPBACK}:8080"
+
+    def __init__(self, engine: Engine, program: Path, valkey_image: str) -> None:
         self.engine = engine
-        self._program = podman_compose()
+        self._program = program
         folder = engine.folder / "compose"
         keys = folder / "keys"
         keys.mkdir(parents=True)
         self.key = KeysFile(keys / "keys.json").add("test", "default", ["talk", "voices"], None)
         for path in (keys, keys / "keys.json"):
             path.chmod(0o755)
-        grpc_port, http_port = free_ports(2)
-        self.address = f"{LOOPBACK}:{grpc_port}"
-        self.url = f"http://{LOOPBACK}:{http_port}"
-        self._variables = {
-            "REDIS_PASSWORD": "of-the-test",
-            "KEYS_FOLDER": str(keys),
-            "GRPC_PORT": str(grpc_port),
-            "HTTP_PORT": str(http_port),
-        }
+        self._variables = {"REDIS_PASSWORD": "of-the-test", "KEYS_FOLDER": str(keys)}
         # Only the name of the image: a registry's digest is known of a pulled image alone.
         self._override = folder / "images.yaml"
         self._override.write_text(yaml.safe_dump({"services": {"valkey": {"image": valkey_image}}}))
@@ -72,13 +86,17 @@ class Composed:
         """Run `podman-compose ARGUMENTS`. Returns what it prints."""
         files = ("-f", str(DEPLOY / "compose.yaml"), "-f", str(self._override))
         done = self.engine.command(
-            self._program, "--in-pod", "false", *files, *arguments, environment=self._variables, limit_s=LIMIT_S
+            *(self._program, "--in-pod", "false", *files, *arguments),
+            environment=self._variables,
+            limit_s=LIMIT_S,
         )
         return done.stdout + done.stderr
 
     def start(self) -> None:
         """Start everything, wait until it is healthy, and enrol the sample voice."""
-        self.compose("up", "--detach", "--no-build")
+        # podman starts no container again that requires one which has ended, so `weights` is run before and apart.
+        self.compose("run", "--rm", "-T", "--no-deps", "weights")
+        self.compose("up", "--detach", "--no-build", "--no-deps", *LASTING)
         for service in LASTING:
             self.until_healthy(service)
         options = ("--transcript", VOICE_TRANSCRIPT, "--consent", "public-domain recording")
@@ -107,11 +125,11 @@ class Composed:
         done = self.engine.run("exec", self.container(service), *command, check=check)
         return done.stdout + done.stderr
 
-    def process_id(self, service: str) -> int:
-        """The id, on this machine, of a service's process: the child of the container's init process."""
+    def process(self, service: str) -> Process:
+        """A service's process: the child of the container's init process."""
         first = self.engine.inspect("container", self.container(service))["State"]["Pid"]
-        (child,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        return int(child)
+        (child,) = (self.engine.namespaces.proc / f"{first}/task/{first}/children").read_text().split()
+        return Process(self.engine, int(child))
 
     def client(self) -> Client:
         """A client of the gateway at its published port."""
@@ -120,11 +138,9 @@ class Composed:
 
 @contextlib.contextmanager
 def composed(engine: Engine, valkey_image: str) -> Iterator[Composed]:
-    """The started stack. At the end it is taken down with its volumes."""
-    stack = Composed(engine, valkey_image)
-    try:
+    """The started stack. Meanwhile this thread is in the engine's network, where the ports are published."""
+    program = podman_compose()
+    with engine.namespaces.network():
+        stack = Composed(engine, program, valkey_image)
         stack.start()
         yield stack
-    finally:
-        engine.run("stop", "--all", "--time", "30", check=False)
-        stack.compose("down", "--volumes")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -12,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.containers.namespaces import Namespaces
 from tests.support.debian_packages import unpacked
+from tests.support.paths import ROOT
 
 _PACKAGES = (
     "podman",
@@ -31,10 +35,14 @@ _CAP_SYS_RESOURCE = 24
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIMIT_S = 900.0
 """The longest that one command of the engine may take."""
+TIMED_OUT = 124
+"""The exit status of a command that did not end within its limit, as of timeout(1)."""
+_PROBE_S = 120.0
+_OF_ENGINES = re.compile("/(libpod_parent|buildah-)")
 
 
 class Engine:
-    """podman from Debian's packages, run as root. All that it writes lies in `folder`."""
+    """podman from Debian's packages, run as root in namespaces of its own. What it keeps lies in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         """Skips the test where no engine can run."""
@@ -62,9 +70,8 @@ class Engine:
             "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
         }
         self._configure()
-        known = self.run("info", "--format", "json", check=False)
-        if known.returncode != 0:
-            pytest.skip(f"podman does not run here: {known.stderr.strip()}")
+        self._cgroups = _cgroups()
+        self.namespaces = Namespaces(self.programs / "usr" / "bin" / "catatonit", folder)
 
     def _configure(self) -> None:
         folder, programs = self.folder, self.programs
@@ -87,8 +94,7 @@ conmon_env_vars = {passed_on}
 helper_binaries_dir = ["{programs}/usr/lib/podman", "{programs}/usr/libexec/podman"]
 init_path = "{programs}/usr/libexec/podman/catatonit"
 network_cmd_path = ""
-static_dir = "{folder}/static"
-tmp_dir = "{folder}/run"
+tmp_dir = "/run/engine"
 volume_path = "{folder}/volumes"
 image_copy_tmp_dir = "{folder}/tmp"
 [engine.runtimes]
@@ -103,7 +109,7 @@ network_config_dir = "{folder}/networks"
 [storage]
 driver = "overlay"
 graphroot = "{folder}/storage"
-runroot = "{folder}/run-storage"
+runroot = "/run/storage"
 """)
         (folder / "registries.conf").write_text('unqualified-search-registries = ["docker.io"]\n')
 
@@ -112,10 +118,10 @@ runroot = "{folder}/run-storage"
         *arguments: str | Path,
         check: bool = True,
         limit_s: float = LIMIT_S,
-        environment: Mapping[str, str] | None = None,
+        online: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run `podman ARGUMENTS` and wait for its end. Fails the test when it fails, unless `check` is false."""
-        return self.command("podman", *arguments, check=check, limit_s=limit_s, environment=environment)
+        return self.command("podman", *arguments, check=check, limit_s=limit_s, online=online)
 
     def command(
         self,
@@ -123,23 +129,53 @@ runroot = "{folder}/run-storage"
         *arguments: str | Path,
         check: bool = True,
         limit_s: float = LIMIT_S,
+        online: bool = False,
         environment: Mapping[str, str] | None = None,
-        directory: Path | None = None,
+        directory: Path = ROOT,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the engine's environment and in `directory`, as `run` does."""
-        done = subprocess.run(
-            [shutil.which(str(program), path=self.environment["PATH"]) or str(program), *map(str, arguments)],
-            env={**self.environment, **(environment or {})},
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-        )
+        """Run a program in the engine's namespaces and environment and in `directory`, as `run` does.
+
+        With `online` it has this machine's network. A command that does not end in time has the status `TIMED_OUT`.
+        """
+        words = [str(program), *map(str, arguments)]
+        try:
+            done = subprocess.run(
+                [*self.namespaces.entering(online=online), "env", "-C", directory, *words],
+                env={**self.environment, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+            )
+        except subprocess.TimeoutExpired:
+            done = subprocess.CompletedProcess(words, TIMED_OUT, "", f"no end within {limit_s:.0f} s")
         if check:
-            words = " ".join(map(str, [program, *arguments]))
-            assert done.returncode == 0, f"{words}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+            output = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+            assert done.returncode == 0, f"{' '.join(words)}\n{output}"
         return done
+
+    def skip_unless_it_runs(self) -> None:
+        """Build and run a small container as the tests do. Skips the test with the reason where that is impossible."""
+        folder = self.folder / "probe"
+        folder.mkdir()
+        shutil.copy(self.programs / "usr" / "bin" / "catatonit", folder / "program")
+        (folder / "Dockerfile").write_text('FROM scratch\nCOPY program /\nRUN ["/program", "--version"]\n')
+        image, network = "localhost/probe", "probe"
+        # --version comes first: catatonit runs what follows otherwise.
+        options = ("--rm", "--init", "--read-only", "--cap-drop", "all", "--user", "10001:10001", "--tmpfs", "/tmp")
+        steps = (
+            ("info",),
+            ("build", "--network", "none", "--pull=never", "--tag", image, folder),
+            ("network", "create", network),
+            ("run", *options, "--network", network, "--publish", "127.0.0.1::1", image, "/program", "--version"),
+        )
+        for step in steps:
+            done = self.run(*step, check=False, limit_s=_PROBE_S)
+            if done.returncode != 0:
+                output = (done.stdout + done.stderr).strip()[-1000:]
+                pytest.skip(f"no container engine can run here: podman {step[0]}: {output}")
+        self.run("rmi", "--force", image)
+        self.run("network", "rm", network)
 
     def inspect(self, kind: str, name: str) -> dict[str, Any]:
         """What the engine knows about an object: `kind` is image, container, network or volume."""
@@ -149,31 +185,21 @@ runroot = "{folder}/run-storage"
         """The lines of a listing, such as `names("ps", "--format", "{{.Names}}")`."""
         return self.run(*arguments).stdout.split()
 
-    def remove(self) -> None:
-        """Remove everything that the engine has made, and its folder."""
-        self.run("rm", "--all", "--force", "--time", "0", check=False)
-        self.run("rmi", "--all", "--force", check=False)
-        self.run("system", "prune", "--all", "--force", "--volumes", check=False)
-        for mount in reversed(self.mounts()):
-            subprocess.run(["umount", mount], check=False)
-        shutil.rmtree(self.folder)
+    def processes(self) -> list[str]:
+        """The command lines of all processes of the engine and of its containers."""
+        return self.namespaces.commands()
 
     def mounts(self) -> list[str]:
-        """Where something is mounted below the engine's folder."""
-        points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        return [point for point in points if point.startswith(f"{self.folder}/")]
+        """Where something is mounted for containers."""
+        parts = (f"{self.folder}/", "/run/engine/", "/run/storage/", "/run/netns/")
+        return [point for point in self.namespaces.mounts() if point.startswith(parts)]
 
-    def processes(self) -> list[str]:
-        """The command lines of running processes that name the engine's folder."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:  # it has just ended
-                continue
-            if str(self.folder) in command:
-                found.append(command)
-        return found
+    def close(self) -> None:
+        """End every process of the engine and of its containers. What lies in the engine's folder stays."""
+        self.namespaces.close()
+        for folder in sorted(_cgroups() - self._cgroups, reverse=True):
+            with contextlib.suppress(OSError):  # another engine uses it
+                folder.rmdir()
 
 
 def _may_raise_limits() -> bool:
@@ -183,8 +209,15 @@ def _may_raise_limits() -> bool:
 
 
 def left_over() -> set[str]:
-    """What container engines leave on a machine outside of their own folders: interfaces, namespaces, storage."""
-    interfaces = {path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(("podman", "veth"))}
-    namespaces = {str(path) for path in Path("/run/netns").glob("*")}
-    storage = {str(path) for path in (Path("/var/lib/containers"), Path("/etc/cni")) if path.exists()}
-    return interfaces | namespaces | storage
+    """What container engines leave on a machine outside of their own folders."""
+    places = ("run/netns/*", "run/runc/*", "run/containers/**/*", "run/libpod", "var/lib/containers/*", "etc/cni")
+    interfaces = ("sys/class/net/podman*",)
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    found = {str(path) for pattern in (*places, *interfaces) for path in Path("/").glob(pattern)}
+    return {*found, *map(str, _cgroups()), f"forwarding: {forwarding}"}
+
+
+def _cgroups() -> set[Path]:
+    """The control groups of containers and builds."""
+    root = Path("/sys/fs/cgroup")
+    return {path for level in ("*", "*/*", "*/*/*") for path in root.glob(level) if _OF_ENGINES.search(str(path))}

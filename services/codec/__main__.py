@@ -9,6 +9,7 @@ from services.codec.model.mimi import Mimi
 from services.codec.runner import CodecRunner
 from services.codec.servicer import CodecEngine, CodecServicer
 from services.codec.settings import CodecSettings
+from services.common.memory import check_memory
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -18,6 +19,7 @@ from services.runtime.device import prepare_device
 def load(settings: CodecSettings) -> LoadedModel[CodecEngine, CodecServicer]:
     """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
+    check_memory(settings.service, checkpoint.path, dtype="float32", weights_format="as-stored", device=settings.device)
     mimi = Mimi.load(checkpoint, device=settings.device)
     runner = CodecRunner(mimi, decode_slots=settings.slots, encode_slots=settings.encode_slots)
     runner.warm_up()

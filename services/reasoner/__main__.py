@@ -6,6 +6,7 @@ from functools import partial
 
 from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc
 from chroma.v1.checkpoint_pb2 import CheckpointCard
+from services.common.memory import check_memory
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
 from services.reasoner.model.prompt import ChatTemplate
@@ -32,6 +33,9 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
     tokens = ChromaConfig.from_dict(checkpoint.config).tokens
     template = ChatTemplate(tokenizer, audio_id=tokens.audio, im_end_id=tokens.im_end)  # may fail: before the weights
     weights = checkpoint.weight_format(settings.weights)
+    check_memory(
+        settings.service, checkpoint.path, dtype=settings.dtype, weights_format=weights, device=settings.device
+    )
     check_product(weights, DTYPES[settings.dtype], settings.device)
     thinker = load_thinker(checkpoint, dtype=DTYPES[settings.dtype], device=settings.device, weights=weights)
     max_positions = min(settings.max_positions, thinker.config.max_positions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from chroma.v1 import speech_gen_pb2, speech_gen_pb2_grpc
+from services.common.memory import check_memory
 from services.common.process import LoadedModel, run_process, serve_model
 from services.common.telemetry.engine_metrics import Capacity, EngineMetrics
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -24,6 +25,9 @@ def load(settings: SpeechGenSettings) -> LoadedModel[SpeechEngine, SpeechGenServ
     """The model on its device, after a forward pass there, with its engine and its servicer."""
     checkpoint = Checkpoint.open(settings.model)
     weights = checkpoint.weight_format(settings.weights)
+    check_memory(
+        settings.service, checkpoint.path, dtype=settings.dtype, weights_format=weights, device=settings.device
+    )
     check_product(weights, DTYPES[settings.dtype], settings.device)
     generator = load_generator(
         checkpoint,

@@ -24,14 +24,18 @@ from services.speech_gen.model.generator import Generator
 from services.speech_gen.model.weights import load_generator
 from tests.support.golden_checkpoint import golden_checkpoint
 
-LAYER_BOUND = {"int8": 0.02, "int4": 0.15}
-"""Largest error of one layer's outputs, as a share of their size."""
+LAYER_BOUND = {"int8": 0.018, "int4": 0.14}
+"""Largest error of one layer's outputs, as a share of their size. Measured: at most 0.012 and 0.095."""
 
-LOGITS_BOUND = {"int8": 0.06, "int4": 0.45}
-"""Largest error of the logits after a whole stack, as a share of their size."""
+THINKER_HEAD_BOUND = {"int8": 0.025, "int4": 0.22}
+"""The same of the head of the thinker, whose rows differ most in size. Measured on chroma-nano: 0.016 and 0.146."""
 
-SAME_CHOICES = {"int8": 0.9, "int4": 0.6}
-"""Least share of rows whose largest logit stays the largest, on the trained checkpoint."""
+LOGITS_BOUND = {"golden": {"int8": 0.05, "int4": 0.42}, "nano": {"int8": 0.035, "int4": 0.25}}
+"""Largest error of the logits after a whole stack, as a share of their size. Measured: 0.032 and 0.275 on the golden
+checkpoint, 0.023 and 0.165 on chroma-nano."""
+
+SAME_CHOICES = {"int8": 0.95, "int4": 0.8}
+"""Least share of rows whose largest logit stays the largest, on the trained checkpoint. Measured: 1.0 and 0.9."""
 
 
 class Loaded:
@@ -65,10 +69,15 @@ class Loaded:
 
 
 @pytest.fixture(scope="module", params=["golden", "nano"])
-def folder(request: pytest.FixtureRequest) -> Path:
+def checkpoint_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint_name: str) -> Path:
     trained = trained_checkpoint()
     assert trained is not None
-    return golden_checkpoint() if request.param == "golden" else trained
+    return golden_checkpoint() if checkpoint_name == "golden" else trained
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +116,13 @@ def test_every_layers_error_is_within_its_bound(original: Loaded, quantized: Loa
     for name, layer in original.layers().items():
         width = layers[name].in_features
         rows = noise(8, width)
-        assert error(layers[name](rows), layer(rows)) < LAYER_BOUND[weights], name
+        bounds = THINKER_HEAD_BOUND if name == "thinker head" else LAYER_BOUND
+        assert error(layers[name](rows), layer(rows)) < bounds[weights], name
 
 
 @torch.inference_mode()
 def test_the_error_of_logits_is_within_its_bound(
-    original: Loaded, quantized: Loaded, weights: WeightFormat, folder: Path
+    original: Loaded, quantized: Loaded, weights: WeightFormat, checkpoint_name: str
 ) -> None:
     stacks = quantized.stacks()
     for name, (stack, head) in original.stacks().items():
@@ -122,8 +132,8 @@ def test_the_error_of_logits_is_within_its_bound(
             rows = original.thinker.embedding[50 : 50 + count]
         expected = head(through(stack, rows, [count]))
         found = stacks[name][1](through(stacks[name][0], rows, [count]))
-        assert error(found, expected) < LOGITS_BOUND[weights], name
-        if name == "thinker" and folder != golden_checkpoint():
+        assert error(found, expected) < LOGITS_BOUND[checkpoint_name][weights], name
+        if name == "thinker" and checkpoint_name == "nano":
             same = found.argmax(dim=1) == expected.argmax(dim=1)
             assert same.float().mean() >= SAME_CHOICES[weights]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from services.runtime.kvcache.pages import KVPages
 from services.runtime.layers.fused import uses_kernels
-from services.runtime.layers.rope import split_rotated
+from services.runtime.layers.rope import split_rotated, whole_angles
 
 QUERIES_PER_BLOCK = 64
 """Queries (a row and a head) that one program of a kernel takes of a prompt. In float32 it takes a quarter of them,
@@ -60,10 +60,9 @@ class PagedAttention(ABC):
 
     @cached_property
     def rotary(self) -> tuple[Tensor, Tensor]:
-        """(cos, sin) of the rows' positions, each float32 [R, 1, head_dim / 2]."""
+        """(cos, sin) of the rows' positions for whole heads, each float32 [R, 1, head_dim]."""
         positions = self.metadata.positions
-        cos, sin = (table.index_select(0, positions).unsqueeze(1) for table in (self.kv.cos, self.kv.sin))
-        return cos, sin
+        return whole_angles(self.kv.cos.index_select(0, positions), self.kv.sin.index_select(0, positions))
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Rotate q and k, store k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""

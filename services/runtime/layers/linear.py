@@ -82,7 +82,7 @@ def quantized_product(weight: QuantizedWeight, dtype: torch.dtype) -> Callable[[
     Raises `FailedPrecondition` when the device has none.
     """
     if weight.device.type == "cpu":
-        return cpu_product(weight, dtype)
+        return cpu_product(weight)
     if weight.device.type == "cuda":
         return QuantizedProduct(weight, dtype)
     raise FailedPrecondition(

@@ -38,18 +38,20 @@ def rotary_table(stack: StackConfig, positions: int, device: torch.device | str 
     return angles.cos().to(device), angles.sin().to(device)
 
 
+def whole_angles(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """The angles [N, head_dim / 2] for whole heads: cos twice, and -sin before sin. Each float32 [N, 1, head_dim]."""
+    return torch.cat((cos, cos), dim=-1).unsqueeze(1), torch.cat((-sin, sin), dim=-1).unsqueeze(1)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (i, i + head_dim / 2) of each head by the angles of its row.
 
-    `x` is [R, heads, head_dim]; `cos` and `sin` are float32 [R, 1, head_dim / 2]. The rotation is in float32. The
-    result [R, heads, head_dim] has the dtype of `x`.
+    `x` is [R, heads, head_dim]; `cos` and `sin`, from `whole_angles`, are [R, 1, head_dim] or [1, 1, head_dim]. The
+    rotation is in float32. The result [R, heads, head_dim] has the dtype of `x`.
     """
-    first, second = x.float().chunk(2, dim=-1)
-    rotated = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    half = x.shape[-1] // 2
-    torch.mul(first, cos, out=rotated[..., :half]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=rotated[..., half:]).addcmul_(first, sin)
-    return rotated.to(x.dtype)
+    whole = x.float()
+    first, second = whole.chunk(2, dim=-1)
+    return torch.mul(whole, cos).addcmul_(torch.cat((second, first), dim=-1), sin).to(x.dtype)
 
 
 def split_rotated(qkv: Tensor, kv_heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from services.runtime.checkpoint.config import StackConfig
 from services.runtime.layers.fused import uses_kernels
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.rope import rotary_table, split_rotated
+from services.runtime.layers.rope import rotary_table, split_rotated, whole_angles
 from services.runtime.layers.transformer import Stack
 
 
@@ -69,7 +69,7 @@ class _Frame:
         positions = torch.arange(-1, codebooks - 1, device=device).clamp_(min=0)
         cos, sin = rotary_table(config, codebooks, device)
         self._cos, self._sin = cos[positions, None], sin[positions, None]
-        self._rotary: tuple[Tensor, Tensor] | None = None
+        self._angles = whole_angles(cos[positions], sin[positions])
         share = config.heads // config.kv_heads
         blind = torch.full((2, 2), -torch.inf, dtype=dtype, device=device).triu(1)
         self._first_bias = blind.repeat_interleave(share, dim=0)
@@ -80,7 +80,10 @@ class _Frame:
         self._first = 0 if codebook == 1 else codebook
         self._end = codebook + 1
         self._streams = streams
-        self._rotary = None
+        first_rows = slice(self._first, self._first + 1)
+        self._row_angles = tuple(table[first_rows] for table in self._angles)  # all rows have the same place
+        if codebook == 1:
+            self._row_angles = tuple(table[:2].repeat_interleave(streams, dim=0) for table in self._angles)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Attention of the rows [places * W] of `qkv` to their stream's places up to their own.
@@ -95,26 +98,19 @@ class _Frame:
                 qkv, self._k[layer], self._v[layer], self._cos, self._sin, first=self._first, count=count
             )
         kv_heads, head_dim = self._k.shape[3:]
-        q, k, v = split_rotated(qkv, kv_heads, *self._row_angles())
-        self._k[layer, self._first : self._end, :streams] = k.view(count, streams, kv_heads, head_dim)
-        self._v[layer, self._first : self._end, :streams] = v.view(count, streams, kv_heads, head_dim)
+        cos, sin = self._row_angles
+        q, k, v = split_rotated(qkv, kv_heads, cos, sin)
+        new = slice(self._first, self._end)
+        self._k[layer, new, :streams] = k.view(count, streams, kv_heads, head_dim)
+        self._v[layer, new, :streams] = v.view(count, streams, kv_heads, head_dim)
+        keys, values = (x[layer, : self._end, :streams].permute(1, 2, 0, 3) for x in (self._k, self._v))
+        if count == 1:
+            queries = q.view(streams, kv_heads, -1, head_dim)
+            return F.scaled_dot_product_attention(queries, keys, values).flatten(1)
         queries = q.view(count, streams, kv_heads, -1, head_dim).permute(1, 2, 0, 3, 4)
         share = queries.shape[3]
         attended = F.scaled_dot_product_attention(
-            queries.reshape(streams, kv_heads, count * share, head_dim),
-            self._k[layer, : self._end, :streams].permute(1, 2, 0, 3),
-            self._v[layer, : self._end, :streams].permute(1, 2, 0, 3),
-            attn_mask=self._first_bias if count == 2 else None,
+            queries.reshape(streams, kv_heads, count * share, head_dim), keys, values, attn_mask=self._first_bias
         )
         attended = attended.view(streams, kv_heads, count, share, head_dim).permute(2, 0, 1, 3, 4)
         return attended.reshape(count * streams, kv_heads * share * head_dim)
-
-    def _row_angles(self) -> tuple[Tensor, Tensor]:
-        """Rotary (cos, sin) of the rows, each float32 [R, 1, head_dim / 2]."""
-        if self._rotary is None:
-            cos, sin = (
-                table[self._first : self._end].repeat_interleave(self._streams, dim=0)
-                for table in (self._cos, self._sin)
-            )
-            self._rotary = cos, sin
-        return self._rotary

@@ -195,7 +195,9 @@ class Generator:
         attention = ragged or PaddedAttention(self.kv, shape.attention, inputs)
         hidden = self.backbone(embeddings, attention).index_select(0, inputs["last"])  # [W, D]
 
-        choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k or self.backbone.codebook_size)
+        if most_k is None:
+            most_k = self.backbone.codebook_size
+        choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k)
         codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
         for codebook in range(1, self.backbone.codebooks):
             logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, codebook size]

@@ -15,6 +15,9 @@ _MEMINFO = Path("/proc/meminfo")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _NVIDIA_SMI_TIMEOUT_S = 10.0
 
+LAUNCHER_WAYS_OUT = "--weights int8 or int4, --dtype bfloat16, another --device, or a smaller checkpoint"
+"""What would work, in the words of `chroma-voice up`."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -24,11 +27,14 @@ class Memory:
     total_bytes: int
 
 
-def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Iterator[str]:
+def describe(
+    needed: Mapping[str, Weights], devices: Mapping[str, str], *, ways_out: str = LAUNCHER_WAYS_OUT
+) -> Iterator[str]:
     """Yield lines for the user: the weights of each service, the memory of each device, a warning if it is too small.
 
-    `needed` and `devices` map a service to its weights and to its torch device. Raises `FailedPrecondition` when the
-    weights cannot fit: more than all memory of this machine, or more than the free memory of a GPU.
+    `needed` and `devices` map a service to its weights and to its torch device. Raises `FailedPrecondition`, which
+    names `ways_out`, when the weights cannot fit: more than all memory of this machine, or more than the free memory
+    of a GPU.
     """
     sizes = ", ".join(f"{name} {in_words(part.size_bytes)} in {part}" for name, part in needed.items())
     yield f"weights: {sizes}; KV caches and working memory come on top"
@@ -39,10 +45,7 @@ def describe(needed: Mapping[str, Weights], devices: Mapping[str, str]) -> Itera
         need_bytes = sum(part.size_bytes for name, part in needed.items() if devices[name] == device)
         has = f"{device} has {in_words(memory.free_bytes)} free of {in_words(memory.total_bytes)}"
         if need_bytes > (memory.total_bytes if device.startswith("cpu") else memory.free_bytes):
-            raise FailedPrecondition(
-                f"the weights do not fit: {sizes}; {has}. Ways out: --weights int8 or int4, --dtype bfloat16, another "
-                "--device, or a smaller checkpoint"
-            )
+            raise FailedPrecondition(f"the weights do not fit: {sizes}; {has}. Ways out: {ways_out}")
         yield f"memory: {has}"
         if need_bytes > memory.free_bytes:
             yield "warning: the weights need more than is free. Expect swapping, or that the system ends a service"

@@ -11,7 +11,7 @@ from torch import Tensor
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
 from services.runtime.kvcache.attention import Metadata, PagedAttention, prompt_block_rows
 from services.runtime.kvcache.pages import KVPages
-from services.runtime.layers.rope import rotate
+from services.runtime.layers.rope import rotate, whole_angles
 
 HEADS, KV_HEADS, HEAD_DIM = 4, 2, 6
 LAYERS = 2
@@ -59,7 +59,7 @@ def noise(rows: int) -> Tensor:
 
 def test_queries_and_keys_are_rotated_by_the_positions_of_their_rows(backend: ReturnsQueries) -> None:
     qkv, kv = noise(3), backend.kv
-    cos, sin = kv.cos[[0, 1, 9], None], kv.sin[[0, 1, 9], None]
+    cos, sin = whole_angles(kv.cos[[0, 1, 9]], kv.sin[[0, 1, 9]])
     attended = backend.attend(1, qkv)
     assert attended.equal(rotate(qkv[:, :HEADS], cos, sin).flatten(1))
     stored = kv.k[1].flatten(0, 1)[[8, 9, 17]]

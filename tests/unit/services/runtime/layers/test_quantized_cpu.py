@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def relative_errors(found: Tensor, expected: Tensor) -> Tensor:
 @pytest.mark.parametrize(("bits", "bound"), [(8, 0.015), (4, 0.10)])
 def test_the_error_of_a_layer_is_bounded(bits: int, bound: float, dtype: torch.dtype) -> None:
     weight, x, bias = noise(300, 512) / 20, noise(9, 512, seed=1), noise(300, seed=2)
-    product = cpu_product(quantize(weight, bits), dtype)(x.to(dtype), bias.to(dtype))
+    product = cpu_product(quantize(weight, bits))(x.to(dtype), bias.to(dtype))
     assert product.dtype == dtype
     assert relative_errors(product, x @ weight.t() + bias).max() < bound
 
@@ -36,7 +37,7 @@ def test_the_error_of_a_layer_is_bounded(bits: int, bound: float, dtype: torch.d
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_row_gives_the_same_bits_alone_and_in_any_company(bits: int, dtype: torch.dtype) -> None:
-    product = cpu_product(quantize(noise(80, 128), bits), dtype)
+    product = cpu_product(quantize(noise(80, 128), bits))
     rows = (noise(70, 128, seed=1) * torch.logspace(-3, 3, 70)[:, None]).to(dtype)
     together = product(rows, None)
     for size in (1, 2, 3, 4, 7, 16, 33):
@@ -47,7 +48,7 @@ def test_a_row_gives_the_same_bits_alone_and_in_any_company(bits: int, dtype: to
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_loud_row_costs_its_neighbours_nothing(bits: int) -> None:
     weight = noise(64, 128)
-    product, rows = cpu_product(quantize(weight, bits), torch.float32), noise(4, 128, seed=1)
+    product, rows = cpu_product(quantize(weight, bits)), noise(4, 128, seed=1)
     alone = product(rows, None)
     rows[2] *= 1000
     beside = product(rows, None)
@@ -56,7 +57,7 @@ def test_a_loud_row_costs_its_neighbours_nothing(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_only_a_row_that_is_not_finite_gives_no_numbers(bits: int) -> None:
-    product, rows = cpu_product(quantize(noise(64, 128), bits), torch.float32), noise(4, 128, seed=1)
+    product, rows = cpu_product(quantize(noise(64, 128), bits)), noise(4, 128, seed=1)
     rows[0], rows[1, 5], rows[2, 7] = 0.0, torch.nan, torch.inf
     found = product(rows, None)
     assert found[0].equal(torch.zeros(64))
@@ -70,14 +71,14 @@ def test_any_number_of_outputs_and_each_group_size_can_be_packed(outputs: int, g
     weight = quantize(noise(outputs, 192), 4, group_size=group_size)
     x = noise(3, 192, seed=1)
     expected = x @ weight.dequantized().t()
-    torch.testing.assert_close(Int4Product(weight, torch.float32)(x, None), expected, rtol=1e-4, atol=1e-4)
+    assert relative_errors(Int4Product(weight)(x, None), expected).max() < 0.005  # inputs and outputs are bfloat16
 
 
 def test_a_matrix_packed_in_pieces_equals_one_packed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = quantize(noise(400, 64), 4)
-    whole = Int4Product(weight, torch.float32)
+    whole = Int4Product(weight)
     monkeypatch.setattr(quantized_cpu, "_ROWS_AT_ONCE", 128)
-    assert Int4Product(weight, torch.float32).weight.equal(whole.weight)
+    assert Int4Product(weight).weight.equal(whole.weight)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -95,10 +96,33 @@ def test_products_that_overflow_are_refused_with_what_would_work(monkeypatch: py
         check_cpu_product(8, torch.float32)
 
 
-def test_a_build_without_the_operator_is_refused_with_what_would_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: object) -> None:
-        raise RuntimeError("no such operator\nat line 1")
+@pytest.mark.parametrize(
+    ("bits", "namespace", "works"), [(8, "onednn", "int4 or as-stored"), (4, "aten", "int8 or as-stored")]
+)
+def test_a_build_without_the_operators_is_refused_with_what_would_work(
+    bits: int, namespace: str, works: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = quantize(torch.ones(16, 64), bits)
+    monkeypatch.setattr(torch.ops, namespace, SimpleNamespace())
+    with pytest.raises(FailedPrecondition, match=rf"{bits} bits cannot be .*no attribute.* CHROMA_WEIGHTS to {works}"):
+        cpu_product(weight)
 
-    monkeypatch.setattr(quantized_cpu, "Int4Product", missing)
-    with pytest.raises(FailedPrecondition, match=r"4 bits .*\(no such operator\): set CHROMA_WEIGHTS to int8 or as-st"):
-        check_cpu_product(4, torch.float32)
+
+def test_an_operator_with_other_arguments_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_another_release(self: Any, x: Tensor) -> None:
+        raise TypeError("multiply() takes 2 arguments")
+
+    monkeypatch.setattr(quantized_cpu.Int8Product, "multiply", of_another_release)
+    with pytest.raises(FailedPrecondition, match=r"8 bits cannot .*takes 2 arguments.*int4 or as-stored"):
+        check_cpu_product(8, torch.float32)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_product_is_scaled_and_added_as_its_parts_say(bits: int) -> None:
+    product, rows = cpu_product(quantize(noise(48, 64), bits)), noise(5, 64, seed=1)
+    plain, bias, total = product(rows, None), noise(48, seed=2), noise(5, 48, seed=3)
+    divisor, before = torch.linspace(0.5, 3, 5)[:, None], total.clone()
+    torch.testing.assert_close(product.scaled(rows, divisor), plain / divisor, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(product.scaled(rows, divisor, bias), plain / divisor + bias, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(product.added(total, rows), total + plain, rtol=1e-5, atol=1e-5)
+    assert total.equal(before)

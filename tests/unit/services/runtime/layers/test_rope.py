@@ -6,7 +6,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
-from services.runtime.layers.rope import inverse_frequencies, rotary_table, rotate
+from services.runtime.layers.rope import inverse_frequencies, rotary_table, rotate, whole_angles
 
 LLAMA3 = RopeConfig(
     theta=500_000.0, kind="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=64
@@ -44,7 +44,7 @@ def test_rotation_equals_transformers(rope: RopeConfig) -> None:
     positions = torch.tensor([0, 1, 63, 64, 511])
     x = torch.randn(5, 4, 32)
     cos, sin = rotary_table(stack(rope), 512)
-    ours = rotate(x, cos[positions].unsqueeze(1), sin[positions].unsqueeze(1))
+    ours = rotate(x, *whole_angles(cos[positions], sin[positions]))
     their_cos, their_sin = reference(rope)(x, positions[None])
     theirs, _ = apply_rotary_pos_emb(x.transpose(0, 1)[None], x.transpose(0, 1)[None], their_cos, their_sin)
     torch.testing.assert_close(ours, theirs[0].transpose(0, 1), rtol=1e-5, atol=1e-5)
@@ -54,7 +54,7 @@ def test_bfloat16_rows_are_rotated_in_float32() -> None:
     torch.manual_seed(0)
     cos, sin = rotary_table(stack(PLAIN), 512)
     x = torch.randn(1, 2, 32).bfloat16()
-    exact = rotate(x.double().float(), cos[500][None, None], sin[500][None, None])
-    rotated = rotate(x, cos[500][None, None], sin[500][None, None])
+    exact = rotate(x.double().float(), *whole_angles(cos[500:501], sin[500:501]))
+    rotated = rotate(x, *whole_angles(cos[500:501], sin[500:501]))
     assert rotated.dtype == torch.bfloat16
     assert torch.equal(rotated, exact.bfloat16())

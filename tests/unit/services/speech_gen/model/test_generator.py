@@ -189,3 +189,13 @@ def test_padded_steps_draw_the_same_codes(small_checkpoint: Checkpoint, small_ge
         spoken_with_small_codebooks(padded, params).all_codes
         == spoken_with_small_codebooks(small_generator, params).all_codes
     )
+
+
+def test_greedy_streams_have_no_codes_sorted(small_generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sorting(*given: object, **options: object) -> None:
+        raise AssertionError("codes are sorted")
+
+    monkeypatch.setattr(torch.Tensor, "topk", sorting)
+    spoken_with_small_codebooks(small_generator, SamplingParams(greedy=True))
+    with pytest.raises(AssertionError, match="codes are sorted"):
+        spoken_with_small_codebooks(small_generator, SamplingParams(seed=1))

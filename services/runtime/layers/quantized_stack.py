@@ -1,0 +1,85 @@
+"""A stack whose weights have 8 or 4 bits, on a CPU: few operations around each product.
+
+With few rows, a product takes less time than the small operations around it. So the norms are folded into the products:
+the rows are multiplied by the norm's weight, and the product's outputs by the norm's factor. An output is scaled and
+added to the residual in one operation. The residual is in float32. Each row is computed by itself, so its bits do not
+depend on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.runtime.layers.linear import Linear
+from services.runtime.layers.quantized_cpu import CPUProduct
+from services.runtime.layers.transformer import AttentionBackend, Stack
+
+
+@dataclass(frozen=True)
+class _Layer:
+    attention_norm: Tensor
+    qkv: CPUProduct
+    qkv_bias: Tensor | None
+    out: CPUProduct
+    ffn_norm: Tensor
+    gate_up: CPUProduct
+    down: CPUProduct
+
+
+class QuantizedStack:
+    """The layers of `stack`, whose linear layers have quantised weights and, but for q, k and v, no bias."""
+
+    def __init__(self, stack: Stack) -> None:
+        config = stack.config
+        self._config, self._dtype = config, stack.dtype
+        root = math.sqrt(config.width)
+        self._epsilon = torch.tensor(math.sqrt(config.norm_eps) * root)
+        self._layers = [
+            _Layer(
+                layer.attention_norm.float() * root,
+                _product(layer.qkv),
+                None if layer.qkv.bias is None else layer.qkv.bias.float(),
+                _product(layer.out),
+                layer.ffn_norm.float() * root,
+                _product(layer.gate_up),
+                _product(layer.down),
+            )
+            for layer in stack.layers
+        ]
+        self._norm = stack.norm.float() * root
+
+    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+        """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
+        x = self._residual(embeddings, attention)
+        return (x * self._norm).div_(self._length(x)).to(self._dtype)
+
+    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear) -> Tensor:
+        """Embeddings [R, D] -> what `head` makes of their hidden states, float32 [R, N]."""
+        return head(self(embeddings, attention)).float()
+
+    def _residual(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+        """The sum of embeddings and layers before the final norm, float32 [R, D]."""
+        config, dtype = self._config, self._dtype
+        split = (embeddings.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
+        x = embeddings.float()
+        for index, layer in enumerate(self._layers):
+            qkv = layer.qkv.scaled(x * layer.attention_norm, self._length(x), layer.qkv_bias)
+            attended = attention.attend(index, qkv.to(dtype).view(split))
+            x = layer.out.added(x, attended.float())
+            gate, up = layer.gate_up.scaled(x * layer.ffn_norm, self._length(x)).chunk(2, dim=-1)
+            x = layer.down.added(x, F.silu(gate).mul_(up))
+        return x
+
+    def _length(self, x: Tensor) -> Tensor:
+        """The length of each row of x [R, D], with the norm's epsilon, as [R, 1]."""
+        return torch.linalg.vector_norm(x, 2, 1, True).hypot_(self._epsilon)
+
+
+def _product(linear: Linear) -> CPUProduct:
+    assert isinstance(linear.product, CPUProduct)
+    return linear.product

@@ -20,7 +20,7 @@ GOLDEN ?= tests/golden/public
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
-PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/monitoring deploy/supply hatch_build.py
+PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/helm deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lock licences sbom audit wheels images generated test test-all test-containers lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
@@ -146,11 +146,12 @@ images: ## build the four images (ENGINE=docker or podman, VARIANT=, PYTHON_IMAG
 			$(if $(wildcard deploy/wheels/*.whl),--build-arg PIP_NO_INDEX=1) .; \
 	done
 
-generated: setup ## write docs/client.md, docs/metrics.md, docs/settings.md and the Grafana dashboards again from the code
+generated: setup ## write docs/client.md, docs/metrics.md, docs/settings.md, the Grafana dashboards and the Helm chart again
 	$(BIN)/python -m deploy.monitoring.metrics_reference
 	$(BIN)/python -m deploy.monitoring.settings_reference
 	$(BIN)/python -m deploy.monitoring.client_reference
 	$(BIN)/python -m deploy.monitoring.dashboards
+	$(BIN)/python -m deploy.helm.generate
 
 conformance: setup ## compare with the reference's numbers, one JSON line a case (GOLDEN=DIR)
 	$(BIN)/python -m tests.conformance $(GOLDEN)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from gateway.settings import GatewaySettings
+from tests.support.helm import chart_with, is_hook
 from tests.support.manifests import (
     DEPLOY,
     OVERLAYS,
@@ -31,32 +32,65 @@ every_build = pytest.mark.parametrize(
             pytest.param(lambda choice=choice: base_with(choice), id="+".join(choice) or "base")
             for choice in telling_combinations()
         ),
+        *(
+            pytest.param(
+                lambda choice=choice: installed(choice),
+                id=f"chart-{'+'.join(choice)}",
+                marks=[pytest.mark.slow] * bool(choice),
+            )
+            for choice in telling_combinations()
+        ),
     ],
 )
+
+
+def installed(choice: tuple[str, ...]) -> list[Manifest]:
+    """What the Helm chart installs for these components."""
+    return [manifest for manifest in chart_with(choice) if not is_hook(manifest)]
 
 
 @every_build
 def test_every_pod_is_hardened_the_same_way(manifests: Any) -> None:
     for workload in workloads(manifests()):
-        pod = workload["spec"]["template"]["spec"]
-        assert pod["securityContext"] == {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "runAsGroup": 10001,
-            "fsGroup": 10001,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
+        assert_hardened(workload["spec"]["template"]["spec"])
+
+
+def test_the_pod_of_helm_test_is_hardened_the_same_way_and_reaches_the_gateway_only() -> None:
+    hooks = [manifest for manifest in chart_with(()) if is_hook(manifest)]
+    (pod,) = of_kind(hooks, "Pod")
+    assert_hardened(pod["spec"])
+    (account,) = of_kind(hooks, "ServiceAccount")
+    assert pod["spec"]["serviceAccountName"] == account["metadata"]["name"]
+    assert account["automountServiceAccountToken"] is False
+    (policy,) = of_kind(hooks, "NetworkPolicy")
+    selected = policy["spec"]["podSelector"]["matchLabels"]
+    assert selected.items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    (to_gateway, *to_name_servers) = policy["spec"]["egress"]
+    assert to_gateway == {"to": [{"podSelector": {"matchLabels": {LABEL: "gateway"}}}], "ports": [{"port": 8080}]}
+    (gateway,) = [it for it in of_kind(base_with(()), "NetworkPolicy") if it["metadata"]["name"] == "gateway"]
+    assert all(rule in gateway["spec"]["egress"] for rule in to_name_servers)
+
+
+def assert_hardened(pod: Manifest) -> None:
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
         }
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["enableServiceLinks"] is False
-        for container in containers(workload):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
-            assert "memory" in container["resources"]["limits"]
+        assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
 
 
 @every_build

@@ -4,7 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.support.helm import template
 from tests.support.manifests import DEPLOY, K8S, OVERLAYS, ROOT, build_text
 
 CHECKOV = shutil.which("checkov", path=f"{ROOT / '.venv-deploy' / 'bin'}") or shutil.which("checkov")
@@ -38,6 +40,14 @@ def failures(framework: str, file: Path, skipped: list[str]) -> list[str]:
 def test_the_policy_scanner_finds_nothing_in_an_overlay(name: str, tmp_path: Path) -> None:
     built = tmp_path / f"{name}.yaml"
     built.write_text(build_text(K8S / "overlays" / name))
+    exceptions = ["CKV_K8S_11", "CKV_K8S_35"] + ([] if name == "production" else BUILT_HERE)
+    assert failures("kubernetes", built, exceptions) == []
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_policy_scanner_finds_nothing_in_the_helm_chart(name: str, tmp_path: Path) -> None:
+    built = tmp_path / f"chart-{name}.yaml"
+    built.write_text(yaml.safe_dump_all(template(None, f"values-{name}.yaml")))
     exceptions = ["CKV_K8S_11", "CKV_K8S_35"] + ([] if name == "production" else BUILT_HERE)
     assert failures("kubernetes", built, exceptions) == []
 

@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.support.helm import chart_with
 from tests.support.manifests import (
     K8S,
     OVERLAYS,
@@ -61,6 +62,13 @@ def test_components_are_valid_alone_and_all_together(components: tuple[str, ...]
 @pytest.mark.parametrize("components", combinations(), ids=lambda names: "+".join(names) or "base")
 def test_every_sensible_combination_of_components_is_valid(components: tuple[str, ...]) -> None:
     check_all(components)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("components", telling_combinations(), ids=lambda names: "+".join(names) or "base")
+def test_what_the_helm_chart_makes_of_components_is_valid(components: tuple[str, ...]) -> None:
+    for manifest in chart_with(components):
+        check(manifest)
 
 
 def check_all(components: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ def device_bytes(
     """Bytes of each part. `weights` holds for the matrices of linear layers; the rest, and "as-stored", is bfloat16."""
     shapes = expected_tensors(config)
     sizes = {
-        part: sum(_tensor_bytes(name, shapes, weights) for name in shapes if name.startswith(prefixes))
+        part: sum(tensor_bytes(name, shapes, weights) for name in shapes if name.startswith(prefixes))
         for part, prefixes in _PARTS.items()
     }
     code_rows = (config.codebooks - 1) * config.code_vocab_size * config.decoder.width * WEIGHT_BYTES
@@ -54,7 +54,8 @@ def device_bytes(
     return sizes
 
 
-def _tensor_bytes(name: str, shapes: Shapes, weights: WeightFormat) -> int:
+def tensor_bytes(name: str, shapes: Shapes, weights: WeightFormat) -> int:
+    """Bytes of the tensor `name` in this format. "as-stored" is bfloat16; the codec is float32."""
     size = CODEC_BYTES if name.startswith("codec_model.") else WEIGHT_BYTES
     shape = shapes[name]
     if weights == "as-stored" or not is_matrix(name):

@@ -2,6 +2,7 @@
 
     python -m train.corpus.synthesis --part replies
     python -m train.corpus.synthesis --part questions --shard 0/2
+    python -m train.corpus.synthesis --part questions --only-evaluation
 
 A clip that exists is not made again.
 """
@@ -51,24 +52,31 @@ def clip_path(clip: PlannedClip, part: Part) -> str:
     return f"{part}/{clip.voice.name}/{clip.file_name}"
 
 
+def of_evaluation(planned: Sequence[PlannedClip]) -> Sequence[PlannedClip]:
+    """The clips that the evaluation needs: held-out ones, the originals of replies, and the prompts of their voices."""
+    replying = {clip.voice.name for clip in planned if clip.role == "reply"}
+    return [clip for clip in planned if clip.held_out or clip.voice.name in replying]
+
+
 def synthesise(
     planned: Sequence[PlannedClip],
     part: Part,
     audio: Path,
     *,
     shard: tuple[int, int] = (0, 1),
+    only_evaluation: bool = False,
     on_clip: Callable[[], object],
 ) -> None:
     """Make the clips of `planned` that do not exist yet, or this shard of them, and add them to the part's manifest.
 
-    Clips outside `planned` are removed from the manifest. `on_clip` is called after each clip. Raises the exceptions of
-    the voices.
+    Clips outside `planned` are removed from the manifest. `only_evaluation` makes those of `of_evaluation` alone; other
+    clips that exist stay. `on_clip` is called after each clip. Raises the exceptions of the voices.
     """
     manifest = audio / f"{part}.jsonl"
     sample_rate_hz = REPLY_RATE_HZ if part is Part.REPLIES else QUESTION_RATE_HZ
     listed = keep_only(manifest, {clip_path(clip, part) for clip in planned})
     number, count = shard
-    for clip in planned[number::count]:
+    for clip in (of_evaluation(planned) if only_evaluation else planned)[number::count]:
         path = clip_path(clip, part)
         if path not in listed:
             seconds = _make(clip, audio / path, sample_rate_hz)
@@ -98,6 +106,7 @@ def main(
     part: Annotated[Part, typer.Option(help="replies (24 kHz) or questions (16 kHz)")],
     shard: Annotated[str, typer.Option(help="i/n: make every n-th clip from i, so n processes share the work")] = "0/1",
     seed: Annotated[int, typer.Option(help="draws the voice and the speed of each clip")] = 0,
+    only_evaluation: Annotated[bool, typer.Option(help="only the clips that make eval-nano needs")] = False,
     root: Annotated[Path, typer.Option(help="working folder: downloads/, debian/ and audio/ lie in it")] = ROOT,
 ) -> None:
     """Make the corpus, or continue to make it. One thread."""
@@ -107,7 +116,7 @@ def main(
         planned = plan_replies(load_domain(), studio.reply_voices(), studio.asking_voices())
     else:
         planned = plan_questions(load_domain(), studio.asking_voices(), seed)
-    ours = planned[number::count]
+    ours = (of_evaluation(planned) if only_evaluation else planned)[number::count]
     with Progress(*_COLUMNS, console=Console(width=100)) as progress:
         task = progress.add_task(f"{part} {shard}", total=len(ours), rate="")
 
@@ -118,7 +127,14 @@ def main(
             if not progress.console.is_terminal and done % _PRINTED_EVERY == 0:
                 progress.console.print(f"{part} {shard}: {done} of {len(ours)}")
 
-        synthesise(planned, part, root / "audio", shard=(number, count), on_clip=on_clip)
+        synthesise(
+            planned,
+            part,
+            root / "audio",
+            shard=(number, count),
+            only_evaluation=only_evaluation,
+            on_clip=on_clip,
+        )
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ from train.evaluation.collect import Collected, collect
 from train.evaluation.judge import Judge
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
+from train.evaluation.precisions import PRECISIONS, Precision, without_recordings_of_others
 from train.evaluation.recognition.transcription import load
 from train.evaluation.recognition.whisper import Whisper
 from train.evaluation.report import report, write_between_markers
+from train.evaluation.results import Results
 from train.evaluation.scoring import Originals, score
 from train.evaluation.speakers.likeness import Encoder
 from train.evaluation.speakers.stranger import reply_voices, strangers_of
@@ -62,10 +64,18 @@ def main(
     at_once: Annotated[int, typer.Option(help="Conversations at the same time.")] = 4,
     mishaps: Annotated[int, typer.Option(help="Questions to ask with each degradation of the recording.")] = 208,
     seed: Annotated[int, typer.Option(help="Draws the conversations.")] = 0,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(PRECISIONS)}: the first has the full report, all have one table. Default: all."),
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Page to write the tables into, between its markers.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of spectrograms to write.")] = None,
 ) -> None:
-    """Evaluate a checkpoint: write evaluation.json in --root, and tables on the console or into --page."""
+    """Evaluate a checkpoint: write evaluation-PRECISION.json in --root, and tables on the console or into --page."""
+    unknown = set(precision or ()) - set(PRECISIONS)
+    if unknown:
+        raise typer.BadParameter(f"expected {', '.join(PRECISIONS)}, got {', '.join(sorted(unknown))}")
+    wanted = [PRECISIONS[name] for name in dict.fromkeys(precision or PRECISIONS)]
     voices = sample_voices(checkout)
     if not voices:
         raise typer.BadParameter(f"expected the prompts of voices in {checkout}/samples/voices, found none")
@@ -87,50 +97,65 @@ def main(
     )
     originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}
     prompts = [*voices, *(stranger.prompt for stranger in strangers)]
+    checkpoint_bytes = sum(file.stat().st_size for file in checkpoint.iterdir() if file.is_file())
+    of_precisions: dict[str, Results] = {}
+    first: Collected | None = None
     with _bars() as bars:
-        collected = asyncio.run(_ask_all(checkpoint, prompts, plan, root / "evaluation", at_once, _progress_of(bars)))
         judge = _judge(voices, encoder, root)
-        results = score(
-            collected,
-            judge,
-            originals,
-            strangers=strangers,
-            replying=replying,
-            checkpoint_bytes=sum(file.stat().st_size for file in checkpoint.iterdir() if file.is_file()),
-            progress=_progress_of(bars),
-        )
-    results.write(root / "evaluation.json")
+        for one in wanted:
+            folder = root / "evaluation" / one.name
+            part = plan if first is None else without_recordings_of_others(plan)
+            collected = asyncio.run(_ask_all(checkpoint, one, prompts, part, folder, at_once, _progress_of(bars)))
+            first = first or collected
+            of_precisions[one.name] = score(
+                collected,
+                judge,
+                originals,
+                strangers=strangers,
+                replying=replying,
+                checkpoint_bytes=checkpoint_bytes,
+                progress=_progress_of(bars),
+            )
+            of_precisions[one.name].write(root / f"evaluation-{one.name}.json")
+    assert first is not None, "there is at least one precision"
+    results = of_precisions[wanted[0].name]
+    several = of_precisions if len(of_precisions) > 1 else None
     if picture is not None:
-        _draw(collected, originals, picture)
+        _draw(first, originals, picture)
     if page is None:
-        console.print(report(results), markup=False, soft_wrap=True)
+        console.print(report(results, of_precisions=several), markup=False, soft_wrap=True)
     else:
         shown = os.path.relpath(picture, page.parent) if picture else ""
-        write_between_markers(page, report(results, shown))
+        write_between_markers(page, report(results, shown, several))
         console.print(f"tables written into {page}", markup=False)
 
 
 async def _ask_all(
     checkpoint: Path,
+    precision: Precision,
     voices: Sequence[SampleVoice],
     plan: Plan,
     folder: Path,
     at_once: int,
     progress: Callable[[str, int], Callable[[], None]],
 ) -> Collected:
-    with tempfile.TemporaryDirectory(prefix="chroma-nano-") as state, _running(checkpoint, Path(state)) as gateway:
+    with (
+        tempfile.TemporaryDirectory(prefix="chroma-nano-") as state,
+        _running(checkpoint, precision, Path(state)) as gateway,
+    ):
         async with Client(gateway) as client:
             await _enrol_again(client, gateway, voices)
             return await collect(client, plan, folder, at_once=at_once, progress=progress)
 
 
 @contextmanager
-def _running(checkpoint: Path, state: Path) -> Iterator[str]:
-    """The services with this checkpoint, started by `chroma-voice up`; yields the gateway's host:port.
+def _running(checkpoint: Path, precision: Precision, state: Path) -> Iterator[str]:
+    """The services with this checkpoint and precision, started by `chroma-voice up`; yields the gateway's host:port.
 
     Raises `CalledProcessError` when they do not start; their logs stay in the folder `state`.
     """
-    subprocess.run([*_CLI, "up", "--detach", "--model", str(checkpoint), "--state", str(state)], check=True)
+    chosen = ("--model", str(checkpoint), *precision.options, "--state", str(state))
+    subprocess.run([*_CLI, "up", "--detach", *chosen], check=True)
     try:
         yield StateFolder(state).endpoints().gateway
     finally:

@@ -14,6 +14,7 @@ import soundfile
 from chroma_voice.client import Client
 from chroma_voice.conversation import Conversation
 from chroma_voice.events import SAMPLE_RATE_HZ, TurnDone
+from chroma_voice.session import Sampling
 from train.evaluation.questions import Question
 from train.evaluation.recognition.transcription import load
 
@@ -74,9 +75,12 @@ async def converse(client: Client, questions: Sequence[Question], voice: str) ->
 
 
 async def speak(client: Client, what: Question | str, voice: str, path: Path) -> Spoken:
-    """Write speech to a WAV file: the reply to a question, or a given text. The gateway sends it without pacing."""
+    """Write speech to a WAV file: the reply to a question, or a given text.
+
+    The gateway sends it without pacing. Codes are drawn with the same seed in every run.
+    """
     async with client.conversation(
-        voice=voice, input_rate_hz=_INPUT_RATE_HZ, max_reply_s=_MAX_REPLY_S, max_lead_s=0
+        voice=voice, input_rate_hz=_INPUT_RATE_HZ, max_reply_s=_MAX_REPLY_S, max_lead_s=0, sampling=Sampling(seed=1)
     ) as talk:
         if isinstance(what, str):
             await talk.say(what)

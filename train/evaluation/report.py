@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from train.evaluation import precisions
 from train.evaluation.questions import NEW
 from train.evaluation.results import Misrecognised, Mistake, Results, Share, StrangerFigures, VoiceFigures
 
@@ -22,6 +23,10 @@ _SPEECH = (
 _SPEECH_HEAD = (
     *("voice", "replies (words)", "word errors", "of originals", "likeness to own", "of originals"),
     *("to closest other", "own is nearest", "of originals", "ends by EOS"),
+)
+_PRECISIONS = (
+    "**By precision.** The same questions and sentences in each, through the services. int8 computes in float32, int4"
+    " in bfloat16. Codes are drawn with one seed."
 )
 _STRANGERS_HEAD = (
     "speaker",
@@ -52,10 +57,15 @@ def write_between_markers(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def report(results: Results, picture: str = "") -> str:
-    """All tables, the aims first. `picture` is the path of the spectrograms as seen from the page, or empty."""
+def report(results: Results, picture: str = "", of_precisions: Mapping[str, Results] | None = None) -> str:
+    """All tables, the aims first.
+
+    `picture` is the path of the spectrograms as seen from the page, or empty. `of_precisions` has the results of
+    several precisions, if there are several.
+    """
     parts = [
         _table(("aim", "wanted", "measured", "met"), _aims(results)),
+        *([_PRECISIONS, _table(precisions.HEAD, precisions.rows(of_precisions))] if of_precisions else []),
         _UNDERSTANDING,
         _table(("questions", "right", "asked"), map(_share_row, results.questions)),
         _table(("held-out voice that asks", "right", "asked"), map(_share_row, results.asking_voices)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,27 @@ def test_shards_make_everything_once_between_them(tmp_path: Path) -> None:
     assert 0 < len(first) < len(planned)
     both = make(planned, Part.QUESTIONS, tmp_path, (1, 2))
     assert sorted(clip.path for clip in both) == sorted(clip_path(clip, Part.QUESTIONS) for clip in planned)
+
+
+def test_the_evaluation_needs_held_out_clips_and_all_of_the_reply_voices(tmp_path: Path) -> None:
+    asking = asking_voices()
+    questions = plan_questions(DOMAIN, asking, seed=0)
+    replies = plan_replies(DOMAIN, voices("reply", 1), asking)
+    trained = replace(replies[-1], voice=HummingVoice("trained"), held_out=False)
+    for part, planned in ((Part.QUESTIONS, questions), (Part.REPLIES, [*replies, trained])):
+        synthesise(planned, part, tmp_path, only_evaluation=True, on_clip=lambda: None)
+    held_out = {clip_path(clip, Part.QUESTIONS) for clip in questions if clip.held_out}
+    assert {clip.path for clip in read_manifest(tmp_path / "questions.jsonl")} == held_out
+    assert 0 < len(held_out) < len(questions)
+    wanted = {clip_path(clip, Part.REPLIES) for clip in replies}
+    assert {clip.path for clip in read_manifest(tmp_path / "replies.jsonl")} == wanted
+
+
+def test_clips_for_training_stay_when_only_the_evaluations_are_made(tmp_path: Path) -> None:
+    planned = plan_questions(DOMAIN, asking_voices(), seed=0)
+    all_of_them = make(planned, Part.QUESTIONS, tmp_path)
+    synthesise(planned, Part.QUESTIONS, tmp_path, only_evaluation=True, on_clip=lambda: None)
+    assert read_manifest(tmp_path / "questions.jsonl") == all_of_them
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "0/0"])

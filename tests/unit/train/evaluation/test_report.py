@@ -82,6 +82,14 @@ def test_strangers_are_counted_together_and_listed_one_by_one() -> None:
     assert "Unknown voices" not in report(replace(RESULTS, strangers=[]))
 
 
+def test_precisions_have_one_table_if_there_are_several() -> None:
+    text = report(RESULTS, "", {"float32": RESULTS, "int8": replace(RESULTS, questions=[Share(NEW, 18, 20)])})
+
+    assert rows(text, "float32")[0][1:3] == ["95.0% of 20", ""]
+    assert rows(text, "int8")[0][1:3] == ["90.0% of 20", "-5.0 points"]
+    assert "By precision" not in report(RESULTS)
+
+
 def test_the_picture_is_shown_if_there_is_one() -> None:
     assert "](nano.png)" in report(RESULTS, "nano.png")
     assert "![" not in report(RESULTS)

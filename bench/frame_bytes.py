@@ -1,4 +1,4 @@
-"""`python -m bench.frame_bytes`: the bytes of weights that one stream's frame reads, and the memory that is fast enough.
+"""`python -m bench.frame_bytes`: bytes of weights that one stream's frame reads, and the memory that is fast enough.
 
 A frame of 80 ms reads the backbone once, the depth decoder's layers seven times, half of the thinker (a thought serves
 two frames), and the codec's decoder. `--copy-rate` is what bench/smoke_full.py measures on a machine, and

@@ -30,6 +30,7 @@ from torch import Tensor
 from bench.plots import plot_overload
 from bench.workload import CACHE, cached_checkpoint
 from checkpoints.presets import Preset
+from chroma_voice.bench.listening.playback import PlaybackClock
 from services.common.errors import ResourceExhausted
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_S
@@ -90,14 +91,10 @@ class Call:
 
     def stalls_s(self) -> list[float]:
         """The silences in seconds of a player that starts at the first frame and waits for each late frame."""
-        stalls: list[float] = []
-        plays_s = self.frame_s[0]
+        clock = PlaybackClock(tolerance_s=1e-6)
         for made_s in self.frame_s:
-            if made_s > plays_s + 1e-6:
-                stalls.append(made_s - plays_s)
-                plays_s = made_s
-            plays_s += FRAME_S
-        return stalls
+            clock.add(made_s, FRAME_S)
+        return [gap.length_s for gap in clock.gaps]
 
 
 class TimedGenerator(Generator):

@@ -47,6 +47,8 @@ class Client:
     `traceparent` is asked at the start of each call and conversation for the trace that the caller is in (the value of
     the W3C header, empty for none); the server's spans then belong to it.
 
+    gRPC lets clients of one process with the same address share a connection. With `own_connection` this one does not.
+
     A failed call raises a `ChromaError` (see `chroma_voice.errors`).
     """
 
@@ -62,6 +64,7 @@ class Client:
         allow_plaintext_key: bool = False,
         patience: Patience = DEFAULT_PATIENCE,
         traceparent: Callable[[], str] | None = None,
+        own_connection: bool = False,
     ) -> None:
         if api_key:
             _check_key(api_key)
@@ -80,6 +83,8 @@ class Client:
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             *patience.channel_options(),
         ]
+        if own_connection:
+            options.append(("grpc.use_local_subchannel_pool", 1))
         if is_loopback(address):
             options.append(("grpc.enable_http_proxy", 0))  # a proxy would be another machine
         if tls:

@@ -12,6 +12,7 @@ from chroma_voice import __version__
 from chroma_voice.cli import audit, key, trace, voice
 from chroma_voice.cli.conversation import chat, talk
 from chroma_voice.cli.launcher import serve, up
+from chroma_voice.cli.load.bench import bench
 from chroma_voice.errors import ChromaError
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -27,6 +28,7 @@ app.command()(up.down)
 app.command()(talk.talk)
 app.command()(chat.chat)
 app.command()(trace.trace)
+app.command()(bench)
 app.add_typer(voice.app, name="voice")
 app.add_typer(key.app, name="key")
 app.add_typer(audit.app, name="audit")

@@ -87,11 +87,7 @@ class GatewayOptions:
         """
         address, api_key = self.find().address, self.api_key.strip() or read_api_key(self.api_key_file)
         tls = self.tls or self.tls_ca is not None
-        if api_key and not (tls or self.plaintext_key or is_loopback(address)):
-            raise InvalidArgument(
-                f"the API key would go to {address} in plain text, and that is not an address of this machine: give "
-                "--tls, or --plaintext-key if every network on the way may read the key"
-            )
+        check_key_goes_safely(api_key, address, tls or self.plaintext_key)
         return Client(
             address,
             api_key=api_key,
@@ -131,6 +127,15 @@ def find_gateway(gateway: str, state: Path) -> GatewayAddress:
         return GatewayAddress(gateway, random_weights=False)
     endpoints = StateFolder(state).endpoints()
     return GatewayAddress(endpoints.gateway, endpoints.random_weights)
+
+
+def check_key_goes_safely(api_key: str, address: str, is_allowed: bool) -> None:
+    """Raise `InvalidArgument` for a key that would go to another machine in plain text, unless that `is_allowed`."""
+    if api_key and not (is_allowed or is_loopback(address)):
+        raise InvalidArgument(
+            f"the API key would go to {address} in plain text, and that is not an address of this machine: give "
+            "--tls, or --plaintext-key if every network on the way may read the key"
+        )
 
 
 def check_address(address: str) -> None:

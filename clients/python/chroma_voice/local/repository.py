@@ -34,6 +34,11 @@ def trained_checkpoint(root: Path | None = None) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
+def sample_questions(root: Path | None = None) -> list[Path]:
+    """Return the recorded questions of `samples`; none outside a checkout."""
+    return sorted(((root or ROOT) / SAMPLES).glob("question_*.wav"))
+
+
 def sample_voices(root: Path | None = None) -> list[SampleVoice]:
     """Return the recordings of `samples/voices`, as `samples/audio.json` describes them; none outside a checkout."""
     samples = (root or ROOT) / SAMPLES

@@ -1,0 +1,1 @@
+"""What a paced listener hears, and how a caller speaks."""

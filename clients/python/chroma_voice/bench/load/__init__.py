@@ -1,0 +1,1 @@
+"""Who calls when, and asks what."""

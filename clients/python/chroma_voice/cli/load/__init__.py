@@ -1,0 +1,1 @@
+"""`chroma-voice bench`: its options, what it shows while it runs, and its tables."""

@@ -140,7 +140,8 @@ class Bench:
         notes = bottlenecks(measured.health)
         for note in notes:
             self._console.print(f"warning: {note}", style="yellow", markup=False, highlight=False)
-        write_plan(self._folder / "plan.jsonl", self._load.plan, self._load.questions) if self._load.plan else None
+        if self._load.plan:
+            write_plan(self._folder / "plan.jsonl", self._load.plan, self._load.questions)
         results = Results(self._load.target.name, self._settings, measured, summary, notes, capacity, self._warm_up_s)
         for name, text in (("bench.json", results.to_json()), ("bench.html", render(results))):
             (self._folder / name).write_text(text, encoding="utf-8")

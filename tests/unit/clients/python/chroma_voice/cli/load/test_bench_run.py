@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
+import typer
 from rich.console import Console
 
 from chroma_voice.bench.capacity import Objective
@@ -53,7 +53,7 @@ def test_a_run_that_broke_off_is_an_error_after_its_results_are_written(
 
 def test_ctrl_c_has_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, out = bench(tmp_path, monkeypatch, lambda *given: bench_results.measured(broken="interrupted after 7 s"))
-    with pytest.raises(click.exceptions.Exit) as ended:
+    with pytest.raises(typer.Exit) as ended:
         one.once()
     assert ended.value.exit_code == 130
     assert "the results are partial" in out.getvalue()

@@ -127,7 +127,10 @@ def apply(node: Node, before: Any, after: Any, condition: Condition) -> Node:
     """Add the difference between two plain values to a tree that holds the first of them."""
     if before == after:
         return node
-    if isinstance(node, Choice):
+    structures = all(isinstance(value, dict) for value in (before, after)) or (
+        isinstance(before, list) and isinstance(after, list)
+    )
+    if isinstance(node, Choice) and structures:
         if node.otherwise is not None:
             return Choice(node.condition, node.then, apply(node.otherwise, before, after, condition))
         return Choice(node.condition, apply(settled(node), before, after, condition), None)

@@ -15,6 +15,7 @@ from deploy.helm.tree import (
     Node,
     Scalar,
     Sequence,
+    always,
     apply,
     choose,
     map_texts,
@@ -22,6 +23,7 @@ from deploy.helm.tree import (
     replace,
     tree,
 )
+from deploy.helm.yaml_text import any_of
 
 
 class Chart:
@@ -81,17 +83,26 @@ class Chart:
         self.change(name, path, new)
 
     def structure(self, name: str, path: str, value: str) -> None:
-        """Put a value in the place of a mapping or list. What depends on a condition in it stays beside it."""
+        """Put a value in the place of a mapping or list. What components add stays beside it.
+
+        What a component changes in a mapping changes a default: it counts unless the value says something else.
+        """
 
         def new(node: Node) -> Node:
             self.note(value, plain(node))
-            spread = Lines(lambda indent: [f"{' ' * indent}{{{{- toYaml .Values.{value} | nindent {indent} }}}}"])
+            held = f".Values.{value}"
             match node:
                 case Map(entries):
-                    kept = {key: item for key, item in entries.items() if isinstance(item, Choice)}
-                    return Map({"\0": spread, **kept})
+                    depending = {key: item for key, item in entries.items() if isinstance(item, Choice)}
+                    changed = {key: item for key, item in depending.items() if always(item) is not None}
+                    names = "".join(f' "{key}"' for key in changed)
+                    spread = _spread(f"(omit {held}{names})" if changed else held)
+                    kept = {key: _changed_default(held, key, item) for key, item in changed.items()}
+                    return Map({"\0": spread, **depending, **kept})
                 case Sequence(items):
-                    return Sequence([("\0", spread), *((key, item) for key, item in items if isinstance(item, Choice))])
+                    return Sequence(
+                        [("\0", _spread(held)), *((key, item) for key, item in items if isinstance(item, Choice))]
+                    )
             raise TypeError(f"{name} {path} is no structure")
 
         self.change(name, path, new)
@@ -165,6 +176,30 @@ class Chart:
             self.objects[name] = map_texts(node, change)
         if missing := {pattern for pattern, _, _ in places} - used:
             raise ValueError(f"no text has {', '.join(sorted(missing))}")
+
+
+def _spread(expression: str) -> Lines:
+    return Lines(lambda indent: [f"{' ' * indent}{{{{- toYaml {expression} | nindent {indent} }}}}"])
+
+
+def _changed_default(held: str, key: str, item: Choice) -> Lines:
+    """The entry `key` of a value: that of a component if the value has its default, which the component changes."""
+    got = f'(get {held} "{key}" | toString)'
+    new, default = plain(item.then) if item.then else None, plain(item)
+    if not isinstance(item.otherwise, Scalar) or not isinstance(new, str):
+        raise TypeError(f"{held} has {key} that several components change")
+
+    def write(indent: int) -> list[str]:
+        space = " " * indent
+        return [
+            f'{space}{{{{- if and {any_of(item.condition)} (eq {got} "{default}") }}}}',
+            f"{space}{key}: {new}",
+            f"{space}{{{{- else }}}}",
+            *(f"{space}{line}" for line in (f"{{{{- with {got} }}}}", f"{key}: {{{{ . | quote }}}}", "{{- end }}")),
+            f"{space}{{{{- end }}}}",
+        ]
+
+    return Lines(write)
 
 
 def given(expression: str, indent: int, key: str = "") -> list[str]:

@@ -64,6 +64,10 @@ class Choice:
 Node = Scalar | Action | Lines | Map | Sequence | Choice
 
 
+_NAMES = ("mountPath", "name", "topologyKey")
+"""The keys that name an item of a list, the best one first."""
+
+
 def tree(value: Any) -> Node:
     """The tree of plain data."""
     if isinstance(value, dict):
@@ -75,11 +79,11 @@ def tree(value: Any) -> Node:
 
 def key_of(item: Any) -> str:
     """What tells an item of a list from the others: its mount path or its name, or else its whole content."""
-    if isinstance(item, dict):
-        for name in ("mountPath", "name", "topologyKey"):
-            if isinstance(item.get(name), str):
-                return item[name]
-    return json.dumps(item, sort_keys=True)
+    return next((item[name] for name in _NAMES if _is_named(item) and name in item), json.dumps(item, sort_keys=True))
+
+
+def _is_named(item: Any) -> bool:
+    return isinstance(item, dict) and any(name in item for name in _NAMES)
 
 
 def plain(node: Node) -> Any:
@@ -156,7 +160,11 @@ def _apply_to_items(node: Sequence, before: list[Any], after: list[Any], conditi
         if kind == "equal" or (kind == "replace" and i2 - i1 == j2 - j1):
             for was, becomes in zip(range(i1, i2), range(j1, j2), strict=True):
                 place = _place(node, old[was])
-                changed = apply(node.items[place][1], before[was], after[becomes], condition)
+                held = node.items[place][1]
+                if kind == "replace" and _is_named(before[was]):
+                    changed = choose(condition, tree(after[becomes]), held)
+                else:
+                    changed = apply(held, before[was], after[becomes], condition)
                 node.items[place] = (old[was], changed)
             continue
         for was in range(i1, i2):

@@ -247,4 +247,7 @@ _OF_PARTS = (
 def _new_components() -> list[Value]:
     """A switch for each component that has no line of its own above."""
     names = [name for name in components() if name not in CONDITIONS]
-    return [Value(f"{value_name(name)}.enabled", purpose(name), FLAG, False) for name in names]
+    found = [Value(f"{value_name(name)}.enabled", purpose(name), FLAG, False) for name in names]
+    if "node-local-weights" in names:
+        found.append(Value("nodeLocalWeights.image", "The image with the weights: name@sha256:digest.", NAME))
+    return found

@@ -59,10 +59,15 @@ def expression(condition: Condition) -> str:
     return "or " + " ".join(condition)
 
 
+def any_of(condition: Condition) -> str:
+    """The same as an argument of `and` or `not`."""
+    return condition[0] if len(condition) == 1 else f"({expression(condition)})"
+
+
 def _guarded(node: Choice, lines_of: LinesOf, indent: int) -> list[str]:
     space = " " * indent
     if node.then is None and node.otherwise is not None:
-        inner = node.condition[0] if len(node.condition) == 1 else f"({expression(node.condition)})"
+        inner = any_of(node.condition)
         opposite = inner.removeprefix("(not ").removesuffix(")") if inner.startswith("(not ") else f"not {inner}"
         return [f"{space}{{{{- if {opposite} }}}}", *_part(node.otherwise, lines_of, indent), f"{space}{{{{- end }}}}"]
     lines = [f"{space}{{{{- if {expression(node.condition)} }}}}"]
@@ -86,7 +91,7 @@ def _part(node: Node, lines_of: LinesOf, indent: int) -> list[str]:
 def _map(node: Node, indent: int) -> list[str]:
     if not isinstance(node, Map):
         raise TypeError(f"an object is a mapping, not {node}")
-    first = [key for key in _FIRST if key in node.entries]
+    first = [key for key in _FIRST if key in node.entries and not isinstance(node.entries[key], Choice)]
     keys = [*first, *(key for key in node.entries if key not in first)]
     parts = [(node.entries[key], partial(_entry, key, indent=indent)) for key in keys]
     return _parts(parts, indent)

@@ -171,3 +171,25 @@ def test_settings_that_are_secrets_are_no_values() -> None:
     names = settings_schema("gateway")["properties"]
     assert "CHROMA_DRAIN_S" in names
     assert not {"CHROMA_REDIS_URL", "CHROMA_API_KEYS", "CHROMA_STORE_KEYS", "CHROMA_PAGE_TOKEN"} & names.keys()
+
+
+def test_what_a_component_changes_in_a_value_is_a_default_that_the_value_beats() -> None:
+    base = {"Deployment/one": {"limits": {"disk": "1Gi", "memory": "2Gi"}}}
+    more = {"Deployment/one": {"limits": {"disk": "6Gi", "memory": "2Gi", "gpu": "1"}}}
+    made = Chart(base, [("oidc", base, more)])
+    made.structure("Deployment/one", "limits", "limits")
+    assert made.defaults == {"limits": {"disk": "1Gi", "memory": "2Gi"}}
+    assert block(made.objects["Deployment/one"]) == (
+        "limits:\n"
+        '  {{- toYaml (omit .Values.limits "disk") | nindent 2 }}\n'
+        '  {{- if and .Values.oidc.enabled (eq (get .Values.limits "disk" | toString) "1Gi") }}\n'
+        "  disk: 6Gi\n"
+        "  {{- else }}\n"
+        '  {{- with (get .Values.limits "disk" | toString) }}\n'
+        "  disk: {{ . | quote }}\n"
+        "  {{- end }}\n"
+        "  {{- end }}\n"
+        "  {{- if .Values.oidc.enabled }}\n"
+        '  gpu: "1"\n'
+        "  {{- end }}\n"
+    )

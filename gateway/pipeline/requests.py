@@ -12,13 +12,13 @@ from chroma.v1.audio_pb2 import AudioEncoding, CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.generation_pb2 import Sampling
-from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, ThinkOpen, ThinkRequest, Thought
+from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, ThinkOpen, ThinkRequest, Thought, Thoughts
 from chroma.v1.speech_gen_pb2 import SpeakOpen, SpeakRequest
 from chroma.v1.tools_pb2 import Tools
 from gateway.pipeline.turn_input import ForcedReply, TurnInput
-from gateway.store.records import FRAMES_PER_THOUGHT, TurnRecord
+from gateway.store.records import TurnRecord
 from gateway.store.voices import SpokenVoice
-from services.common.wire.audio import CODEBOOKS
+from services.common.wire.audio import CODEBOOKS, FRAMES_PER_THOUGHT
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class TurnPlan:
 def cache_scope(tenant: str) -> str:
     """The name by which the reasoner keeps the cached state of a tenant apart: it does not tell the tenant's name."""
     return hashlib.sha256(b"cache scope|" + tenant.encode()).hexdigest()[:32] if tenant else ""
+
+
+_GROUP_THOUGHTS = 16
+"""Most thoughts of a message to the speech generator: 64 kB of hidden states of the published checkpoint."""
 
 
 def _nobody() -> None:
@@ -114,6 +118,7 @@ async def think_requests(
             cache_scope=cache_scope(plan.tenant),
             keep=bool(plan.session_id),
             tools=plan.tools,
+            takes_groups=True,
         )
     )
     async for request in source.requests():
@@ -122,7 +127,7 @@ async def think_requests(
 
 async def speak_requests(
     opened: SpeakOpen,
-    admitted: asyncio.Event,
+    admitted: asyncio.Future[bool],
     spoken: asyncio.Event,
     thoughts: asyncio.Queue[Thought | None],
     taken: list[Thought | None],
@@ -130,32 +135,38 @@ async def speak_requests(
 ) -> AsyncGenerator[SpeakRequest, None]:
     """Yield `opened`, then the thoughts.
 
-    The first thought is sent once the call is admitted. `taken` holds the thoughts that an earlier call took from the
-    queue; they are sent again first. Thoughts that this call takes are added to it until the first frame has come: no
-    other call will need later ones. No thought is sent once the speech has ended.
+    The first thought is sent once the call is `admitted`, with whether its replica takes several thoughts in a message.
+    Those that wait then share one. `taken` holds the thoughts that an earlier call took from the queue; they are sent
+    again first. Thoughts that this call takes are added to it until the first frame has come: no other call will need
+    later ones. No thought is sent once the speech has ended.
 
     The ledger gets a thought's frames with the thought after it: by then the replica has all that the frames need.
     """
     ledger.give(1)  # the replica owes its admission
     yield SpeakRequest(open=opened)
-    await admitted.wait()
+    most = _GROUP_THOUGHTS if await admitted else 1
     sent = 0
-    while True:
-        if sent < len(taken):
-            thought = taken[sent]
-        else:
-            thought = await thoughts.get()
-            if ledger.answered <= 1:
-                taken.append(thought)
-        if thought is None or spoken.is_set():
-            ledger.end()
-            return
-        if sent:
-            ledger.give(FRAMES_PER_THOUGHT)
-        sent += 1
-        yield SpeakRequest(thought=thought)
-        if thought.last:
-            ledger.end()
+    is_over = False
+    while not is_over:
+        group: list[Thought] = []
+        while len(group) < most and (not group or sent + len(group) < len(taken) or not thoughts.empty()):
+            if sent + len(group) < len(taken):
+                thought = taken[sent + len(group)]
+            else:
+                thought = await thoughts.get()
+                if ledger.answered <= 1:
+                    taken.append(thought)
+            if thought is None or spoken.is_set():
+                is_over = True
+                break
+            group.append(thought)
+        if group and not spoken.is_set():
+            ledger.give(FRAMES_PER_THOUGHT * (len(group) if sent else len(group) - 1))
+            sent += len(group)
+            yield SpeakRequest(thought=group[0]) if len(group) == 1 else SpeakRequest(thoughts=Thoughts(thoughts=group))
+            if group[-1].last:
+                ledger.end()
+    ledger.end()
 
 
 async def decode_requests(

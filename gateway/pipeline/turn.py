@@ -38,12 +38,12 @@ from gateway.pipeline.turn_calls import TurnCalls
 from gateway.pipeline.turn_input import ForcedReply, TurnInput
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.pipeline.voice_prompt import add_voice_prompt, store_embedding
-from gateway.store.records import FRAMES_PER_THOUGHT, ToolCall, TurnRecord
+from gateway.store.records import ToolCall, TurnRecord
 from gateway.store.voices import SpokenVoice
 from gateway.tasks import cancel, join
 from services.common.errors import ChromaError, FailedPrecondition, NotFound, OutOfRange, ResourceExhausted
 from services.common.telemetry.tracing import mark
-from services.common.wire.audio import CODEBOOKS, FRAME_S, FRAME_SAMPLES
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES, THOUGHT_S
 from services.common.wire.pcm import sample_count
 
 _THOUGHTS_AHEAD = 256
@@ -205,14 +205,15 @@ class Turn:
             async for response in responses:
                 if response.HasField("opened"):
                     self._bind(response.opened.checkpoint_fingerprint)
-                elif response.HasField("thought"):
-                    for thought in stop.push(response.thought):
-                        await self._take_thought(thought, spoken=plan.voice is not None)
-                    if stop.is_found:
-                        if stop.cut is not None:
-                            await self._take_thought(stop.cut, spoken=False)
-                        self.text_end = END_REASON_EOS
-                        return
+                elif response.HasField("thought") or response.HasField("thoughts"):
+                    for came in response.thoughts.thoughts or [response.thought]:
+                        for thought in stop.push(came):
+                            await self._take_thought(thought, spoken=plan.voice is not None)
+                        if stop.is_found:
+                            if stop.cut is not None:
+                                await self._take_thought(stop.cut, spoken=False)
+                            self.text_end = END_REASON_EOS
+                            return
                 elif response.HasField("done"):
                     self.text_end, self._unreadable_call = response.done.reason, response.done.unreadable_call
                     for call in response.done.tool_calls:
@@ -244,7 +245,7 @@ class Turn:
             Thought(token_id=thought.token_id, text=thought.text, last=thought.last, call=thought.call)
         )
         if thought.text:
-            offset_ms = round(thought.index * FRAMES_PER_THOUGHT * FRAME_S * 1000)
+            offset_ms = round(thought.index * THOUGHT_S * 1000)
             await self._emit(TextDelta(self.turn_id, thought.text, offset_ms))
 
     async def _begin_calls(self, thought: Thought) -> None:
@@ -306,7 +307,8 @@ class Turn:
             await self._speak_as(plan, opened, taken, stub)
 
     async def _speak_as(self, plan: TurnPlan, opened: SpeakOpen, taken: list[Thought | None], stub: Any) -> None:
-        admitted, spoken, ledger = asyncio.Event(), asyncio.Event(), Ledger()
+        admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        spoken, ledger = asyncio.Event(), Ledger()
         requests = speak_requests(opened, admitted, spoken, self._thoughts, taken, ledger)
 
         async def end_speech(done: SpeakDone) -> None:
@@ -320,7 +322,7 @@ class Turn:
             async for response in responses:
                 if response.HasField("opened"):
                     ledger.answered = 1
-                    admitted.set()
+                    admitted.set_result(response.opened.takes_groups)
                 elif response.HasField("frames"):
                     ledger.answered += len(response.frames.codes) // CODEBOOKS
                     self.timings.mark("frame", self._elapsed_s())

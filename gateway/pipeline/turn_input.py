@@ -18,9 +18,12 @@ from gateway.text.domain import DomainCheck, quote
 from gateway.text.speakable import SpeakableText, is_speakable
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.common.wire.audio import HEARING_RATE_HZ
-from services.common.wire.pcm import Samples, decode_pcm, encode_pcm
+from services.common.wire.pcm import Samples, decode_pcm, encode_pcm, sample_bytes
 
 _PIECE_BYTES = 64 * 1024
+_PIECE_S = 0.24
+"""Speech goes to the reasoner in pieces of at least this length, before the end of its part: the audio tower computes
+chunks of 2 s, so smaller ones would only be more messages."""
 
 
 class TurnInput(ABC):
@@ -160,7 +163,7 @@ class UserInput(TurnInput):
                 if isinstance(part, str):
                     yield ThinkRequest(text=part)
                 else:
-                    while offset < len(part):
+                    while len(part) - offset >= self._least_piece(index):
                         piece = bytes(part[offset : offset + _PIECE_BYTES])
                         offset += len(piece)
                         yield ThinkRequest(audio=UserAudio(data=piece))
@@ -173,6 +176,11 @@ class UserInput(TurnInput):
                 yield ThinkRequest(commit=Commit())
                 return
             await self.wait_for_news()
+
+    def _least_piece(self, index: int) -> int:
+        """The fewest bytes of a part that are sent at once."""
+        is_open = index == len(self.parts) - 1 and self._resampler is not None
+        return round(_PIECE_S * HEARING_RATE_HZ) * sample_bytes(self.encoding) if is_open else 1
 
     def end_audio(self) -> bool:
         """End the audio part under way; later audio makes another part. False if there is none."""

@@ -12,11 +12,8 @@ from chroma.v1.dialogue_pb2 import SPEAKER_ASSISTANT, SPEAKER_USER, Entry
 from chroma.v1.reasoner_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER, AudioClip, Message, Part, TokenIds
 from chroma.v1.tools_pb2 import ToolCall as ToolCallMessage
 from chroma.v1.tools_pb2 import ToolResult
-from services.common.wire.audio import FRAME_SAMPLES, HEARING_RATE_HZ
+from services.common.wire.audio import FRAME_SAMPLES, FRAMES_PER_THOUGHT, HEARING_RATE_HZ
 from services.common.wire.pcm import sample_count
-
-FRAMES_PER_THOUGHT = 2
-"""Thought i is injected at frame 2i (docs/model.md, section 3)."""
 
 
 @dataclass(frozen=True)

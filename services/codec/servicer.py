@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,11 +17,14 @@ from services.common.errors import InvalidArgument, OutOfRange
 from services.common.rpc.checkpoint import check_checkpoint
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
 from services.common.wire import code_frames
-from services.common.wire.audio import CODEBOOKS, SAMPLE_RATE_HZ
+from services.common.wire.audio import CODEBOOKS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.common.wire.pcm import check_encoding, decode_pcm, encode_pcm
 from services.runtime.engine.engine import Engine
 
 CodecEngine = Engine[Decode | Encode, np.ndarray, np.ndarray, Batch]
+
+_ANSWER_SAMPLES = 8 * FRAME_SAMPLES
+"""The sound of a longer message is sent in parts of at least this length."""
 
 
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
@@ -59,10 +63,23 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             encoding = AUDIO_ENCODING_PCM_S16LE
         check_encoding(encoding)
         first_sample = 0
-        async with self._engine.open(Decode()) as stream, fed_by(stream, self._feed_frames(stream, request_iterator)):
-            async for pcm in stream:
-                yield codec_pb2.DecodeResponse(pcm=Pcm(first_sample=first_sample, data=encode_pcm(pcm, encoding)))
-                first_sample += len(pcm)
+        message_ends: deque[int] = deque()
+        async with (
+            self._engine.open(Decode()) as stream,
+            fed_by(stream, self._feed_frames(stream, request_iterator, message_ends)),
+        ):
+            parts: list[np.ndarray] = []
+            async for part in stream:
+                parts.append(part)
+                samples = sum(len(part) for part in parts)
+                if first_sample + samples < message_ends[0] and samples < _ANSWER_SAMPLES:
+                    continue
+                data = encode_pcm(np.concatenate(parts), encoding)
+                yield codec_pb2.DecodeResponse(pcm=Pcm(first_sample=first_sample, data=data))
+                first_sample += samples
+                parts.clear()
+                while message_ends and message_ends[0] <= first_sample:
+                    message_ends.popleft()
 
     async def _feed_pcm(
         self, stream: CodecStream, requests: AsyncIterator[codec_pb2.EncodeRequest], encoding: Any
@@ -84,7 +101,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             raise InvalidArgument("expected at least one sample of audio, got none")
         stream.finish()
 
-    async def _feed_frames(self, stream: CodecStream, requests: AsyncIterator[codec_pb2.DecodeRequest]) -> None:
+    async def _feed_frames(
+        self, stream: CodecStream, requests: AsyncIterator[codec_pb2.DecodeRequest], message_ends: deque[int]
+    ) -> None:
+        """Feed the frames. Adds to `message_ends` the sample with which the sound of each message ends."""
         next_frame = 0
         async for request in requests:
             if kind_of(request) != "frames":
@@ -96,5 +116,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 )
             codes = code_frames.from_message(request.frames, next_frame=next_frame)
             next_frame += len(codes)
+            if len(codes):
+                message_ends.append(next_frame * FRAME_SAMPLES)
             await stream.feed(codes)
         stream.finish()

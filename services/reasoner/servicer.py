@@ -22,13 +22,14 @@ from chroma.v1.reasoner_pb2 import (
     ThinkOpened,
     ThinkRequest,
     ThinkResponse,
+    Thoughts,
 )
 from chroma.v1.tools_pb2 import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, TOOL_CHOICE_UNSPECIFIED
 from services.common.errors import InvalidArgument, OutOfRange
 from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
 from services.common.telemetry.tracing import mark, note
 from services.common.wire import tensors
-from services.common.wire.audio import HEARING_RATE_HZ
+from services.common.wire.audio import HEARING_RATE_HZ, THOUGHT_S
 from services.common.wire.pcm import check_encoding, decode_pcm
 from services.reasoner.messages import (
     Audio,
@@ -51,6 +52,7 @@ from services.reasoner.runner import ThinkRunner
 from services.reasoner.scheduler import Batch
 from services.runtime.checkpoint.dtypes import to_raw
 from services.runtime.engine.engine import Engine
+from services.runtime.engine.groups import in_groups
 
 ThinkEngine = Engine[TurnOpen, TurnInput, TurnOutput, Batch]
 
@@ -62,6 +64,12 @@ _CHOICES: dict[int, Literal["auto", "none", "required"]] = {
     TOOL_CHOICE_NONE: "none",
     TOOL_CHOICE_REQUIRED: "required",
 }
+
+HOLD_S = 0.06
+"""A thought that is far ahead of its speech is held at most for this long, so that others can share its message."""
+
+GROUP_THOUGHTS = 16
+"""Most thoughts of a message: 64 kB of hidden states of the published checkpoint."""
 
 _REASONS = {
     "eos": END_REASON_EOS,
@@ -110,19 +118,24 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
             fed_by(stream, self._feed_turn(stream, request_iterator, opened)),
         ):
             yield ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint=self._checkpoint_fingerprint))
-            async for output in stream:
-                if isinstance(output, Thought):
+            hold_s, most = (HOLD_S, GROUP_THOUGHTS) if opened.takes_groups else (0.0, 1)
+            async for outputs in in_groups(stream, output_s=THOUGHT_S, hold_s=hold_s, most=most):
+                thoughts = [_thought(output) for output in outputs if isinstance(output, Thought)]
+                if thoughts:
                     mark("first_thought")
-                    yield ThinkResponse(thought=_thought(output))
-                else:
+                if len(thoughts) == 1:
+                    yield ThinkResponse(thought=thoughts[0])
+                elif thoughts:
+                    yield ThinkResponse(thoughts=Thoughts(thoughts=thoughts))
+                if isinstance(done := outputs[-1], Done):
                     note(
-                        prompt_tokens=output.usage.prompt_tokens,
-                        cached_tokens=output.usage.cached_tokens,
-                        redone_chunks=output.recomputed_chunks,
-                        audio_s=output.audio_s,
-                        prefill_s=output.usage.prefill_s,
+                        prompt_tokens=done.usage.prompt_tokens,
+                        cached_tokens=done.usage.cached_tokens,
+                        redone_chunks=done.recomputed_chunks,
+                        audio_s=done.audio_s,
+                        prefill_s=done.usage.prefill_s,
                     )
-                    yield ThinkResponse(done=_done(output))
+                    yield ThinkResponse(done=_done(done))
 
     async def CountPrompt(  # noqa: N802
         self, request: reasoner_pb2.CountPromptRequest, context: Any

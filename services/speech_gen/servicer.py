@@ -22,11 +22,12 @@ from services.common.rpc.requests import fed_by, kind_of, read_open, unexpected
 from services.common.sampling import SamplingParams
 from services.common.telemetry.tracing import mark, note
 from services.common.wire import code_frames, tensors
-from services.common.wire.audio import FRAME_RATE_HZ
+from services.common.wire.audio import FRAME_RATE_HZ, FRAME_S
 from services.common.wire.sampling import from_message as sampling_from_message
 from services.runtime.checkpoint.dtypes import from_raw, to_raw
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.engine import Engine
+from services.runtime.engine.groups import in_groups
 from services.speech_gen.messages import EndReason, Frame, Output, SpeechEnd, SpeechRequest
 from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import VoiceCache, VoicePrompt, enroll
@@ -38,6 +39,12 @@ SpeechEngine = Engine[SpeechRequest, ThoughtInput, Output, Batch]
 _TEXT_END_TIMEOUT_S = 5.0
 """How long a call stays open for the caller's last thoughts after its speech has ended. A caller that writes to an
 ended call loses the responses that it has not read yet (grpc/grpc#36066)."""
+
+HOLD_S = 4 * FRAME_S
+"""A frame that is far ahead of its playback is held at most for this long, so that others can share its message."""
+
+GROUP_FRAMES = 64
+"""Most frames of a message."""
 
 _REASONS = {
     EndReason.EOS: END_REASON_EOS,
@@ -99,17 +106,19 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
                     checkpoint_fingerprint=self._checkpoint_fingerprint,
                     voice_fingerprint=request.voice.fingerprint,
                     seed=request.sampling.seed,
+                    takes_groups=True,
                 )
             )
             voiced = 0
-            async for output in stream:
-                if isinstance(output, SpeechEnd):
-                    note(frames=voiced, prompt_rows=output.prompt_positions, cached_rows=output.shared_positions)
-                    yield SpeakResponse(done=_done(output, voiced))
-                elif output.voiced:
+            hold_s = HOLD_S if request.max_lead_s is not None else 0.0
+            async for outputs in in_groups(stream, output_s=FRAME_S, hold_s=hold_s, most=GROUP_FRAMES):
+                if frames := [output for output in outputs if isinstance(output, Frame) and output.voiced]:
                     mark("first_frame")
-                    yield SpeakResponse(frames=_frames(output))
-                    voiced += 1
+                    yield SpeakResponse(frames=_frames(frames))
+                    voiced += len(frames)
+                if isinstance(end := outputs[-1], SpeechEnd):
+                    note(frames=voiced, prompt_rows=end.prompt_positions, cached_rows=end.shared_positions)
+                    yield SpeakResponse(done=_done(end, voiced))
             with suppress(TimeoutError):
                 await asyncio.wait_for(text_ended.wait(), _TEXT_END_TIMEOUT_S)
 
@@ -195,24 +204,29 @@ class SpeechGenServicer(speech_gen_pb2_grpc.SpeechGenServiceServicer):
         width, dtype = self._backbone.width, self._backbone.stack.dtype
         next_index, ended = 0, False
         async for request in requests:
-            if kind_of(request) != "thought":
-                raise unexpected(kind_of(request), "`thought` after `open`")
-            thought = request.thought
-            if ended:
-                raise InvalidArgument(f"expected nothing after the last thought, got thought {thought.index}")
-            if thought.index != next_index:
-                raise InvalidArgument(f"thoughts out of order: expected index {next_index}, got {thought.index}")
-            raw = tensors.from_message(thought.hidden, shape=(width,), what=f"hidden state of thought {next_index}")
-            await stream.feed(ThoughtInput(thought.token_id, from_raw(raw, dtype), thought.last))
-            next_index, ended = next_index + 1, thought.last
-            if ended:
-                text_ended.set()
+            match kind_of(request):
+                case "thought":
+                    thoughts = [request.thought]
+                case "thoughts":
+                    thoughts = request.thoughts.thoughts
+                case kind:
+                    raise unexpected(kind, "`thought` or `thoughts` after `open`")
+            for thought in thoughts:
+                if ended:
+                    raise InvalidArgument(f"expected nothing after the last thought, got thought {thought.index}")
+                if thought.index != next_index:
+                    raise InvalidArgument(f"thoughts out of order: expected index {next_index}, got {thought.index}")
+                raw = tensors.from_message(thought.hidden, shape=(width,), what=f"hidden state of thought {next_index}")
+                await stream.feed(ThoughtInput(thought.token_id, from_raw(raw, dtype), thought.last))
+                next_index, ended = next_index + 1, thought.last
+                if ended:
+                    text_ended.set()
         stream.finish()
         text_ended.set()
 
 
-def _frames(frame: Frame) -> CodeFrames:
-    return CodeFrames(first_frame=frame.index, codes=frame.codes)
+def _frames(frames: Sequence[Frame]) -> CodeFrames:
+    return CodeFrames(first_frame=frames[0].index, codes=[code for frame in frames for code in frame.codes])
 
 
 def _done(end: SpeechEnd, voiced: int) -> SpeakDone:

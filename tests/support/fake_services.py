@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -334,13 +334,14 @@ class FakeService:
         """The address on which it listens."""
         return f"127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        """Listen and serve, as a new process that holds no voice."""
+    async def start(self, servicer: Callable[[Script], Any] | None = None) -> None:
+        """Listen and serve, as a new process that holds no voice. `servicer` makes another servicer than the scripted
+        one."""
         self.script.voices.clear()
         self.script.sessions.clear()
         make, add, service = _MAKERS[self.name]
         self._server = Server(ServiceSettings(listen=self.address, **self.settings))
-        add(make(self.script), self._server.grpc)
+        add((servicer or make)(self.script), self._server.grpc)
         serve_checkpoint(
             self._server.grpc,
             self.script.checkpoint,

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.common.wire.audio import FRAMES_PER_THOUGHT
 from services.runtime.checkpoint.config import ChromaConfig
-
-FRAMES_PER_THOUGHT = 2
 
 
 @dataclass(frozen=True)

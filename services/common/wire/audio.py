@@ -10,6 +10,11 @@ FRAME_RATE_HZ = SAMPLE_RATE_HZ / FRAME_SAMPLES  # 12.5
 
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ  # 0.08
 
+FRAMES_PER_THOUGHT = 2
+"""Thought i comes in with frame 2i (docs/model.md, section 3)."""
+
+THOUGHT_S = FRAMES_PER_THOUGHT * FRAME_S  # 0.16
+
 CODEBOOKS = 8
 """Codes of a frame: codebook 0 is semantic, 1 to 7 acoustic."""
 

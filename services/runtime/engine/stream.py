@@ -103,6 +103,14 @@ class Stream(Generic[RequestT, InputT, OutputT]):
             self._wake_engine()
         return item
 
+    def take_ready(self, most: int) -> list[OutputT]:
+        """Up to `most` further outputs that are there already. An end or an error is left to the iteration."""
+        was_full = not self.has_room
+        items = [self._outbox.popleft() for _ in range(min(most, len(self._outbox)))] if not self._failure else []
+        if was_full and items:
+            self._wake_engine()
+        return items
+
     def take_input(self) -> InputT:
         """The oldest input, for the runner. Raises IndexError when there is none."""
         item = self.inbox.popleft()

@@ -8,14 +8,13 @@ next segment begins with the voice prompt and the thought that the closed segmen
 
 from __future__ import annotations
 
+from services.common.wire.audio import FRAMES_PER_THOUGHT
 from services.speech_gen.model.text_breaks import Break
 
 POSITIONS_PER_FRAME = 1
 """Backbone positions of a frame: one for the previous frame's codes."""
 POSITIONS_PER_THOUGHT = 2
 """Backbone positions of a thought: its hidden state and its token."""
-FRAMES_PER_THOUGHT = 2
-"""A thought comes in with every second frame."""
 CATCH_UP_FRAMES = 2
 """Frames for each thought that a segment sets aside for catching up, beside the two in which the thought comes in."""
 MAX_CATCH_UP_FRAMES = 3

@@ -9,13 +9,13 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from services.common.wire.audio import FRAMES_PER_THOUGHT
 from tests.integration.gateway.conftest import Fakes
 from tests.support.fake_services import REPLY
 
 SAID = "".join(REPLY)
 ASKED: Any = [{"role": "user", "content": "question"}]
 SPOKEN: Any = {"modalities": ["text", "audio"], "audio": {"voice": "ada", "format": "pcm16"}}
-FRAMES_PER_THOUGHT = 2
 
 
 @pytest.mark.parametrize(

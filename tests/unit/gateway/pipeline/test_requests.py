@@ -69,7 +69,7 @@ async def test_think_says_that_the_client_gives_the_reply() -> None:
 async def test_speak_takes_no_thought_before_it_is_admitted() -> None:
     thoughts: asyncio.Queue[Thought | None] = asyncio.Queue()
     thoughts.put_nowait(Thought(index=0))
-    admitted = asyncio.Event()
+    admitted = asyncio.get_running_loop().create_future()
     opened = SpeakOpen(voice_fingerprint="fingerprint", max_frames=25)
     ledger = Ledger()
     requests = speak_requests(opened, admitted, asyncio.Event(), thoughts, [], ledger)
@@ -78,16 +78,14 @@ async def test_speak_takes_no_thought_before_it_is_admitted() -> None:
     following = asyncio.ensure_future(anext(requests))
     await asyncio.sleep(0)
     assert thoughts.qsize() == 1
-    admitted.set()
+    admitted.set_result(False)
     assert (await following).thought.index == 0
     await requests.aclose()
 
 
 async def test_speak_sends_no_thought_after_the_speech_has_ended() -> None:
     thoughts: asyncio.Queue[Thought | None] = asyncio.Queue()
-    admitted, spoken = asyncio.Event(), asyncio.Event()
-    admitted.set()
-    spoken.set()
+    admitted, spoken = _admitted(), _set()
     thoughts.put_nowait(Thought(index=0))
     opened = SpeakOpen(voice_prompt=VoicePrompt())
     requests = [request async for request in speak_requests(opened, admitted, spoken, thoughts, [], Ledger())]
@@ -117,22 +115,49 @@ def _queue(*thoughts: Thought | None) -> asyncio.Queue[Thought | None]:
     return queue
 
 
+def _admitted(*, takes_groups: bool = False) -> asyncio.Future[bool]:
+    admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    admitted.set_result(takes_groups)
+    return admitted
+
+
 def _set() -> asyncio.Event:
     event = asyncio.Event()
     event.set()
     return event
 
 
+async def test_thoughts_that_wait_share_a_message_where_the_replica_takes_groups() -> None:
+    ledger, thoughts = Ledger(), _queue(*(Thought(index=index) for index in range(18)), None)
+    opened = SpeakOpen()
+    requests = speak_requests(opened, _admitted(takes_groups=True), asyncio.Event(), thoughts, [], ledger)
+    sent = [request async for request in requests][1:]
+    assert [[thought.index for thought in request.thoughts.thoughts] for request in sent] == [
+        list(range(16)),
+        [16, 17],
+    ]
+    assert ledger.given == 1 + 2 * 17, "the admission, and the frames of all thoughts but the newest"
+    assert ledger.ended
+
+
+async def test_a_thought_that_waits_alone_is_sent_alone() -> None:
+    thoughts = _queue(Thought(index=0))
+    requests = speak_requests(SpeakOpen(), _admitted(takes_groups=True), asyncio.Event(), thoughts, [], Ledger())
+    await anext(requests)
+    assert (await anext(requests)).thought.index == 0
+    await requests.aclose()
+
+
 async def test_a_second_speak_call_sends_the_thoughts_again_that_made_no_frame() -> None:
     taken: list[Thought | None] = []
     thoughts = _queue(Thought(index=0), Thought(index=1))
-    first = speak_requests(SpeakOpen(), _set(), asyncio.Event(), thoughts, taken, Ledger())
+    first = speak_requests(SpeakOpen(), _admitted(), asyncio.Event(), thoughts, taken, Ledger())
     for _ in range(3):
         await anext(first)
     await first.aclose()
     thoughts.put_nowait(None)
     second = [
-        request async for request in speak_requests(SpeakOpen(), _set(), asyncio.Event(), thoughts, taken, Ledger())
+        request async for request in speak_requests(SpeakOpen(), _admitted(), asyncio.Event(), thoughts, taken, Ledger())
     ]
     assert [request.thought.index for request in second[1:]] == [0, 1]
 
@@ -141,7 +166,7 @@ async def test_thoughts_after_the_first_frame_are_not_kept() -> None:
     taken: list[Thought | None] = []
     ledger = Ledger()
     requests = speak_requests(
-        SpeakOpen(), _set(), asyncio.Event(), _queue(*(Thought(index=index) for index in range(3))), taken, ledger
+        SpeakOpen(), _admitted(), asyncio.Event(), _queue(*(Thought(index=index) for index in range(3))), taken, ledger
     )
     await anext(requests)
     await anext(requests)
@@ -154,7 +179,7 @@ async def test_thoughts_after_the_first_frame_are_not_kept() -> None:
 async def test_a_speech_generator_owes_its_admission_and_the_frames_of_all_thoughts_but_the_newest() -> None:
     ledger = Ledger()
     thoughts = _queue(Thought(index=0), Thought(index=1), Thought(index=2, last=True))
-    requests = speak_requests(SpeakOpen(), _set(), asyncio.Event(), thoughts, [], ledger)
+    requests = speak_requests(SpeakOpen(), _admitted(), asyncio.Event(), thoughts, [], ledger)
     assert not ledger.owes()
     await anext(requests)
     assert ledger.owes(), "the admission"

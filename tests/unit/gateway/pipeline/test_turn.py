@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import grpc
@@ -95,8 +96,9 @@ def _think_done() -> reasoner_pb2.ThinkResponse:
     return reasoner_pb2.ThinkResponse(done=reasoner_pb2.ThinkDone(reason=generation_pb2.END_REASON_EOS))
 
 
-def _opened() -> speech_gen_pb2.SpeakResponse:
-    return speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened(voice_fingerprint=_VOICE.fingerprint("one")))
+def _opened(*, takes_groups: bool = False) -> speech_gen_pb2.SpeakResponse:
+    opened = speech_gen_pb2.SpeakOpened(voice_fingerprint=_VOICE.fingerprint("one"), takes_groups=takes_groups)
+    return speech_gen_pb2.SpeakResponse(opened=opened)
 
 
 def _pcm(samples: int) -> codec_pb2.DecodeResponse:
@@ -155,6 +157,36 @@ async def test_thoughts_become_frames_and_frames_become_speech() -> None:
     assert [thought.text for thought in turn.thoughts] == ["Hi", ""]
     assert (turn.prompt.prompt_tokens, turn.samples) == (30, FRAME_SAMPLES)
     assert (turn.text_end, turn.speech.reason) == (generation_pb2.END_REASON_EOS, generation_pb2.END_REASON_EOS)
+
+
+async def test_thoughts_that_come_in_one_message_are_text_of_their_own_and_leave_in_one_message() -> None:
+    running = RunningTurn(_plan())
+    running.source.commit()
+    think, speak, _ = await _calls(running)
+    assert (await _message(think, "open")).open.takes_groups
+    thoughts = [_thought(index, text, last=index == 2).thought for index, text in enumerate(("Good ", "day", ""))]
+    think.answer(reasoner_pb2.ThinkResponse(thoughts=reasoner_pb2.Thoughts(thoughts=thoughts)), _think_done())
+    think.end()
+    speak.answer(_opened(takes_groups=True))
+    sent = (await _message(speak, "thoughts")).thoughts.thoughts
+    assert [thought.token_id for thought in sent] == [10, 11, 12]
+    assert running.emitted == [TextDelta("turn", "Good ", 0), TextDelta("turn", "day", 160)]
+    assert [thought.text for thought in running.turn.thoughts] == ["Good ", "day", ""]
+    await cancel(running.task)
+
+
+async def test_a_stop_sequence_within_a_message_ends_the_text_before_it() -> None:
+    running = RunningTurn(replace(_plan(), stop=("day",)))
+    running.source.commit()
+    think = await running.upstreams.reasoner.calls.get()
+    thoughts = [_thought(index, text).thought for index, text in enumerate(("Good ", "day", " day"))]
+    think.answer(_admitted(), reasoner_pb2.ThinkResponse(thoughts=reasoner_pb2.Thoughts(thoughts=thoughts)))
+    speak = await running.upstreams.speech_gen.calls.get()
+    speak.answer(_opened())
+    assert (await _message(speak, "thought")).thought.token_id == 10
+    assert running.emitted == [TextDelta("turn", "Good ", 0)]
+    assert running.turn.text_end == generation_pb2.END_REASON_EOS
+    await cancel(running.task)
 
 
 async def test_a_turn_that_is_not_spoken_calls_the_reasoner_alone() -> None:

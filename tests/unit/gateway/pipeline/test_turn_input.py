@@ -46,9 +46,15 @@ async def test_requests_follow_the_input_as_it_comes() -> None:
     requests = source.requests()
     first = asyncio.ensure_future(anext(requests))
     await asyncio.sleep(0)
+    for _ in range(2):
+        source.add_samples(LOUD)
+    await asyncio.sleep(0)
+    assert not first.done(), "0.2 s wait for more speech"
     source.add_samples(LOUD)
-    assert len((await first).audio.data) == 3_200
+    assert len((await first).audio.data) == 9_600
+    source.add_samples(LOUD)
     source.commit()
+    assert len((await anext(requests)).audio.data) == 3_200, "the rest waits no longer than the commit"
     assert (await anext(requests)).HasField("commit")
     await requests.aclose()
 

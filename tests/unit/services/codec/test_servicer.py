@@ -19,13 +19,14 @@ from services.common.wire.audio import FRAME_SAMPLES
 
 
 class Echo:
-    """A stream that answers each array of frames with as much sound at half scale."""
+    """A stream that answers each array of frames, frame by frame, with as much sound at half scale."""
 
     def __init__(self) -> None:
         self._outputs: asyncio.Queue[np.ndarray | BaseException | None] = asyncio.Queue()
 
     async def feed(self, codes: np.ndarray) -> None:
-        self._outputs.put_nowait(np.full(len(codes) * FRAME_SAMPLES, 0.5, dtype=np.float32))
+        for _ in codes:
+            self._outputs.put_nowait(np.full(FRAME_SAMPLES, 0.5, dtype=np.float32))
 
     def finish(self) -> None:
         self._outputs.put_nowait(None)
@@ -69,8 +70,19 @@ async def test_sound_is_16_bit_unless_asked_otherwise_and_counts_its_samples() -
     assert (first.pcm.first_sample, second.pcm.first_sample) == (0, 2 * FRAME_SAMPLES)
 
 
+async def test_the_sound_of_a_message_comes_in_one_answer_and_that_of_a_long_one_in_parts() -> None:
+    codes = [2, 0, 1, 20]
+    messages, first_frame = [], 0
+    for frames in codes:
+        messages.append(CodeFrames(first_frame=first_frame, codes=[0] * 8 * frames))
+        first_frame += frames
+    answers = await decode(*messages)
+    assert [len(answer.pcm.data) // 2 // FRAME_SAMPLES for answer in answers] == [2, 1, 8, 8, 4]
+    assert [answer.pcm.first_sample // FRAME_SAMPLES for answer in answers] == [0, 2, 3, 11, 19]
+
+
 async def test_a_message_holds_a_stated_number_of_frames_and_no_more() -> None:
-    [full] = await decode(CodeFrames(codes=[0] * 8 * MAX_FRAMES_PER_MESSAGE))
-    assert len(full.pcm.data) == 2 * MAX_FRAMES_PER_MESSAGE * FRAME_SAMPLES
+    answers = await decode(CodeFrames(codes=[0] * 8 * MAX_FRAMES_PER_MESSAGE))
+    assert sum(len(answer.pcm.data) for answer in answers) == 2 * MAX_FRAMES_PER_MESSAGE * FRAME_SAMPLES
     with pytest.raises(InvalidArgument, match="at most 1024 frames in a message, got 1025"):
         await decode(CodeFrames(codes=[0] * 8 * (MAX_FRAMES_PER_MESSAGE + 1)))

@@ -83,6 +83,22 @@ async def test_the_callers_own_error_comes_before_outputs_and_before_the_engines
         await anext(stream)
 
 
+async def test_what_is_ready_is_taken_without_waiting_and_wakes_an_engine_that_had_no_room() -> None:
+    stream, woken = new_stream(), []
+    stream._wake_engine = lambda: woken.append(True)
+    assert stream.take_ready(3) == []
+    stream._outbox.extend((7, 8))
+    assert (stream.take_ready(1), stream.take_ready(3)) == ([7], [8])
+    assert woken, "there was no room before"
+
+
+async def test_nothing_is_ready_once_the_caller_has_failed() -> None:
+    stream = new_stream()
+    stream._outbox.append(7)
+    stream.fail(InvalidArgument("bad input"))
+    assert stream.take_ready(3) == []
+
+
 def test_a_stream_of_a_closed_event_loop_is_taken_for_abandoned() -> None:
     async def make() -> Stream[str, int, int]:
         return new_stream()

@@ -1,0 +1,98 @@
+"""Paced callers over gRPC, in a process of their own: `python -m bench.gateway.callers ADDRESS COUNT SECONDS`.
+
+Each caller speaks for 3.2 s in pieces of 80 ms, commits, listens until the reply's playback would have ended, and begins
+again. One JSON line of output: when the callers were all at work, and the first sounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+
+import grpc.aio
+
+from bench.gateway.stages import REPLY_FRAMES
+from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc
+from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
+
+PIECES = 40
+PIECE = b"\x10\x00\xf0\xff" * round(HEARING_RATE_HZ * FRAME_S / 2)
+CALLERS_A_CONNECTION = 50
+
+
+@dataclass
+class Heard:
+    """What the callers heard of the replies to questions that ended after all callers had begun."""
+
+    first_sounds_s: list[float] = field(default_factory=list)
+    late: int = 0
+    """Pieces of speech that came after the moment of their playback."""
+    failed: list[str] = field(default_factory=list)
+
+
+async def call(stub: dialogue_pb2_grpc.DialogueServiceAsyncStub, begins_s: float, ends_s: float, heard: Heard) -> None:
+    """One caller. Times in monotonic seconds."""
+    await asyncio.sleep(begins_s - time.monotonic())
+    talk = stub.Converse()
+    input_format = audio_pb2.AudioFormat(
+        encoding=audio_pb2.AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=HEARING_RATE_HZ
+    )
+    new_session = dialogue_pb2.SessionConfig(voice_id="bench")
+    opened = dialogue_pb2.ConverseOpen(new_session=new_session, input_format=input_format)
+    await talk.write(dialogue_pb2.ConverseRequest(open=opened))
+    while time.monotonic() < ends_s:
+        begun_s = time.monotonic()
+        for piece in range(PIECES):
+            await talk.write(dialogue_pb2.ConverseRequest(audio=PIECE))
+            await asyncio.sleep(begun_s + (piece + 1) * FRAME_S - time.monotonic())
+        await talk.write(dialogue_pb2.ConverseRequest(commit=dialogue_pb2.CommitTurn()))
+        committed_s = time.monotonic()
+        first_s, late = 0.0, 0
+        while True:
+            response = await talk.read()
+            now_s = time.monotonic()
+            if response is grpc.aio.EOF:
+                heard.failed.append("the conversation ended")
+                return
+            if response.HasField("audio"):
+                first_s = first_s or now_s
+                late += now_s > first_s + response.audio.pcm.first_sample / 24_000 + 0.001
+            elif response.HasField("turn_done"):
+                break
+        if response.turn_done.HasField("error"):
+            heard.failed.append(response.turn_done.error.message)
+        else:
+            heard.first_sounds_s.append(first_s - committed_s)
+            heard.late += late
+        await asyncio.sleep(first_s + REPLY_FRAMES * FRAME_S - time.monotonic())
+    talk.cancel()
+
+
+async def main(address: str, count: int, seconds: float) -> None:
+    """Let the callers begin one after the other, over the length of one turn, and then talk for `seconds`."""
+    channels = [
+        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(-(-count // CALLERS_A_CONNECTION))
+    ]
+    stubs = [dialogue_pb2_grpc.DialogueServiceStub(channel) for channel in channels]
+    turn_s = (PIECES + REPLY_FRAMES) * FRAME_S
+    now_s = time.monotonic()
+    heard = Heard()
+    all_s = now_s + turn_s
+    calls = [
+        call(stubs[n % len(stubs)], now_s + turn_s * n / count, all_s + seconds, heard) for n in range(count)
+    ]
+    talking = asyncio.gather(*calls)
+    await asyncio.sleep(turn_s)
+    print("all at work", flush=True)
+    await talking
+    for channel in channels:
+        await channel.close()
+    print(json.dumps(vars(heard)), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/helm deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lock licences sbom audit wheels images generated test test-all test-containers lint format proto conformance smoke-full bench bench-overload bench-gaps bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
+.PHONY: help setup demo lock licences sbom audit wheels images generated test test-all test-containers lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gateway bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -168,6 +168,9 @@ bench-overload: setup ## twice the callers that fit: admission and deadlines bes
 
 bench-gaps: setup ## the longest gap in a reply while another caller asks a 30 s question with history
 	$(BIN)/python -m bench.gaps
+
+bench-gateway: setup ## the gateway's CPU time a conversation-second, with paced fake stages (about 5 minutes)
+	$(BIN)/python -m bench.gateway
 
 MINUTES ?= 10
 bench-soak: setup ## callers, bad clients and faults at once (MINUTES=); afterwards everything must be as before

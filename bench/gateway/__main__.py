@@ -1,6 +1,5 @@
 """The gateway's cost: CPU time of a conversation-second, and the first sound that it adds: `make bench-gateway`.
 
-    python -m bench.gateway [--callers 1 32 64 96] [--seconds 40] [--processes 1] [--json FILE]
 
 Three processes beside the gateway: a Valkey, the fake stages (stages.py) and the callers (callers.py). All share this
 machine, so the first sounds at many callers are an upper bound; the CPU time is the gateway's own.
@@ -89,7 +88,7 @@ async def _start(process: Replica | StoreProcess) -> None:
     await process.until_serving()
 
 
-def run(folder: Path, callers: Sequence[int], seconds: float, processes: int) -> list[Cost]:
+def run(folder: Path, callers: Sequence[int], seconds: float) -> list[Cost]:
     """Start everything, measure each number of callers, end everything."""
     (port,) = free_ports(1)
     config, password = store.write_config(folder / "valkey", port)
@@ -138,12 +137,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 32, 64, 96])
     parser.add_argument("--seconds", type=float, default=40)
-    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     print(_HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        costs = run(Path(folder), options.callers, options.seconds, options.processes)
+        costs = run(Path(folder), options.callers, options.seconds)
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
 

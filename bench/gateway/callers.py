@@ -1,7 +1,7 @@
 """Paced callers over gRPC, in a process of their own: `python -m bench.gateway.callers ADDRESS COUNT SECONDS`.
 
-Each caller speaks for 3.2 s in pieces of 80 ms, commits, listens until the reply's playback would have ended, and begins
-again. One JSON line of output: when the callers were all at work, and the first sounds.
+Each caller speaks for 3.2 s in pieces of 80 ms, commits, listens until the reply's playback would have ended, and
+begins again. One JSON line of output: when the callers were all at work, and the first sounds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc.aio
 
@@ -37,9 +38,7 @@ async def call(stub: dialogue_pb2_grpc.DialogueServiceAsyncStub, begins_s: float
     """One caller. Times in monotonic seconds."""
     await asyncio.sleep(begins_s - time.monotonic())
     talk = stub.Converse()
-    input_format = audio_pb2.AudioFormat(
-        encoding=audio_pb2.AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=HEARING_RATE_HZ
-    )
+    input_format = audio_pb2.AudioFormat(encoding=audio_pb2.AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=HEARING_RATE_HZ)
     new_session = dialogue_pb2.SessionConfig(voice_id="bench")
     opened = dialogue_pb2.ConverseOpen(new_session=new_session, input_format=input_format)
     await talk.write(dialogue_pb2.ConverseRequest(open=opened))
@@ -52,7 +51,7 @@ async def call(stub: dialogue_pb2_grpc.DialogueServiceAsyncStub, begins_s: float
         committed_s = time.monotonic()
         first_s, late = 0.0, 0
         while True:
-            response = await talk.read()
+            response: Any = await talk.read()
             now_s = time.monotonic()
             if response is grpc.aio.EOF:
                 heard.failed.append("the conversation ended")
@@ -82,9 +81,7 @@ async def main(address: str, count: int, seconds: float) -> None:
     now_s = time.monotonic()
     heard = Heard()
     all_s = now_s + turn_s
-    calls = [
-        call(stubs[n % len(stubs)], now_s + turn_s * n / count, all_s + seconds, heard) for n in range(count)
-    ]
+    calls = [call(stubs[n % len(stubs)], now_s + turn_s * n / count, all_s + seconds, heard) for n in range(count)]
     talking = asyncio.gather(*calls)
     await asyncio.sleep(turn_s)
     print("all at work", flush=True)

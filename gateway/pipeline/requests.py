@@ -12,7 +12,14 @@ from chroma.v1.audio_pb2 import AudioEncoding, CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.generation_pb2 import Sampling
-from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, ThinkOpen, ThinkRequest, Thought, Thoughts
+from chroma.v1.reasoner_pb2 import (
+    REPLY_SOURCE_GENERATED,
+    REPLY_SOURCE_GIVEN,
+    ThinkOpen,
+    ThinkRequest,
+    Thought,
+    Thoughts,
+)
 from chroma.v1.speech_gen_pb2 import SpeakOpen, SpeakRequest
 from chroma.v1.tools_pb2 import Tools
 from gateway.pipeline.turn_input import ForcedReply, TurnInput

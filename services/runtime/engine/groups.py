@@ -1,4 +1,4 @@
-"""A stream's outputs in groups, for messages of several outputs: each message costs every process on its way the same."""
+"""A stream's outputs in groups: messages that hold several outputs cost less on their way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol, TypeVar
 
-OutputT = TypeVar("OutputT", covariant=True)
+OutputT = TypeVar("OutputT")
 
 NEAR_S = 0.5
 """An output whose speech is played in less time than this is never held."""

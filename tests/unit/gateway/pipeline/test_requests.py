@@ -157,7 +157,8 @@ async def test_a_second_speak_call_sends_the_thoughts_again_that_made_no_frame()
     await first.aclose()
     thoughts.put_nowait(None)
     second = [
-        request async for request in speak_requests(SpeakOpen(), _admitted(), asyncio.Event(), thoughts, taken, Ledger())
+        request
+        async for request in speak_requests(SpeakOpen(), _admitted(), asyncio.Event(), thoughts, taken, Ledger())
     ]
     assert [request.thought.index for request in second[1:]] == [0, 1]
 

@@ -13,6 +13,7 @@ import pytest
 from tests.support.build_context import copy_context
 from tests.support.containers.base_images import python_image, valkey_image
 from tests.support.containers.composed import Composed, composed
+from tests.support.containers.docker import Docker, docker
 from tests.support.containers.engine import Engine, left_over
 from tests.support.manifests import DEPLOY
 from tests.support.paths import ROOT
@@ -20,6 +21,12 @@ from tests.support.tools import locked, tool_folder
 
 REVISION = "0" * 40
 """The revision that the labels of these images name."""
+
+
+def make_images(engine: str, base_image: str, options: str) -> list[str | Path]:
+    """The command that builds the images in a copy of the build context."""
+    command: list[str | Path] = ["make", "-f", ROOT / "Makefile", "-I", ROOT, "images", f"ENGINE={engine}"]
+    return [*command, f"PYTHON_IMAGE={base_image}", f"REVISION={REVISION}", f"IMAGE_OPTIONS={options}"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,8 +60,8 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def built(engine: Engine) -> Engine:
-    """The engine with the four images, built by `make images` from a folder of wheels and without any index."""
+def context(engine: Engine) -> Path:
+    """The folder from which images are built: what the builder gets of this repository, and all wheels."""
     context = engine.folder / "context"
     copy_context(context)
     shutil.copy(ROOT / ".dockerignore", context)
@@ -66,11 +73,34 @@ def built(engine: Engine) -> Engine:
         if fetched.returncode != 0:
             pytest.skip(f"the wheels of the images cannot be fetched: {fetched.stderr.strip()[-1000:]}")
         shutil.copytree(wheels, context / "deploy" / "wheels", dirs_exist_ok=True)
-    make = ("make", "-f", ROOT / "Makefile", "-I", ROOT, "images", "ENGINE=podman")
-    base = f"PYTHON_IMAGE={python_image(engine)}"
-    options = "IMAGE_OPTIONS=--layers --pull=never --network none"
-    engine.command(*make, base, f"REVISION={REVISION}", options, directory=context)
+    return context
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: Engine) -> str:
+    """The name of the base image, which is in the engine's storage."""
+    return python_image(engine)
+
+
+@pytest.fixture(scope="session")
+def built(engine: Engine, context: Path, base_image: str) -> Engine:
+    """The engine with the four images, built without any index."""
+    command = make_images("podman", base_image, "--layers --pull=never --network none")
+    engine.command(*command, directory=context)
     return engine
+
+
+@pytest.fixture(scope="session")
+def built_by_buildkit(engine: Engine, context: Path, base_image: str) -> Iterator[Docker]:
+    """Docker with the four images, built without any index."""
+    with docker(engine) as running:
+        archive = engine.folder / "base.tar"
+        engine.run("save", "--format", "docker-archive", "--output", archive, base_image)
+        running.run("load", "--input", archive)
+        archive.unlink()
+        command = make_images("docker", base_image, "--network none")
+        engine.command(*command, directory=context, environment=running.environment)
+        yield running
 
 
 @pytest.fixture(scope="session")

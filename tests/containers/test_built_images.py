@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from typing import Any
 
 import pytest
 
+from tests.support.containers.docker import Docker
 from tests.support.containers.engine import Engine
 from tests.support.manifests import SETTINGS
 from tests.support.paths import ROOT
@@ -64,10 +66,14 @@ def test_an_image_has_its_own_packages_and_no_installer(built: Engine, service: 
     assert inside(built, service, "chroma-voice --help").strip()
 
 
-def test_the_model_services_share_every_layer(built: Engine) -> None:
-    layers = {service: built.inspect("image", image(service))["RootFS"]["Layers"] for service in SETTINGS}
+def assert_shared(layers: dict[str, list[str]]) -> None:
+    """The model services have the same layers, and the gateway stands on the same base."""
     assert layers["reasoner"] == layers["speech-gen"] == layers["codec"]
-    assert layers["gateway"][0] == layers["codec"][0], "the base"
+    assert layers["gateway"][0] == layers["codec"][0]
+
+
+def test_the_model_services_share_every_layer(built: Engine) -> None:
+    assert_shared({service: built.inspect("image", image(service))["RootFS"]["Layers"] for service in SETTINGS})
 
 
 @every_image
@@ -75,3 +81,20 @@ def test_a_process_without_settings_names_the_missing_one(built: Engine, service
     done = built.run("run", "--rm", "--network", "none", "--read-only", image(service), check=False)
     assert done.returncode == 2
     assert "bad setting CHROMA_" in done.stderr
+
+
+def facts(config: dict[str, Any]) -> dict[str, Any]:
+    """What both builders write into an image's configuration."""
+    same = ("User", "Entrypoint", "Cmd", "WorkingDir", "ExposedPorts")
+    labels = {name: value for name, value in config["Labels"].items() if name.startswith("org.opencontainers.")}
+    return {**{name: config[name] for name in same}, "Env": sorted(config["Env"]), "Labels": labels}
+
+
+def test_buildkit_builds_the_same_images(built: Engine, built_by_buildkit: Docker) -> None:
+    names = {service: image(service).removeprefix("localhost/") for service in SETTINGS}
+    images = {service: built_by_buildkit.image(name) for service, name in names.items()}
+    assert_shared({service: found["RootFS"]["Layers"] for service, found in images.items()})
+    for service, found in images.items():
+        assert facts(found["Config"]) == facts(built.inspect("image", image(service))["Config"])
+        assert found["Config"]["Healthcheck"]["Test"][-1] == "services.common.rpc.check_health"
+        assert found["Size"] < MAX_BYTES[service]

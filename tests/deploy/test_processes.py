@@ -94,11 +94,22 @@ def test_ports_are_where_the_processes_listen(manifests: Any) -> None:
         declared = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert declared == {name: PORTS[name] for name in declared}
         for name, port in declared.items():
-            field = LISTEN_FIELDS[name]
-            if field in settings_type.model_fields:
-                assert split_address(getattr(settings, field)) == ("0.0.0.0", port)
+            assert split_address(getattr(settings, LISTEN_FIELDS[name])) == ("0.0.0.0", port)
         listening = {name for name, field in LISTEN_FIELDS.items() if getattr(settings, field, "")}
         assert listening <= set(declared)
+
+
+@every_build
+def test_the_store_listens_on_the_port_of_its_pod(manifests: Any) -> None:
+    built = manifests()
+    for workload in of_kind(built, "StatefulSet"):
+        (container,) = containers(workload)
+        volumes = workload["spec"]["template"]["spec"]["volumes"]
+        mounted = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+        configs = [config for config in of_kind(built, "ConfigMap") if config["metadata"]["name"] in mounted]
+        lines = "\n".join(text for config in configs for text in config["data"].values())
+        ports = {int(port) for port in re.findall(r"^(?:tls-)?port (\d+)$", lines, re.MULTILINE)} - {0} or {6379}
+        assert {port["containerPort"] for port in container["ports"]} == ports
 
 
 def test_the_gateways_http_port_is_one_it_listens_on() -> None:

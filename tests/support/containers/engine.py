@@ -38,7 +38,7 @@ LIMIT_S = 900.0
 TIMED_OUT = 124
 """The exit status of a command that did not end within its limit, as of timeout(1)."""
 _PROBE_S = 120.0
-_OF_ENGINES = re.compile("/(libpod_parent|buildah-)")
+_OF_ENGINES = re.compile("/(libpod_parent|buildah-|docker)")
 
 
 class Engine:
@@ -69,6 +69,8 @@ class Engine:
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
         }
+        self.runtime = programs / "runtime"
+        """The program that runs containers."""
         self._configure()
         self._cgroups = _cgroups()
         self.namespaces = Namespaces(self.programs / "usr" / "bin" / "catatonit", folder)
@@ -77,7 +79,7 @@ class Engine:
         folder, programs = self.folder, self.programs
         # podman starts the runtime and conmon without the environment that they need here, and conmon, at a container's
         # end, podman.
-        runtime = folder / "bin" / "runtime"
+        runtime = self.runtime
         exports = "".join(f"export {name}='{value}'\n" for name, value in self.environment.items())
         real = "runc" if _may_raise_limits() else _WITHOUT_RLIMITS
         runtime.write_text(f'#!/bin/sh\n{exports}exec {real} "$@"\n')

@@ -88,6 +88,7 @@ def _own_lists(folder: Path, *, backports: bool) -> list[str]:
         f"-oDir::State::lists={folder / 'lists'}",
         f"-oDir::Cache={folder}",
         f"-oAPT::Default-Release={suites[-1]}",
+        "-oAPT::Update::Error-Mode=any",
     ]
     updated = subprocess.run(["apt-get", *options, "update"], capture_output=True, text=True)
     if updated.returncode != 0:

@@ -45,9 +45,7 @@ class Engine:
     """podman from Debian's packages, run as root in namespaces of its own. What it keeps lies in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        """Skips the test where no engine can run."""
-        if os.geteuid() != 0:
-            pytest.skip("containers are run as root: this is another user")
+        """Skips the test where the engine cannot be fetched, or where it gets no namespaces."""
         self.folder = folder
         self.programs = unpacked("containers", *_PACKAGES, dependencies=True)
         library = self.programs / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
@@ -174,8 +172,8 @@ runroot = "/run/storage"
         for step in steps:
             done = self.run(*step, check=False, limit_s=_PROBE_S)
             if done.returncode != 0:
-                output = (done.stdout + done.stderr).strip()[-1000:]
-                pytest.skip(f"no container engine can run here: podman {step[0]}: {output}")
+                lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+                pytest.skip(f"no container engine can run here: podman {step[0]}: {lines[-1]}")
         self.run("rmi", "--force", image)
         self.run("network", "rm", network)
 

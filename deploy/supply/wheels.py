@@ -33,7 +33,10 @@ def _download(lock: Path, folder: Path, *options: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--only-binary", ":all:", "--python-version", "3.11", "--find-links", str(folder)]
     command += [word for platform in PLATFORMS for word in ("--platform", platform)]
-    subprocess.run([*command, *options, "--dest", str(folder), "-r", str(lock)], check=True)
+    command += ["--dest", str(folder), "-r", str(lock)]
+    # pip would ask the index about every package, also about those whose wheel is there.
+    if subprocess.run([*command, "--no-index"], stderr=subprocess.DEVNULL).returncode != 0:
+        subprocess.run([*command, *options], check=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ REVISION = "0" * 40
 """The revision that the labels of these images name."""
 
 
+FETCH_S = 900
+
+
 def make_images(engine: str, base_image: str, options: str) -> list[str | Path]:
     """The command that builds the images in a copy of the build context."""
     command: list[str | Path] = ["make", "-f", ROOT / "Makefile", "-I", ROOT, "images", f"ENGINE={engine}"]
@@ -71,10 +74,12 @@ def context(engine: Engine) -> Path:
     shutil.copy(DEPLOY / "Dockerfile", context / "deploy")
     with tool_folder("wheels") as wheels:
         wheels.mkdir(exist_ok=True)
-        fetch = [sys.executable, DEPLOY / "supply" / "wheels.py", wheels, "cpu"]
+        # timeout(1) ends pip too.
+        fetch = ["timeout", str(FETCH_S), sys.executable, DEPLOY / "supply" / "wheels.py", wheels, "cpu"]
         fetched = subprocess.run(fetch, capture_output=True, text=True)
         if fetched.returncode != 0:
-            pytest.skip(f"the wheels of the images cannot be fetched: {fetched.stderr.strip()[-1000:]}")
+            reason = fetched.stderr.strip()[-1000:] or f"status {fetched.returncode} after at most {FETCH_S} s"
+            pytest.skip(f"the wheels of the images cannot be fetched: {reason}")
         shutil.copytree(wheels, context / "deploy" / "wheels", dirs_exist_ok=True)
     return context
 

@@ -1,11 +1,17 @@
 """What the images are built from is pinned: base images by digest, packages by hash, weights by commit."""
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
 import tomllib
+import zipfile
 from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -141,3 +147,40 @@ def test_weights_are_served_only_with_the_digest_that_was_reviewed(tmp_path: Pat
     assert other.returncode == 1
     assert "not the weights that were reviewed" in other.stderr
     assert not (tmp_path / "c" / "weights" / ".complete").exists()
+
+
+@pytest.mark.slow
+def test_wheels_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None:
+    wheels, locks = tmp_path / "wheels", tmp_path / "deploy" / "requirements"
+    wheels.mkdir()
+    locks.mkdir(parents=True)
+    shutil.copytree(DEPLOY / "supply", tmp_path / "deploy" / "supply")
+    wheel = wheels / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+        archive.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("thing-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    for name in ("build", "gateway", "model", "torch-cpu"):
+        (locks / f"{name}.txt").write_text(f"thing==1.0 --hash=sha256:{digest}\n")
+    program = [sys.executable, tmp_path / "deploy" / "supply" / "wheels.py", wheels, "cpu"]
+    asked = []
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Index) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = {"PIP_INDEX_URL": f"http://127.0.0.1:{server.server_port}/", "PIP_CONFIG_FILE": os.devnull}
+        wheels_py = partial(subprocess.run, program, env={**os.environ, **address}, capture_output=True)
+        assert wheels_py().returncode == 0
+        assert not asked
+        wheel.unlink()
+        assert wheels_py().returncode != 0
+        assert set(asked) == {"/thing/"}
+        server.shutdown()

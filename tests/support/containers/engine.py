@@ -33,7 +33,7 @@ _PACKAGES = (
 _WITHOUT_RLIMITS = Path(__file__).with_name("runc_without_rlimits.py")
 _CAP_SYS_RESOURCE = 24
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LIMIT_S = 900.0
+LIMIT_S = 1800.0
 """The longest that one command of the engine may take."""
 TIMED_OUT = 124
 """The exit status of a command that did not end within its limit, as of timeout(1)."""

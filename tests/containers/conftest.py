@@ -98,7 +98,7 @@ def built(engine: Engine, context: Path, base_image: str) -> Engine:
     return engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def built_by_buildkit(engine: Engine, context: Path, base_image: str) -> Iterator[Docker]:
     """Docker with the four images, built without any index."""
     with docker(engine) as running:

@@ -39,13 +39,14 @@ class Docker:
         }
         self._log = folder / "log"
         options = ("--exec-root", "/run/docker", "--pidfile", _PID_FILE, "--bridge", "none", "--iptables=false")
-        self._daemon = subprocess.Popen(
-            [*engine.namespaces.entering(), "dockerd", "--data-root", folder / "data", *options],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
+        with self._log.open("w") as log:
+            self._daemon = subprocess.Popen(
+                [*engine.namespaces.entering(), "dockerd", "--data-root", folder / "data", *options],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         end = time.monotonic() + _START_S
         while self.run("info", check=False).returncode != 0:
             if self._daemon.poll() is not None or time.monotonic() > end:

@@ -72,8 +72,9 @@ def settings_schema(workload: str) -> Schema:
         for name, field in fields.items()
         if name not in NAMES_AN_ADDRESS_WITH_A_PASSWORD and SecretStr.__name__ not in str(field.annotation)
     ]
-    value = {"$ref": "#/definitions/setting"}
-    return {"type": "object", "additionalProperties": False, "properties": dict.fromkeys(sorted(names), value)}
+    every = {"additionalProperties": {"type": ["string", "number", "boolean"]}}
+    known = dict.fromkeys(sorted(names), True)
+    return {"type": "object", "additionalProperties": False, "properties": known, "allOf": [every]}
 
 
 def table() -> list[Value]:

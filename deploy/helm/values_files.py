@@ -95,8 +95,7 @@ def schema(values: list[Value]) -> Schema:
     root = walk(nested(values))
     # Helm gives a chart that another one includes these values of that one.
     root["properties"]["global"] = {"type": "object"}
-    definitions = {"setting": {"type": ["string", "number", "boolean"]}}
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": definitions, **root}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **root}
 
 
 def rows(values: list[Value]) -> str:

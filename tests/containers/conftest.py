@@ -25,6 +25,8 @@ REVISION = "0" * 40
 
 
 FETCH_S = 900
+NEEDED_BYTES = 10e9
+"""Room for the images of two builders, their stages and the wheels, with some to spare."""
 
 
 def make_images(engine: str, base_image: str, options: str) -> list[str | Path]:
@@ -48,6 +50,9 @@ def engine() -> Iterator[Engine]:
         pytest.skip("containers are run as root: this is another user")
     folder = ROOT / "build" / "containers"
     folder.parent.mkdir(exist_ok=True)
+    free_bytes = shutil.disk_usage(folder.parent).free
+    if free_bytes < NEEDED_BYTES:
+        pytest.skip(f"images need {NEEDED_BYTES / 1e9:.0f} GB in {folder.parent}: {free_bytes / 1e9:.0f} GB are free")
     with locked(folder.with_suffix(".lock")):
         if folder.exists():  # a killed run has left it
             shutil.rmtree(folder)

@@ -214,7 +214,7 @@ def left_over() -> set[str]:
     interfaces = ("sys/class/net/podman*",)
     forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text()
     found = {str(path) for pattern in (*places, *interfaces) for path in Path("/").glob(pattern)}
-    return {*found, *map(str, _cgroups()), f"forwarding: {forwarding}"}
+    return {*found, f"forwarding: {forwarding}"}
 
 
 def _cgroups() -> set[Path]:

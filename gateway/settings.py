@@ -160,7 +160,8 @@ class GatewaySettings(QuotaSettings, CallSettings):
     voice."""
     transcribe: bool = False
     """Whether clients may ask for a transcript of the user's speech, and have recordings written down at
-    `/v1/audio/transcriptions`. A transcript costs a further pass of the reasoner over the speech."""
+    `/v1/audio/transcriptions`. A transcript costs a further pass of the reasoner over the speech, of low
+    priority: replies go first (docs/operations.md)."""
 
     max_connection_age_grace_s: float = Field(default=3_630.0, ge=0)
     """Time that running calls have to finish on a connection past its age: longer than the longest conversation."""

@@ -13,6 +13,8 @@ from chroma.v1.codec_pb2 import DecodeOpen, DecodeRequest
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.generation_pb2 import Sampling
 from chroma.v1.reasoner_pb2 import (
+    PRIORITY_LOW,
+    PRIORITY_NORMAL,
     REPLY_SOURCE_GENERATED,
     REPLY_SOURCE_GIVEN,
     ThinkOpen,
@@ -53,6 +55,9 @@ class TurnPlan:
     """Whose cached state the reasoner may use and add to. Empty: only that of the session."""
     tools: Tools | None = None
     """What the model may call. None: nothing."""
+    low_priority: bool = False
+    """Whether the reasoner computes the turn only when no other turn has work. The turn then may pause for long, and
+    takes no seat of its caller."""
     stop: tuple[str, ...] = ()
     """The reply ends before the first of these texts that its text would have."""
 
@@ -126,6 +131,7 @@ async def think_requests(
             keep=bool(plan.session_id),
             tools=plan.tools,
             takes_groups=True,
+            priority=PRIORITY_LOW if plan.low_priority else PRIORITY_NORMAL,
         )
     )
     async for request in source.requests():

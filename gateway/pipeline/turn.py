@@ -146,9 +146,14 @@ class Turn:
             think = partial(self._think_at, plan, history)
             checkpoints = self._upstreams.shared_checkpoints() if plan.voice is not None else None
             try:
-                await self._take_seat()
+                if not plan.low_priority:
+                    await self._take_seat()
                 call = self._upstreams.reasoner.call_with_failover(
-                    key, think, begun=lambda: bool(self.thoughts), checkpoints=checkpoints
+                    key,
+                    think,
+                    begun=lambda: bool(self.thoughts),
+                    checkpoints=checkpoints,
+                    low_priority=plan.low_priority,
                 )
                 if await self._while_input_comes(call):
                     break
@@ -199,7 +204,7 @@ class Turn:
 
     async def _think_at(self, plan: TurnPlan, history: Sequence[TurnRecord], stub: Any) -> None:
         requests = think_requests(plan, history, self.source)
-        owes = self.source.complete.is_set
+        owes = _never if plan.low_priority else self.source.complete.is_set
         stop = StopSequences(plan.stop)
         async with self.calls.open(self._upstreams.reasoner, stub, "Think", requests, owes) as responses:
             async for response in responses:
@@ -383,3 +388,7 @@ class Turn:
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self.committed_s
+
+
+def _never() -> bool:
+    return False

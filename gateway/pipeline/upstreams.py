@@ -161,6 +161,7 @@ class Upstream:
         *,
         begun: Callable[[], bool] = lambda: False,
         checkpoints: Collection[str] | None = None,
+        low_priority: bool = False,
     ) -> ResultT:
         """Await `attempt(stub)` with the stub of the key's replica, and return its result.
 
@@ -168,7 +169,8 @@ class Upstream:
         key's order is tried. Each serving replica of one of these `checkpoints` is tried once, and each whose
         checkpoint is not known. None: all replicas. In the end, unless a replica was full, the target is resolved
         again, and replicas that are new are tried as soon as they serve. After INTERNAL one further replica is tried,
-        and after a hang none, since it has used up the caller's patience.
+        and after a hang none, since it has used up the caller's patience. A replica that refuses a call of low priority
+        has no slot for such calls only: it stays in its place in the order.
 
         Raises:
             ResourceExhausted: no replica is left and some are full; with the shortest time to wait.
@@ -188,7 +190,8 @@ class Upstream:
                 except ResourceExhausted as error:
                     if begun():
                         raise
-                    replica.full_until_s = time.monotonic() + error.retry_after_s
+                    if not low_priority:
+                        replica.full_until_s = time.monotonic() + error.retry_after_s
                     if full is None or error.retry_after_s < full.retry_after_s:
                         full = error
                     FAILOVERS.labels(self.name, "full").inc()

@@ -42,17 +42,22 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
     pages_each = -(-max_positions // PAGE_SIZE)
     kv = PagedKV(
         thinker.config,
-        slots=settings.slots,
+        slots=2 * settings.slots,  # half of them for passes of low priority
         pages=settings.kv_pages or max(pages_each, settings.slots * pages_each // 4),
         dtype=DTYPES[settings.dtype],
         device=settings.device,
         max_positions=max_positions,
     )
     runner = ThinkRunner(
-        thinker, tokenizer, kv, max_thoughts=settings.max_thoughts, max_prefill=settings.prefill_positions
+        thinker,
+        tokenizer,
+        kv,
+        max_thoughts=settings.max_thoughts,
+        max_prefill=settings.prefill_positions,
+        low_priority_slots=settings.slots,
     )
     runner.warm_up()
-    engine = ThinkEngine("reasoner", runner, observer=observe(runner))
+    engine = ThinkEngine("reasoner", runner, observer=observe(runner, settings.slots))
     servicer = ReasonerServicer(
         engine,
         runner,
@@ -76,11 +81,11 @@ def load(settings: ReasonerSettings) -> LoadedModel[ThinkEngine, ReasonerService
     )
 
 
-def observe(runner: ThinkRunner) -> EngineMetrics:
-    """The engine's metrics, with what the runner knows."""
+def observe(runner: ThinkRunner, slots: int) -> EngineMetrics:
+    """The engine's metrics, with what the runner knows. `slots`: those of turns that are not of low priority."""
     kv, counters = runner.kv, runner.counters
     metrics = EngineMetrics("reasoner")
-    metrics.show_slots("think", Capacity(kv.slots, lambda: kv.free_slots))
+    metrics.show_slots("think", Capacity(slots, runner.free_slots))
     metrics.show_kv_pages(Capacity(kv.pages, lambda: kv.free_pages), kept=lambda: runner.prefixes.pages)
     metrics.show_prompt_rows(computed=lambda: counters.computed_tokens, cached=lambda: counters.cached_tokens)
     metrics.show_redone_chunks(lambda: counters.recomputed_chunks)

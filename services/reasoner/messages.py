@@ -39,7 +39,7 @@ class TurnOpen:
     `erase_at_end`: whether the memory that the turn used is overwritten when the turn has ended.
     `session_id`: whose keys and values they are. `scope`: names the turns that share keys and values; empty: the turn
     shares those of the deployment's own text only. `tool_format`: how the template writes calls; None: the turn names
-    no tools. `tool_use`: how the reply may use them.
+    no tools. `tool_use`: how the reply may use them. `low_priority`: the turn waits while any other turn has work.
     """
 
     forced: bool = False
@@ -50,6 +50,7 @@ class TurnOpen:
     scope: str = ""
     tool_format: ToolFormat | None = None
     tool_use: ToolUse = field(default_factory=ToolUse)
+    low_priority: bool = False
 
 
 @dataclass(frozen=True)

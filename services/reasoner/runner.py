@@ -60,6 +60,7 @@ class ThinkRunner:
             a conversation with its reply.
         max_thoughts: most thoughts of a reply, whatever a request asks for.
         max_prefill: most prompt positions of one step.
+        low_priority_slots: those slots of `kv` that only turns of low priority use. Such turns use no others.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class ThinkRunner:
         *,
         max_thoughts: int,
         max_prefill: int = PREFILL_POSITIONS,
+        low_priority_slots: int = 0,
     ) -> None:
         self.thinker = thinker
         self.kv = kv
         self.counters = Counters()
         self.prefixes = PrefixCache(kv)
-        self.thought_step = ThoughtStep(thinker, kv)
+        most_of_a_kind = max(low_priority_slots, kv.slots - low_priority_slots)
+        self.thought_step = ThoughtStep(thinker, kv, max_streams=most_of_a_kind)
         graphs = self.thought_step.graphs
         self.prompt_step = PromptStep(kv, graphs)
         self.tower_step = TowerStep(thinker.tower, graphs)
@@ -83,7 +86,7 @@ class ThinkRunner:
         self._max_thoughts = max_thoughts
         self.max_positions = min(kv.max_positions, kv.pages * kv.page_size)
         """Most positions of a conversation with its reply: those that a single request always gets."""
-        self._scheduler = Scheduler(kv, max_prefill)
+        self._scheduler = Scheduler(kv, max_prefill, low_priority_slots)
         self._forgotten_sessions = Forgotten()
         self._forgotten_scopes = Forgotten()
 
@@ -96,8 +99,7 @@ class ThinkRunner:
         wanted = stream.request.max_thoughts
         if wanted is not None and wanted < 1:
             raise InvalidArgument(f"max_thoughts: expected 1 or more, found {wanted}")
-        if self._scheduler.has_preempted:
-            raise ResourceExhausted("the KV memory is full", resource="kv_pages")
+        self._scheduler.check_room(low_priority=stream.request.low_priority)
         slot = self.kv.open()
         try:
             stream.state = self._new_request(stream, slot)
@@ -105,6 +107,10 @@ class ThinkRunner:
             self.kv.close(slot)
             raise
         self._scheduler.add(stream)
+
+    def free_slots(self) -> int:
+        """Slots that the next turns can have. Those of low priority do not count."""
+        return self._scheduler.free_slots()
 
     def release(self, stream: ThinkStream) -> None:
         """Free the slot and its pages. Pages kept for later turns are free for every stream that needs them."""

@@ -13,6 +13,7 @@ from chroma.v1 import reasoner_pb2, reasoner_pb2_grpc, tools_pb2
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding
 from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_GIVEN, END_REASON_LIMIT, END_REASON_POSITIONS
 from chroma.v1.reasoner_pb2 import (
+    PRIORITY_LOW,
     REPLY_SOURCE_GIVEN,
     ROLE_ASSISTANT,
     ROLE_TOOL,
@@ -303,6 +304,7 @@ def _read_open(opened: ThinkOpen, tool_format: ToolFormat | None) -> TurnOpen:
         scope=_scope(opened.cache_scope, opened.session_id),
         tool_format=tool_format if opened.tools.tools else None,
         tool_use=_tool_use(opened.tools),
+        low_priority=opened.priority == PRIORITY_LOW,
     )
 
 

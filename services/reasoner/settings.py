@@ -16,7 +16,7 @@ class ReasonerSettings(ModelSettings):
 
     slots: int = Field(default=16, ge=1)
     """Turns served at once, from their first input to their last thought. A further one is refused with
-    RESOURCE_EXHAUSTED."""
+    RESOURCE_EXHAUSTED. Passes of low priority, which are transcripts, have as many slots of their own."""
     max_thoughts: int = Field(default=1024, ge=1)
     """Most thoughts of a reply, whatever a request asks for."""
     max_positions: int = Field(default=8192, ge=16)

@@ -93,6 +93,7 @@ class FakeUpstream:
         attempt: Callable[[Any], Awaitable[Any]],
         *,
         begun: Callable[[], bool] = lambda: False,
+        low_priority: bool = False,
         checkpoints: Collection[str] | None = None,
     ) -> Any:
         """Try again, as with another replica, while an error comes before the call has begun."""

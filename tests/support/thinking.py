@@ -144,6 +144,7 @@ def new_runner(thinker: Thinker, tokenizer: Tokenizer, **limits: int) -> Watched
         kv,
         max_thoughts=limits.get("max_thoughts", 64),
         max_prefill=limits.get("max_prefill", 32),
+        low_priority_slots=limits.get("low_priority_slots", 0),
     )
 
 
@@ -183,8 +184,15 @@ def turn(
     keep_prefix: bool = False,
     max_thoughts: int | None = 8,
     scope: str = "tenant",
+    low_priority: bool = False,
 ) -> Turn:
-    opening = TurnOpen(forced=forced, max_thoughts=max_thoughts, keep_prefix=keep_prefix, scope=scope)
+    opening = TurnOpen(
+        forced=forced,
+        max_thoughts=max_thoughts,
+        keep_prefix=keep_prefix,
+        scope=scope,
+        low_priority=low_priority,
+    )
     return Turn(opening, ChatPrompt(template, system_prompt, history))
 
 

@@ -1,4 +1,7 @@
-"""Transcripts of the user's speech: a further pass of the reasoner over a turn's speech."""
+"""Transcripts of the user's speech: a further pass of the reasoner over a turn's speech, of low priority.
+
+Replies go first: the reasoner computes such a pass only when no reply has work for it.
+"""
 
 from __future__ import annotations
 
@@ -103,22 +106,12 @@ class Transcriber:
             if not self._settings.transcribe:
                 raise FailedPrecondition(_OFF)
             if not is_silent_speech(speech, encoding):
-                turn = await self._when_there_is_room(f"{recording_id}-transcript", speech, encoding, emit)
+                pass_id = f"{recording_id}-transcript"
+                turn = await _when_there_is_room(speech, encoding, pass_id, self._upstreams, self._settings, emit)
                 transcript = replace(transcript, text=_text_of(turn))
         except ChromaError as error:
             transcript = replace(transcript, error=error)
         await self._events.put(transcript)
-
-    async def _when_there_is_room(
-        self, turn_id: str, speech: bytes, encoding: AudioEncoding.ValueType, emit: Emit
-    ) -> Turn:
-        """Write speech down. While the reasoner is full, which replies that wait for it may cause, try again."""
-        for _ in range(_TRIES):
-            try:
-                return await write_down(speech, encoding, turn_id, self._upstreams, self._settings, emit)
-            except ResourceExhausted as error:
-                await asyncio.sleep(error.retry_after_s or _RETRY_S)
-        return await write_down(speech, encoding, turn_id, self._upstreams, self._settings, emit)
 
     async def _transcribe(self, record: TurnRecord, before: asyncio.Task[None] | None) -> None:
         if before is not None:
@@ -135,9 +128,8 @@ async def transcribe(record: TurnRecord, upstreams: UpstreamPool, settings: Gate
     if is_silent_speech(record.audio(), record.encoding):
         return UserTranscript(record.turn_id)
     try:
-        turn = await write_down(
-            record.audio(), record.encoding, f"{record.turn_id}-transcript", upstreams, settings, _ignore
-        )
+        pass_id = f"{record.turn_id}-transcript"
+        turn = await _when_there_is_room(record.audio(), record.encoding, pass_id, upstreams, settings, _ignore)
     except ChromaError as error:
         return _failed(record, error)
     return UserTranscript(record.turn_id, _text_of(turn))
@@ -147,6 +139,23 @@ def is_silent_speech(speech: bytes, encoding: AudioEncoding.ValueType) -> bool:
     """Whether PCM is silence, whose transcript is empty without a pass of the reasoner."""
     samples = decode_pcm(speech, encoding)
     return not len(samples) or is_silent(energy_of(samples), len(samples))
+
+
+async def _when_there_is_room(
+    speech: bytes,
+    encoding: AudioEncoding.ValueType,
+    turn_id: str,
+    upstreams: UpstreamPool,
+    settings: GatewaySettings,
+    emit: Emit,
+) -> Turn:
+    """Write speech down. While the reasoner has no room for a further transcript, try again."""
+    for _ in range(_TRIES):
+        try:
+            return await write_down(speech, encoding, turn_id, upstreams, settings, emit)
+        except ResourceExhausted as error:
+            await asyncio.sleep(error.retry_after_s or _RETRY_S)
+    return await write_down(speech, encoding, turn_id, upstreams, settings, emit)
 
 
 async def write_down(
@@ -187,6 +196,7 @@ def _plan(settings: GatewaySettings) -> TurnPlan:
         max_frames=int(settings.max_reply_s * FRAME_RATE_HZ),
         max_lead_s=None,
         output_encoding=AUDIO_ENCODING_UNSPECIFIED,
+        low_priority=True,
     )
 
 

@@ -20,10 +20,13 @@ from services.runtime.kvcache.paged_kv import PagedKV
 
 
 class ThoughtStep:
-    """The steps of all streams of `kv`. `padded`: whether widths are rounded up. Unset: on CUDA."""
+    """The steps of all streams of `kv`, at most `max_streams` in a step (unset: as many as `kv` has slots). `padded`:
+    whether widths are rounded up. Unset: on CUDA."""
 
-    def __init__(self, thinker: Thinker, kv: PagedKV, *, padded: bool | None = None) -> None:
-        device, slots = thinker.stack.device, kv.slots
+    def __init__(
+        self, thinker: Thinker, kv: PagedKV, *, max_streams: int | None = None, padded: bool | None = None
+    ) -> None:
+        device, slots = thinker.stack.device, max_streams or kv.slots
         self.graphs = StepGraphs(device, padded=padded)
         self._thinker = thinker
         self._kv = kv

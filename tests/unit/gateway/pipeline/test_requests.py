@@ -11,7 +11,7 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.generation_pb2 import Sampling
-from chroma.v1.reasoner_pb2 import REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, Thought
+from chroma.v1.reasoner_pb2 import PRIORITY_LOW, PRIORITY_NORMAL, REPLY_SOURCE_GENERATED, REPLY_SOURCE_GIVEN, Thought
 from chroma.v1.speech_gen_pb2 import SpeakOpen, VoicePrompt
 from gateway.pipeline.requests import Ledger, TurnPlan, cache_scope, decode_requests, speak_requests, think_requests
 from gateway.pipeline.turn_input import ForcedReply, UserInput
@@ -54,6 +54,14 @@ async def test_think_names_a_scope_that_is_the_tenants_alone_and_keeps_only_what
     assert (len({*scopes}), scopes[2]) == (3, "")
     assert not any("north" in scope for scope in scopes)
     assert [message.keep for message in opened] == [True, True, True, False]
+
+
+async def test_think_says_whether_replies_go_before_the_turn() -> None:
+    opened = [
+        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100)))).open
+        for plan in (_PLAN, replace(_PLAN, low_priority=True))
+    ]
+    assert [message.priority for message in opened] == [PRIORITY_NORMAL, PRIORITY_LOW]
 
 
 async def test_think_says_that_the_client_gives_the_reply() -> None:

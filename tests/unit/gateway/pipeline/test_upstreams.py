@@ -148,6 +148,22 @@ async def test_a_full_or_absent_replica_hands_the_call_to_the_next_one(upstream:
     assert tried == order[1:], "a replica that said when it has room again is asked last until then"
 
 
+async def test_a_replica_without_room_for_a_call_of_low_priority_is_still_asked_first_by_others(
+    upstream: Upstream,
+) -> None:
+    order = rank("session-1", ["a:1", "b:1", "c:1"])
+
+    async def refuse(stub: str) -> str:
+        raise ResourceExhausted("full", retry_after_s=5)
+
+    async def attempt(stub: str) -> str:
+        return stub
+
+    with pytest.raises(ResourceExhausted):
+        await upstream.call_with_failover("session-1", refuse, low_priority=True)
+    assert await upstream.call_with_failover("session-1", attempt) == order[0]
+
+
 async def test_a_call_that_has_begun_is_not_made_again(upstream: Upstream) -> None:
     tried = []
 

@@ -1,13 +1,18 @@
-"""Which requests do what next: fair steps, urgent prompts first, a preempted request when it fits."""
+"""Which requests do what next: fair steps, urgent prompts first, a preempted request when it fits, transcripts last."""
 
 from __future__ import annotations
 
 import time
 
+import pytest
+
+from services.common.errors import ResourceExhausted
 from services.reasoner.messages import Audio, Commit, Text
 from services.reasoner.model.prompt import ChatTemplate
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.request import ThinkStream
+from services.reasoner.runner import ThinkRunner
+from services.reasoner.scheduler import LOW_PRIORITY_CHUNKS, LOW_PRIORITY_PREFILL
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.thinking import admitted, new_runner, step_once, tone, turn
 
@@ -116,3 +121,120 @@ async def test_preempted_request_waits_until_all_its_positions_fit(
     runner.release(old)
     step_once(runner, 0.0)
     assert not new.state.preempted
+
+
+def next_streams(runner: ThinkRunner, now_s: float = 0.0) -> set[ThinkStream]:
+    """Run the next step and return the streams that took part in it."""
+    batch = runner.schedule(now_s)
+    assert batch is not None
+    streams = set(runner.streams_of(batch))
+    runner.step(batch)
+    return streams
+
+
+async def test_transcripts_take_no_step_while_any_other_turn_has_work(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, max_prefill=8, low_priority_slots=2)
+    transcript = admitted(runner, turn(template, low_priority=True), [Audio(tone(4.5)), Commit()])
+    for _ in range(2):  # it has begun
+        assert next_streams(runner) == {transcript}
+    reply = admitted(runner, turn(template, max_thoughts=20), [Text("What? " * 40), Audio(tone(4.5)), Commit()])
+    speaker = admitted(runner, turn(template), [Audio(tone(3.0))])
+    while not reply.state.end_reason:
+        assert transcript not in next_streams(runner, time.monotonic())
+    speaker.inbox.append(Audio(tone(0.08)))
+    assert next_streams(runner) == {speaker}
+    runner.release(reply)
+    runner.release(speaker)
+    while not transcript.state.end_reason:
+        assert next_streams(runner) == {transcript}
+
+
+async def test_a_transcript_uses_the_steps_that_a_full_outbox_leaves_free(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, low_priority_slots=2)
+    reply = admitted(runner, turn(template), [Text("What?"), Commit()])
+    transcript = admitted(runner, turn(template, low_priority=True), [Audio(tone(1.0)), Commit()])
+    while not reply.state.token_ids:
+        assert next_streams(runner) == {reply}
+    reply._outbox_items = 0  # its reader is behind
+    assert next_streams(runner) == {transcript}
+
+
+async def test_steps_of_transcripts_are_small_since_a_step_is_not_interrupted(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, max_prefill=256, low_priority_slots=2)
+    for _ in range(2):
+        admitted(runner, turn(template, low_priority=True), [Text("What? " * 50), Audio(tone(7.0)), Commit()])
+    encoded, prefilled = [], []
+    while True:
+        batch = runner.schedule(0.0)
+        assert batch is not None
+        if batch.think:
+            break
+        if batch.encode:
+            encoded.append(len(batch.encode))
+        elif batch.prefill:
+            prefilled.append(sum(count for _, count in batch.prefill))
+        runner.step(batch)
+    assert set(encoded) == {LOW_PRIORITY_CHUNKS}
+    assert max(prefilled) == LOW_PRIORITY_PREFILL
+
+
+async def test_transcripts_and_replies_take_no_slot_from_each_other(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, slots=3, low_priority_slots=1)
+    transcript = admitted(runner, turn(template, low_priority=True), [])
+    with pytest.raises(ResourceExhausted, match="all 1 slots"):
+        admitted(runner, turn(template, low_priority=True), [])
+    assert runner.free_slots() == 2
+    replies = [admitted(runner, turn(template), []) for _ in range(2)]
+    with pytest.raises(ResourceExhausted, match="all 2 slots"):
+        admitted(runner, turn(template), [])
+    runner.release(transcript)
+    assert runner.free_slots() == 0
+    admitted(runner, turn(template, low_priority=True), [])
+    runner.release(replies[0])
+    assert runner.free_slots() == 1
+
+
+async def test_a_transcript_gives_up_its_memory_first_and_waits_for_every_reply(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, pages=25, low_priority_slots=4)
+    transcript = admitted(runner, turn(template, max_thoughts=60, low_priority=True), [Audio(tone(3.5)), Commit()])
+    while not transcript.state.token_ids:
+        next_streams(runner)
+    old, new = (admitted(runner, turn(template, max_thoughts=60), [Audio(tone(3.5)), Commit()]) for _ in range(2))
+    while not new.state.preempted:
+        next_streams(runner)
+    assert transcript.state.preempted
+    assert not old.state.preempted
+    with pytest.raises(ResourceExhausted, match="KV memory"):  # a reply waits for memory
+        admitted(runner, turn(template), [])
+    for reply in (old, new):
+        while not reply.state.end_reason:
+            assert transcript not in next_streams(runner)
+        runner.release(reply)
+    while not transcript.state.end_reason:
+        assert next_streams(runner) == {transcript}
+
+
+async def test_a_reply_is_admitted_while_only_a_transcript_waits_for_memory(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    runner = new_runner(golden_thinker, tokenizer, pages=20, low_priority_slots=4)
+    transcript = admitted(runner, turn(template, max_thoughts=60, low_priority=True), [Audio(tone(3.5)), Commit()])
+    while not transcript.state.token_ids:
+        next_streams(runner)
+    reply = admitted(runner, turn(template, max_thoughts=30), [Audio(tone(3.5)), Commit()])
+    while not transcript.state.preempted:
+        next_streams(runner)
+    assert not reply.state.preempted
+    with pytest.raises(ResourceExhausted, match="KV memory"):
+        admitted(runner, turn(template, low_priority=True), [])
+    admitted(runner, turn(template), [])

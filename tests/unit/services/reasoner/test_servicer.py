@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chroma.v1.reasoner_pb2 import (
+    PRIORITY_LOW,
     REPLY_SOURCE_GIVEN,
     ROLE_ASSISTANT,
     ROLE_TOOL,
@@ -75,6 +76,18 @@ async def test_full_reasoner_refuses_before_it_reads_the_history(
                 await think(servicer, [opening(history=BAD_HISTORY)])
         with pytest.raises(InvalidArgument, match="history message 0"):
             await think(servicer, [opening(history=BAD_HISTORY)])
+
+
+async def test_a_pass_of_low_priority_has_slots_of_its_own(
+    golden_thinker: Thinker, tokenizer: Tokenizer, template: ChatTemplate
+) -> None:
+    async with running(new_runner(golden_thinker, tokenizer, slots=2, low_priority_slots=1)) as engine:
+        servicer = new_servicer(engine, template)
+        async with engine.open(TurnOpen()):
+            with pytest.raises(ResourceExhausted):
+                await think(servicer, [opening(), say("Hello"), commit()])
+            said = await think(servicer, [opening(priority=PRIORITY_LOW), say("Hello"), commit()])
+            assert said[-1].HasField("done")
 
 
 @pytest.mark.parametrize("sent", [None, "", "Talk like a pirate."])

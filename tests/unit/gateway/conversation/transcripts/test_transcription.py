@@ -45,6 +45,7 @@ async def test_the_reasoner_alone_writes_the_speech_down_without_history() -> No
     think = await upstreams.reasoner.calls.get()
     opened = (await think.requests.get()).open
     assert (opened.session_id, len(opened.history)) == ("", 0)
+    assert opened.priority == reasoner_pb2.PRIORITY_LOW
     assert "speech" in opened.system_prompt
     assert (await think.requests.get()).audio.data == _SPEECH
     _say(think, " good", " day ")

@@ -20,6 +20,7 @@ GOLDEN ?= tests/golden/public
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
 INSTALLED := $(VENV)/.installed
+SERVED := $(VENV)/.served
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/helm deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ PYTHON_SOURCES := services gateway checkpoints reference train clients/python ex
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## install everything into .venv (VENV=, PYTHON=, TORCH_INDEX= change where from and to)
+setup: $(INSTALLED) ## install everything into .venv, the tools of development too (VENV=, PYTHON=, TORCH_INDEX= change where from and to)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -42,7 +43,11 @@ $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
 	@touch $@
 
-# Installing generates the gRPC stubs from protos/ into stubs/.
+# Installing generates the gRPC stubs from protos/ into stubs/. What runs the server is half of what development needs.
+$(SERVED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,webrtc]"
+	@touch $@
+
 $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
@@ -50,7 +55,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.t
 proto: setup ## make the gRPC stubs again from protos/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 
-demo: setup ## start everything with the sample voices, ask a sample question, stop everything (MODEL=, VOICE=, DEVICE=, DTYPE=)
+demo: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(SERVED)) ## start everything with the sample voices, ask a sample question, stop everything (MODEL=, VOICE=, DEVICE=, DTYPE=)
 	@set -e; run() { printf '\n$$ chroma-voice'; for word; do case "$$word" in \
 		*\ *) printf ' "%s"' "$$word";; *) printf ' %s' "$$word";; esac; done; printf '\n'; $(BIN)/chroma-voice "$$@"; }; \
 	trap 'run down --state $(STATE)' EXIT; trap 'exit 130' INT TERM; \

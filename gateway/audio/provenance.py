@@ -47,7 +47,7 @@ class ContentCredentials:
             self._c2pa: Any = importlib.import_module("c2pa")
         except ImportError:
             raise FailedPrecondition(
-                "CHROMA_C2PA_CERT needs the package c2pa-python: `pip install chroma-voice[provenance]`"
+                "CHROMA_C2PA_CERT needs the package c2pa-python: `pip install '.[provenance]'` in the repository"
             ) from None
         try:
             chain, private_key = cert.read_bytes(), key.read_bytes()

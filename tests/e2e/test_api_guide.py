@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -12,16 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.local_stack import SAMPLES, LocalStack, environment
-from tests.support.paths import ROOT
+from tests.support.snippets import snippets_of
 
-DOCS = ROOT / "docs"
-SNIPPET = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUNNERS = {"sh": ["bash", "-eu", "-c"], "python": [sys.executable, "-c"]}
 
 pytestmark = pytest.mark.slow
 
 
-def run_snippets(guide: Path, stack: LocalStack, folder: Path) -> list[str]:
+def run_snippets(guide: str, stack: LocalStack, folder: Path) -> list[str]:
     """Run each snippet of the guide in `folder`, which holds the recordings at the same paths as the repository.
     Returns the output of each snippet.
     """
@@ -29,11 +26,18 @@ def run_snippets(guide: Path, stack: LocalStack, folder: Path) -> list[str]:
     endpoints = stack.endpoints
     variables = {**environment(), "URL": endpoints.page.rstrip("/"), "GATEWAY": endpoints.gateway}
     printed = []
-    for language, code in SNIPPET.findall(guide.read_text()):
+    for snippet in snippets_of(guide):
+        if snippet.language not in RUNNERS:
+            continue
         done = subprocess.run(
-            [*RUNNERS[language], code], cwd=folder, env=variables, capture_output=True, text=True, timeout=120
+            [*RUNNERS[snippet.language], snippet.code],
+            cwd=folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
-        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{snippet.code}\n{done.stdout}{done.stderr}"
         printed.append(done.stdout)
     return printed
 
@@ -44,7 +48,7 @@ def sound_s(path: Path) -> float:
 
 
 def test_every_snippet_of_the_guide_runs(nano: LocalStack, tmp_path: Path) -> None:
-    printed = run_snippets(DOCS / "api.md", nano, tmp_path)
+    printed = run_snippets("docs/api.md", nano, tmp_path)
     assert '"id":"ann"' in printed[0]
     assert ", completed" in printed[1] or ", incomplete" in printed[1]
     assert '"value":"ek_' in printed[2]
@@ -58,6 +62,6 @@ def test_every_snippet_of_the_guide_runs(nano: LocalStack, tmp_path: Path) -> No
 
 
 def test_requests_of_the_existing_server_are_answered(nano: LocalStack, tmp_path: Path) -> None:
-    (answer,) = run_snippets(DOCS / "migration.md", nano, tmp_path)
+    (answer,) = run_snippets("docs/migration.md", nano, tmp_path)
     assert "answer.wav" in answer
     assert sound_s(tmp_path / "answer.wav") > 0

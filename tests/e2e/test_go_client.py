@@ -48,7 +48,7 @@ def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "clients" / "go", folder, ignore=shutil.ignore_patterns("build", "talk"))
     (checkout / "protos").symlink_to(ROOT / "protos")
     toolchain = root / "usr" / "lib" / "go-1.19"
-    build = re.findall(r"^```\n(.*?)^```", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    build = re.findall(r"^```bash\n(.*?)^```", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
     commands = build.replace("/usr/share/gocode", str(root / "usr" / "share" / "gocode")).split("./talk ")[0]
     commands = commands.replace("protoc -I", f"protoc -I{root / 'usr' / 'include'} -I")
     variables = {

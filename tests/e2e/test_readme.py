@@ -6,7 +6,6 @@ Only the ports are others, because those of the text may be taken on the machine
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,24 +15,9 @@ import pytest
 from chroma_voice.local.ports import free_ports
 from tests.support.local_stack import LocalStack, environment
 from tests.support.paths import ROOT
-
-SNIPPET = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NOT_RUN = {
-    "README.md": ("git clone", "MODEL=", "export CHROMA_SYSTEM_PROMPT"),
-    "clients/python/README.md": ("pip install",),
-}
-"""How snippets without a language begin: set-up and the published weights. tests/e2e/test_demo.py runs `make demo`, and
-tests/e2e/test_package.py installs the client."""
+from tests.support.snippets import snippets_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.mark.parametrize("page", NOT_RUN)
-def test_every_snippet_is_run_or_known(page: str) -> None:
-    snippets = SNIPPET.findall((ROOT / page).read_text())
-    assert snippets
-    for language, code in snippets:
-        assert language in ("sh", "python") or code.startswith(NOT_RUN[page]), code
 
 
 def test_the_readme_works_from_top_to_bottom(tmp_path: Path) -> None:
@@ -48,16 +32,16 @@ def test_the_readme_works_from_top_to_bottom(tmp_path: Path) -> None:
     variables = {**environment(), "PATH": f"{command_folder}:{os.environ['PATH']}"}
     printed = []
     try:
-        for language, code in SNIPPET.findall((ROOT / "README.md").read_text()):
-            if language not in ("sh", "python"):
+        for snippet in snippets_of("README.md"):
+            if snippet.language not in ("sh", "python"):
                 continue
-            own = code.replace("50051", grpc).replace("8443", http)
+            own = snippet.code.replace("50051", grpc).replace("8443", http)
             own = own.replace("source .venv/bin/activate", f"source .venv/bin/activate; PATH={command_folder}:$PATH")
-            runner = [sys.executable, "-c"] if language == "python" else ["bash", "-eu", "-c"]
+            runner = [sys.executable, "-c"] if snippet.language == "python" else ["bash", "-eu", "-c"]
             done = subprocess.run(
                 [*runner, own], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300
             )
-            assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{snippet.code}\n{done.stdout}{done.stderr}"
             printed.append(done.stdout)
     finally:
         subprocess.run([str(command), "down"], cwd=tmp_path, env=variables, timeout=200)
@@ -71,8 +55,7 @@ def test_the_readme_works_from_top_to_bottom(tmp_path: Path) -> None:
 
 def test_the_programs_of_the_clients_readme_run(nano: LocalStack, tmp_path: Path) -> None:
     address = nano.endpoints.gateway
-    page = (ROOT / "clients/python/README.md").read_text()
-    programs = [code for language, code in SNIPPET.findall(page) if language == "python"]
+    programs = [it.code for it in snippets_of("clients/python/README.md") if it.language == "python"]
     for code in programs:
         own = code.replace("127.0.0.1:50051", address)
         if "asyncio.run" not in own:  # a function that is to be called

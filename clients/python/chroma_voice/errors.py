@@ -15,6 +15,9 @@ ChromaError              any other status     the server failed, or a bug
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote
+
 import grpc
 import grpc.aio
 
@@ -126,10 +129,19 @@ _WROTE_TO_ENDED_CALL = "Internal error from Core"
 (grpc/grpc#36066)."""
 
 
+_NO_CONNECTION = re.compile(
+    r"^(?:failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?|errors resolving )"
+    r"(?P<where>\S+): .*?(?P<why>[^:]+?)[\])]?$"
+)
+"""Details of the UNAVAILABLE status that gRPC itself makes when no connection can be opened."""
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError) -> ChromaError:
     """Return the error of a failed call, with the server's `retry-after-ms` if it sent one."""
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WROTE_TO_ENDED_CALL:
         return Unavailable("the server ended the call while it was written to: connect again, with the session's id")
+    if away := _NO_CONNECTION.search(error.details() or ""):
+        return Unavailable(f"nothing answers at {unquote(away['where'])}: {away['why'].strip()}")
     hints = [value for key, value in error.trailing_metadata() or () if key == RETRY_AFTER_TRAILER]
     try:
         retry_after_s = float(hints[0]) / 1000 if hints else None

@@ -189,7 +189,7 @@ def _peer(offer: Offer, addresses: MediaAddresses) -> Line:
     """aiortc's end of a call. It is imported with the first call: it takes half a second and 30 MB. Raises NotFound
     where it is not installed."""
     if importlib.util.find_spec("aiortc") is None:
-        raise NotFound("this gateway takes no WebRTC calls: its operator may install chroma-voice[webrtc]")
+        raise NotFound("this gateway takes no WebRTC calls: its operator may install the extra webrtc of chroma-voice")
     from gateway.api.webrtc.peer import Peer
 
     return Peer(offer, addresses)

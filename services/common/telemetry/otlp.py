@@ -1,4 +1,4 @@
-"""Spans to an OpenTelemetry collector by OTLP over gRPC. Needs the extra `chroma-voice[tracing]`."""
+"""Spans to an OpenTelemetry collector by OTLP over gRPC. Needs the extra `tracing`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start_export(endpoint: str, service: str) -> Callable[[], None]:
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
     except ImportError as error:
         raise FailedPrecondition(
-            f"CHROMA_OTLP_ENDPOINT is set, and {error.name} is missing: pip install 'chroma-voice[tracing]'"
+            f"CHROMA_OTLP_ENDPOINT is set, and {error.name} is missing: pip install '.[tracing]' in the repository"
         ) from None
     processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
     resource = Resource.create(

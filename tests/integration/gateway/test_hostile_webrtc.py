@@ -95,7 +95,7 @@ async def test_without_aiortc_the_path_says_what_is_missing(client: Client, monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     response = await _post(client, content=OFFER.encode(), headers=_SDP)
     assert response.status_code == 404
-    assert "chroma-voice[webrtc]" in response.json()["error"]["message"]
+    assert "the extra webrtc" in response.json()["error"]["message"]
 
 
 async def test_where_calls_are_off_the_path_says_so(start_gateway: StartGateway) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.snippets import snippets_of
 
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
-MESSAGES = [block.strip() for block in re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)]
+MESSAGES = [snippet.code.strip() for snippet in snippets_of("docs/troubleshooting.md") if snippet.language == "text"]
 SOURCES = [
     path
     for folder in ("services", "gateway", "clients/python")

@@ -21,7 +21,10 @@ from chroma_voice.local.state import StateFolder
 API_KEY = "CHROMA_API_KEY"
 """The variable that holds an API key. Other users of the machine can see an option, but not a variable."""
 
-State = Annotated[Path, typer.Option(envvar="CHROMA_STATE", help="Folder of the launcher: data, logs, endpoints.")]
+State = Annotated[
+    Path,
+    typer.Option(envvar="CHROMA_STATE", file_okay=False, help="Folder of the launcher: data, logs, endpoints."),
+]
 Gateway = Annotated[
     str, typer.Option(envvar="CHROMA_GATEWAY", help="host:port of a gateway. Default: the one `up` runs in --state.")
 ]

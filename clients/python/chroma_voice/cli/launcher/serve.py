@@ -37,6 +37,8 @@ def checkpoint(context: typer.Context) -> None:
 
 def _become(module: str, arguments: list[str]) -> None:
     if importlib.util.find_spec(module.partition(".")[0]) is None:
-        raise FailedPrecondition(f"{module} is not installed here: `pip install chroma-voice[local]`")
+        raise FailedPrecondition(
+            f"{module} is not installed here: `pip install '.[local]'` in the repository of chroma-voice"
+        )
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

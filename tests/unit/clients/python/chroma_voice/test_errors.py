@@ -32,3 +32,30 @@ def test_a_write_that_meets_the_end_of_its_call_is_unavailable_and_not_a_bug_of_
     bug = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "failed unexpectedly")
     assert isinstance(errors.from_rpc_error(lost), errors.Unavailable)
     assert type(errors.from_rpc_error(bug)) is errors.ChromaError
+
+
+@pytest.mark.parametrize(
+    ("details", "message"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+            "host: Connection refused",
+            "nothing answers at 127.0.0.1:1: Connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: unix:/tmp/grpc.sock: connect failed: "
+            "addr: unix:/tmp/grpc.sock error: No such file or directory",
+            "nothing answers at unix:/tmp/grpc.sock: No such file or directory",
+        ),
+        (
+            "errors resolving nowhere:80: [field:hostname lookup error:address lookup failed for nowhere:80: "
+            "Domain name not found]",
+            "nothing answers at nowhere:80: Domain name not found",
+        ),
+        ("the gateway drains", "the gateway drains"),
+    ],
+)
+def test_a_connection_that_cannot_be_opened_names_the_address_and_the_reason(details: str, message: str) -> None:
+    nothing = grpc.aio.Metadata()
+    error = errors.from_rpc_error(grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details))
+    assert (type(error), error.message) == (errors.Unavailable, message)

@@ -83,7 +83,7 @@ WRONG = [
     ("talk --text a --tls-ca missing.pem", 2, "does not exist"),
     ("talk --text a --gateway localhost:1 --api-key-file missing", 1, "chroma-voice key new"),
     ("talk --text a --state none", 1, "chroma-voice up"),
-    ("talk --text a --state notes.wav", 1, "notes.wav"),
+    ("talk --text a --state notes.wav", 2, "is a file"),
     ("talk --text a --top-k many", 2, "--top-k"),
     ("talk --text a --nonsense", 2, "--nonsense"),
     ("chat --gateway h:1", 1, "pip install sounddevice"),
@@ -107,7 +107,7 @@ WRONG = [
     ("up --model missing --state s", 1, "no checkpoint at"),
     ("up --dtype float7", 2, "float7"),
     ("up --slots 0", 2, "--slots"),
-    ("up --state notes.wav", 1, "notes.wav"),
+    ("up --state notes.wav", 2, "is a file"),
     ("serve nothing", 2, "nothing"),
     ("nonsense", 2, "No such command"),
 ]

@@ -1,0 +1,119 @@
+"""Every snippet of every document is run by a test as it stands, or what it names is checked."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gateway.access.keys import Keys
+from tests.support.documented_commands import check, check_names
+from tests.support.paths import ROOT
+from tests.support.snippets import Snippet, code_in_sentences, commands_of, pages, snippets_of
+
+RUN = {
+    "README.md": "tests/e2e/test_readme.py",
+    "clients/python/README.md": "tests/e2e/test_readme.py",
+    "docs/api.md": "tests/e2e/test_api_guide.py",
+    "docs/migration.md": "tests/e2e/test_api_guide.py",
+}
+"""The pages whose `sh` and `python` blocks a test runs, in their order."""
+HELD = {
+    ("docs/client.md", "python"): "tests/deploy/test_client_reference.py",
+    ("docs/api.md", "js"): "tests/e2e/page/test_webrtc.py",
+    ("docs/api.md", "xml"): "tests/integration/gateway/test_twilio.py",
+    ("docs/troubleshooting.md", "text"): "tests/unit/docs/test_troubleshooting.py",
+    ("SECURITY.md", "text"): "tests/unit/docs/test_security.py",
+}
+"""Other blocks that a test of their own holds."""
+CHECKED = ("bash", "json")
+
+_FOLDERS = "docs|deploy|tests|samples|protos|gateway|services|bench|train|examples"
+_PATH = re.compile(rf"(?:^|\s)((?:{_FOLDERS})/[\w./-]+)(?![\w*.-])")
+"""A file or folder of the repository, and not a pattern such as `docs/*.md`."""
+
+SNIPPETS = [snippet for page in pages() for snippet in snippets_of(page)]
+SPANS = {(page, span) for page in pages() for span in code_in_sentences(page)}
+
+
+def test_every_fence_is_closed_and_says_its_language() -> None:
+    for page in pages():
+        fences = re.findall(r"^\s*```.*$", (ROOT / page).read_text(), re.MULTILINE)
+        assert len(fences) == 2 * len(snippets_of(page)), f"{page}: a fence is indented or not closed"
+    assert not [str(snippet) for snippet in SNIPPETS if not snippet.language]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
+def test_a_test_holds_every_snippet(snippet: Snippet) -> None:
+    if snippet.language in ("sh", "python") and snippet.page in RUN:
+        test = RUN[snippet.page]
+    elif (snippet.page, snippet.language) in HELD:
+        test = HELD[snippet.page, snippet.language]
+    else:
+        assert snippet.language in CHECKED, f"{snippet}: no test runs or checks {snippet.language!r} of this page"
+        return
+    assert (ROOT / test).exists()
+
+
+@pytest.mark.parametrize("snippet", [it for it in SNIPPETS if it.language in ("sh", "bash")], ids=str)
+def test_the_commands_of_a_shell_snippet_exist(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    syntax = subprocess.run(["bash", "-n"], input=snippet.code, capture_output=True, text=True, check=False)
+    assert not syntax.stderr, f"{snippet}: {syntax.stderr}"
+    monkeypatch.chdir(ROOT)
+    for command in commands_of(snippet.code):
+        check(command)
+
+
+@pytest.mark.parametrize("snippet", [it for it in SNIPPETS if it.language == "python"], ids=str)
+def test_a_python_snippet_parses(snippet: Snippet) -> None:
+    if (snippet.page, snippet.language) in HELD:
+        return  # a signature
+    ast.parse(snippet.code)
+
+
+@pytest.mark.parametrize("snippet", [it for it in SNIPPETS if it.language == "json"], ids=str)
+def test_a_file_of_keys_in_a_document_is_valid(snippet: Snippet, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(re.sub(r'"[0-9a-f]*\.\.\."', f'"{"0" * 64}"', snippet.code))  # the hash is left out
+    Keys({}, file)  # raises BadSetting
+
+
+@pytest.mark.parametrize(
+    ("page", "span"),
+    sorted(it for it in SPANS if re.match(r"(chroma-voice|make|python -m) \S", it[1])),
+    ids=lambda part: part,
+)
+def test_a_command_in_a_sentence_exists(page: str, span: str) -> None:
+    for command in commands_of(span.replace("|", "¦")):
+        check_names([word.replace("¦", "|") for word in command.words])
+
+
+@pytest.mark.parametrize(
+    ("page", "path"),
+    sorted({(page, path) for page, span in SPANS for path in _PATH.findall(span)}),
+)
+def test_a_file_in_a_sentence_exists(page: str, path: str) -> None:
+    if not path.startswith("deploy/wheels"):
+        assert (ROOT / path.rstrip("./")).exists(), f"{page} names {path}"
+
+
+def test_every_address_in_a_document_is_served() -> None:
+    routes = re.findall(r'Route\("(/[^"]+)"', (ROOT / "gateway" / "api" / "app.py").read_text())
+    served = {re.sub(r"\{\w+\}", "*", route) for route in routes}
+    assert "/v1/voices/*" in served
+    named = {
+        (page, path)
+        for page, span in SPANS
+        for path in re.findall(r"(?:^|\s|HOST|URL|=)(/(?:v1|healthz|health|openapi)\b[\w/.{}-]*)", span)
+    }
+    # prefixes, and what api.md says is missing
+    not_served = {"/v1", "/v1/", "/v1/audio/translations", "/v1/responses/*"}
+    wrong = {
+        (page, path)
+        for page, path in named
+        if re.sub(r"(?<=/)([A-Z_]+|\{\w+\})(?=/|$)", "*", path) not in served | not_served
+    }
+    assert not wrong

@@ -38,7 +38,19 @@ _FOREIGN = {
         "mkdir",
         "node",
     ),
-    *("npm", "openssl", "podman", "protoc", "sha256sum", "sort", "source", "umask", "valkey-cli", "xargs"),
+    *(
+        "npm",
+        "openssl",
+        "podman",
+        "podman-compose",
+        "protoc",
+        "sha256sum",
+        "sort",
+        "source",
+        "umask",
+        "valkey-cli",
+        "xargs",
+    ),
 }
 """Programs of others, of which only the files are checked."""
 _UNTRACKED = ("build/", "out/", "state/", "deploy/wheels/")

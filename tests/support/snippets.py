@@ -19,6 +19,8 @@ from tests.support.paths import ROOT
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _SEPARATORS = {"|", "||", "&&", ";", "&", "(", ")", ");"}
+_BEFORE_A_COMMAND = {"do", "then", "else", "if", "while", "!", "{"}
+_NO_COMMAND = {"for", "done", "fi", "}"}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
 
@@ -74,11 +76,13 @@ def commands_of(code: str) -> Iterator[Command]:
     folder = ROOT
     for words in _split(code):
         variables = []
+        while words and words[0] in _BEFORE_A_COMMAND:
+            words.pop(0)
         while words and _ASSIGNMENT.fullmatch(words[0]):
             variables.append(words.pop(0))
         if words and words[0] == "cd":
             folder = (folder / words[1]).resolve()
-        elif words:
+        elif words and words[0] not in _NO_COMMAND and words != ["$"]:
             yield Command(tuple(words), tuple(variables), folder)
 
 

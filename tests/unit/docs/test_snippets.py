@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from gateway.access.keys import Keys
 from tests.support.documented_commands import check, check_names
@@ -29,7 +32,7 @@ HELD = {
     ("SECURITY.md", "text"): "tests/unit/docs/test_security.py",
 }
 """Other blocks that a test of their own holds."""
-CHECKED = ("bash", "json")
+CHECKED = ("bash", "json", "yaml")
 
 _FOLDERS = "docs|deploy|tests|samples|protos|gateway|services|bench|train|examples"
 _PATH = re.compile(rf"(?:^|\s)((?:{_FOLDERS})/[\w./-]+)(?![\w*.-])")
@@ -79,6 +82,12 @@ def test_a_file_of_keys_in_a_document_is_valid(snippet: Snippet, tmp_path: Path)
     file = tmp_path / "keys.json"
     file.write_text(re.sub(r'"[0-9a-f]*\.\.\."', f'"{"0" * 64}"', snippet.code))  # the hash is left out
     Keys({}, file)  # raises BadSetting
+
+
+@pytest.mark.parametrize("snippet", [it for it in SNIPPETS if it.language == "yaml"], ids=str)
+def test_values_of_the_chart_in_a_document_fit_its_schema(snippet: Snippet) -> None:
+    schema = json.loads((ROOT / "deploy" / "helm" / "chroma-voice" / "values.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(snippet.code), schema)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def _options_of_checkpoint() -> set[str]:
 def _check_chroma_voice(command: Command) -> None:
     """Let the command line parse its arguments, with folders and files as they are."""
     current: Any = typer.main.get_command(app)
-    context, arguments = None, list(command.words[1:])
+    name, context, arguments = "chroma-voice", None, list(command.words[1:])
     try:
         while hasattr(current, "commands"):
             context = current.make_context("chroma-voice", arguments, parent=context)

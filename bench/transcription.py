@@ -91,7 +91,9 @@ async def measure(url: str, pieces: Sequence[bytes], conversations: int, *, roun
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.transcription", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.transcription", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--state", type=Path, default=Path("state"), help="the folder of `chroma-voice up`")
     parser.add_argument("--conversations", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rounds", type=int, default=4, help="of three turns each, with transcripts and without")

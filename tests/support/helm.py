@@ -70,7 +70,7 @@ def template(
     done = helm("template", "voice", chart, "--namespace", namespace, *version, *options, values=values)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    return [manifest for manifest in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if manifest]
 
 
 @cache

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.in_process import InProcess
-from bench.workload import CACHE, cached_checkpoint
+from bench.workload import CACHE, Clock, cached_checkpoint
 from checkpoints.presets import Preset
 from checkpoints.writer import DType
 from services.common.sampling import SamplingParams
@@ -90,7 +90,9 @@ class Profile:
 
 
 @contextmanager
-def timers(timed: list[tuple[Any, str, str]], seconds: Parts, calls: Counter[str]) -> Iterator[None]:
+def timers(
+    timed: list[tuple[Any, str, str]], seconds: Parts, calls: Counter[str], clock: Clock = time.perf_counter
+) -> Iterator[None]:
     """Add the time of each function of `timed` to its part. The time of a function within another one counts once."""
     inner_s: list[float] = []
 
@@ -98,11 +100,11 @@ def timers(timed: list[tuple[Any, str, str]], seconds: Parts, calls: Counter[str
         @wraps(function)
         def with_timer(*args: Any, **kwargs: Any) -> Any:
             inner_s.append(0.0)
-            started_s = time.perf_counter()
+            started_s = clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                taken_s = time.perf_counter() - started_s
+                taken_s = clock() - started_s
                 seconds[part] += taken_s - inner_s.pop()
                 calls[part] += 1
                 if inner_s:
@@ -116,22 +118,22 @@ def timers(timed: list[tuple[Any, str, str]], seconds: Parts, calls: Counter[str
         yield
 
 
-def profile(name: str, precision: str, step: Callable[[], object], *, times: int) -> Profile:
+def profile(name: str, precision: str, step: Callable[[], object], *, times: int, clock: Clock) -> Profile:
     """The profile of a step that `step` runs once."""
 
     def run(count: int) -> list[float]:
         taken_s = []
         for _ in range(count):
-            started_s = time.perf_counter()
+            started_s = clock()
             step()
-            taken_s.append(time.perf_counter() - started_s)
+            taken_s.append(clock() - started_s)
         return taken_s
 
     run(5)
     untimed_s = run(times)
     seconds: Parts = defaultdict(float)
     calls: Counter[str] = Counter()
-    with timers(TIMED, seconds, calls):
+    with timers(TIMED, seconds, calls, clock):
         timed_s = sum(run(times))
     seconds[REST] = timed_s - sum(seconds.values())
     return Profile(
@@ -143,13 +145,15 @@ def profile(name: str, precision: str, step: Callable[[], object], *, times: int
     )
 
 
-def profiles(checkpoint: Checkpoint, precision: str, *, context: int, times: int) -> list[Profile]:
+def profiles(
+    checkpoint: Checkpoint, precision: str, *, context: int, times: int, clock: Clock = time.perf_counter
+) -> list[Profile]:
     """The two steps of one stream with `context` positions: a frame of speech, without a thought, and a thought.
 
     A thought serves two frames.
     """
     dtype, weights = PRECISIONS[precision]
-    ours = InProcess(checkpoint, slots=1, dtype=dtype, weights=weights, positions=context + 1024)
+    ours = InProcess(checkpoint, slots=1, dtype=dtype, weights=weights, positions=context + 4 * times + 64)
     speech, think = ours.generator, ours.think
     slot = speech.open(SamplingParams(greedy=True))
     rows = speech.backbone.text_rows(torch.zeros(context, dtype=torch.int64))
@@ -158,9 +162,13 @@ def profiles(checkpoint: Checkpoint, precision: str, *, context: int, times: int
     turn = think.kv.open()
     think.thinker.forward(torch.zeros(context, think.kv.config.width, dtype=dtype), think.kv.plan([turn], [context]))
     return [
-        profile("frame", precision, lambda: speech.frame([slot], [], []), times=times),
+        profile("frame", precision, lambda: speech.frame([slot], [], []), times=times, clock=clock),
         profile(
-            "thought", precision, lambda: think.thought_step(think.kv.plan([turn], [1]), [0]), times=min(times, 100)
+            "thought",
+            precision,
+            lambda: think.thought_step(think.kv.plan([turn], [1]), [0]),
+            times=times,
+            clock=clock,
         ),
     ]
 
@@ -184,15 +192,17 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=400)
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds, with one thread on a busy machine")
     parser.add_argument("--out", type=Path, default=CACHE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     preset: Preset = options.preset
     dtype: DType = options.dtype
     checkpoint = Checkpoint.open(options.checkpoint) if options.checkpoint else cached_checkpoint(preset, dtype)
+    clock = time.process_time if options.cpu_time else time.perf_counter
     found: list[Profile] = []
     for precision in options.precisions:
-        found += profiles(checkpoint, precision, context=options.context, times=options.times)
+        found += profiles(checkpoint, precision, context=options.context, times=options.times, clock=clock)
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "step_profile.json").write_text(json.dumps([asdict(one) for one in found], indent=2))
     print_table(found, Console(width=160))

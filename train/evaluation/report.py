@@ -123,7 +123,7 @@ def _aims(results: Results) -> list[Sequence[str]]:
 def _voice_rows(results: Results) -> Iterable[Sequence[str]]:
     originals = {row.voice: row for row in results.originals}
     for row in results.replies:
-        yield _voice_row(row, originals[row.voice])
+        yield _voice_row(row, originals.get(row.voice))
     if results.answers is not None:
         yield _voice_row(results.answers, None)
 

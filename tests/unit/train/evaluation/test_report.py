@@ -59,6 +59,12 @@ def test_a_voice_stands_beside_its_originals_with_sample_sizes() -> None:
     assert row[1:4] == ["10 (80)", "20.0%", "2.0%"]
 
 
+def test_a_voice_without_originals_stands_alone() -> None:
+    few = replace(RESULTS, originals=[one for one in RESULTS.originals if one.voice != "ben"])
+
+    assert rows(report(few), "ben | 10")[0][1:4] == ["10 (80)", "20.0%", ""]
+
+
 def test_an_empty_group_has_no_table() -> None:
     assert "in a conversation" not in report(RESULTS)
     assert "in a conversation" in report(replace(RESULTS, conversations=[Share("again", 1, 1)]))

@@ -17,6 +17,7 @@ WATCH_DEVICES = """
     window.constraints = [];
     window.gains = [];
     window.blobs = [];
+    window.outputs = [];
     const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => {
         const stream = await open(wanted);
@@ -30,13 +31,18 @@ WATCH_DEVICES = """
         window.gains.push(node);
         return node;
     };
+    const setSinkId = AudioContext.prototype.setSinkId;
+    AudioContext.prototype.setSinkId = async function (device) {
+        await setSinkId.call(this, device);
+        window.outputs.push(this.sinkId);
+    };
     const address = URL.createObjectURL.bind(URL);
     URL.createObjectURL = (blob) => {
         window.blobs.push(blob);
         return address(blob);
     };
 """
-"""Notes the microphones that the page opens, the volumes that it sets, and the files that it makes."""
+"""Notes the microphones that the page opens, the volumes and loudspeakers that it sets, and the files that it makes."""
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from chroma.v1.checkpoint_pb2 import CheckpointCard
 from tests.integration.gateway.conftest import Fakes, StartGateway, fakes, start_gateway
 from tests.support.gateway_client import Client, new_voice
-from tests.support.page import answered, opened, over, played, ready, write
+from tests.support.page import PATIENCE_MS, answered, opened, over, played, ready, write
 
 __all__ = ["fakes", "start_gateway"]
 
@@ -182,6 +183,31 @@ async def test_volume_and_mute_change_what_is_heard_and_the_devices_are_the_user
         await page.get_by_role("button", name="Settings").click()
         await expect(page.get_by_label("Microphone")).to_have_value(chosen)
         await expect(page.get_by_label("Volume of the replies")).to_have_value("40")
+
+
+async def test_replies_come_from_the_chosen_loudspeaker(browser: Browser, client: Client) -> None:
+    async with opened(browser, client) as page:
+        await answered(page, "question")
+        await page.get_by_role("button", name="Settings").click()
+        await page.get_by_label("Loudspeaker").select_option(index=2)
+        chosen = await page.get_by_label("Loudspeaker").input_value()
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while await page.evaluate("window.outputs.at(-1)") != chosen:
+                await page.wait_for_timeout(20)
+        await page.reload()
+        await ready(page)
+        await answered(page, "question")
+        assert await page.evaluate("window.outputs") == [chosen]
+
+
+async def test_a_browser_that_cannot_choose_a_loudspeaker_is_not_asked_to(browser: Browser, client: Client) -> None:
+    async with opened(browser, client) as page:
+        await page.add_init_script("delete AudioContext.prototype.setSinkId;")
+        await page.reload()
+        await ready(page)
+        await page.get_by_role("button", name="Settings").click()
+        await expect(page.get_by_label("Microphone")).to_be_visible()
+        await expect(page.get_by_label("Loudspeaker")).to_be_hidden()
 
 
 async def test_the_sound_of_both_sides_is_drawn(browser: Browser, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""A page that calls over WebRTC as OpenAI's guide has it: fetch, RTCPeerConnection, and a data channel for events.
+"""A page that calls over WebRTC as docs/api.md shows it: fetch, RTCPeerConnection, and a data channel for events.
 
 The microphone is a file with a question, again and again: it asks, and it interrupts the reply.
 """
@@ -12,46 +12,37 @@ import pytest
 from playwright.async_api import Page
 
 from tests.support.local_stack import PATIENCE_S
+from tests.support.snippets import snippets_of
 
 pytestmark = pytest.mark.slow
 
-_CALL = """
-async () => {
-  const peer = new RTCPeerConnection();
-  const call = (window.call = { peer, events: [], loudest: 0, location: '' });
-  peer.ontrack = (event) => {
-    const audio = document.createElement('audio');
-    audio.srcObject = event.streams[0];
-    audio.autoplay = true;
-    document.body.append(audio);
-    const context = new AudioContext();
-    const analyser = context.createAnalyser();
-    context.createMediaStreamSource(event.streams[0]).connect(analyser);
-    const samples = new Float32Array(analyser.fftSize);
-    setInterval(() => {
-      analyser.getFloatTimeDomainData(samples);
-      call.loudest = Math.max(call.loudest, ...samples.map(Math.abs));
-    }, 20);
-  };
-  const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-  peer.addTrack(microphone.getTracks()[0], microphone);
-  const channel = peer.createDataChannel('oai-events');
-  call.channel = channel;
-  channel.onmessage = (message) => call.events.push(JSON.parse(message.data));
-  channel.onclose = () => (call.closed = true);
-  await peer.setLocalDescription(await peer.createOffer());
-  const token = document.querySelector('meta[name="page-token"]')?.content ?? '';
-  call.headers = { Authorization: `Bearer ${token}` };
-  const answer = await fetch('/v1/realtime/calls?model=gpt-realtime', {
-    method: 'POST',
-    body: peer.localDescription.sdp,
-    headers: { ...call.headers, 'Content-Type': 'application/sdp' },
-  });
-  call.location = answer.headers.get('Location');
-  await peer.setRemoteDescription({ type: 'answer', sdp: await answer.text() });
+(_GUIDE,) = (snippet.code for snippet in snippets_of("docs/api.md") if snippet.language == "js")
+
+_CALL = f"""
+async () => {{
+  const told = (window.call = {{ events: [], loudest: 0 }});
+  const console = {{ log: (event) => told.events.push(event) }};
+  const URL = location.origin;
+  const CLIENT_SECRET = document.querySelector('meta[name="page-token"]')?.content ?? '';
+  const audio = document.createElement('audio');
+  audio.autoplay = true;
+  document.body.prepend(audio);
+  {_GUIDE}
+  events.onclose = () => (told.closed = true);
+  told.location = call;
+  told.headers = {{ Authorization: `Bearer ${{CLIENT_SECRET}}` }};
+  const context = new AudioContext();
+  const analyser = context.createAnalyser();
+  context.createMediaStreamSource(new MediaStream([peer.getReceivers()[0].track])).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  setInterval(() => {{
+    analyser.getFloatTimeDomainData(samples);
+    told.loudest = Math.max(told.loudest, ...samples.map(Math.abs));
+  }}, 20);
   return answer.status;
-}
+}}
 """
+"""The program of docs/api.md, and what the test needs to know of its call."""
 
 
 async def _wait(page: Page, condition: str, argument: Any = None) -> None:

@@ -9,6 +9,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.integration.gateway.test_turn_taking import utterance
 from tests.support.fake_services import REPLY
 from tests.support.gateway_client import Client, new_voice
+from tests.support.snippets import snippets_of
 from tests.support.telephone import Telephone, telephone
 
 _NOISE = 0.003
@@ -62,6 +64,17 @@ async def test_speech_clears_the_line_and_the_history_keeps_what_was_played(call
 async def test_a_greeting_is_spoken_before_the_caller_says_anything(call: Telephone) -> None:
     await call.begin(greeting="Hello there.")
     assert np.abs(await call.until_heard(0.2)).max() > 0.05
+
+
+async def test_a_call_that_begins_as_the_guide_shows_is_greeted(call: Telephone, fakes: Fakes) -> None:
+    (twiml,) = (snippet.code for snippet in snippets_of("docs/api.md") if snippet.language == "xml")
+    stream = ElementTree.fromstring(twiml).find("Connect/Stream")
+    assert stream is not None
+    assert stream.attrib["url"].endswith("/v1/twilio/media-stream")
+    parameters = {it.attrib["name"]: it.attrib["value"] for it in stream}
+    await call.begin(**parameters | {"key": "", "voice": ""})
+    await call.until_heard(0.2)
+    assert "".join(fakes.reasoner.script.spoken) == parameters["greeting"]
 
 
 async def test_the_model_greets_the_caller_by_itself(call: Telephone, fakes: Fakes) -> None:

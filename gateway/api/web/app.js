@@ -1,6 +1,7 @@
 // The page: creates its parts and connects them.
 
 import { Dock } from "./dock.js";
+import { plainMessage } from "./errors.js";
 import { Kept } from "./kept.js";
 import { Realtime } from "./realtime.js";
 import { conversationText, copyText } from "./reply-tools.js";
@@ -83,7 +84,7 @@ function apply(values) {
 
 /** Say which credential the server wants. */
 function refused(error) {
-  if (apiKey()) notice(error.message);
+  if (apiKey()) notice(plainMessage(error));
   setApiKey("");
   welcome.refuse(error.needsToken);
   talk.connected("refused");

@@ -1,8 +1,8 @@
 """What transcripts cost at the reasoner, in its own processor time: a machine with other work measures the same.
 
-`python -m bench.transcription_steps` begins passes over speech, and then commits as many spoken turns at once. In the worst
-case the turns come when a step of a pass has just begun. The time is that from there to the first thought of each turn.
-`as equals` gives the passes the priority of replies.
+`python -m bench.transcription_steps` begins passes over speech, and then commits as many spoken turns at once. In the
+worst case the turns come when a step of a pass has just begun. The time is that from there to the first thought of
+each turn. `as equals` gives the passes the priority of replies.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import AudioTowerConfig, ChromaConfig
 from services.runtime.checkpoint.mapped_memory import page_out
-from services.runtime.checkpoint.quantized import WeightFormat, tensors_of
+from services.runtime.checkpoint.quantized import QuantizedWeight, WeightFormat, tensors_of
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.layers.fused_stack import use_fused_kernels
 from services.runtime.layers.linear import Linear
+from services.runtime.layers.quantized_cpu import for_many_rows
 from services.runtime.layers.transformer import load_stack
 
 
@@ -53,7 +54,10 @@ def load_thinker(
 
 
 def _load_tower(tensors: Weights, config: AudioTowerConfig) -> AudioTower:
-    """The audio tower. Quantised layers take the places of the modules that hold the others."""
+    """The audio tower. Quantised layers take the places of the modules that hold the others.
+
+    A chunk has 50 rows and more, so on a CPU weights in 4 bits are held in 8.
+    """
     with torch.device("meta"):
         tower = AudioTower(config).eval()
     if tensors.is_quantized:
@@ -63,7 +67,8 @@ def _load_tower(tensors: Weights, config: AudioTowerConfig) -> AudioTower:
                 bias = tensors.read(f"{name}.bias", layer.out_features) if isinstance(layer.bias, Tensor) else None
                 owner, _, place = name.rpartition(".")
                 delattr(tower.get_submodule(owner), place)
-                setattr(tower.get_submodule(owner), place, Linear(matrix, bias, dtype=tensors.dtype))
+                assert isinstance(matrix, QuantizedWeight)
+                setattr(tower.get_submodule(owner), place, Linear(for_many_rows(matrix), bias, dtype=tensors.dtype))
                 page_out(tensors_of(matrix))
     tensors.fill(tower)
     return tower

@@ -80,10 +80,7 @@ class _Frame:
         self._first = 0 if codebook == 1 else codebook
         self._end = codebook + 1
         self._streams = streams
-        first_rows = slice(self._first, self._first + 1)
-        self._row_angles = tuple(table[first_rows] for table in self._angles)  # all rows have the same place
-        if codebook == 1:
-            self._row_angles = tuple(table[:2].repeat_interleave(streams, dim=0) for table in self._angles)
+        self._row_angles: tuple[Tensor, Tensor] | None = None
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Attention of the rows [places * W] of `qkv` to their stream's places up to their own.
@@ -98,8 +95,7 @@ class _Frame:
                 qkv, self._k[layer], self._v[layer], self._cos, self._sin, first=self._first, count=count
             )
         kv_heads, head_dim = self._k.shape[3:]
-        cos, sin = self._row_angles
-        q, k, v = split_rotated(qkv, kv_heads, cos, sin)
+        q, k, v = split_rotated(qkv, kv_heads, *self._angles_of_rows())
         new = slice(self._first, self._end)
         self._k[layer, new, :streams] = k.view(count, streams, kv_heads, head_dim)
         self._v[layer, new, :streams] = v.view(count, streams, kv_heads, head_dim)
@@ -114,3 +110,15 @@ class _Frame:
         )
         attended = attended.view(streams, kv_heads, count, share, head_dim).permute(2, 0, 1, 3, 4)
         return attended.reshape(count * streams, kv_heads * share * head_dim)
+
+    def _angles_of_rows(self) -> tuple[Tensor, Tensor]:
+        """Rotary (cos, sin) of whole heads, float32 [R, 1, head_dim], or [1, 1, head_dim] when all rows have one place.
+
+        Kernels do not need them, so they are made here.
+        """
+        if self._row_angles is None:
+            cos, sin = (table[self._first : self._end] for table in self._angles)
+            if self._end - self._first > 1:
+                cos, sin = (angles.repeat_interleave(self._streams, dim=0) for angles in (cos, sin))
+            self._row_angles = cos, sin
+        return self._row_angles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from services.common.errors import CheckpointError
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
+from services.runtime.layers.quantized_cpu import Int4Product, Int8Product
 from tests.support.golden_checkpoint import golden_checkpoint
 
 
@@ -24,3 +26,11 @@ def test_a_vocabulary_of_another_size_is_refused(name: str, tmp_path: Path) -> N
     said = rf"{name}: expected shape \[\d+, 48\], found \[\d+, 48\]"
     with pytest.raises(CheckpointError, match=said):
         load_thinker(Checkpoint.open(tmp_path), dtype=torch.float32)
+
+
+def test_the_tower_whose_chunks_have_many_rows_holds_4_bits_in_8_on_a_cpu() -> None:
+    thinker = load_thinker(Checkpoint.open(golden_checkpoint()), dtype=torch.float32, weights="int4")
+    assert isinstance(thinker.stack.layers[0].down.product, Int4Product)
+    tower: Any = thinker.tower
+    for layer in (*(each.fc1 for each in tower.layers), *(each.self_attn.q_proj for each in tower.layers), tower.proj):
+        assert isinstance(layer.product, Int8Product)

@@ -12,7 +12,7 @@ from torch import Tensor
 from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.quantized import quantize
 from services.runtime.layers import quantized_cpu
-from services.runtime.layers.quantized_cpu import Int4Product, check_cpu_product, cpu_product
+from services.runtime.layers.quantized_cpu import Int4Product, check_cpu_product, cpu_product, for_many_rows
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -126,3 +126,13 @@ def test_a_product_is_scaled_and_added_as_its_parts_say(bits: int) -> None:
     torch.testing.assert_close(product.scaled(rows, divisor, bias), plain / divisor + bias, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(product.added(total, rows), total + plain, rtol=1e-5, atol=1e-5)
     assert total.equal(before)
+
+
+def test_a_weight_in_4_bits_is_held_in_8_for_many_rows_and_changes_little() -> None:
+    weight = quantize(noise(48, 128), 4)
+    held = for_many_rows(weight)
+    assert (held.bits, held.shape) == (8, weight.shape)
+    assert relative_errors(held.dequantized(), weight.dequantized()).max() < 0.01
+    assert for_many_rows(held) is held
+    elsewhere = weight.to("meta")
+    assert for_many_rows(elsewhere) is elsewhere

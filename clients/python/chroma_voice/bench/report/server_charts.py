@@ -78,7 +78,7 @@ def server_charts(scrapes: Sequence[Scrape], turns: Sequence[TurnRecord]) -> lis
         if any(value for _, value in points):
             charts.append(lines(title, [(name, points)], unit))
     for name, title, unit in RATES:
-        points = _rate(scrapes, name)
+        points = rate(scrapes, name)
         if any(value for _, value in points):
             charts.append(lines(title, [(name, points)], unit))
     if not any(name.startswith("chroma_voice_") for name in scrapes[-1].values):
@@ -92,7 +92,7 @@ def _others(scrapes: Sequence[Scrape]) -> list[str]:
     changed = [name for name in last if name not in shown and len({scrape.values.get(name) for scrape in scrapes}) > 1]
     plain = [name for name in sorted(changed) if not name.endswith(("_sum", "_count"))]
     return [
-        lines(name, [(name, _rate(scrapes, name) if name.endswith("_total") else _gauge(scrapes, name, 1.0))], "")
+        lines(name, [(name, rate(scrapes, name) if name.endswith("_total") else _gauge(scrapes, name, 1.0))], "")
         for name in plain[:MAX_OTHERS]
     ]
 
@@ -101,8 +101,8 @@ def _gauge(scrapes: Sequence[Scrape], name: str, scale: float) -> Points:
     return [(scrape.at_s, scrape.values[name] * scale) for scrape in scrapes if name in scrape.values]
 
 
-def _rate(scrapes: Sequence[Scrape], name: str) -> Points:
-    """The increase a second between readings. A counter that falls was reset: the process began again."""
+def rate(scrapes: Sequence[Scrape], name: str) -> Points:
+    """Return the increase a second between readings. A counter that falls was reset: the process began again."""
     points = []
     for before, after in itertools.pairwise(scrapes):
         if name in after.values and after.at_s > before.at_s:

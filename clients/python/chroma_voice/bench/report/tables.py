@@ -6,18 +6,18 @@ from chroma_voice.bench.capacity import Capacity
 from chroma_voice.bench.summary import PERCENTILES, Summary
 
 WAITS = {
-    "first_sound": "first sound heard, ms",
-    "first_piece": "first piece of sound, ms",
-    "gap": "gap in a reply, ms",
-    "silence_after_barge_in": "silence after barge-in, ms",
-    "jitter": "jitter, ms",
-    "connect": "connection, ms",
-    "sent_late": "question sent late, ms",
-    "real_time_factor": "real-time factor",
+    "first_sound": "first sound heard",
+    "first_piece": "first piece of sound",
+    "gap": "gap in a reply",
+    "silence_after_barge_in": "silence after barge-in",
+    "jitter": "jitter",
+    "connect": "connection",
+    "sent_late": "question sent late",
+    "real_time_factor": "real-time factor (no unit)",
 }
-"""The quantities of `Summary.waits`, as tables call them."""
+"""The quantities of `Summary.waits`, as tables call them. All but the last are shown in milliseconds."""
 PERCENTILE_NAMES = tuple(f"p{percent:g}" for percent in PERCENTILES)
-CAPACITY_HEADERS = ("conversations a second", "at once", "turns", "p50", "p95", "underruns", "failed", "verdict")
+CAPACITY_HEADERS = ("rate", "at once", "turns", "p50", "p95", "underruns", "failed", "verdict")
 
 
 def wait_row(summary: Summary, name: str) -> list[str]:

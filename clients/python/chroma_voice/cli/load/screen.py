@@ -92,9 +92,8 @@ def _health(measured: Measured) -> Text:
         return Text("workers start", style="dim")
     cpu = max(sample.cpu for sample in latest.values())
     lag_s = max(sample.max_lag_s for sample in latest.values())
-    return Text(
-        f"{len(latest)} workers, the busiest uses {cpu:.0%} of a core and was late by {lag_s * 1e3:.0f} ms", style="dim"
-    )
+    workers = f"{len(latest)} worker{'s' if len(latest) > 1 else ''}"
+    return Text(f"{workers}, the busiest uses {cpu:.0%} of a core and was late by {lag_s * 1e3:.0f} ms", style="dim")
 
 
 def _ms(seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from chroma_voice.bench.capacity import Capacity
@@ -11,7 +12,9 @@ from chroma_voice.bench.summary import Summary
 
 def result_table(summary: Summary, title: str) -> Table:
     """Return the figures of one run."""
-    table = Table("", "count", "mean", *PERCENTILE_NAMES, "max", title=title)
+    table = Table(
+        "milliseconds", "count", "mean", *PERCENTILE_NAMES, "max", title=title, box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name in WAITS:
@@ -21,7 +24,7 @@ def result_table(summary: Summary, title: str) -> Table:
 
 def capacity_table(capacity: Capacity) -> Table:
     """Return the rates that were tried."""
-    table = Table(*CAPACITY_HEADERS, title="Rates that were tried")
+    table = Table(*CAPACITY_HEADERS, title="Rates that were tried", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[:-1]:
         column.justify = "right"
     for row in capacity_rows(capacity):

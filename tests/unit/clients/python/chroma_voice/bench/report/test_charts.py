@@ -48,6 +48,7 @@ def test_open_conversations_are_summed_over_the_workers() -> None:
     assert charts.open_by_time(samples)[-1] == (9.75, samples[-1].conversations)
 
 
+@pytest.mark.slow
 def test_a_long_run_keeps_its_slowest_turns() -> None:
     many = bench_results.turns(9_000)
     drawing = charts.timeline(many, [], 40.0)

@@ -42,7 +42,7 @@ def test_a_load_writes_its_table_json_and_report_and_can_be_repeated(tmp_path: P
         output = run_command("bench", "--gateway", address, *LOAD, "--out", tmp_path / "out")
         (folder,) = (tmp_path / "out").iterdir()
         found = json.loads((folder / "bench.json").read_text())
-        assert "first sound heard, ms" in output
+        assert "first sound heard" in output
         assert str(folder / "bench.html") in output
         assert found["summary"]["completed"] == found["summary"]["turns"] > 0
         assert (folder / "bench.html").read_text().startswith("<!doctype html>")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from chroma_voice.bench.load.plan import Mix, Question
 from chroma_voice.bench.run import Load, Measured
 from chroma_voice.cli.load import bench_run
 from chroma_voice.cli.load.bench_run import Bench, metrics_url
-from chroma_voice.errors import ChromaError, Unavailable
+from chroma_voice.errors import ChromaError, FailedPrecondition, Unavailable
 from tests.support import bench_results
 from tests.support.scripted_target import ScriptedTarget, tone
 
@@ -85,6 +86,28 @@ def test_a_search_tries_rates_and_shows_the_best(tmp_path: Path, monkeypatch: py
     assert len(counts) == len(found["capacity"]["trials"]) > 3
     assert found["summary"]["waits"]["first_sound"]["max"] == 0.1
     assert "capacity:" in out.getvalue()
+
+
+def late(load: Load, *given: object) -> Measured:
+    """A run whose worker was late."""
+    measured = bench_results.measured()
+    measured.turns = measured.turns[1:10]
+    measured.health = [replace(sample, lagging=0.5) for sample in measured.health]
+    return measured
+
+
+def test_a_late_load_generator_ends_a_search_only_when_the_objective_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, out = bench(tmp_path, monkeypatch, late)
+    one.search(Mix(), 0.01, Objective(first_sound_s=1.0))
+    assert "12 rates were tried" in out.getvalue()
+    one, out = bench(tmp_path, monkeypatch, late)
+    with pytest.raises(FailedPrecondition, match="no rate that was tried met the objective"):
+        one.search(Mix(), 0.5, Objective(first_sound_s=0.01))
+    assert "the load generator was itself the bottleneck" in out.getvalue()
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert len(found["capacity"]["trials"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_it_shows_the_figures_so_far() -> None:
         "169 ms",
         "4 turns with underruns",
         "1 with UNAVAILABLE",
-        "1 workers",
+        "1 worker,",
         "20% of a core",
     ):
         assert part in shown

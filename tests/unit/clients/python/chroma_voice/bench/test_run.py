@@ -130,8 +130,13 @@ def test_ctrl_c_ends_the_run_and_keeps_what_was_measured() -> None:
             sent = True
             signal.raise_signal(signal.SIGINT)
 
-    with in_background(StallingGateway(Stalls(waits_s=(0.0,), piece_s=0.2))) as address:
-        measured = run(load(GrpcTarget(address), 500, duration_s=1_000.0), interrupt)
+    # A shell that starts the tests in the background makes them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with in_background(StallingGateway(Stalls(waits_s=(0.0,), piece_s=0.2))) as address:
+            measured = run(load(GrpcTarget(address), 500, duration_s=1_000.0), interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert measured.broken.startswith(INTERRUPTED)
     assert measured.turns
 

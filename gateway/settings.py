@@ -130,8 +130,14 @@ class GatewaySettings(QuotaSettings, CallSettings):
     services_tls_key: Path | None = None
     """PEM file with the private key of CHROMA_SERVICES_TLS_CERT."""
     redis_url: str = Field(repr=False)
-    """URL of the store, such as `redis://:password@host:6379/0`, or `rediss://user:password@host:6379/0` with TLS. The
-    store needs an append-only file."""
+    """URL of the store, such as `redis://:password@host:6379/0`, or `rediss://user:password@host:6379/0` with TLS. A
+    cluster: `redis+cluster://user:password@host:6379,host:6379`. The primary that Sentinels name:
+    `redis+sentinel://user:password@host:26379,host:26379/NAME`. Both have a `rediss+` form too, and `valkey` may stand
+    for `redis`. The store needs an append-only file."""
+    store_replicas: int = Field(default=0, ge=0, le=10)
+    """On how many replicas' disks a write must be too, before the gateway acknowledges it. 0: a failover may lose what
+    was written in the last moment. With 1 nothing is lost, and without a replica that answers there are no writes:
+    give each primary two."""
     redis_tls_ca: Path | None = None
     """PEM file with the authority that signed the store's certificate. Unset: the authorities of the system. It needs a
     `rediss://` URL, as do the next two."""

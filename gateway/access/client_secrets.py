@@ -92,7 +92,7 @@ class ClientSecrets:
         Raises Unavailable.
         """
         name = _name(value)
-        data = await self._store.ask(self._store.redis.get(name))
+        data = await self._store.ask("GET", name)
         if data is None:
             return None
         fields = json.loads(self._store.cipher.unseal(name, data))

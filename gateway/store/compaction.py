@@ -4,6 +4,9 @@ A deletion is a further command in the file; the deleted values stay in it until
 store's processor and disk for a while, so deletions share rewrites: one runs at a time, and a pause follows that is ten
 times as long as the rewrite was. So a store that is asked to delete all the time spends a tenth of its time on them.
 
+Replicas have files of their own. Each is rewritten once the replica has what its primary had when the rewrite was asked
+for. The replicas of a single server whose URL names no Sentinels are not known here.
+
 A managed store may forbid BGREWRITEAOF or have no such file. The gateway then warns once, and deletions say that the
 file was not rewritten: how long deleted values stay in the provider's files and backups is for the provider to say.
 """
@@ -13,10 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
+from gateway.metrics import store_exchange
+from gateway.store.connection.server import Server
 from gateway.store.redis import Store
 from gateway.tasks import cancel
 from services.common.errors import Unavailable
@@ -78,55 +84,83 @@ class Compaction:
             self._running = None
 
     async def _rewrite_once(self) -> bool:
-        """Start a rewrite, and wait for its end. Returns False when the store refuses it."""
+        """Rewrite the files of all servers, and wait for the end. Returns False when one refuses or is away, or is a
+        replica that does not follow its primary."""
         async with asyncio.timeout(_REWRITE_LIMIT_S):
-            try:
-                if not int((await self._persistence()).get("aof_enabled", 0)):
-                    return True  # there is no file
-                started = False
-                while not started:
-                    await self._idle()  # a rewrite that began before the deletion may have copied the deleted values
-                    started = await self._start()
-                await self._idle()
-                return (await self._persistence()).get("aof_last_bgrewrite_status") == "ok"
-            except ResponseError as error:
-                if not self._warned:
-                    self._warned = True
-                    log.warning("the store does not let its append-only file be rewritten: %s", error)
-                return False
+            servers = self._store.servers
+            primaries, replicas, missing = await servers.primaries(), await servers.replicas(), await servers.missing()
+            offsets = await self._offsets(primaries) if replicas else {}
+            results = await asyncio.gather(
+                *(self._rewrite(server) for server in primaries),
+                *(self._rewrite_copy(server, offsets) for server in replicas),
+                return_exceptions=True,
+            )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return all(results) and not missing
 
-    async def _start(self) -> bool:
-        """Start a rewrite. Returns False when another process was faster."""
+    async def _rewrite(self, server: Server) -> bool:
+        """Start a rewrite, and wait for its end. Returns False when the server refuses it."""
         try:
-            await self._command("BGREWRITEAOF")
+            if not int((await _info(server, "persistence")).get("aof_enabled", 0)):
+                return True  # there is no file
+            started = False
+            while not started:
+                await _idle(server)  # a rewrite that began before the deletion may have copied the deleted values
+                started = await _start(server)
+            await _idle(server)
+            return (await _info(server, "persistence")).get("aof_last_bgrewrite_status") == "ok"
         except ResponseError as error:
-            if "already in progress" in str(error):
-                return False
-            raise
-        return True
+            if not self._warned:
+                self._warned = True
+                log.warning("the store does not let its append-only file be rewritten: %s", error)
+            return False
 
-    async def _idle(self) -> None:
-        """Wait until no rewrite runs and none is due."""
+    async def _rewrite_copy(self, server: Server, offsets: Mapping[str, int]) -> bool:
+        """Rewrite the file of a replica when it has what its primary had. Returns False when it does not follow."""
         while True:
-            state = await self._persistence()
-            if not int(state.get("aof_rewrite_in_progress", 0)) and not int(state.get("aof_rewrite_scheduled", 0)):
-                return
+            state = await _info(server, "replication")
+            if state.get("master_link_status") != "up":
+                return False
+            if int(state["slave_repl_offset"]) >= offsets.get(state["master_replid"], 0):
+                return await self._rewrite(server)
             await asyncio.sleep(_POLL_S)
 
-    async def _persistence(self) -> dict[str, Any]:
-        return await self._command("INFO", "persistence")
+    async def _offsets(self, primaries: Sequence[Server]) -> dict[str, int]:
+        """How far the replication of each primary has come, by the replication's id."""
+        states = [await _info(server, "replication") for server in primaries]
+        return {state["master_replid"]: int(state["master_repl_offset"]) for state in states}
 
-    async def _command(self, *words: str) -> Any:
-        """One command. Raises ResponseError when the store refuses it, Unavailable otherwise."""
-        refused: list[ResponseError] = []
 
-        async def send() -> Any:
-            try:
-                return await self._store.redis.execute_command(*words)
-            except ResponseError as error:
-                refused.append(error)
+async def _start(server: Server) -> bool:
+    """Start a rewrite. Returns False when another process was faster."""
+    try:
+        await _command(server, "BGREWRITEAOF")
+    except ResponseError as error:
+        if "already in progress" in str(error):
+            return False
+        raise
+    return True
 
-        answer = await self._store.ask(send())
-        if refused:
-            raise refused[0]
-        return answer
+
+async def _idle(server: Server) -> None:
+    """Wait until no rewrite runs and none is due."""
+    while True:
+        state = await _info(server, "persistence")
+        if not int(state.get("aof_rewrite_in_progress", 0)) and not int(state.get("aof_rewrite_scheduled", 0)):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _info(server: Server, section: str) -> dict[str, Any]:
+    return await _command(server, "INFO", section)
+
+
+async def _command(server: Server, *words: str) -> Any:
+    """One command. Raises ResponseError when the server refuses it, Unavailable otherwise."""
+    with store_exchange("read"):
+        (answer,) = await server.ask_all([words], strict=False)
+    if isinstance(answer, RedisError):
+        raise answer
+    return answer

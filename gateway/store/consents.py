@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.store.redis import Store, Value
+from gateway.store.connection.server import Value
+from gateway.store.redis import Store
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 
 DEFAULT_PAGE_SIZE = 100
@@ -155,10 +156,10 @@ class Consents:
     async def check(self, consent: Consent) -> None:
         """Raises FailedPrecondition when the consent, or another one for its recording, is revoked."""
         key, names = revoked_recordings_key(consent.tenant), [consent.recording_mark, "complete"]
-        revoked_under, complete = await self._store.ask(self._store.redis.hmget(key, names))
+        revoked_under, complete = await self._store.ask("HMGET", key, *names)
         if not complete:
             await self._mark_revoked(consent.tenant)
-            revoked_under, _ = await self._store.ask(self._store.redis.hmget(key, names))
+            revoked_under, _ = await self._store.ask("HMGET", key, *names)
         if revoked_under:
             raise _revoked()
 
@@ -186,7 +187,7 @@ class Consents:
         fields = {}
         key = consent_key(tenant, consent_id)
         if _ID.fullmatch(consent_id):
-            fields = await self._store.ask(self._store.redis.hgetall(key))
+            fields = await self._store.ask("HGETALL", key)
         if not fields:
             raise NotFound(f"no consent {consent_id[:80]!r}")
         record = json.loads(self._store.cipher.unseal(_place(tenant, consent_id), fields[b"record"]))
@@ -206,9 +207,7 @@ class Consents:
 
     async def page(self, tenant: str, *, after: str, size: int) -> tuple[list[Consent], bool]:
         """Up to `size` consents with ids above `after`, in order, and whether more follow."""
-        ids = await self._store.ask(
-            self._store.redis.zrangebylex(consents_key(tenant), f"({after}", "+", start=0, num=size + 1)
-        )
+        ids = await self._store.ask("ZRANGEBYLEX", consents_key(tenant), f"({after}", "+", "LIMIT", 0, size + 1)
         return [await self.get(tenant, name.decode()) for name in ids[:size]], len(ids) > size
 
     async def revoke(self, tenant: str, consent_id: str, key_id: str) -> Consent:
@@ -221,16 +220,14 @@ class Consents:
 
     async def _mark_revoked(self, tenant: str) -> None:
         """Write the marks of the recordings of all revoked consents: once for a tenant, by reading all its consents."""
-        redis, after, complete = self._store.redis, "", False
+        after, complete = "", False
         while not complete:
             ids = await self._store.ask(
-                redis.zrangebylex(consents_key(tenant), f"({after}", "+", start=0, num=MAX_PAGE_SIZE)
+                "ZRANGEBYLEX", consents_key(tenant), f"({after}", "+", "LIMIT", 0, MAX_PAGE_SIZE
             )
             names = [name.decode() for name in ids]
-            pipe = redis.pipeline(transaction=False)
-            for name in names:
-                pipe.hget(consent_key(tenant, name), "revoked")
-            revoked = await self._store.ask(pipe.execute()) if names else []
+            looks = [("HGET", consent_key(tenant, name), "revoked") for name in names]
+            revoked = await self._store.ask_all(looks) if names else []
             found = [await self.get(tenant, name) for name, at in zip(names, revoked, strict=True) if at != b"0"]
             known = [consent for consent in found if consent.recording_mark]
             marks = [value for consent in known for value in (consent.recording_mark, consent.consent_id)]

@@ -4,7 +4,7 @@
     chroma:voice_uses:{TENANT}         sorted set: VOICE:CHECKPOINT by the time of its last use
 
 TENANT, VOICE and CHECKPOINT stand for the tenant, the voice's id and the checkpoint's fingerprint. The braces are part
-of the key: Redis Cluster keeps all keys with the same text in braces on one node. An embedding is the voice prompt
+of the key: a cluster keeps all keys with the same text in braces on one server. An embedding is the voice prompt
 as the backbone reads it, [P, D] in the compute dtype of the speech generator that made it. A tenant's embeddings are
 bounded in number and bytes; the least recently used one leaves first. An embedding never outlives its voice.
 It is encrypted when the store has keys (`gateway.store.cipher`).
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from chroma.v1.tensor_pb2 import Tensor
-from gateway.store.failures import STORE_FAILURES
+from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.redis import Store
 from services.common.errors import FailedPrecondition
 
@@ -66,10 +66,9 @@ class StoredEmbeddings:
         """The embedding that this checkpoint made, [P, D]; None when the store holds none or is away."""
         field = f"{self._voice_id}:{checkpoint}"
         try:
-            async with asyncio.timeout(_FIND_TIMEOUT_S), self._store.redis.pipeline(transaction=False) as pipe:
-                pipe.hget(self._key, field)
-                pipe.zadd(self._uses_key, {field: time.time()}, xx=True)
-                data, _ = await self._store.ask(pipe.execute())
+            async with asyncio.timeout(_FIND_TIMEOUT_S):
+                used = ("ZADD", self._uses_key, "XX", time.time(), field)
+                data, _ = await self._store.ask_all([("HGET", self._key, field), used])
             return None if data is None else Tensor.FromString(self._store.cipher.unseal(self._place(field), data))
         except (TimeoutError, *STORE_FAILURES, DecodeError, FailedPrecondition):
             return None

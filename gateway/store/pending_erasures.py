@@ -73,7 +73,7 @@ class PendingErasures:
         found: dict[str, PendingErasure] = {}
         cursor = 0
         while True:
-            cursor, fields = await self._store.ask(self._store.redis.hscan(_KEY, cursor, count=_PAGE))
+            cursor, fields = await self._store.ask("HSCAN", _KEY, cursor, "COUNT", _PAGE)
             for name, value in fields.items():
                 erasure_id = name.decode()
                 with suppress(FailedPrecondition):

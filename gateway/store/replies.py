@@ -1,13 +1,15 @@
 """Texts of spoken replies. A later request of the client refers to such a reply by the id of its audio.
 
 chroma:reply:TENANT:AUDIO_ID   the text, with a TTL of an hour; encrypted when the store has keys
+
+The keys have no braces, so a cluster spreads them over its servers.
 """
 
 from __future__ import annotations
 
 import time
 
-from gateway.store.failures import STORE_FAILURES
+from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.redis import Store
 from services.common.errors import NotFound
 
@@ -27,7 +29,7 @@ class Replies:
         """
         now, key = int(time.time()), _key(tenant, audio_id)
         try:
-            await self._store.ask(self._store.redis.set(key, self._store.cipher.seal(key, text.encode()), ex=_TTL_S))
+            await self._store.ask("SET", key, self._store.cipher.seal(key, text.encode()), "EX", _TTL_S)
         except STORE_FAILURES:
             return now
         return now + _TTL_S
@@ -35,7 +37,7 @@ class Replies:
     async def text(self, tenant: str, audio_id: str) -> str:
         """The text of a reply. Raises NotFound for an unknown or expired id, Unavailable."""
         key = _key(tenant, audio_id)
-        text = await self._store.ask(self._store.redis.get(key))
+        text = await self._store.ask("GET", key)
         if text is None:
             raise NotFound(f"no audio {audio_id[:80]!r}: it never existed, or its hour is over")
         return self._store.cipher.unseal(key, text).decode()

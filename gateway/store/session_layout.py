@@ -160,7 +160,8 @@ return {RESTORED}
 
 @dataclass(frozen=True)
 class SessionKeys:
-    """The names of one session's keys. `tagged` is False for a session that an earlier version wrote."""
+    """The names of one session's keys, all of one hash slot. `tagged` is False for a session that an earlier version
+    wrote: its keys have slots of their own."""
 
     tenant: str
     session_id: str
@@ -169,7 +170,7 @@ class SessionKeys:
     @property
     def session(self) -> str:
         """The session's hash."""
-        return f"chroma:session:{self._tenant}:{self.session_id}"
+        return f"chroma:session:{self._tag}:{self.session_id}"
 
     def place(self, field: str) -> str:
         """The name of a field of the session's hash, to which its encrypted value is bound."""
@@ -178,7 +179,7 @@ class SessionKeys:
     @property
     def audio_prefix(self) -> str:
         """What the key of a turn's audio has before the turn's id."""
-        return f"chroma:audio:{self._tenant}:{self.session_id}:"
+        return f"chroma:audio:{self._tag}:{self.session_id}:"
 
     def audio(self, turn_id: str) -> str:
         """The user's speech of a turn."""
@@ -187,9 +188,12 @@ class SessionKeys:
     @property
     def deleted(self) -> str:
         """The mark of the session's deletion. It has a hash of the id, so nothing of a deleted session stays."""
-        digest = hashlib.blake2b(self.session_id.encode(), digest_size=16).hexdigest()
-        return f"chroma:session_deleted:{{{self.tenant}}}:{digest}"
+        return f"chroma:session_deleted:{{{self.tenant}:{self._digest}}}"
 
     @property
-    def _tenant(self) -> str:
-        return f"{{{self.tenant}}}" if self.tagged else self.tenant
+    def _tag(self) -> str:
+        return f"{{{self.tenant}:{self._digest}}}" if self.tagged else self.tenant
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.blake2b(self.session_id.encode(), digest_size=16).hexdigest()

@@ -1,12 +1,13 @@
 """Sessions in the store.
 
-    chroma:session:{TENANT}:SESSION       hash: config, created, sequence, dropped, and turn:TURN for each turn
-    chroma:audio:{TENANT}:SESSION:TURN    the user's speech of a turn, PCM at 16 kHz, with a TTL of its own
-    chroma:session_deleted:{TENANT}:HASH  that a session was deleted, by a hash of its id, for a week
+    chroma:session:{TENANT:HASH}:SESSION     hash: config, created, sequence, dropped, and turn:TURN for each turn
+    chroma:audio:{TENANT:HASH}:SESSION:TURN  the user's speech of a turn, PCM at 16 kHz, with a TTL of its own
+    chroma:session_deleted:{TENANT:HASH}     that a session was deleted, by a hash of its id, for a week
 
 The value of a turn's field is the turn's place in the session, a blank, and `TurnRecord.to_json`. One script writes a
 turn with its audio and removes the turns that no longer fit. Running it twice writes the turn once. The braces are part
-of the keys: Redis Cluster keeps all keys of one tenant on one node, so that a script may change them together.
+of the keys: a cluster keeps all keys with the same text in braces on one server, so that a script may change them
+together. HASH is a hash of the session's id, so the sessions of one tenant lie on all servers.
 Settings, records and audio are encrypted when the store has keys (`gateway.store.cipher`).
 
 A session that the store lost (its clock jumped and the TTL passed, or the store was emptied) is written again by the
@@ -30,9 +31,10 @@ from redis.exceptions import RedisError
 from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.settings import GatewaySettings
 from gateway.store import session_layout as layout
-from gateway.store.failures import OutcomeUnknown, store_error
+from gateway.store.connection.failures import OutcomeUnknown, store_error
+from gateway.store.connection.server import Command, Value
 from gateway.store.records import TurnRecord, trim
-from gateway.store.redis import Store, Value
+from gateway.store.redis import Store
 from gateway.store.session_layout import SessionKeys
 from gateway.store.withdrawals import Withdrawals
 from services.common.errors import NotFound, OutOfRange
@@ -75,13 +77,14 @@ class Sessions:
     NotFound for an unknown session."""
 
     def __init__(self, store: Store, settings: GatewaySettings) -> None:
-        self._store = store
+        self.store = store
         self._settings = settings
-        self._withdrawals = Withdrawals(store)
+        self.withdrawals = Withdrawals(store)
+        """The turns that are still to be taken back."""
 
     async def close(self) -> None:
         """End what runs beside the calls."""
-        await self._withdrawals.close()
+        await self.withdrawals.close()
 
     async def create(self, tenant: str, config: SessionConfig, session_id: str = "") -> Session:
         """Create a session. An empty `session_id` asks for a new one."""
@@ -90,21 +93,21 @@ class Sessions:
         ttl_s = self._settings.session_ttl_s
         session = Session(tenant, session_id, config, (), 0, 0, now, now + ttl_s)
         values = [self._sealed_config(session.keys, config), now, ttl_s]
-        await self._store.write(layout.CREATE, [session.keys.session], values)
+        await self.store.write(layout.CREATE, [session.keys.session], values)
         return session
 
     async def load(self, tenant: str, session_id: str) -> Session:
         """Read the session with its turns and their audio. All its TTLs start anew, if the store takes writes."""
         keys = SessionKeys(tenant, session_id)
-        fields = await self._store.ask(self._store.redis.hgetall(keys.session))
+        fields = await self.store.ask("HGETALL", keys.session)
         if not fields:
             keys = SessionKeys(tenant, session_id, tagged=False)
-            fields = await self._store.ask(self._store.redis.hgetall(keys.session))
+            fields = await self.store.ask("HGETALL", keys.session)
         if not fields:
             raise NotFound(f"no session {session_id!r}: it never existed, was deleted, or was unused for too long")
-        withdrawn = self._withdrawals.pending(keys)
+        withdrawn = self.withdrawals.pending(keys)
         places = sorted(
-            (int(place), self._store.cipher.unseal(keys.place(name.decode()), record))
+            (int(place), self.store.cipher.unseal(keys.place(name.decode()), record))
             for name, value in fields.items()
             if name.startswith(b"turn:") and name[5:].decode() not in withdrawn
             for place, record in [value.split(b" ", 1)]
@@ -119,7 +122,7 @@ class Sessions:
                 whole.clear()
             else:
                 place = keys.audio(turn.turn_id)
-                whole.append(turn.with_audio(self._store.cipher.unseal(place, clip or b"")))
+                whole.append(turn.with_audio(self.store.cipher.unseal(place, clip or b"")))
         return Session(
             tenant,
             session_id,
@@ -136,7 +139,7 @@ class Sessions:
         """Read the session again. Its turns are read only if another connection changed them; the turns that the store
         did not take stay in memory. A session that the store lost is written again."""
         key = session.keys.session
-        config, sequence = await self._store.ask(self._store.redis.hmget(key, ["config", "sequence"]))
+        config, sequence = await self.store.ask("HMGET", key, "config", "sequence")
         if config is None:
             return await self._restore(session) or await self.load(session.tenant, session.session_id)
         if int(sequence) == session.sequence:
@@ -149,7 +152,7 @@ class Sessions:
         """Merge `change` into the session's settings and return them."""
         keys = SessionKeys(tenant, session_id)
         while True:
-            found = await self._store.ask(self._store.redis.hget(keys.session, "config"))
+            found = await self.store.ask("HGET", keys.session, "config")
             if found is None and keys.tagged:
                 keys = replace(keys, tagged=False)
                 continue
@@ -157,13 +160,13 @@ class Sessions:
                 raise NotFound(f"no session {session_id!r}")
             merged = merge(self._config(keys, found), change)
             values = [found, self._sealed_config(keys, merged), self._settings.session_ttl_s]
-            if await self._store.write(layout.CONFIGURE, [keys.session], values) == 1:
+            if await self.store.write(layout.CONFIGURE, [keys.session], values) == 1:
                 return merged
 
     async def check(self, tenant: str, session_id: str) -> None:
         """Check that the session exists. Raises NotFound."""
         for tagged in (True, False):
-            if await self._store.ask(self._store.redis.exists(SessionKeys(tenant, session_id, tagged).session)):
+            if await self.store.ask("EXISTS", SessionKeys(tenant, session_id, tagged).session):
                 return
         raise NotFound(f"no session {session_id!r}")
 
@@ -173,7 +176,7 @@ class Sessions:
             keys = SessionKeys(tenant, session_id, tagged)
             longest_s = round(self._settings.conversation_limit_s) + _MARGIN_S
             values = [keys.audio_prefix, _DELETED_TTL_S, longest_s]
-            if await self._store.write(layout.DELETE, [keys.session, keys.deleted], values):
+            if await self.store.write(layout.DELETE, [keys.session, keys.deleted], values):
                 return
         raise NotFound(f"no session {session_id!r}")
 
@@ -217,12 +220,12 @@ class Sessions:
         ttls = self._settings.session_ttl_s, self._settings.audio_ttl_s
         values = [turn.turn_id, self._sealed_turn(names, turn), self._sealed_audio(names, turn), *ttls, *dropped]
         try:
-            answer = await self._store.write(layout.RECORD, keys, values)
+            answer = await self.store.write(layout.RECORD, keys, values)
             if answer == layout.LOST:
                 before = await self._restore(before) or before
-                answer = await self._store.write(layout.RECORD, keys, values)
+                answer = await self.store.write(layout.RECORD, keys, values)
         except OutcomeUnknown:
-            self._withdrawals.add(names, turn.turn_id)
+            self.withdrawals.add(names, turn.turn_id)
             raise
         if answer != layout.RECORDED:
             raise NotFound(f"no session {after.session_id!r}: it was deleted")
@@ -232,7 +235,7 @@ class Sessions:
         """Rewrite a recorded turn in its place. A turn that was never recorded, or was dropped, is not written."""
         keys = [session.keys.session, session.keys.audio(turn.turn_id)]
         values = [turn.turn_id, self._sealed_turn(session.keys, turn), int(bool(turn.audio()))]
-        amended = await self._store.write(layout.AMEND, keys, values)
+        amended = await self.store.write(layout.AMEND, keys, values)
         return replace(session, sequence=session.sequence + amended)
 
     async def place(self, before: Session, after: Session, put: Sequence[TurnRecord]) -> Session:
@@ -248,11 +251,11 @@ class Sessions:
         for turn in put:
             values += [turn.turn_id, self._sealed_turn(names, turn), self._sealed_audio(names, turn)]
         values += [len(earlier), *reversed(earlier), *dropped]
-        grown = await self._store.write(layout.PLACE, keys, values)
+        grown = await self.store.write(layout.PLACE, keys, values)
         if grown == layout.LOST:
             if (restored := await self._restore(after)) is not None:
                 return restored
-            grown = await self._store.write(layout.PLACE, keys, values)
+            grown = await self.store.write(layout.PLACE, keys, values)
         if grown <= 0:
             raise NotFound(f"no session {after.session_id!r}: it was deleted")
         return replace(after, sequence=before.sequence + grown)
@@ -275,7 +278,7 @@ class Sessions:
         ]
         for turn in turns:
             values += [turn.turn_id, self._sealed_turn(names, turn), self._sealed_audio(names, turn)]
-        answer = await self._store.write(layout.RESTORE, keys, values)
+        answer = await self.store.write(layout.RESTORE, keys, values)
         if answer == layout.WAS_DELETED:
             raise NotFound(f"no session {session.session_id!r}: it was deleted")
         if answer == layout.EXISTS:
@@ -284,28 +287,26 @@ class Sessions:
         return replace(session, sequence=sequence)
 
     def _config(self, keys: SessionKeys, stored: bytes) -> SessionConfig:
-        return SessionConfig.FromString(self._store.cipher.unseal(keys.place("config"), stored))
+        return SessionConfig.FromString(self.store.cipher.unseal(keys.place("config"), stored))
 
     def _sealed_config(self, keys: SessionKeys, config: SessionConfig) -> bytes:
-        return self._store.cipher.seal(keys.place("config"), config.SerializeToString())
+        return self.store.cipher.seal(keys.place("config"), config.SerializeToString())
 
     def _sealed_turn(self, keys: SessionKeys, turn: TurnRecord) -> bytes:
-        return self._store.cipher.seal(keys.place(f"turn:{turn.turn_id}"), turn.to_json())
+        return self.store.cipher.seal(keys.place(f"turn:{turn.turn_id}"), turn.to_json())
 
     def _sealed_audio(self, keys: SessionKeys, turn: TurnRecord) -> bytes:
         audio = turn.audio()
-        return self._store.cipher.seal(keys.audio(turn.turn_id), audio) if audio else b""
+        return self.store.cipher.seal(keys.audio(turn.turn_id), audio) if audio else b""
 
     async def _clips(self, keys: SessionKeys, turns: list[TurnRecord]) -> list[bytes | None]:
         """The audio of each turn, None where it expired. The TTLs start anew, unless the store takes no writes: reading
         has to work then too."""
-        async with self._store.redis.pipeline(transaction=False) as pipe:
-            for turn in turns:
-                pipe.get(keys.audio(turn.turn_id))
-            for turn in turns:
-                pipe.expire(keys.audio(turn.turn_id), self._settings.audio_ttl_s)
-            pipe.expire(keys.session, self._settings.session_ttl_s)
-            clips = (await self._store.ask(pipe.execute(raise_on_error=False)))[: len(turns)]
+        names = [keys.audio(turn.turn_id) for turn in turns]
+        commands: list[Command] = [("GET", name) for name in names]
+        commands += [("EXPIRE", name, self._settings.audio_ttl_s) for name in names]
+        commands += [("EXPIRE", keys.session, self._settings.session_ttl_s)]
+        clips = (await self.store.ask_all(commands, strict=False))[: len(turns)]
         for clip in clips:
             if isinstance(clip, RedisError):
                 raise store_error(clip)

@@ -1,7 +1,8 @@
 """The keys that a tenant has in the store, found by a walk over all keys, and their deletion.
 
-A key of a tenant is `chroma:KIND:{TENANT}` or `chroma:KIND:{TENANT}:...`. Earlier versions wrote some without braces. A
-client secret's key does not name its tenant: the tenant is in its value.
+A key of a tenant is `chroma:KIND:{TENANT}`, or `chroma:KIND:{TENANT:HASH}` with a hash of a session's id, and may go on
+with `:...`. Earlier versions wrote some without braces. A client secret's key does not name its tenant: the tenant is
+in its value.
 """
 
 from __future__ import annotations
@@ -29,42 +30,33 @@ class TenantKeys:
         self._store = store
         self._tenant = tenant
         name = re.escape(tenant)
-        self._own = re.compile(rf"chroma:([a-z_]+):(?:\{{{name}\}}|{name})(?::(.*))?", re.DOTALL)
+        self._own = re.compile(rf"chroma:([a-z_]+):(?:\{{{name}(?::[0-9a-f]*)?\}}|{name})(?::(.*))?", re.DOTALL)
 
     async def sessions(self) -> AsyncIterator[str]:
-        """Yield the ids of the tenant's sessions."""
+        """Yield the ids of the tenant's sessions, each once or more often."""
         async for kind, _, rest in self._found():
             if kind == "session":
                 yield rest
 
     async def delete(self) -> int:
         """Delete all keys of the tenant but the evidence. Returns how many there were."""
-        keys = [key async for kind, key, _ in self._found() if kind not in _EVIDENCE]
-        keys += [key async for key in self._secrets()]
-        for first in range(0, len(keys), _PAGE):
-            await self._store.write(_DELETE, keys[first : first + _PAGE], [])
+        keys = {key async for kind, key, _ in self._found() if kind not in _EVIDENCE}
+        keys |= {key async for key in self._secrets()}
+        for group in self._store.groups(keys, _PAGE):
+            await self._store.write(_DELETE, group, [])
         return len(keys)
 
     async def _found(self) -> AsyncIterator[tuple[str, str, str]]:
         """Yield the kind, the name and the rest of the name of each key."""
-        for pattern in (f"chroma:*:{{{self._tenant}}}*", f"chroma:*:{self._tenant}:*"):
-            async for key in self._scan(pattern):
+        for pattern in (f"chroma:*:{{{self._tenant}[:}}]*", f"chroma:*:{self._tenant}:*"):
+            async for key in self._store.scan(pattern):
                 if match := self._own.fullmatch(key):
                     yield match[1], key, match[2] or ""
 
     async def _secrets(self) -> AsyncIterator[str]:
-        async for key in self._scan(_SECRETS):
-            value = await self._store.ask(self._store.redis.get(key))
+        async for key in self._store.scan(_SECRETS):
+            value = await self._store.ask("GET", key)
             if value is None:
                 continue  # it expired meanwhile
             if json.loads(self._store.cipher.unseal(key, value)).get("tenant") == self._tenant:
                 yield key
-
-    async def _scan(self, pattern: str) -> AsyncIterator[str]:
-        cursor = 0
-        while True:
-            cursor, keys = await self._store.ask(self._store.redis.scan(cursor, match=pattern, count=_PAGE))
-            for key in keys:
-                yield key.decode()
-            if cursor == 0:
-                return

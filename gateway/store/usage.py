@@ -9,7 +9,7 @@
     chroma:held_until:{TENANT}         sorted set: the items that end by themselves, each with its time
 
 `{*}` in place of `{TENANT}` and without a key stands for all callers together: no tenant has this name. All times are
-those of the store's clock in milliseconds. Redis Cluster keeps all keys of one tenant on one node, so each script runs
+those of the store's clock in milliseconds. A cluster keeps a tenant's counts on one server, so each script runs
 there. The counts are no data of a client, so no script waits for the append-only file.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from gateway.store.redis import Store, Value
+from gateway.store.redis import Store
 
 _NOW = """
 local time = redis.call('TIME')
@@ -282,19 +282,19 @@ class UsageStore:
     async def take_seat(self, seats: Seats, seat: str, *, lease_ms: int, limit: int) -> bool:
         """Take a seat until its lease ends. False when the limit is reached. 0: no limit."""
         keys = [seats.key(), seats.owner.used_by_key()]
-        return bool(await self._eval(_TAKE_SEAT, keys, [seats.owner.key_id, seat, lease_ms, limit]))
+        return bool(await self._store.evaluate(_TAKE_SEAT, keys, [seats.owner.key_id, seat, lease_ms, limit]))
 
     async def renew_seats(self, seats: Seats, taken: Sequence[str], *, lease_ms: int) -> None:
         """Let the leases of these seats begin anew, also of those that have ended."""
-        await self._eval(_RENEW_SEATS, [seats.key()], [lease_ms, *taken])
+        await self._store.evaluate(_RENEW_SEATS, [seats.key()], [lease_ms, *taken])
 
     async def leave_seat(self, seats: Seats, seat: str) -> None:
         """Give a seat back."""
-        await self._store.ask(self._store.redis.zrem(seats.key(), seat))
+        await self._store.ask("ZREM", seats.key(), seat)
 
     async def count_seats(self, seats: Seats) -> int:
         """The number of seats taken."""
-        return cast(int, await self._eval(_COUNT_SEATS, [seats.key()], []))
+        return cast(int, await self._store.evaluate(_COUNT_SEATS, [seats.key()], []))
 
     async def use(self, owner: Owner, uses: Sequence[Use], *, turn: str = "", lasts_ms: int = 0) -> Used:
         """Add all amounts, or none when one is past its limit.
@@ -305,30 +305,27 @@ class UsageStore:
         for use in uses:
             keys += [owner.used_key(use.what), owner.reserved_key(use.what)]
         values = [value for use in uses for value in (use.amount, use.limit, use.window_ms, use.reserve)]
-        refused, *counts = cast(list[int], await self._eval(_USE, keys, [owner.key_id, turn, lasts_ms, *values]))
+        answer = await self._store.evaluate(_USE, keys, [owner.key_id, turn, lasts_ms, *values])
+        refused, *counts = cast(list[int], answer)
         left_ms = tuple(max(0, left) for left in counts[1::2])
         return Used(abs(refused) - 1 if refused else None, tuple(counts[::2]), left_ms, is_reserved=refused < 0)
 
     async def hold(self, owner: Owner, item: str, size: int, *, ttl_ms: int, max_items: int, max_bytes: int) -> Held:
         """Count a stored item `KIND:ID` of so many bytes, or its new size. `ttl_ms` 0: it does not end by itself."""
-        answer = await self._eval(_HOLD, owner.held_keys(), [item, size, ttl_ms, max_items, max_bytes])
+        answer = await self._store.evaluate(_HOLD, owner.held_keys(), [item, size, ttl_ms, max_items, max_bytes])
         refused, before, wait_ms = cast(list[int], answer)
         return Held(("", "items", "bytes")[refused], before, None if wait_ms < 0 else wait_ms)
 
     async def let_go(self, owner: Owner, *items: str) -> None:
         """Count these items no more."""
-        await self._eval(_LET_GO, owner.held_keys(), items)
+        await self._store.evaluate(_LET_GO, owner.held_keys(), items)
 
     async def count_held(self, owner: Owner, *kinds: str) -> tuple[int, ...]:
         """The number of items of each kind that are held; the kind `bytes` stands for their bytes."""
-        counts = cast(list[bytes | None], await self._eval(_COUNT_HELD, owner.held_keys(), kinds))
+        counts = cast(list[bytes | None], await self._store.evaluate(_COUNT_HELD, owner.held_keys(), kinds))
         return tuple(int(count or 0) for count in counts)
 
     async def key_ids(self, tenant: str) -> list[str]:
         """The ids of the tenant's keys that used anything within two days, in order."""
-        found = cast(set[bytes], await self._store.ask(self._store.redis.smembers(Owner(tenant).used_by_key())))
+        found = cast(set[bytes], await self._store.ask("SMEMBERS", Owner(tenant).used_by_key()))
         return sorted(name.decode() for name in found)
-
-    async def _eval(self, script: str, keys: Sequence[str], values: Sequence[Value]) -> object:
-        command = self._store.redis.execute_command("EVAL", script, len(keys), *keys, *values)
-        return await self._store.ask(command)

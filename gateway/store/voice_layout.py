@@ -92,7 +92,7 @@ def old_key(tenant: str, voice_id: str) -> str:
     return f"{OLD_PREFIX}{tenant}:{voice_id}"
 
 
-def named_by_old_key(key: bytes) -> tuple[str, str] | None:
+def named_by_old_key(key: str) -> tuple[str, str] | None:
     """Tenant and voice id of a key that an earlier version wrote."""
-    tenant, _, voice_id = key.decode().removeprefix(OLD_PREFIX).partition(":")
+    tenant, _, voice_id = key.removeprefix(OLD_PREFIX).partition(":")
     return None if tenant.startswith("{") else (tenant, voice_id)

@@ -9,8 +9,8 @@
 `codes` (uint16, little-endian, [T, 8]) and `transcript_ids` (uint32, little-endian) are the voice; what a checkpoint
 computes from them is in `gateway.store.embeddings`. The voice's consent is in `gateway.store.consents` too, and stays
 there when the voice is deleted. Codes, tokens and texts are encrypted when the store has keys (`gateway.store.cipher`).
-The braces are part of the keys: Redis Cluster keeps all keys of one tenant on one node, so that a script may change
-them together.
+The braces are part of the keys: a cluster keeps a tenant's keys of this kind on one server, so that a script may
+change them together.
 
 Earlier versions wrote `chroma:voice:TENANT:VOICE` without braces and without an index. Such a voice stays where it is
 until it is deleted: it is read under its old name, and indexed before the first gateway serves after the upgrade. The
@@ -33,10 +33,11 @@ from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.reasoner_pb2 import TokenIds
 from chroma.v1.speech_gen_pb2 import EnrollVoiceResponse, VoicePrompt
 from gateway.store import voice_layout as layout
+from gateway.store.connection.failures import STORE_FAILURES
+from gateway.store.connection.server import Value
 from gateway.store.consents import Consent, Consents, consent_key, consent_keys
 from gateway.store.embeddings import EmbeddingLimits, StoredEmbeddings, embedding_keys
-from gateway.store.failures import STORE_FAILURES
-from gateway.store.redis import Store, Value
+from gateway.store.redis import Store
 from services.common.errors import AlreadyExists, InvalidArgument, NotFound
 from services.common.wire.voice_fingerprint import voice_fingerprint
 
@@ -141,7 +142,7 @@ class Voices:
             "consent_id": consent.consent_id,
             **{name: cipher.seal(f"{key} {name}", value) for name, value in contents.items()},
         }
-        taken = await self.store.ask(self.store.redis.exists(layout.old_key(tenant, voice.voice_id)))
+        taken = await self.store.ask("EXISTS", layout.old_key(tenant, voice.voice_id))
         if taken:
             raise _taken(voice.voice_id)
         keys = [key, layout.index_key(tenant), *consent_keys(consent)]
@@ -171,7 +172,7 @@ class Voices:
         """
         names = ["digest", "voice"]
         key = layout.request_key(tenant, request_key.key)
-        digest, voice_id = await self.store.ask(self.store.redis.hmget(key, names))
+        digest, voice_id = await self.store.ask("HMGET", key, *names)
         if digest is None:
             return ""
         if digest.decode() != request_key.digest:
@@ -181,7 +182,7 @@ class Voices:
     async def exists(self, tenant: str, voice_id: str) -> bool:
         """Whether the voice is kept."""
         for key in (layout.voice_key(tenant, voice_id), layout.old_key(tenant, voice_id)):
-            if await self.store.ask(self.store.redis.exists(key)):
+            if await self.store.ask("EXISTS", key):
                 return True
         return False
 
@@ -204,7 +205,7 @@ class Voices:
         """The voice for its deletion. Raises NotFound."""
         names = ["codes", "transcript_ids", "request", "consent_id"]
         key, (codes, ids, request, consent_id) = await self._read(tenant, voice_id, names)
-        fields = await self.store.ask(self.store.redis.hkeys(embedding_keys(tenant)[0]))
+        fields = await self.store.ask("HKEYS", embedding_keys(tenant)[0])
         made_by = [field.decode().split(":", 1) for field in fields]
         checkpoints = tuple(checkpoint for owner, checkpoint in made_by if owner == voice_id)
         prompt = self._prompt(key, codes, ids)
@@ -215,9 +216,7 @@ class Voices:
         voices: list[Voice] = []
         while len(voices) <= size:
             wanted = size + 1 - len(voices)
-            ids = await self.store.ask(
-                self.store.redis.zrangebylex(layout.index_key(tenant), f"({after}", "+", start=0, num=wanted)
-            )
+            ids = await self.store.ask("ZRANGEBYLEX", layout.index_key(tenant), f"({after}", "+", "LIMIT", 0, wanted)
             for voice_id in (name.decode() for name in ids):
                 after = voice_id
                 try:
@@ -245,11 +244,11 @@ class Voices:
     async def _read(self, tenant: str, voice_id: str, names: Sequence[str]) -> tuple[str, list[bytes]]:
         """The key of a voice and the values of these fields, the first of which every voice has. Raises NotFound."""
         for key in (layout.voice_key(tenant, voice_id), layout.old_key(tenant, voice_id)):
-            values = await self.store.ask(self.store.redis.hmget(key, list(names)))
+            values = await self.store.ask("HMGET", key, *names)
             if values[0] is not None:
                 if key == layout.old_key(tenant, voice_id):  # perhaps made by an earlier gateway after the indexing
                     with suppress(*STORE_FAILURES):  # reading needs no store that takes writes
-                        await self.store.ask(self.store.redis.zadd(layout.index_key(tenant), {voice_id: 0}))
+                        await self.store.ask("ZADD", layout.index_key(tenant), 0, voice_id)
                 return key, values
         raise NotFound(f"no voice {voice_id!r}")
 
@@ -274,16 +273,14 @@ class Voices:
         async with self._indexing:
             if self._indexed:
                 return
-            redis, ask = self.store.redis, self.store.ask
-            cursor = 0
-            while not await ask(redis.exists(layout.VOICES_INDEXED)):
-                cursor, keys = await ask(redis.scan(cursor, match=f"{layout.OLD_PREFIX}*", count=1_000))
-                for tenant, voice_id in filter(None, map(layout.named_by_old_key, keys)):
-                    await ask(redis.zadd(layout.index_key(tenant), {voice_id: 0}))
-                    old = ["embeddings", "embeddings_dtype", "embeddings_shape"]
-                    await ask(redis.hdel(layout.old_key(tenant, voice_id), *old))
-                if cursor == 0:
-                    await ask(redis.set(layout.VOICES_INDEXED, 1))
+            ask = self.store.ask
+            if not await ask("EXISTS", layout.VOICES_INDEXED):
+                async for key in self.store.scan(f"{layout.OLD_PREFIX}*"):
+                    if named := layout.named_by_old_key(key):
+                        tenant, voice_id = named
+                        await ask("ZADD", layout.index_key(tenant), 0, voice_id)
+                        await ask("HDEL", key, "embeddings", "embeddings_dtype", "embeddings_shape")
+                await ask("SET", layout.VOICES_INDEXED, 1)
             self._indexed = True
 
 

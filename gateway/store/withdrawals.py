@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from gateway.store.failures import STORE_FAILURES
+from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.redis import Store
 from gateway.store.session_layout import WITHDRAW, SessionKeys
 from gateway.tasks import cancel

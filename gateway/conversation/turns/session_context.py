@@ -19,7 +19,7 @@ from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.conversation.options import ConversationOptions
 from gateway.pipeline.requests import TurnPlan
 from gateway.settings import GatewaySettings
-from gateway.store.failures import STORE_FAILURES
+from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.records import ToolCall, TurnRecord
 from gateway.store.sessions import Session, Sessions, merge
 from gateway.store.voices import SpokenVoice, Voices

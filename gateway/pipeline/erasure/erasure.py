@@ -22,8 +22,8 @@ from gateway.pipeline.erasure.forgetting import Forgetting
 from gateway.pipeline.erasure.recorded_consents import consents_under
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.store.compaction import Compaction
+from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.consents import Consent, ConsentedVoice
-from gateway.store.failures import STORE_FAILURES
 from gateway.store.pending_erasures import PendingErasure
 from gateway.store.sessions import Sessions
 from gateway.store.tenant_keys import TenantKeys
@@ -145,7 +145,7 @@ class Eraser:
             scope = await self._forgetting.plan_tenant(tenant)
             deletions = [await self._delete_voice(caller, voice_id) for voice_id in await self._voice_ids(tenant)]
             voices = [pending for pending in deletions if pending is not None]
-            sessions = [session_id async for session_id in keys.sessions()]
+            sessions = {session_id async for session_id in keys.sessions()}
             for session_id in sessions:
                 try:
                     await self._sessions.delete(tenant, session_id)

@@ -16,7 +16,7 @@ from redis import Redis
 
 from gateway.server import gateway
 from gateway.settings import GatewaySettings
-from gateway.store import redis
+from gateway.store.connection import server as store_server
 from tests.support.fake_services import FakeService
 from tests.support.gateway_client import Client, new_voice
 from tests.support.manifests import store_rights
@@ -114,9 +114,9 @@ async def client(start_gateway: StartGateway) -> AsyncIterator[Client]:
 @pytest.fixture(autouse=True)
 def patient_with_the_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gateways wait long for a store on a crowded machine, except where the test makes the store hang."""
-    if "hurt_store" not in request.fixturenames:
-        monkeypatch.setattr(redis, "_TIMEOUT_S", 60.0)
-        monkeypatch.setattr(redis, "_FSYNC_TIMEOUT_MS", 55_000)
+    if not {"hurt_store", "store_group"}.intersection(request.fixturenames):
+        monkeypatch.setattr(store_server, "_TIMEOUT_S", 60.0)
+        monkeypatch.setattr(store_server, "_FSYNC_TIMEOUT_MS", 55_000)
 
 
 @pytest.fixture(autouse=True)

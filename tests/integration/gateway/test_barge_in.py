@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chroma.v1 import dialogue_pb2 as pb
+from gateway.store.session_layout import SessionKeys
 from tests.integration.gateway.conftest import Fakes
 from tests.support.fake_services import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, Talk, s16, speech
@@ -162,7 +163,7 @@ async def _stored(redis: Redis, session_id: str) -> tuple[int, set[bytes]]:
         for key in stored
         if not key.startswith((b"chroma:used", b"chroma:seats", b"chroma:held", b"chroma:reserved"))
     }
-    return await redis.hlen(f"chroma:session:{{default}}:{session_id}"), keys
+    return await redis.hlen(SessionKeys("default", session_id).session), keys
 
 
 async def test_a_given_reply_is_spoken_and_remembered(client: Client, fakes: Fakes) -> None:

@@ -275,7 +275,7 @@ async def test_the_erasure_of_a_tenant_leaves_its_consents_and_nothing_else(
     assert erased["erasure"] == {"file_rewritten": True, "pending_replicas": 0}
     with own_store.client() as redis:
         names: list[str] = [bytes(key).decode() for key in redis.keys("*")]  # pyright: ignore[reportArgumentType]
-    kinds = {name.split(":")[1] for name in names if "{default}" in name or ":default:" in name}
+    kinds = {name.split(":")[1] for name in names if "{default}" in name or "{default:" in name or ":default:" in name}
     counts = {
         "seats",
         "used",

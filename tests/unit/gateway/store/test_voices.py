@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from chroma.v1.reasoner_pb2 import TokenIds
 from chroma.v1.speech_gen_pb2 import EnrollVoiceResponse, VoicePrompt
 from chroma.v1.tensor_pb2 import DATA_TYPE_BFLOAT16, Tensor
 from gateway.store.cipher import Cipher
+from gateway.store.connection.server import Command
 from gateway.store.consents import Consent
 from gateway.store.embeddings import EmbeddingLimits
 from gateway.store.redis import Store
 from gateway.store.voices import RequestKey, SpokenVoice, Voice, Voices, check_voice_id, new_voice_id
 from services.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.common.wire.voice_fingerprint import voice_fingerprint
+from tests.support.hurt_store import raw
 
 LIMITS = EmbeddingLimits(count=8, size_bytes=1_000_000)
 CODES, IDS = list(range(16)), [7, 9]
@@ -69,7 +72,7 @@ async def put_old(store: Store, tenant: str, voice_id: str) -> None:
         "embeddings_shape": "25,10",
         "checkpoint": "old",
     }
-    await store.redis.hset(f"chroma:voice:{tenant}:{voice_id}", mapping=fields)
+    await raw(store).hset(f"chroma:voice:{tenant}:{voice_id}", mapping=fields)
 
 
 async def ids(voices: Voices, tenant: str, *, after: str = "", size: int = 100) -> tuple[list[str], bool]:
@@ -78,7 +81,7 @@ async def ids(voices: Voices, tenant: str, *, after: str = "", size: int = 100) 
 
 
 def _url(store: Store) -> str:
-    options = store.redis.connection_pool.connection_kwargs
+    options = raw(store).connection_pool.connection_kwargs
     return f"redis://{options['host']}:{options['port']}/{options.get('db', 0)}"
 
 
@@ -87,13 +90,13 @@ class Commands:
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        execute = store.redis.execute_command
+        ask_all = store.ask_all
 
-        async def record(*arguments: Any, **options: Any) -> Any:
-            self.names.append(str(arguments[0]))
-            return await execute(*arguments, **options)
+        async def record(commands: Sequence[Command], **options: Any) -> Any:
+            self.names += [str(command[0]) for command in commands]
+            return await ask_all(commands, **options)
 
-        monkeypatch.setattr(store.redis, "execute_command", record)
+        monkeypatch.setattr(store, "ask_all", record)
 
 
 async def test_a_created_voice_is_read_as_it_was_given(voices: Voices) -> None:
@@ -142,7 +145,7 @@ async def test_deleted_voices_leave_their_consents_and_nothing_else_behind(voice
     assert kept.embeddings is not None
     assert await kept.embeddings.find("one") == ROWS
     await delete(voices, "t", "ada-2")
-    consents = sorted(await store.redis.keys("*{t}*"))
+    consents = sorted(await raw(store).keys("*{t}*"))
     assert consents == sorted(
         [
             b"chroma:consents:{t}",
@@ -181,18 +184,18 @@ async def test_an_idempotency_key_stands_for_the_voice_of_its_first_request(voic
     ):
         with pytest.raises(InvalidArgument, match="another request"):
             await call
-    ttl_s = await voices.store.redis.ttl((await voices.store.redis.keys("chroma:voice_request:*"))[0])
+    ttl_s = await raw(voices.store).ttl((await raw(voices.store).keys("chroma:voice_request:*"))[0])
     assert 86_000 < ttl_s <= 86_400
 
 
 async def test_a_voice_is_encrypted_under_a_key_and_read_under_it_alone(store: Store) -> None:
     locked = Voices(Store(_url(store), Cipher({"k1": bytes(32)})), LIMITS)
     await create(locked, "t", "ada")
-    fields: dict[Any, Any] = await store.redis.hgetall("chroma:voice:{t}:ada")
+    fields: dict[Any, Any] = await raw(store).hgetall("chroma:voice:{t}:ada")
     for name in (b"name", b"transcript", b"consent", b"codes", b"transcript_ids"):
         assert b"k1" in fields[name], name
     for name, place in ((b"transcript", b"name"), (b"name", b"transcript")):
-        await store.redis.hset("chroma:voice:{t}:eve", mapping={**fields, name: fields[place]})
+        await raw(store).hset("chroma:voice:{t}:eve", mapping={**fields, name: fields[place]})
     spoken = await locked.spoken("t", "ada")
     assert spoken.prompt == ENROLLED.prompt
     assert spoken.embeddings is not None
@@ -226,7 +229,7 @@ async def test_voices_of_an_earlier_version_are_read_listed_and_deleted(voices: 
     assert await ids(voices, "b") == (["old"], False)
     assert (await voices.spoken("a", "old")).prompt == ENROLLED.prompt
     assert await voices.exists("a", "older")
-    assert not await store.redis.hexists("chroma:voice:a:old", "embeddings")
+    assert not await raw(store).hexists("chroma:voice:a:old", "embeddings")
     await delete(voices, "a", "old")
     assert await ids(voices, "a") == (["new", "older"], False)
     assert await ids(voices, "b") == (["old"], False)
@@ -242,7 +245,7 @@ async def test_a_voice_of_an_earlier_version_has_embeddings_like_any_other(voice
     await stored.keep("one", ROWS)
     assert await stored.find("one") == ROWS
     await delete(voices, "t", "old")
-    assert await store.redis.keys("*{t}*") == []
+    assert await raw(store).keys("*{t}*") == []
 
 
 async def test_a_voice_that_an_old_gateway_makes_after_the_indexing_is_listed_once_it_was_used(
@@ -262,9 +265,9 @@ async def test_an_id_whose_voice_an_old_gateway_deleted_is_passed_over_and_leave
     await voices.index_old_voices()
     await create(voices, "t", "bob")
     assert await ids(voices, "t") == (["ada", "bob"], False)
-    await store.redis.delete("chroma:voice:t:ada")
+    await raw(store).delete("chroma:voice:t:ada")
     assert await ids(voices, "t", size=1) == (["bob"], False)
-    assert await store.redis.zrange("chroma:voices:{t}", 0, -1) == [b"bob"]
+    assert await raw(store).zrange("chroma:voices:{t}", 0, -1) == [b"bob"]
 
 
 @pytest.mark.parametrize("bad", ["", "-eve", "Eve", "a" * 65, "a:b", "a b"])

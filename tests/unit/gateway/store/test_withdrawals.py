@@ -9,7 +9,7 @@ import pytest
 
 from chroma.v1.dialogue_pb2 import SessionConfig
 from gateway.settings import GatewaySettings
-from gateway.store.failures import OutcomeUnknown
+from gateway.store.connection.failures import OutcomeUnknown
 from gateway.store.records import TurnRecord
 from gateway.store.redis import Store
 from gateway.store.sessions import Session, Sessions
@@ -35,7 +35,7 @@ async def record(sessions: Sessions, session: Session, name: str) -> Session:
 async def taken_back(sessions: Sessions, session: Session) -> None:
     """Wait until nothing is left to be taken back."""
     async with asyncio.timeout(30):
-        while sessions._withdrawals.pending(session.keys):  # noqa: ASYNC110  # the store sets no event
+        while sessions.withdrawals.pending(session.keys):  # noqa: ASYNC110  # the store sets no event
             await asyncio.sleep(0.01)
 
 
@@ -92,4 +92,4 @@ async def test_a_refused_write_has_nothing_to_take_back(sessions: Sessions, hurt
     await hurt_store.configure(min_replicas_to_write=1)
     with pytest.raises(Unavailable):
         await record(sessions, session, "one")
-    assert not sessions._withdrawals.pending(session.keys)
+    assert not sessions.withdrawals.pending(session.keys)

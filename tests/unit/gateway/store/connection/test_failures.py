@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import exceptions as redis
 
-from gateway.store.failures import details, is_answer, is_silence, store_error
+from gateway.store.connection.failures import details, is_answer, is_silence, store_error
 
 
 @pytest.mark.parametrize(

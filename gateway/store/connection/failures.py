@@ -6,9 +6,16 @@ of an exception.
 
 from __future__ import annotations
 
+import logging
+import time
+
 from redis import exceptions as redis
 
 from services.common.errors import ChromaError, ResourceExhausted, Unavailable
+
+log = logging.getLogger(__name__)
+
+_LOG_AGAIN_S = 60.0
 
 STORE_FAILURES = (Unavailable, ResourceExhausted)
 """What an exchange with the store raises when it fails."""
@@ -28,7 +35,8 @@ _BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]
         (redis.MasterDownError, redis.ClusterDownError, redis.TryAgainError),
         "the store is away: it has lost its primary",
     ),
-    ((redis.MovedError, redis.AskError, redis.ClusterCrossSlotError), "the store is a cluster and needs a proxy"),
+    ((redis.MovedError, redis.AskError), "the store is a cluster, and its URL does not say so"),
+    (redis.ClusterCrossSlotError, "the store is a cluster, and keys of an earlier version lie on several servers"),
 )
 _BY_WORD = {
     "NOREPLICAS": "the store takes no writes: it has too few replicas",
@@ -57,6 +65,23 @@ def store_error(error: Exception) -> ChromaError:
     if word in _BY_WORD:
         return Unavailable(_BY_WORD[word])
     return Unavailable("the store refused a command" if isinstance(error, redis.ResponseError) else AWAY)
+
+
+class FailureLog:
+    """The failures of a store, each of which is logged once a minute."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+        """When each failure was logged last, in monotonic seconds. There are only a few sentences."""
+
+    def failed(self, error: Exception) -> ChromaError:
+        """The domain error of a failure."""
+        failure = store_error(error)
+        now_s = time.monotonic()
+        if now_s - self._logged.get(failure.message, -_LOG_AGAIN_S) >= _LOG_AGAIN_S:
+            self._logged[failure.message] = now_s
+            log.warning("%s (%s)", failure.message, details(error))
+        return failure
 
 
 def is_silence(error: Exception) -> bool:

@@ -1,89 +1,42 @@
-"""The real Envoy with the configuration of the sidecar, in front of a scripted gateway."""
+"""The real Envoy with the configuration of `deploy/envoy`, in front of a scripted gateway."""
 
 from __future__ import annotations
 
-import asyncio
-import struct
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from chroma.v1 import dialogue_pb2
-from chroma_voice.local.ports import free_ports
+from tests.support.envoy import envoy, grpc_web_message, grpc_web_messages
 from tests.support.fake_gateway import FakeGateway, serving
-from tests.support.paths import ROOT
 
-CONFIG = ROOT / "deploy" / "envoy" / "grpc-web.yaml"
-ENVOY = Path(sys.executable).parent / "envoy"
 ORIGIN = "https://voice.example.com"
-TRAILERS = 0x80
 
 pytestmark = pytest.mark.slow
-
-
-@asynccontextmanager
-async def envoy(gateway: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Envoy with the configuration of the sidecar, except for its ports."""
-    config = yaml.safe_load(CONFIG.read_text())
-    port, admin = free_ports(2)
-    host, _, gateway_port = gateway.partition(":")
-    resources = config["static_resources"]
-    resources["listeners"][0]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
-    config["admin"]["address"]["socket_address"]["port_value"] = admin
-    endpoint = resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"]["socket_address"] = {"address": host, "port_value": int(gateway_port)}
-    file = folder / "envoy.yaml"
-    file.write_text(yaml.safe_dump(config))
-    arguments = ("--config-path", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-    process = await asyncio.create_subprocess_exec(ENVOY, *arguments)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            async with asyncio.timeout(60):
-                while not await _answers(admin):  # noqa: ASYNC110  # another process sets no event of ours
-                    await asyncio.sleep(0.05)
-            yield client
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def _answers(admin_port: int) -> bool:
-    try:
-        async with httpx.AsyncClient(timeout=60) as client:
-            return (await client.get(f"http://127.0.0.1:{admin_port}/ready")).text.strip() == "LIVE"
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture
 async def browser(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that stands for a browser's gRPC-Web client."""
-    async with serving(FakeGateway()) as address, envoy(address, tmp_path) as client:
+    async with (
+        serving(FakeGateway()) as address,
+        envoy(tmp_path / "envoy.yaml", grpc=address) as proxy,
+        httpx.AsyncClient(base_url=f"http://{proxy}", timeout=60) as client,
+    ):
         yield client
 
 
 async def call(client: httpx.AsyncClient, method: str, request: bytes) -> tuple[bytes, dict[str, str]]:
     """Make one gRPC-Web call. Returns the message of the answer and the trailers."""
     headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", "origin": ORIGIN}
-    response = await client.post(method, content=struct.pack(">BI", 0, len(request)) + request, headers=headers)
+    response = await client.post(method, content=grpc_web_message(request), headers=headers)
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/grpc-web+proto"
     assert response.headers["access-control-allow-origin"] == ORIGIN
-    message, trailers, body = b"", dict(response.headers), response.content
-    while body:
-        flags, size = struct.unpack(">BI", body[:5])
-        part, body = body[5 : 5 + size], body[5 + size :]
-        if flags & TRAILERS:
-            lines = (line.partition(":") for line in part.decode().split("\r\n") if line)
-            trailers.update({name.strip().lower(): value.strip() for name, _, value in lines})
-        else:
-            message = part
-    return message, trailers
+    messages, trailers = grpc_web_messages(response.content)
+    return b"".join(messages), {**response.headers, **trailers}
 
 
 async def test_browsers_list_voices_by_grpc_web(browser: httpx.AsyncClient) -> None:

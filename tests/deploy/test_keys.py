@@ -193,7 +193,7 @@ def test_the_gateway_reads_what_the_command_writes(tmp_path: Path) -> None:
 
 
 def test_envoy_lets_no_browser_name_its_tenant() -> None:
-    config = yaml.safe_load((DEPLOY / "envoy" / "grpc-web.yaml").read_text())
+    config = yaml.safe_load((DEPLOY / "envoy" / "envoy.yaml").read_text())
     (listener,) = config["static_resources"]["listeners"]
     routes = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
     assert "chroma-tenant" in routes["request_headers_to_remove"]

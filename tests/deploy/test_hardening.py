@@ -1,5 +1,6 @@
 """The security settings of every pod, and which pods may call which."""
 
+import re
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -10,6 +11,7 @@ from gateway.settings import GatewaySettings
 from tests.support.helm import chart_with, is_hook
 from tests.support.manifests import (
     DEPLOY,
+    K8S,
     OVERLAYS,
     Manifest,
     base_with,
@@ -21,6 +23,7 @@ from tests.support.manifests import (
     telling_combinations,
     workloads,
 )
+from tests.support.paths import ROOT
 
 LABEL = "app.kubernetes.io/name"
 
@@ -193,6 +196,33 @@ def test_weights_are_fetched_before_and_read_only_after() -> None:
         assert fetching["image"] == serving["image"]
         mounts = {mount["mountPath"]: mount for mount in serving["volumeMounts"]}
         assert mounts["/models"]["readOnly"]
+
+
+def test_weights_that_a_node_keeps_are_read_only_and_need_no_way_to_the_outside() -> None:
+    manifests = base_with(("node-local-weights",))
+    assert not of_kind(manifests, "PersistentVolumeClaim")
+    for workload in of_kind(manifests, "Deployment"):
+        if workload["metadata"]["name"] == "gateway":
+            continue
+        (serving,) = containers(workload)
+        mounts = {mount["mountPath"]: mount for mount in serving["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in workload["spec"]["template"]["spec"]["volumes"]}
+        assert set(volumes) == {mount["name"] for mount in mounts.values()}
+        assert mounts["/models"]["readOnly"]
+        assert "@sha256:" in volumes[mounts["/models"]["name"]]["image"]["reference"]
+        assert volumes[mounts["/compile-cache"]["name"]]["ephemeral"]["volumeClaimTemplate"]
+        assert environment(serving, manifests)["CHROMA_MODEL"].startswith("/models/")
+    for policy in of_kind(manifests, "NetworkPolicy"):
+        if policy["metadata"]["name"] in ("reasoner", "speech-gen", "codec"):
+            ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+            assert ports == {53, 5353}, "name servers only"
+
+
+def test_every_component_is_in_the_operators_table() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    table = page[page.index("| component | adds | needs |") :].split("\n\n")[0]
+    told = set(re.findall(r"^\| `([a-z-]+)` \|", table, flags=re.MULTILINE))
+    assert told == {folder.name for folder in (K8S / "components").iterdir()}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

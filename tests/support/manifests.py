@@ -53,6 +53,8 @@ _APART = (
     ("gpu", "monitoring", "autoscaling", "night", "priority", "nvidia-runtime"),
     ("priority",),
     ("nvidia-runtime",),
+    ("node-local-weights",),
+    ("gpu", "node-local-weights"),
 )
 """Combinations with components that change one field each, for which all products would be many."""
 

@@ -99,6 +99,7 @@ UNITS = {
     "conversations": "conversations",
     "connections": "connections",
     "turns_at_once": "turns",
+    "replicas": "replicas",
     "rate": "bytes per second",
     "slots": "streams",
     "streams": "calls",

@@ -160,8 +160,8 @@ async def test_sessions_and_their_audio_live_for_a_stated_time_since_their_last_
             (clip,) = await redis.keys("chroma:audio:*")
             session_key = SessionKeys("default", session_id).session
             for key, ttl_s in ((session_key, 500), (clip, 400)):
-                assert ttl_s - 30 < await redis.ttl(key) <= ttl_s
-                await redis.expire(key, 5)
+                assert ttl_s - 200 < await redis.ttl(key) <= ttl_s
+                await redis.expire(key, 250)
             await _session(short, session_id)
             assert await redis.ttl(clip) > 300
             assert await redis.ttl(session_key) > 300

@@ -111,7 +111,7 @@ async def test_a_deleted_voice_is_gone_and_fails_the_next_turn_of_its_sessions(c
             await call
         assert raised.value.code() == StatusCode.NOT_FOUND
     async with Redis.from_url(redis_url) as redis:
-        keys: list[Any] = await redis.keys("*{default}*")
+        keys: list[Any] = await redis.keys("*{default[:}]*")
     kinds = {key.split(b":")[1] for key in keys}
     counts = {b"held", b"held_until", b"used", b"used_by"}
     stored = {b"consent", b"consents", b"revoked_recordings", b"session"}

@@ -36,6 +36,7 @@ CONDITIONS = {
     "night": ".Values.night.enabled",
     "priority": ".Values.priority.enabled",
     "nvidia-runtime": ".Values.nvidiaRuntime.enabled",
+    "node-local-weights": ".Values.nodeLocalWeights.enabled",
 }
 """When the chart has what a component does. The order is that of the components in a kustomization."""
 

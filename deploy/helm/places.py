@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.helm.chart import Chart, given
-from deploy.helm.components import components, value_name
+from deploy.helm.components import value_name
 from deploy.helm.tree import Action, Choice, Lines, Map, Node, Sequence, plain, settled
 from deploy.helm.values import SETTINGS, WORKLOADS
 
@@ -151,8 +151,7 @@ def _services(chart: Chart) -> None:
             path = f"spec/strategy/rollingUpdate/{part}"
             chart.scalar(name, path, f"gpu.rollingUpdate.{part}", branch='(eq .Values.gpu.mode "dedicated")')
         chart.scalar(name, f"{POD}/runtimeClassName", "nvidiaRuntime.className")
-        if "node-local-weights" in components():
-            chart.scalar(name, f"{POD}/volumes/models/image/reference", "nodeLocalWeights.image")
+        chart.scalar(name, f"{POD}/volumes/models/image/reference", "nodeLocalWeights.image")
 
 
 def _valkey(chart: Chart) -> None:

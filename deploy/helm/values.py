@@ -188,6 +188,8 @@ _OF_PARTS = (
         "nvidiaRuntime.enabled", "Pods with a model run under a RuntimeClass, as k3s needs it for GPUs.", FLAG, False
     ),
     Value("nvidiaRuntime.className", "The RuntimeClass, which must exist.", NAME),
+    Value("nodeLocalWeights.enabled", "Weights in an image that each node keeps, in place of the volume.", FLAG, False),
+    Value("nodeLocalWeights.image", "The image with the weights: name@sha256:digest.", NAME),
     Value(
         "tls.enabled",
         "Mutual TLS between gateway, services and Valkey. Needs cert-manager and a rediss:// url.",
@@ -248,7 +250,4 @@ _OF_PARTS = (
 def _new_components() -> list[Value]:
     """A switch for each component that has no line of its own above."""
     names = [name for name in components() if name not in CONDITIONS]
-    found = [Value(f"{value_name(name)}.enabled", purpose(name), FLAG, False) for name in names]
-    if "node-local-weights" in names:
-        found.append(Value("nodeLocalWeights.image", "The image with the weights: name@sha256:digest.", NAME))
-    return found
+    return [Value(f"{value_name(name)}.enabled", purpose(name), FLAG, False) for name in names]

@@ -157,7 +157,7 @@ def test_users_of_a_config_map_lose_its_hash_too() -> None:
 
 
 def test_a_component_without_a_line_of_its_own_has_a_switch_with_its_name() -> None:
-    assert components.condition("node-local-weights") == ".Values.nodeLocalWeights.enabled"
+    assert components.condition("brand-new-part") == ".Values.brandNewPart.enabled"
     assert components.condition("gateway-api") == ".Values.gatewayApi.enabled"
 
 

@@ -89,6 +89,8 @@ def test_values_that_need_each_other_are_refused_apart(case: str) -> None:
 @pytest.mark.slow
 def test_the_cluster_must_be_new_enough() -> None:
     assert "1.34 or later" in refusal({"gpu": {"mode": "mps"}}, "--kube-version", "1.33.0")
+    node_local = {"nodeLocalWeights": {"enabled": True}}
+    assert "1.36 or later" in refusal(node_local, "--kube-version", "1.35.0")
     assert "incompatible with Kubernetes v1.29.0" in refusal({}, "--kube-version", "1.29.0")
 
 

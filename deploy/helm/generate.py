@@ -55,16 +55,16 @@ def file_of(name: str, added_by: dict[str, str]) -> str:
     return SHARED.get(name) or SHARED[kind]
 
 
-def dashboards_from_files(chart: Chart) -> Iterator[tuple[str, str]]:
-    """Let Helm read dashboards, which have braces of their own, from files of the chart. Yields these files."""
-    files: dict[str, str] = {}
+def dashboards_from_files(chart: Chart) -> None:
+    """Let Helm read dashboards, which have braces of their own, from files of the chart.
+
+    `files/dashboards` is a link to the folder of the component.
+    """
 
     def new(node: Node) -> Node:
-        files.update(plain(node))
-        return Map({name: Lines(lambda _, name=name: _dashboard(name)) for name in files})
+        return Map({name: Lines(lambda _, name=name: _dashboard(name)) for name in plain(node)})
 
     chart.change("ConfigMap/dashboards", "data", new)
-    yield from ((f"files/dashboards/{name}", text) for name, text in files.items())
 
 
 def _dashboard(name: str) -> list[str]:
@@ -74,7 +74,7 @@ def _dashboard(name: str) -> list[str]:
 def templates() -> Iterator[tuple[str, str]]:
     """The names and texts of all generated files, from the chart's folder."""
     chart = Chart(*steps())
-    yield from dashboards_from_files(chart)
+    dashboards_from_files(chart)
     fill(chart)
     defines = ["{{- /* The data of ConfigMaps. Made by `make generated`. Do not edit. */}}\n"]
     defines += [_define(chart, name) for name in rolled_by(chart)]

@@ -1,6 +1,6 @@
 """The tiny checkpoint of a golden folder as a folder that a service can open.
 
-The repository keeps its shards compressed (`SHARD.safetensors.xz`). They are unpacked once into `build/`, which git
+The repository keeps its shards and their index compressed (`FILE.xz`). They are unpacked once into `build/`, which git
 ignores.
 """
 

@@ -43,6 +43,7 @@ _FOREIGN = {
         "openssl",
         "podman",
         "podman-compose",
+        "printf",
         "protoc",
         "sha256sum",
         "sort",

@@ -50,6 +50,8 @@ from tests.support.think_service import (
 )
 
 SLOTS = 4
+PLACES = 2 * SLOTS
+"""Of turns and of transcripts."""
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +258,7 @@ async def test_the_positions_of_a_prompt_are_counted_as_a_turn_takes_them(servic
     assert await count(long) - await count(short) == await taken(long) - await taken(short) > 20
     assert 0 < await count("") < await count(short) < await taken(short)
     assert (await service.stub.CountPrompt(CountPromptRequest())).tokens > 0
-    assert service.runner.kv.free_slots == SLOTS
+    assert service.runner.kv.free_slots == PLACES
     with pytest.raises(aio.AioRpcError, match="shorten the system prompt") as refused:
         await count("word " * 4_000)
     assert refused.value.code() == StatusCode.OUT_OF_RANGE
@@ -337,7 +339,7 @@ async def test_a_bad_turn_is_refused_and_the_next_one_served(service: Service, n
     thoughts, _ = await service.think(good)
     assert token_ids(thoughts) == token_ids(expected)
     torch.testing.assert_close(hidden(thoughts), hidden(expected), atol=1e-5, rtol=0)
-    assert service.runner.kv.free_slots == SLOTS
+    assert service.runner.kv.free_slots == PLACES
 
 
 @pytest.mark.parametrize("committed", [False, True])
@@ -346,13 +348,13 @@ async def test_a_caller_that_hangs_up_frees_slot_and_pages(service: Service, com
     call = service.stub.Think()
     await call.write(opening(max_thoughts=400))
     await call.read()
-    assert service.runner.kv.free_slots == SLOTS - 1
+    assert service.runner.kv.free_slots == PLACES - 1
     await call.write(sound(tone(3.0)))
     if committed:
         await call.write(commit())
         await call.read()
     call.cancel()
-    await service.until_idle(SLOTS)
+    await service.until_idle(PLACES)
     assert service.runner.kv.free_pages == pages
 
 

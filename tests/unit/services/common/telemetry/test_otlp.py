@@ -76,5 +76,5 @@ def test_a_span_reaches_the_collector_with_its_trace_parent_marks_and_status(
 def test_an_endpoint_without_the_extra_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
-    with pytest.raises(FailedPrecondition, match=r"chroma-voice\[tracing\]"):
+    with pytest.raises(FailedPrecondition, match=r"pip install '\.\[tracing\]'"):
         start_export("http://127.0.0.1:4317", "codec")

@@ -48,5 +48,5 @@ def test_an_unknown_server_is_a_wrong_usage(replaced: list[list[str]]) -> None:
 
 def test_a_server_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FailedPrecondition, match=r"chroma-voice\[local\]"):
+    with pytest.raises(FailedPrecondition, match=r"pip install '\.\[local\]'"):
         serve.serve(serve.ServiceName.CODEC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _WATCH_AGAIN_S = 0.2
 _CHECKPOINT_TIMEOUT_S = 2.0
+_NEW_S = 5.0
+"""A replica that has not served for so long after it was found is one that is away."""
 _RENEWAL_TIMEOUT_S = 5.0
 
 _CHANNEL_OPTIONS = (
@@ -71,6 +74,7 @@ class Replica:
         self.domain: SpeechDomain | None = None
         """What the checkpoint can say, where its card says that it cannot say everything."""
         self.full_until_s = 0.0
+        self._found_s = time.monotonic()
         self.channel = open_channel()
         self.stub = make_stub(self.channel)
         self._make_stub = make_stub
@@ -80,6 +84,11 @@ class Replica:
         self._has_served = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching = asyncio.create_task(self._watch())
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the replica was found a moment ago and has not served yet."""
+        return not self._has_served.is_set() and time.monotonic() < self._found_s + _NEW_S
 
     async def until_serving(self, limit_s: float) -> bool:
         """Wait until a replica that is new serves for the first time. False: it did not within `limit_s`."""

@@ -168,9 +168,9 @@ class Upstream:
         If that replica is full, goes away, or refuses the checkpoint before the call has `begun`, the next one in the
         key's order is tried. Each serving replica of one of these `checkpoints` is tried once, and each whose
         checkpoint is not known. None: all replicas. In the end, unless a replica was full, the target is resolved
-        again, and replicas that are new are tried as soon as they serve. After INTERNAL one further replica is tried,
-        and after a hang none, since it has used up the caller's patience. A replica that refuses a call of low priority
-        has no slot for such calls only: it stays in its place in the order.
+        again, and replicas that are found then, or were found just before, are tried as soon as they serve. After
+        INTERNAL one further replica is tried, and after a hang none, since it has used up the caller's patience. A
+        replica that refuses a call of low priority has no slot for such calls only: it stays in its place in the order.
 
         Raises:
             ResourceExhausted: no replica is left and some are full; with the shortest time to wait.
@@ -223,7 +223,7 @@ class Upstream:
         def fits(replica: Replica) -> bool:
             return checkpoints is None or replica.checkpoint in ("", *checkpoints)
 
-        known = set(self._replicas)
+        known = {address for address, replica in self._replicas.items() if not replica.is_new}
         replicas = [self._replicas[address] for address in rank(key, known)]
         serving = [replica for replica in replicas if replica.serving and fits(replica)]
         now_s = time.monotonic()

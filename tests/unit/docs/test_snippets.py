@@ -88,7 +88,7 @@ def test_a_file_of_keys_in_a_document_is_valid(snippet: Snippet, tmp_path: Path)
 def test_values_of_the_chart_in_a_document_fit_its_schema(snippet: Snippet) -> None:
     described = yaml.safe_load(snippet.code)
     if "apiVersion" in described:  # an object for a controller that a cluster may have, whose schema we do not keep
-        assert described["kind"] and described["metadata"]["name"] and described["spec"]
+        assert all((described["kind"], described["metadata"]["name"], described["spec"]))
         return
     schema = json.loads((ROOT / "deploy" / "helm" / "chroma-voice" / "values.schema.json").read_text())
     jsonschema.validate(described, schema)

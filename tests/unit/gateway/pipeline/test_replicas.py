@@ -40,9 +40,11 @@ async def test_a_replica_serves_while_its_service_says_so() -> None:
         away.set,
     )
     try:
+        assert replica.is_new
         assert not await replica.until_serving(0)
         await server.set_serving()
         assert await replica.until_serving(30)
+        assert not replica.is_new
         assert not away.is_set()
         await server.drain(0)
         async with asyncio.timeout(30):

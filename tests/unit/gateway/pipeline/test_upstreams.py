@@ -28,11 +28,13 @@ class FakeReplica:
         self.checkpoint = ""
         self.address = self.stub = address
         self.serving = True
+        self.is_new = False
         self.slots = 4
         self.full_until_s = 0.0
         self.closed = False
 
     async def until_serving(self, limit_s: float) -> bool:
+        self.serving = self.serving or self.is_new
         return self.serving
 
     async def close(self, grace_s: float) -> None:
@@ -90,6 +92,20 @@ async def test_a_call_that_every_replica_refuses_goes_to_one_that_is_new(upstrea
 
     assert await upstream.call_with_failover("session-1", attempt) == "d:1"
     assert sorted(tried[:-1]) == ["a:1", "b:1", "c:1"]
+
+
+async def test_a_call_waits_for_a_replica_that_was_found_just_before_it_and_does_not_serve_yet(
+    upstream: Upstream,
+) -> None:
+    found: Any = upstream._replicas["b:1"]
+    found.serving, found.is_new = False, True
+
+    async def attempt(stub: str) -> str:
+        if stub != "b:1":
+            raise Unavailable("it leaves")
+        return stub
+
+    assert await upstream.call_with_failover("session-1", attempt) == "b:1"
 
 
 async def test_a_call_that_a_full_replica_refuses_waits_for_no_name_server(

@@ -51,9 +51,8 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> Generator:
     )
 
 
-def launches(generator: Generator, monkeypatch: pytest.MonkeyPatch, *, fused_rows: int) -> Counter[str]:
-    for stack in (generator.backbone.stack, generator.decoder.stack):
-        stack.fused, stack.fused_rows = FusedStack(stack), fused_rows
+def launches(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What a frame of one stream with a thought launches."""
     slot = generator.open(SamplingParams())
     thought = ThoughtInput(0, torch.zeros(WIDTH))
     counted: Counter[str] = Counter()
@@ -68,11 +67,39 @@ def launches(generator: Generator, monkeypatch: pytest.MonkeyPatch, *, fused_row
     return counted
 
 
-def test_folded_kernels_save_a_third_of_a_frames_launches(
+def use_kernels(generator: Generator, *, staged: bool) -> None:
+    from services.speech_gen.model.depth_frame import DepthFrame
+
+    stack, decoder = generator.backbone.stack, generator.decoder
+    stack.fused, stack.fused_rows = FusedStack(stack), 32
+    frame = DepthFrame(decoder.stack, decoder.heads, decoder.code_rows, *decoder.rotary, streams=4)
+    frame.staged = staged
+    decoder.frame, decoder.frame_streams = frame, 4
+
+
+def test_pytorchs_products_take_as_many_launches_as_before(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = launches(generator, monkeypatch, fused_rows=0)
-    after = launches(generator, monkeypatch, fused_rows=32)
-    assert before["linear"] == 4 * (16 + 7 * 4) + 1 + 1 + 7  # the layers, the projection and the heads
-    assert after["_product"] == 4 * (16 + 7 * 4) + 7
-    assert (before.total(), after.total()) == (436, 297)
+    counted = launches(generator, monkeypatch)
+    assert counted["linear"] == 4 * (16 + 7 * 4) + 1 + 1 + 7  # the layers, the projection and the heads
+    assert counted.total() == 427
+
+
+def test_a_frame_takes_five_launches_for_a_layer_of_the_backbone_and_one_for_the_depth_decoder(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_kernels(generator, staged=False)
+    counted = launches(generator, monkeypatch)
+    assert counted["_qkv"] == counted["_walk"] == 16
+    assert counted["_product"] == 3 * 16
+    assert counted["frame_kernel"] == 1
+    assert counted.total() == 107
+
+
+def test_a_launch_for_each_stage_of_the_depth_decoder_is_still_fewer_than_pytorchs(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_kernels(generator, staged=True)
+    counted = launches(generator, monkeypatch)
+    assert counted["frame_kernel"] == 7 * (4 * 6 + 3)
+    assert counted.total() == 295

@@ -2,8 +2,8 @@
 
 Run it as `python -m tests.support.compiled_kernels CAPABILITY`, such as 90 for an H100, without Triton's interpreter.
 It calls the functions that launch kernels, with tensors of the published model's shapes. Launches only compile. It
-prints a line of JSON for each kernel: its name, its shared memory in bytes, the registers of a thread, and the bytes of
-registers that spill.
+prints a line of JSON for each kernel: its name, its shared memory in bytes, the registers of a thread, the bytes of
+registers that spill, and the number of loads of 1 or 2 bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import triton
@@ -24,11 +24,18 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from services.runtime.checkpoint.config import RopeConfig, StackConfig
 from services.runtime.kvcache.attention_triton import attend_blocks, rotate_and_store
+from services.runtime.layers import early_launch
 from services.runtime.layers.fused_triton import add_norm, silu_mul
 from services.runtime.layers.kernel_weight import KernelWeight
+from services.runtime.layers.linear import Linear
 from services.runtime.layers.product_triton import join_norm, norm_product, partial_product, product
+from services.runtime.layers.qkv_triton import rotated_queries
+from services.runtime.layers.transformer import KVPlaces, Layer, Stack
 from services.speech_gen.model.depth_attention_triton import attend_places
+from services.speech_gen.model.depth_frame import DepthFrame
+from services.speech_gen.model.sampling import SamplingTable
 from services.speech_gen.model.sampling_triton import choose_codes
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
@@ -52,7 +59,7 @@ class NoDevice:
 
 
 def needs_of(kernel: Any, capability: int) -> dict[str, int]:
-    """Shared memory, registers and spills of a compiled kernel."""
+    """Shared memory, registers, spills, and loads of 1 or 2 bytes of a compiled kernel."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(kernel.asm["ptx"])
@@ -63,12 +70,15 @@ def needs_of(kernel: Any, capability: int) -> dict[str, int]:
     spilled = re.search(r"(\d+) bytes spill stores", said)
     assert registers is not None, said
     assert spilled is not None, said
-    return {"shared": kernel.metadata.shared, "registers": int(registers[1]), "spilled": int(spilled[1])}
+    narrow = len(re.findall(r"ld\.global[a-z.]*\.[bsu](?:8|16)\b", kernel.asm["ptx"]))
+    needed = {"shared": kernel.metadata.shared, "registers": int(registers[1]), "spilled": int(spilled[1])}
+    return {**needed, "narrow": narrow}
 
 
 def compile_only(capability: int) -> None:
     """Make every later launch of a kernel compile it and print what it needs."""
     launch = JITFunction.run
+    early_launch.begins_early = lambda device: capability >= 90
     vars(driver)["_active"] = NoDevice(capability)
 
     def compiled(self: Any, *given: Any, grid: Any, warmup: bool, **options: Any) -> Any:
@@ -99,8 +109,10 @@ def launch_all() -> None:
     """Launch the kernels of a step with one stream, of one with many, and of a prompt."""
     for rows in (1, 32):
         x, norm, parts = empty(rows, 2048), empty(2048), empty(2, rows, 2048, dtype=torch.float32)
+        indices, angles = empty(rows, dtype=torch.int64), empty(64, 64, dtype=torch.float32)
+        places = KVPlaces(angles, angles, indices, indices, empty(40, 16, 2, 128), empty(40, 16, 2, 128))
         for matrix in matrices(2560, 2048, bias=True):  # the thinker's q, k and v
-            norm_product(x, parts, norm, matrix, 1e-6)
+            rotated_queries(x, parts, norm, matrix, 1e-6, places)
         for matrix in matrices(22016, 2048):  # and its gate and up
             norm_product(x, parts, norm, matrix, 1e-6, gated=True)
         for matrix in matrices(2048, 11008):
@@ -123,10 +135,36 @@ def launch_all() -> None:
         product(empty(256, 2048), matrix)
     keys, angles, tables = empty(40, 16, 2, 128), empty(64, 64, dtype=torch.float32), empty(1, 8, dtype=torch.int64)
     blocks = empty(1, 4, dtype=torch.int64)
+    arrivals = empty(8, dtype=torch.int32)
     for rows, parts in ((1, 4), (8, 1)):
         indices = empty(rows, dtype=torch.int64)
         rotate_and_store(empty(rows, 20, 128), angles, angles, indices, indices, keys, keys)
-        attend_blocks(empty(rows, 16, 128), keys, keys, tables, blocks, block_rows=rows, parts=parts)
+        attend_blocks(empty(rows, 16, 128), keys, keys, tables, blocks, arrivals, block_rows=rows, parts=parts)
+    for streams in (1, 16):
+        for kinds in zip(*(matrices(*shape) for shape in DEPTH_SHAPES), strict=True):
+            depth_frame(streams, *kinds)
+
+
+DEPTH_SHAPES = ((1536, 1024), (1024, 1024), (16384, 1024), (1024, 8192), (2048, 1024))
+
+
+class Weight:
+    """A linear layer of which only the weight is there."""
+
+    def __init__(self, weight: KernelWeight) -> None:
+        self.kernel_weight = weight
+
+
+def depth_frame(streams: int, *weights: KernelWeight) -> None:
+    """Launch the kernel of a frame's codebooks 1 to 7, in the published model's shapes. One layer is enough."""
+    qkv, out, gate_up, down, head = (cast("Linear", Weight(weight)) for weight in weights)
+    config = StackConfig(1, 1024, 8, 2, 128, 8192, 1e-5, False, RopeConfig(theta=5e5), 33)
+    stack = Stack(config, [Layer(empty(1024), qkv, out, empty(1024), gate_up, down)], empty(1024))
+    angles = empty(8, 1, 64, dtype=torch.float32)
+    frame = DepthFrame(stack, [head] * 7, empty(7, 2051, 1024), angles, angles, streams=16)
+    slots, uniforms = torch.arange(streams), empty(streams, 8, dtype=torch.float32)
+    choices = SamplingTable(streams, 8, "cpu").choices(slots, uniforms, 2048)
+    frame(empty(streams, 1024), torch.zeros(streams, 8, dtype=torch.int64), choices)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor
 from services.runtime.kvcache.pages import KVPages
 from services.runtime.layers.fused import uses_kernels
 from services.runtime.layers.rope import split_rotated, whole_angles
+from services.runtime.layers.transformer import KVPlaces
 
 QUERIES_PER_BLOCK = 64
 """Queries (a row and a head) that one program of a kernel takes of a prompt. In float32 it takes a quarter of them,
@@ -67,17 +68,34 @@ class PagedAttention(ABC):
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Rotate q and k, store k and v, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
         keys, values = self.kv.k[layer], self.kv.v[layer]
-        positions, write_index, tables, blocks = self.metadata
+        positions, write_index, _, _ = self.metadata
         if uses_kernels(qkv):
-            from services.runtime.kvcache.attention_triton import attend_blocks, rotate_and_store
+            from services.runtime.kvcache.attention_triton import rotate_and_store
 
             q = rotate_and_store(qkv, self.kv.cos, self.kv.sin, positions, write_index, keys, values)
-            attend_blocks(q, keys, values, tables, blocks, block_rows=self.block_rows, parts=self.parts)
-            return q.flatten(1)
-        q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
-        keys.flatten(0, 1).index_copy_(0, write_index, k)
-        values.flatten(0, 1).index_copy_(0, write_index, v)
-        return self.attend_stored(layer, q)
+        else:
+            q, k, v = split_rotated(qkv, self.kv.config.kv_heads, *self.rotary)
+            keys.flatten(0, 1).index_copy_(0, write_index, k)
+            values.flatten(0, 1).index_copy_(0, write_index, v)
+        return self.attend_rotated(layer, q)
+
+    def places(self, layer: int) -> KVPlaces:
+        """Where a kernel that rotates q and k stores keys and values of this step's rows."""
+        kv, metadata = self.kv, self.metadata
+        return KVPlaces(kv.cos, kv.sin, metadata.positions, metadata.write_index, kv.k[layer], kv.v[layer])
+
+    def attend_rotated(self, layer: int, q: Tensor) -> Tensor:
+        """Attend with rotated q [R, heads, head_dim] to stored k and v -> [R, heads * head_dim]. It may overwrite q."""
+        if not uses_kernels(q):
+            return self.attend_stored(layer, q)
+        from services.runtime.kvcache.attention_triton import attend_blocks
+
+        kv, metadata = self.kv, self.metadata
+        attend_blocks(
+            q, kv.k[layer], kv.v[layer], metadata.tables, metadata.blocks, kv.arrivals,
+            block_rows=self.block_rows, parts=self.parts,
+        )  # fmt: skip
+        return q.flatten(1)
 
 
 def prompt_block_rows(kv: KVPages) -> int:

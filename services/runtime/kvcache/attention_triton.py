@@ -1,10 +1,10 @@
-"""Attention over paged keys and values as CUDA kernels: rotate and store, then walk over the pages, then join.
+"""Attention over paged keys and values as CUDA kernels: rotate and store, then walk over the pages.
 
 A block is some neighbouring rows of one stream. One program takes a block and a kv head, with all query heads that
 share this kv head. It walks over the stream's pages with a running softmax in float32. So all rows of a block (one or
 three rows of a frame, or 16 rows of a prompt) read each key once.
 
-When there are few blocks, several programs share each walk, and another kernel joins their partial results. So one
+When there are few blocks, several programs share each walk, and the last of them joins their partial results. So one
 stream alone still fills the device. The grid depends on shapes only. No kernel is compiled again for a number that
 varies from step to step.
 
@@ -23,6 +23,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from services.runtime.layers.early_launch import early_options
+from services.runtime.layers.tiles_triton import wait_for_previous
 
 POSITIONS_PER_TURN = 64
 MAX_PARTS = 16
@@ -59,13 +62,24 @@ def _rotate(
     tl.store(values + (place + head - HEADS - KV_HEADS) * HEAD_DIM + dim[None, :], x, mask=is_value)
 
 
+@triton.jit
+def _is_last(arrivals, programs):
+    """Whether all other programs of `programs` were here before: then their results are visible, and the count is 0."""
+    tl.debug_barrier()  # every thread of this program has written
+    last = tl.atomic_add(arrivals, 1, sem="acq_rel") == programs - 1
+    if last:
+        tl.store(arrivals, 0)
+    return last
+
+
 @triton.jit(do_not_specialize=["table_row"], do_not_specialize_on_alignment=["tables", "blocks"])
 def _walk(
-    q, keys, values, tables, blocks, out, parts_max, parts_sum,
+    q, keys, values, tables, blocks, out, parts_max, parts_sum, arrivals,
     scale, kv_page, table_row,
     SHARE: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr,
-    QUERIES: tl.constexpr, DIM: tl.constexpr, TURN: tl.constexpr,
+    QUERIES: tl.constexpr, DIM: tl.constexpr, TURN: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    wait_for_previous(EARLY)
     block, kv_index, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_heads = tl.num_programs(1)
     table = tables + tl.load(blocks + block * 4) * table_row
@@ -111,32 +125,24 @@ def _walk(
         tl.debug_barrier()  # `out` is `q`: it is written after every thread has read its queries
         tl.store(out + at_queries, (mixed / total[:, None]).to(out.dtype.element_ty), mask=here)
     else:
-        line = ((block * kv_heads + kv_index) * PARTS + part) * (ROWS * SHARE) + query
+        first_line = (block * kv_heads + kv_index) * PARTS * ROWS * SHARE + query
+        line = first_line + part * ROWS * SHARE
         tl.store(out + line[:, None] * HEAD_DIM + dim[None, :], mixed, mask=here)
         tl.store(parts_max + line, highest, mask=row < count)
         tl.store(parts_sum + line, total, mask=row < count)
-
-
-@triton.jit(do_not_specialize_on_alignment=["blocks"])
-def _join(
-    parts, parts_max, parts_sum, blocks, out,
-    SHARE: tl.constexpr, HEAD_DIM: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr,
-):  # fmt: skip
-    block, kv_index, query = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    kv_heads = tl.num_programs(1)
-    row = query // SHARE
-    first_row = tl.load(blocks + block * 4 + 1)
-    brought = row < tl.load(blocks + block * 4 + 2)
-    part, dim = tl.arange(0, PARTS), tl.arange(0, DIM)
-    line = ((block * kv_heads + kv_index) * PARTS + part) * (ROWS * SHARE) + query
-    highest = tl.load(parts_max + line, mask=(part < PARTS) & brought, other=0.0)
-    weight = tl.exp(highest - tl.max(highest, axis=0))
-    total = tl.sum(weight * tl.load(parts_sum + line, mask=(part < PARTS) & brought, other=1.0), axis=0)
-    here = (dim < HEAD_DIM) & brought
-    mixed = tl.load(parts + line[:, None] * HEAD_DIM + dim[None, :], mask=here[None, :], other=0.0)
-    joined = tl.sum(mixed * weight[:, None], axis=0) / total
-    head = (first_row + row) * (kv_heads * SHARE) + kv_index * SHARE + query % SHARE
-    tl.store(out + head * HEAD_DIM + dim, joined.to(out.dtype.element_ty), mask=here)
+        if _is_last(arrivals + block * kv_heads + kv_index, PARTS):
+            each = first_line[None, :] + tl.arange(0, PARTS)[:, None] * ROWS * SHARE
+            brought = (row < count)[None, :]
+            maxima = tl.load(parts_max + each, mask=brought, other=0.0)
+            highest = tl.max(maxima, axis=0)
+            sums = tl.load(parts_sum + each, mask=brought, other=1.0)
+            total = tl.sum(tl.exp(maxima - highest[None, :]) * sums, axis=0)
+            mixed = tl.zeros([QUERIES, DIM], tl.float32)
+            for other in tl.static_range(PARTS):
+                line = first_line + other * ROWS * SHARE
+                weight = tl.exp(tl.load(parts_max + line, mask=row < count, other=0.0) - highest)
+                mixed += weight[:, None] * tl.load(out + line[:, None] * HEAD_DIM + dim[None, :], mask=here, other=0.0)
+            tl.store(q + at_queries, (mixed / total[:, None]).to(q.dtype.element_ty), mask=here)
 
 
 def rotate_and_store(
@@ -170,6 +176,7 @@ def attend_blocks(
     values: Tensor,
     tables: Tensor,
     blocks: Tensor,
+    arrivals: Tensor,
     *,
     block_rows: int,
     parts: int | None = None,
@@ -182,6 +189,8 @@ def attend_blocks(
         keys, values: pages [N, page_size, kv_heads, head_dim].
         tables: int64 [W, P], the pages of each stream, in order.
         blocks: int64 [B, 4]: stream, first row, number of rows (0 to `block_rows`), position of the first row.
+        arrivals: int32 zeros [at least B * kv_heads], which are zeros again afterwards. No other step may use them at
+            the same time.
         parts: the programs that share each walk, a power of 2. Unset: as many as fill the device.
     """
     _, heads, head_dim = q.shape
@@ -194,21 +203,18 @@ def attend_blocks(
     dim = max(16, triton.next_power_of_2(head_dim))
     partial, highest, total = q, q, q
     if parts > 1:
+        assert count * kv_heads <= len(arrivals), f"expected at most {len(arrivals)} shared walks"
         lines = (count * kv_heads, parts, block_rows * share)
         partial = torch.empty(*lines, head_dim, dtype=torch.float32, device=q.device)
         highest, total = (torch.empty(lines, dtype=torch.float32, device=q.device) for _ in range(2))
     _walk[(count, kv_heads, parts)](
-        q, keys, values, tables, blocks, partial, highest, total,
+        q, keys, values, tables, blocks, partial, highest, total, arrivals,
         head_dim**-0.5, keys.stride(0), tables.stride(0),
         SHARE=share, HEAD_DIM=head_dim, PAGE=page_size, PARTS=parts, ROWS=block_rows,
         QUERIES=max(MIN_QUERIES, triton.next_power_of_2(block_rows * share)), DIM=dim,
         TURN=POSITIONS_PER_TURN if q.dtype.itemsize == 2 else POSITIONS_PER_TURN // 2,
+        **early_options(q.device),
     )  # fmt: skip
-    if parts > 1:
-        _join[(count, kv_heads, block_rows * share)](
-            partial, highest, total, blocks, q,
-            SHARE=share, HEAD_DIM=head_dim, PARTS=parts, ROWS=block_rows, DIM=dim,
-        )  # fmt: skip
     return q
 
 

@@ -11,6 +11,9 @@ from services.runtime.layers.rope import rotary_table
 PAGE_SIZE = 16
 """Positions of one stream in a page, unless a caller asks for another size."""
 
+MAX_SHARED_WALKS = 1024
+"""Walks of a step that several programs may share: more than any device has processors for."""
+
 
 class KVPages:
     """Pages of keys and values, and the rotary angles of their positions.
@@ -18,6 +21,8 @@ class KVPages:
     Attributes:
         k, v: [layers, pages, page_size, kv_heads, head_dim] in the compute dtype.
         cos, sin: float32 [max_positions, head_dim / 2].
+        arrivals: int32 zeros [MAX_SHARED_WALKS], for the kernel of attention: how many of the programs that share a
+            walk are done. One step at a time uses them.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class KVPages:
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.cos, self.sin = rotary_table(config, max_positions, device)
+        self.arrivals = torch.zeros(MAX_SHARED_WALKS, dtype=torch.int32, device=device)
         self._gathered = torch.empty((2, 0, *shape[2:]), dtype=dtype, device=device)
 
     def pages_for(self, positions: int) -> int:

@@ -1,6 +1,7 @@
-"""A stack for the few rows of a step on CUDA: five launches a layer instead of eight, the attention counted once.
+"""A stack for the few rows of a step on CUDA: five launches a layer instead of ten.
 
-A layer's norms, its residual sums and SwiGLU's gate are folded into its four products (product_triton.py).
+A layer's norms, its residual sums and SwiGLU's gate are folded into its four products (product_triton.py). The first
+product also rotates queries and keys and stores keys and values (qkv_triton.py). The attention is the fifth launch.
 
 `fused_rows` decides at the start whether these kernels are used. They are used for as many rows as they are faster for
 than PyTorch's products, if they compile on this device and compute the same as PyTorch's products do.
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 
 from services.runtime.graphs.timing import step_ms
-from services.runtime.layers.linear import Linear
 from services.runtime.layers.quantized_cpu import CPUProduct
 from services.runtime.layers.quantized_stack import QuantizedStack
-from services.runtime.layers.transformer import AttentionBackend, Stack
+from services.runtime.layers.rope import rotary_table, split_rotated, whole_angles
+from services.runtime.layers.transformer import AttentionBackend, KVPlaces, Stack, StoredAttention
 
 log = logging.getLogger(__name__)
 
@@ -34,38 +35,25 @@ class FusedStack:
     """The layers of `stack` as kernels with the elementwise work inside. The weights stay those of `stack`."""
 
     def __init__(self, stack: Stack) -> None:
-        from services.runtime.layers import product_triton
+        from services.runtime.layers import product_triton, qkv_triton
 
-        self._kernels = product_triton
+        self._kernels, self._qkv = product_triton, qkv_triton
         self._stack = stack
         self._matrices = [
             tuple(one.kernel_weight for one in (each.qkv, each.out, each.gate_up, each.down)) for each in stack.layers
         ]
 
-    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+    def __call__(self, embeddings: Tensor, attention: StoredAttention) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
-        x, parts = self._residual(embeddings, attention)
-        return self._kernels.join_norm(x, parts, self._stack.norm, self._stack.config.norm_eps)
-
-    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear) -> Tensor:
-        """Embeddings [R, D] -> what `head` makes of their hidden states, float32 [R, N]. The norm is part of it."""
-        stack = self._stack
-        x, parts = self._residual(embeddings, attention)
-        eps = stack.config.norm_eps
-        return self._kernels.norm_product(x, parts, stack.norm, head.kernel_weight, eps, out_dtype=torch.float32)[0]
-
-    def _residual(self, embeddings: Tensor, attention: AttentionBackend) -> tuple[Tensor, Tensor | None]:
-        """The residual [R, D] behind the last layer, and what is yet to be added: partial sums, float32 [S, R, D]."""
-        kernels, config, eps = self._kernels, self._stack.config, self._stack.config.norm_eps
-        split = (embeddings.shape[0], config.heads + 2 * config.kv_heads, config.head_dim)
+        kernels, eps = self._kernels, self._stack.config.norm_eps
         x, parts = embeddings.contiguous(), None
         for index, (layer, matrices) in enumerate(zip(self._stack.layers, self._matrices, strict=True)):
-            qkv_weight, out, gate_up, down = matrices
-            qkv, x = kernels.norm_product(x, parts, layer.attention_norm, qkv_weight, eps)
-            parts = kernels.partial_product(attention.attend(index, qkv.view(split)), out)
+            qkv, out, gate_up, down = matrices
+            q, x = self._qkv.rotated_queries(x, parts, layer.attention_norm, qkv, eps, attention.places(index))
+            parts = kernels.partial_product(attention.attend_rotated(index, q), out)
             opened, x = kernels.norm_product(x, parts, layer.ffn_norm, gate_up, eps, gated=True)
             parts = kernels.partial_product(opened, down)
-        return x, parts
+        return kernels.join_norm(x, parts, self._stack.norm, eps)
 
 
 def use_fused_kernels(stack: Stack) -> None:
@@ -82,14 +70,30 @@ def use_fused_kernels(stack: Stack) -> None:
         stack.fused = FusedStack(stack)
 
 
-class _FirstHeads:
-    """An `AttentionBackend` that returns the queries, so that the check needs no stored keys."""
+class StoredRows:
+    """A `StoredAttention` without a past, for the check: each row reads what was stored for it, k and v included."""
 
-    def __init__(self, heads: int) -> None:
-        self._heads = heads
+    def __init__(self, stack: Stack, rows: int) -> None:
+        config, kwargs = stack.config, {"dtype": stack.dtype, "device": stack.device}
+        self._cos, self._sin = rotary_table(config, rows, stack.device)
+        self._positions = torch.arange(rows, device=stack.device)
+        self._heads = config.heads
+        self._keys, self._values = (torch.zeros(rows, config.kv_heads, config.head_dim, **kwargs) for _ in range(2))
+
+    def places(self, layer: int) -> KVPlaces:
+        """Each row has a position and a place of its own."""
+        return KVPlaces(self._cos, self._sin, self._positions, self._positions, self._keys, self._values)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        return qkv[:, : self._heads].flatten(1).contiguous()
+        """Rotate, store, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
+        angles = self._cos[:, None], self._sin[:, None]
+        q, self._keys[:], self._values[:] = split_rotated(qkv, self._keys.shape[1], *angles)
+        return self.attend_rotated(layer, q)
+
+    def attend_rotated(self, layer: int, q: Tensor) -> Tensor:
+        """The sum of q, and k and v of the head's group: q [R, heads, head_dim] -> [R, heads * head_dim]."""
+        share = self._heads // self._keys.shape[1]
+        return (q + (self._keys + self._values).repeat_interleave(share, dim=1)).flatten(1)
 
 
 @torch.inference_mode()
@@ -102,16 +106,18 @@ def fused_rows(stack: Stack, *, timed_ms: Callable[[Callable[[], object]], float
     most = 0
     try:
         fused = FusedStack(stack)
-        attention = _FirstHeads(stack.config.heads)
         noise = torch.Generator().manual_seed(0)
         for rows in CHECKED_ROWS:
+            attention = StoredRows(stack, rows)
             x = torch.randn(rows, stack.config.width, generator=noise).to(stack.device, stack.dtype)
             expected, found = stack.plain(x, attention), fused(x, attention)
             difference = float((found.float() - expected.float()).abs().mean() / expected.float().abs().mean())
             if not difference <= TOLERANCES[stack.dtype]:  # a difference that is not a number fails too
                 log.error("the fused kernels are not used: they differ by %.3g for %d rows", difference, rows)
                 return 0
-            plain_ms, fused_ms = (timed_ms(lambda way=way, x=x: way(x, attention)) for way in (stack.plain, fused))
+            plain_ms, fused_ms = (
+                timed_ms(lambda way=way, x=x, attention=attention: way(x, attention)) for way in (stack.plain, fused)
+            )
             log.info("%d rows, %d layers: plain %.3f ms, fused %.3f ms", rows, len(stack.layers), plain_ms, fused_ms)
             if fused_ms > plain_ms:
                 break

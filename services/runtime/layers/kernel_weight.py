@@ -34,3 +34,15 @@ class KernelWeight:
     def shape(self) -> tuple[int, int]:
         """(N, K)."""
         return self.data.shape[0], self.columns or self.data.shape[1]
+
+    @property
+    def layout(self) -> tuple[int, int, int, int, bool]:
+        """Constants of the compilation: bits, stored columns, columns of a group, groups of a row, whether offsets."""
+        groups = 1 if self.scales is None else self.scales.shape[1]
+        return self.bits, self.data.shape[1], self.group or self.shape[1], groups, self.offsets is not None
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """data, scales, offsets. A kernel does not read those that there are none of; they are `data` again."""
+        scales, offsets = (self.data if each is None else each for each in (self.scales, self.offsets))
+        return self.data, scales, offsets

@@ -11,7 +11,7 @@ The weight is read once for up to 64 rows. It is a matrix of floats, or of 8 or 
 columns. Integers become the compute dtype without an error, and each group's sum is scaled in float32.
 """
 
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 # Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 # pyright: reportIndexIssue=false, reportMissingImports=false
@@ -25,7 +25,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from services.runtime.layers.early_launch import early_options
 from services.runtime.layers.kernel_weight import KernelWeight
+from services.runtime.layers.tiles_triton import (
+    LINE_BYTES,
+    norm_factor,
+    prefetch,
+    products,
+    residual_tile,
+    silu_gate,
+    wait_for_previous,
+)
 
 MIN_ROWS = 16  # tl.dot takes no fewer
 MAX_STEP_ROWS = 32
@@ -40,105 +50,46 @@ MIN_SPLIT_COLUMNS = 512
 MAX_SPLIT = 8
 
 
-@triton.jit
-def _residual(x, parts, row, column, here, rows, K: tl.constexpr, JOINED: tl.constexpr):
-    """A tile of the residual in its dtype, with the `JOINED` partial sums added as the reference rounds them."""
-    value = tl.load(x + row * K + column, mask=here, other=0.0)
-    if JOINED > 0:
-        added = tl.load(parts + row * K + column, mask=here, other=0.0)
-        for part in tl.static_range(1, JOINED):
-            added += tl.load(parts + (part * rows + row) * K + column, mask=here, other=0.0)
-        value = (added.to(value.dtype).to(tl.float32) + value.to(tl.float32)).to(value.dtype)
-    return value
-
-
-@triton.jit
-def _group_product(
-    a, weight, scales, offsets, wide, place, column,
-    HIGH: tl.constexpr, STORED: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr,
-    OFFSETS: tl.constexpr,
-):  # fmt: skip
-    """a [M, C] times columns of the weight's rows `wide` [N]: float32 [M, N].
-
-    `place` [C] is where the columns are stored. `column` is the number of the first one, which tells the group.
-    """
-    w = tl.load(weight + wide[:, None] * STORED + place[None, :], mask=(place < STORED)[None, :], other=0)
-    if BITS == 4:
-        w = (w >> 4 if HIGH else w & 15).to(tl.float32) - 8.0
-    product = tl.dot(a, tl.trans(w.to(a.dtype)), input_precision="ieee")
-    if BITS > 0:
-        group = wide * GROUPS + column // GROUP
-        product *= tl.load(scales + group).to(tl.float32)[None, :]
-        if OFFSETS:
-            product += tl.sum(a.to(tl.float32), axis=1)[:, None] * tl.load(offsets + group).to(tl.float32)[None, :]
-    return product
-
-
 @triton.jit(do_not_specialize=["rows"])
 def _product(
-    x, parts, norm, weight, scales, offsets, bias, out, total, eps, rows,
+    x, parts, norm, weight, bias, out, total, eps, rows,
     N: tl.constexpr, K: tl.constexpr, JOINED: tl.constexpr, NORM: tl.constexpr, GATED: tl.constexpr,
-    BIAS: tl.constexpr, SPAN: tl.constexpr, BITS: tl.constexpr, STORED: tl.constexpr, GROUP: tl.constexpr,
-    GROUPS: tl.constexpr, OFFSETS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, TURN: tl.constexpr,
+    BIAS: tl.constexpr, SPAN: tl.constexpr, LAYOUT: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    TURN: tl.constexpr, LINES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    HALVES: tl.constexpr = 2 if BITS == 4 else 1
     tile, part = tl.program_id(0), tl.program_id(1)
     row = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
-    real = (row < rows)[:, None]
-    line = row[:, None]
+    real = row < rows
     wide = tile * WIDTH + tl.arange(0, WIDTH)
     inside = wide < N
     wide = tl.where(inside, wide, 0)
-    turn = tl.arange(0, TURN)
-
+    prefetch(weight, wide, part * SPAN, LAYOUT, LINES, EARLY)
+    if GATED:
+        prefetch(weight, wide + N, part * SPAN, LAYOUT, LINES, EARLY)
+    wait_for_previous(EARLY)
     factor = tl.full([ROWS], 1.0, tl.float32)
     if NORM:
-        squares = tl.zeros([ROWS], tl.float32)
-        for begin in range(0, K, TURN):
-            column = (begin + turn)[None, :]
-            here = real & (column < K)
-            value = _residual(x, parts, line, column, here, rows, K, JOINED)
-            if JOINED > 0:
-                tl.store(total + line * K + column, value, mask=here & (tile == 0))
-            squares += tl.sum(value.to(tl.float32) * value.to(tl.float32), axis=1)
-        factor = 1.0 / tl.sqrt(squares / K + eps)
-
-    first = tl.zeros([ROWS, WIDTH], tl.float32)
-    second = tl.zeros([ROWS, WIDTH], tl.float32)
-    for begin in range(part * SPAN, tl.minimum(part * SPAN + SPAN, STORED), TURN):
-        place = begin + turn
-        for high in tl.static_range(HALVES):
-            column = (high * STORED + place)[None, :]
-            here = real & (place < STORED)[None, :] & (column < K)
-            a = _residual(x, parts, line, column, here, rows, K, JOINED)
-            if NORM:
-                scale = tl.load(norm + column, mask=column < K, other=0.0).to(tl.float32)
-                a = (a.to(tl.float32) * factor[:, None] * scale).to(a.dtype)
-            at = high * STORED + begin
-            first += _group_product(
-                a, weight, scales, offsets, wide, place, at, high, STORED, BITS, GROUP, GROUPS, OFFSETS
-            )
-            if GATED:
-                second += _group_product(
-                    a, weight, scales, offsets, wide + N, place, at, high, STORED, BITS, GROUP, GROUPS, OFFSETS
-                )
-
-    dtype = x.dtype.element_ty
+        factor = norm_factor(x, parts, total, 0, rows, rows, True, tile == 0, eps, K, JOINED, ROWS)
+    first, second = products(
+        x, parts, norm, factor, weight, row, real, rows, True, wide, part * SPAN,
+        K, JOINED, NORM, N if GATED else 0, LAYOUT, SPAN, ROWS, WIDTH, TURN,
+    )  # fmt: skip
     if BIAS:
         first += tl.load(bias + wide).to(tl.float32)[None, :]
     if GATED:
-        gate = first.to(dtype).to(tl.float32)
-        opened = (gate / (1.0 + tl.exp(-gate))).to(dtype).to(tl.float32)  # rounded as PyTorch rounds after silu
-        first = opened * second.to(dtype).to(tl.float32)
-    at_out = (part * rows + line) * N + wide[None, :]
-    tl.store(out + at_out, first.to(out.dtype.element_ty), mask=real & inside[None, :])
+        first = silu_gate(first, second, x.dtype.element_ty)
+    at_out = (part * rows + row[:, None]) * N + wide[None, :]
+    tl.store(out + at_out, first.to(out.dtype.element_ty), mask=real[:, None] & inside[None, :])
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _join_norm(x, parts, norm, out, eps, rows, K: tl.constexpr, JOINED: tl.constexpr, BLOCK: tl.constexpr):
+def _join_norm(
+    x, parts, norm, out, eps, rows, K: tl.constexpr, JOINED: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    wait_for_previous(EARLY)
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     here = column < K
-    value = _residual(x, parts, row, column, here, rows, K, JOINED).to(tl.float32)
+    value = residual_tile(x, parts, row, column, here, rows, True, K, JOINED).to(tl.float32)
     factor = 1.0 / tl.sqrt(tl.sum(value * value, axis=0) / K + eps)
     scaled = value * factor * tl.load(norm + column, mask=here, other=0.0).to(tl.float32)
     tl.store(out + row * K + column, scaled.to(out.dtype.element_ty), mask=here)
@@ -190,6 +141,7 @@ def join_norm(x: Tensor, parts: Tensor | None, norm: Tensor, eps: float) -> Tens
     _join_norm[(rows,)](
         x, x if parts is None else parts, norm, out, eps, rows,
         K=width, JOINED=0 if parts is None else parts.shape[0], BLOCK=block, num_warps=min(8, max(1, block // 256)),
+        **early_options(x.device),
     )  # fmt: skip
     return out
 
@@ -197,18 +149,55 @@ def join_norm(x: Tensor, parts: Tensor | None, norm: Tensor, eps: float) -> Tens
 def split_of(width: int, columns: int) -> int:
     """The number of programs that share a sum over `columns`, so that a weight of `width` rows fills the device."""
     split = 1
-    while split < MAX_SPLIT and _tiles(width) * split < WANTED_PROGRAMS and columns // (2 * split) >= MIN_SPLIT_COLUMNS:
+    while (
+        split < MAX_SPLIT
+        and -(-width // tile_width(width)) * split < WANTED_PROGRAMS
+        and columns // (2 * split) >= MIN_SPLIT_COLUMNS
+    ):
         split *= 2
     return split
 
 
-def _tiles(width: int) -> int:
-    return -(-width // _tile_width(width))
+def span_of(matrix: KernelWeight, split: int, turn: int) -> int:
+    """Stored columns of one of `split` programs that share a sum, a multiple of `turn`."""
+    return -(-matrix.data.shape[1] // (split * turn)) * turn
 
 
-def _tile_width(width: int) -> int:
+def lines_of(matrix: KernelWeight, span: int) -> int:
+    """Lines of the L2 cache that hold `span` stored columns of a row of the weight, as a power of 2."""
+    return int(triton.next_power_of_2(-(-span * matrix.data.itemsize // LINE_BYTES.value)))
+
+
+def tile_width(width: int) -> int:
     """Output columns of one program."""
     return 16 if width <= 16 * WANTED_PROGRAMS else 32 if width <= 64 * WANTED_PROGRAMS else 64
+
+
+def rows_of_program(rows: int) -> int:
+    """Rows of one program of a step of `rows` rows."""
+    return max(MIN_ROWS, min(MAX_BLOCK_ROWS, int(triton.next_power_of_2(rows))))
+
+
+def stages_of(block_rows: int) -> int:
+    """Turns whose loads are under way, so that they fit the 99 KB of shared memory of a desktop's card."""
+    return 2 if block_rows > MIN_ROWS else 3
+
+
+def turn_of(x: Tensor, matrix: KernelWeight, columns: int = COLUMNS_PER_TURN) -> int:
+    """Columns of one turn of a loop over the columns of x [R, K]: at most `columns`, and of one group."""
+    expected = matrix.shape[1]
+    assert x.shape[1] == expected, f"expected rows [R, {expected}], got {list(x.shape)}"
+    assert x.is_contiguous(), "rows must be contiguous"
+    assert matrix.data.is_contiguous(), "the weight must be contiguous"
+    return columns_of_turn(matrix, columns)
+
+
+def columns_of_turn(matrix: KernelWeight, columns: int = COLUMNS_PER_TURN) -> int:
+    """At most `columns`, a power of 2, so that a turn lies in one group of columns."""
+    if 0 < matrix.group < matrix.shape[1]:
+        columns = math.gcd(columns, matrix.group)
+        assert columns >= 16, f"expected groups of a multiple of 16 columns, got {matrix.group}"
+    return columns
 
 
 def _launch(
@@ -223,35 +212,22 @@ def _launch(
     gated: bool = False,
 ) -> None:
     rows, columns = x.shape
-    width, expected = out.shape[-1], matrix.shape[1]
+    width = out.shape[-1]
     split = out.shape[0] if out.ndim == 3 else 1
-    assert columns == expected, f"expected rows [R, {expected}], got {list(x.shape)}"
-    assert x.is_contiguous(), "rows must be contiguous"
-    assert matrix.data.is_contiguous(), "the weight must be contiguous"
-    block_rows = max(MIN_ROWS, min(MAX_BLOCK_ROWS, triton.next_power_of_2(rows)))
-    is_prompt = block_rows > MAX_STEP_ROWS
-    tile = PROMPT_TILE if is_prompt else _tile_width(width)
-    turn = COLUMNS_PER_TURN // (2 if is_prompt else 1)
-    if 0 < matrix.group < columns:
-        turn = math.gcd(turn, matrix.group)  # a turn lies in one group
-        assert turn >= 16, f"expected groups of a multiple of 16 columns, got {matrix.group}"
+    block_rows, is_prompt = rows_of_program(rows), rows > MAX_STEP_ROWS
+    tile = PROMPT_TILE if is_prompt else tile_width(width)
+    turn = turn_of(x, matrix, COLUMNS_PER_TURN // (2 if is_prompt else 1))
     assert norm is None or not is_prompt, f"expected at most {MAX_STEP_ROWS} rows with a norm, got {rows}"
-    stored = matrix.data.shape[1]
-    span = triton.cdiv(stored, split * turn) * turn
-    nothing = x
+    nothing, span = x, span_of(matrix, split, turn)
     _product[(triton.cdiv(width, tile), split, triton.cdiv(rows, block_rows))](
         x,
         nothing if parts is None else parts,
         nothing if norm is None else norm,
-        matrix.data,
-        nothing if matrix.scales is None else matrix.scales,
-        nothing if matrix.offsets is None else matrix.offsets,
+        matrix.tensors,
         nothing if matrix.bias is None else matrix.bias,
         out, total, eps, rows,
         N=width, K=columns, JOINED=0 if parts is None else parts.shape[0], NORM=norm is not None, GATED=gated,
-        BIAS=matrix.bias is not None, SPAN=span, BITS=matrix.bits, STORED=stored,
-        GROUP=matrix.group or columns,
-        GROUPS=1 if matrix.scales is None else matrix.scales.shape[1], OFFSETS=matrix.offsets is not None,
-        ROWS=block_rows, WIDTH=tile, TURN=turn,
-        num_stages=2 if block_rows > MIN_ROWS else 3,  # so that it fits the 99 KB of shared memory of a desktop's card
+        BIAS=matrix.bias is not None, SPAN=span, LAYOUT=matrix.layout,
+        ROWS=block_rows, WIDTH=tile, TURN=turn, LINES=lines_of(matrix, span), num_stages=stages_of(block_rows),
+        **early_options(x.device),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -35,15 +35,35 @@ class AttentionBackend(Protocol):
         ...
 
 
+class KVPlaces(NamedTuple):
+    """Where a step's rows belong in one layer, for a kernel that rotates and stores."""
+
+    cos: Tensor  # float32 [positions, head_dim / 2], as is `sin`
+    sin: Tensor
+    positions: Tensor  # int64 [R]
+    write_index: Tensor  # int64 [R], where k and v of each row are stored
+    keys: Tensor  # [..., kv_heads, head_dim], as is `values`; `write_index` counts the leading dimensions
+    values: Tensor
+
+
+@runtime_checkable
+class StoredAttention(AttentionBackend, Protocol):
+    """An `AttentionBackend` that also attends when another kernel has rotated and stored."""
+
+    def places(self, layer: int) -> KVPlaces:
+        """Where that kernel stores keys and values."""
+        ...
+
+    def attend_rotated(self, layer: int, q: Tensor) -> Tensor:
+        """Attend with rotated q [R, heads, head_dim] to stored k and v -> [R, heads * head_dim]. It may overwrite q."""
+        ...
+
+
 class FusedLayers(Protocol):
     """Another way to compute a stack, for steps of few rows (fused_stack.py)."""
 
-    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+    def __call__(self, embeddings: Tensor, attention: StoredAttention) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm."""
-        ...
-
-    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear) -> Tensor:
-        """Embeddings [R, D] -> what `head` makes of their hidden states, float32 [R, N]."""
         ...
 
 
@@ -82,15 +102,9 @@ class Stack:
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
-        fused = self._fused_for(embeddings)
-        return self.plain(embeddings, attention) if fused is None else fused(embeddings, attention)
-
-    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear, last: int) -> Tensor:
-        """Embeddings [R, D] -> what `head` makes of the hidden states of the `last` rows, float32 [last, N]."""
-        fused = self._fused_for(embeddings)
-        if fused is not None:
-            return fused.logits(embeddings, attention, head)[-last:]
-        return head(self.plain(embeddings, attention)[-last:]).float()
+        if self.fused is not None and embeddings.shape[0] <= self.fused_rows and isinstance(attention, StoredAttention):
+            return self.fused(embeddings, attention)
+        return self.plain(embeddings, attention)
 
     def plain(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """The same with the products of PyTorch, for any number of rows."""
@@ -105,9 +119,6 @@ class Stack:
             ffn = layer.down(silu_mul(layer.gate_up(normed)))
             x, normed = add_norm(ffn, x, norms[index + 1], eps)
         return normed
-
-    def _fused_for(self, embeddings: Tensor) -> FusedLayers | None:
-        return self.fused if embeddings.shape[0] <= self.fused_rows else None
 
 
 def load_stack(weights: Weights, config: StackConfig) -> Stack:

@@ -7,6 +7,8 @@ reference's logits: with positions 0 to 7 they differ by up to 15. (docs/model.m
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +18,15 @@ from services.runtime.layers.fused import uses_kernels
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.rope import rotary_table, split_rotated, whole_angles
 from services.runtime.layers.transformer import Stack
+from services.speech_gen.model.sampling import Choices, choose
+
+
+class FrameChoice(Protocol):
+    """Another way to choose a frame's codes, for steps of few streams (depth_frame.py)."""
+
+    def __call__(self, hidden: Tensor, codes: Tensor, choices: Choices) -> None:
+        """Choose codebooks 1 to 7: `hidden` [W, width] is projected; int64 `codes` [W, 8]."""
+        ...
 
 
 class DepthDecoder:
@@ -36,7 +47,25 @@ class DepthDecoder:
         with torch.inference_mode():
             rows = projection(audio_table[: (codebooks - 1) * self.code_vocab])
         self.code_rows = rows.view(codebooks - 1, self.code_vocab, -1)
+        self.frame: FrameChoice | None = None
+        self.frame_streams = 0
+        """Codes of up to so many streams are chosen by `frame`."""
         self._frame = _Frame(stack.config, codebooks, streams, stack.dtype, stack.device)
+
+    @property
+    def rotary(self) -> tuple[Tensor, Tensor]:
+        """Rotary (cos, sin) of the places, each float32 [K, 1, head_dim / 2]."""
+        return self._frame.cos, self._frame.sin
+
+    def choose(self, hidden: Tensor, codes: Tensor, choices: Choices) -> None:
+        """Choose the codes of codebooks 1 to 7: int64 `codes` [W, 8], of which codebook 0 is given.
+
+        `hidden` [W, D] is the backbone's last hidden state. `choices.finite` is written too.
+        """
+        if self.frame is not None and len(codes) <= self.frame_streams:
+            self.frame(self.projection(hidden), codes, choices)
+        else:
+            self.choose_plainly(hidden, codes, choices)
 
     def logits(self, codebook: int, hidden: Tensor, previous_code: Tensor) -> Tensor:
         """Logits of codebook `codebook`, float32 [W, codebook size]. Called for codebooks 1 to 7 in order.
@@ -49,7 +78,13 @@ class DepthDecoder:
         if codebook == 1:
             rows = torch.cat([self.projection(hidden), rows])
         self._frame.turn_to(codebook, streams)
-        return self.stack.logits(rows, self._frame, self.heads[codebook - 1], last=streams)
+        return self.heads[codebook - 1](self.stack(rows, self._frame)[-streams:]).float()
+
+    def choose_plainly(self, hidden: Tensor, codes: Tensor, choices: Choices) -> None:
+        """`choose` with a pass of the stack for each codebook."""
+        for codebook in range(1, codes.shape[1]):
+            logits = self.logits(codebook, hidden, codes[:, codebook - 1])
+            codes[:, codebook] = choose(logits, choices, codebook)
 
 
 class _Frame:
@@ -68,7 +103,7 @@ class _Frame:
         self._v = torch.zeros(shape, dtype=dtype, device=device)
         positions = torch.arange(-1, codebooks - 1, device=device).clamp_(min=0)
         cos, sin = rotary_table(config, codebooks, device)
-        self._cos, self._sin = cos[positions, None], sin[positions, None]
+        self.cos, self.sin = cos[positions, None], sin[positions, None]
         self._angles = whole_angles(cos[positions], sin[positions])
         share = config.heads // config.kv_heads
         blind = torch.full((2, 2), -torch.inf, dtype=dtype, device=device).triu(1)
@@ -92,7 +127,7 @@ class _Frame:
             from services.speech_gen.model.depth_attention_triton import attend_places
 
             return attend_places(
-                qkv, self._k[layer], self._v[layer], self._cos, self._sin, first=self._first, count=count
+                qkv, self._k[layer], self._v[layer], self.cos, self.sin, first=self._first, count=count
             )
         kv_heads, head_dim = self._k.shape[3:]
         q, k, v = split_rotated(qkv, kv_heads, *self._angles_of_rows())

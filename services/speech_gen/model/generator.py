@@ -198,12 +198,10 @@ class Generator:
         if most_k is None:
             most_k = self.backbone.codebook_size
         choices = self._sampling.choices(inputs["slots"], inputs["uniforms"], most_k)
-        codes = [choose(self.backbone.codebook0_logits(hidden), choices, 0)]
-        for codebook in range(1, self.backbone.codebooks):
-            logits = self.decoder.logits(codebook, hidden, codes[-1])  # [W, codebook size]
-            codes.append(choose(logits, choices, codebook))
+        frame = torch.empty(shape.streams, self.backbone.codebooks, dtype=torch.int64, device=hidden.device)  # [W, K]
+        frame[:, 0] = choose(self.backbone.codebook0_logits(hidden), choices, 0)
+        self.decoder.choose(hidden, frame, choices)
 
-        frame = torch.stack(codes, dim=1)  # [W, K]
         self._previous.index_copy_(0, inputs["slots"], frame)
         self._codes[: shape.streams] = frame.masked_fill(~choices.finite.all(dim=1, keepdim=True), NOT_FINITE)
 

@@ -8,7 +8,8 @@ draw within rounding of a bound may give the neighbouring code.
 
 # ruff: noqa: N803
 # Triton declares a constant of compilation as `constexpr` and takes an int for it; only Linux has its wheels.
-# pyright: reportArgumentType=false, reportIndexIssue=false, reportMissingImports=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportIndexIssue=false
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -18,25 +19,25 @@ import triton.language as tl
 from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["codebook"])
-def _choose(
-    logits, greedy, temperature, top_k, top_p, uniforms, finite, codes, codebook,
-    CODEBOOKS: tl.constexpr, VOCAB: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0)
+@triton.jit
+def choose_code(logits, greedy, temperature, top_k, top_p, uniform, stream, VOCAB: tl.constexpr, BLOCK: tl.constexpr):
+    """The code that stream number `stream` chooses from its logits [VOCAB], and whether all logits are finite.
+
+    `uniform` points to its random number.
+    """
     code = tl.arange(0, BLOCK)
     real = code < VOCAB
-    logit = tl.load(logits + row * VOCAB + code, mask=real, other=-float("inf"))
+    logit = tl.load(logits + code, mask=real, other=-float("inf"))
     highest = tl.max(logit, axis=0)
     chosen = tl.min(tl.where(logit == highest, code, VOCAB - 1), axis=0)
-    if tl.load(greedy + row) == 0:
+    if tl.load(greedy + stream) == 0:
         bits = (logit + 0.0).to(tl.int32, bitcast=True)  # -0 becomes 0
         ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
         key = ordered.to(tl.int64) * BLOCK + (BLOCK - 1 - code)
-        weight = tl.where(real, tl.exp((logit - highest) / tl.load(temperature + row)), 0.0)
+        weight = tl.where(real, tl.exp((logit - highest) / tl.load(temperature + stream)), 0.0)
         above = tl.max(key, axis=0) + 1
 
-        candidates = tl.minimum(tl.load(top_k + row), VOCAB).to(tl.int32)
+        candidates = tl.minimum(tl.load(top_k + stream), VOCAB).to(tl.int32)
         least, beyond = tl.min(key, axis=0), above
         while beyond - least > 1:  # `candidates` keys or more are >= `least`, fewer are >= `beyond`
             middle = least + (beyond - least) // 2
@@ -44,7 +45,7 @@ def _choose(
             least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
         weight = tl.where(key >= least, weight, 0.0)
 
-        part = tl.load(top_p + row)
+        part = tl.load(top_p + stream)
         if part < 1.0:
             share = part * tl.sum(weight, axis=0)
             beyond = above
@@ -53,17 +54,29 @@ def _choose(
                 enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) >= share
                 least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
 
-        drawn = tl.load(uniforms + row * CODEBOOKS + codebook) * tl.sum(tl.where(key >= least, weight, 0.0), axis=0)
+        drawn = tl.load(uniform) * tl.sum(tl.where(key >= least, weight, 0.0), axis=0)
         beyond = above
         while beyond - least > 1:  # keys >= `least` hold more than `drawn`, keys >= `beyond` do not
             middle = least + (beyond - least) // 2
             enough = tl.sum(tl.where(key >= middle, weight, 0.0), axis=0) > drawn
             least, beyond = tl.where(enough, middle, least), tl.where(enough, beyond, middle)
         chosen = tl.minimum(BLOCK - 1 - (least & (BLOCK - 1)).to(tl.int32), VOCAB - 1)
-    tl.store(codes + row, chosen.to(tl.int64))
     unreal = (logit != logit) | (logit == float("inf")) | (logit == -float("inf"))  # NaN is unequal to itself
-    is_finite = tl.sum((real & unreal).to(tl.int32), axis=0) == 0
-    tl.store(finite + row * CODEBOOKS + codebook, is_finite.to(tl.uint8))
+    return chosen, tl.sum((real & unreal).to(tl.int32), axis=0) == 0
+
+
+@triton.jit(do_not_specialize=["codebook"])
+def _choose(
+    logits, greedy, temperature, top_k, top_p, uniforms, finite, codes, codebook,
+    CODEBOOKS: tl.constexpr, VOCAB: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    at = row * CODEBOOKS + codebook
+    chosen, is_finite = choose_code(
+        logits + row * VOCAB, greedy, temperature, top_k, top_p, uniforms + at, row, VOCAB, BLOCK
+    )
+    tl.store(codes + row, chosen.to(tl.int64))
+    tl.store(finite + at, is_finite.to(tl.uint8))
 
 
 def choose_codes(

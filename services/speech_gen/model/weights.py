@@ -18,6 +18,7 @@ from services.runtime.layers.linear import Linear
 from services.runtime.layers.transformer import load_stack
 from services.speech_gen.model.backbone import Backbone
 from services.speech_gen.model.depth_decoder import DepthDecoder
+from services.speech_gen.model.depth_way import use_frame_kernel
 from services.speech_gen.model.generator import Generator
 
 
@@ -60,8 +61,8 @@ def load_generator(
         [Linear(output_rows(head, codebook_size), dtype=dtype) for head in decoder_heads],
         streams=slots,
     )
-    for stack in (backbone.stack, decoder.stack):
-        use_fused_kernels(stack)
+    use_fused_kernels(backbone.stack)
+    use_frame_kernel(decoder)
     pages = kv_pages or slots * -(-config.backbone.max_positions // PAGE_SIZE)
     kv = PagedKV(config.backbone, slots=slots, pages=pages, dtype=dtype, device=device)
     return Generator(backbone, decoder, kv, eos=config.codebook_eos, im_end=config.tokens.im_end)

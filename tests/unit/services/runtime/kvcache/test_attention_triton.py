@@ -73,7 +73,7 @@ def test_attention_in_blocks_equals_gathered_attention(
     expected = expected_attention(kv, plan, q)
     tables, blocks = (torch.from_numpy(x).to(DEVICE) for x in (plan.tables, plan.blocks(block_rows)))
     blocks = torch.cat([blocks, torch.zeros_like(blocks[:2])])  # padding
-    found = attend_blocks(q, kv.k[0], kv.v[0], tables, blocks, block_rows=block_rows, parts=parts)
+    found = attend_blocks(q, kv.k[0], kv.v[0], tables, blocks, kv.arrivals, block_rows=block_rows, parts=parts)
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=tolerance)
 
 

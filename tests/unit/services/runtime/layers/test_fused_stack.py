@@ -13,8 +13,7 @@ from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
 from services.runtime.checkpoint.quantized import WeightFormat
 from services.runtime.layers import fused_stack, linear, quantized_cuda
-from services.runtime.layers.fused_stack import FusedStack, fused_rows, use_fused_kernels
-from services.runtime.layers.linear import Linear
+from services.runtime.layers.fused_stack import FusedStack, StoredRows, fused_rows, use_fused_kernels
 from services.runtime.layers.transformer import Stack
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
 from tests.support.stacks import random_tensors
@@ -36,28 +35,19 @@ def stack_of(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> Stack:
     return loaded_stack(CONFIG, random_tensors(CONFIG), dtype=dtype, device=DEVICE)
 
 
-class ValuesPlusQueries:
-    """An attention without memory: it depends on q, k and v of each row."""
-
-    def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        keys, values = (qkv[:, first : first + 2].repeat_interleave(3, dim=1) for first in (6, 8))
-        return (qkv[:, :6] * keys + values).flatten(1)
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (HALF, 2e-2)])
 def test_fused_layers_equal_the_plain_ones(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, tolerance: float
 ) -> None:
     stack = stack_of(monkeypatch, dtype)
     rows, before = noise(1, 5, 48).to(dtype), noise(1, 5, 48).to(dtype)
-    head = Linear(noise(2, 20, 48).to(dtype))
     with torch.inference_mode():
-        plain = [stack(rows, ValuesPlusQueries()), stack.logits(rows, ValuesPlusQueries(), head, last=2)]
+        plain = stack(rows, StoredRows(stack, 5))
         stack.fused, stack.fused_rows = FusedStack(stack), 5
-        fused = [stack(rows, ValuesPlusQueries()), stack.logits(rows, ValuesPlusQueries(), head, last=2)]
-    for found, expected in zip(fused, plain, strict=True):
-        assert found.dtype == expected.dtype
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        fused = stack(rows, StoredRows(stack, 5))
+    assert fused.dtype == plain.dtype
+    assert not fused.equal(plain)
+    torch.testing.assert_close(fused, plain, rtol=tolerance, atol=tolerance)
     assert rows.equal(before)
 
 
@@ -70,7 +60,8 @@ def test_fused_layers_compute_with_quantised_weights(monkeypatch: pytest.MonkeyP
         stacks.append(loaded_stack(CONFIG, random_tensors(CONFIG), device=DEVICE, weights=bits))
     rows = noise(1, 3, 48)
     with torch.inference_mode():
-        expected, found = stacks[0](rows, ValuesPlusQueries()), FusedStack(stacks[1])(rows, ValuesPlusQueries())
+        attention = StoredRows(stacks[0], 3)
+        expected, found = stacks[0](rows, attention), FusedStack(stacks[1])(rows, attention)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(FailedPrecondition, match="layout of the kernels"):
         FusedStack(stacks[0])
@@ -80,7 +71,18 @@ def test_more_rows_than_the_limit_are_computed_plainly(stack: Stack) -> None:
     stack.fused, stack.fused_rows = FusedStack(stack), 2
     rows = noise(1, 3, 48)
     with torch.inference_mode():
-        assert stack(rows, ValuesPlusQueries()).equal(stack.plain(rows, ValuesPlusQueries()))
+        assert stack(rows, StoredRows(stack, 3)).equal(stack.plain(rows, StoredRows(stack, 3)))
+
+
+def test_an_attention_that_wants_queries_keys_and_values_together_is_computed_plainly(stack: Stack) -> None:
+    class Values:
+        def attend(self, layer: int, qkv: Tensor) -> Tensor:
+            return qkv[:, -2:].repeat_interleave(3, dim=1).flatten(1)
+
+    stack.fused, stack.fused_rows = FusedStack(stack), 2
+    rows = noise(1, 2, 48)
+    with torch.inference_mode():
+        assert stack(rows, Values()).equal(stack.plain(rows, Values()))
 
 
 def ms_in_turn(*values: float) -> Callable[[Callable[[], object]], float]:

@@ -72,16 +72,15 @@ def load(plan: Plan, weights: WeightFormat) -> tuple[InProcess, Checkpoint]:
 
 
 def described(ours: InProcess, plan: Plan) -> dict[str, Any]:
-    """What is in the device's memory, and how many rows of a step the fused kernels take."""
-    stacks = {
-        "thinker": ours.think.thinker.stack,
-        "backbone": ours.generator.backbone.stack,
-        "depth decoder": ours.generator.decoder.stack,
-    }
+    """What is in the device's memory, and for how many rows and streams of a step which kernels are used."""
+    stacks = {"thinker": ours.think.thinker.stack, "backbone": ours.generator.backbone.stack}
+    decoder = ours.generator.decoder
     return {
         "allocated bytes": torch.cuda.memory_allocated() if plan.device.startswith("cuda") else None,
         "bytes a conversation": stream_bytes(ours, plan.context),
         "rows of fused steps": {name: stack.fused_rows for name, stack in stacks.items()},
+        "streams of the depth decoder's kernel": decoder.frame_streams,
+        "its launches": None if decoder.frame is None else "one a stage" if decoder.frame.staged else "one",
     }
 
 

@@ -28,8 +28,9 @@ def decoder_of(
     ffn: int = 16,
     dtype: torch.dtype = torch.float32,
     weights: WeightFormat = "as-stored",
+    streams: int = 5,
 ) -> DepthDecoder:
-    """A decoder with one kv head, for up to five streams. Logits are about as large as hidden states."""
+    """A decoder with one kv head. Logits are about as large as hidden states."""
     config = StackConfig(layers, width, heads, 1, head_dim, ffn, 1e-6, False, RopeConfig(theta=1e4), 33)
     stack = stack_of(config, random_tensors(config), dtype=dtype, device=DEVICE, weights=weights)
     table = noise(1, codebooks * CODE_VOCAB, width).to(dtype)
@@ -40,7 +41,7 @@ def decoder_of(
     else:
         linears = [Linear(weight.to(dtype)) for weight in read]
     projection = Linear((noise(9, width, width) / width**0.5).to(dtype))
-    return DepthDecoder(stack, projection, table, linears, streams=5)
+    return DepthDecoder(stack, projection, table, linears, streams=streams)
 
 
 def frame_inputs(decoder: DepthDecoder, streams: int, *, drawn: bool = False) -> tuple[Tensor, Tensor, Choices]:

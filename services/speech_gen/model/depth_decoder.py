@@ -22,7 +22,12 @@ from services.speech_gen.model.sampling import Choices, choose
 
 
 class FrameChoice(Protocol):
-    """Another way to choose a frame's codes, for steps of few streams (depth_frame.py)."""
+    """Another way to choose a frame's codes, for steps of few streams (depth_frame.py).
+
+    `staged` says whether it takes a launch for each of its stages.
+    """
+
+    staged: bool
 
     def __call__(self, hidden: Tensor, codes: Tensor, choices: Choices) -> None:
         """Choose codebooks 1 to 7: `hidden` [W, width] is projected; int64 `codes` [W, 8]."""
@@ -40,6 +45,7 @@ class DepthDecoder:
         self, stack: Stack, projection: Linear, audio_table: Tensor, heads: list[Linear], *, streams: int
     ) -> None:
         codebooks = len(heads) + 1
+        self.streams = streams
         self.stack = stack
         self.projection = projection
         self.heads = heads

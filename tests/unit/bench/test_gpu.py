@@ -71,3 +71,4 @@ def test_the_memory_of_a_conversation_is_known(loaded: tuple[InProcess, Checkpoi
     about = described(loaded[0], PLAN)
     assert min(about["bytes a conversation"].values()) > 0
     assert set(about["rows of fused steps"].values()) == {0}
+    assert (about["streams of the depth decoder's kernel"], about["its launches"]) == (0, None)

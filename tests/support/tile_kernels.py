@@ -17,7 +17,7 @@ def norm_kernel(
     x, parts, total, out, first_row, count, rows, K: tl.constexpr, JOINED: tl.constexpr, ROWS: tl.constexpr
 ):
     """The factors of `count` rows from `first_row` on, [ROWS]. The joined rows go to `total`."""
-    factors = norm_factor(x, parts, total, first_row, rows, count, True, True, 0.0, K, JOINED, ROWS)
+    factors = norm_factor(x, parts, total, first_row, rows, count, True, True, 1e-5, K, JOINED, ROWS)
     tl.store(out + tl.arange(0, ROWS), factors)
 
 

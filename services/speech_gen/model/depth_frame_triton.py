@@ -344,21 +344,9 @@ def frame_kernel(
     elif task < gate:
         norm = _address(addresses, at + 7, x, ALIGNED_BYTES)
         _norm(
-            task - ffn_norm,
-            done,
-            base + ffn_norm,
-            polls,
-            norm,
-            x,
-            attended,
-            normed,
-            rows,
-            True,
-            eps,
-            D,
-            OUT_SPLIT,
-            WIDE,
-        )
+            task - ffn_norm, done, base + ffn_norm, polls, norm, x, attended, normed, rows, True, eps,
+            D, OUT_SPLIT, WIDE,
+        )  # fmt: skip
     elif task < down:
         _gate(
             task - gate, done, base + gate, polls, _weight(addresses, at + 8, like[2]), normed, opened, row, real, rows,

@@ -68,7 +68,7 @@ def test_one_layer_and_two_codebooks_of_one_stream() -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (HALF, 5e-2)])
 def test_a_frame_of_streams_that_draw_and_streams_that_do_not(dtype: torch.dtype, tolerance: float) -> None:
     """Several tiles and partial sums, heads of a size that is no power of two, and more than one layer."""
-    decoder = decoder_of(4, layers=2, heads=3, head_dim=12, width=40, ffn=1056, dtype=dtype)
+    decoder = decoder_of(3, layers=2, heads=3, head_dim=12, width=40, ffn=1056, dtype=dtype)
     assert decoder.stack.config.layers == 2
     check(decoder, streams=3, tolerance=tolerance)
 

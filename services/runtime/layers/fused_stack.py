@@ -43,8 +43,13 @@ class FusedStack:
             tuple(one.kernel_weight for one in (each.qkv, each.out, each.gate_up, each.down)) for each in stack.layers
         ]
 
-    def __call__(self, embeddings: Tensor, attention: StoredAttention) -> Tensor:
-        """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
+    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
+        """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed.
+
+        An attention that must have queries, keys and values together is computed between PyTorch's products.
+        """
+        if not isinstance(attention, StoredAttention):
+            return self._stack.plain(embeddings, attention)
         kernels, eps = self._kernels, self._stack.config.norm_eps
         x, parts = embeddings.contiguous(), None
         for index, (layer, matrices) in enumerate(zip(self._stack.layers, self._matrices, strict=True)):
@@ -86,7 +91,7 @@ class StoredRows:
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Rotate, store, attend: qkv [R, heads + 2 * kv_heads, head_dim] -> [R, heads * head_dim]."""
-        angles = self._cos[:, None], self._sin[:, None]
+        angles = whole_angles(self._cos, self._sin)
         q, self._keys[:], self._values[:] = split_rotated(qkv, self._keys.shape[1], *angles)
         return self.attend_rotated(layer, q)
 

@@ -58,10 +58,6 @@ class QuantizedStack:
         x = self._residual(embeddings, attention)
         return (x * self._norm).div_(self._length(x)).to(self._dtype)
 
-    def logits(self, embeddings: Tensor, attention: AttentionBackend, head: Linear) -> Tensor:
-        """Embeddings [R, D] -> what `head` makes of their hidden states, float32 [R, N]."""
-        return head(self(embeddings, attention)).float()
-
     def _residual(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """The sum of embeddings and layers before the final norm, float32 [R, D]."""
         config, dtype = self._config, self._dtype

@@ -62,7 +62,7 @@ class StoredAttention(AttentionBackend, Protocol):
 class FusedLayers(Protocol):
     """Another way to compute a stack, for steps of few rows (fused_stack.py)."""
 
-    def __call__(self, embeddings: Tensor, attention: StoredAttention) -> Tensor:
+    def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm."""
         ...
 
@@ -102,7 +102,7 @@ class Stack:
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
-        if self.fused is not None and embeddings.shape[0] <= self.fused_rows and isinstance(attention, StoredAttention):
+        if self.fused is not None and embeddings.shape[0] <= self.fused_rows:
             return self.fused(embeddings, attention)
         return self.plain(embeddings, attention)
 

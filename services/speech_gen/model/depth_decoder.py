@@ -24,10 +24,15 @@ from services.speech_gen.model.sampling import Choices, choose
 class FrameChoice(Protocol):
     """Another way to choose a frame's codes, for steps of few streams (depth_frame.py).
 
-    `staged` says whether it takes a launch for each of its stages.
+    Attributes:
+        staged: whether it takes a launch for each of its stages.
+        streams: most streams of a step.
+        logits: of the last frame, float32 [at least (K - 1) * W * V], by codebook, stream and code.
     """
 
     staged: bool
+    streams: int
+    logits: Tensor
 
     def __call__(self, hidden: Tensor, codes: Tensor, choices: Choices) -> None:
         """Choose codebooks 1 to 7: `hidden` [W, width] is projected; int64 `codes` [W, 8]."""

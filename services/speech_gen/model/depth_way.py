@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from services.runtime.graphs.graphs import buckets
 from services.runtime.graphs.timing import step_ms
-from services.speech_gen.model.depth_decoder import DepthDecoder
+from services.runtime.layers.fused_stack import use_fused_kernels
+from services.speech_gen.model.depth_decoder import DepthDecoder, FrameChoice
 from services.speech_gen.model.sampling import Choices, SamplingTable, choose
-
-if TYPE_CHECKING:
-    from services.speech_gen.model.depth_frame import DepthFrame
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +34,11 @@ Timer = Callable[[Callable[[], object]], float]
 
 
 def use_frame_kernel(decoder: DepthDecoder) -> None:
-    """Let `decoder` use the kernel for the numbers of streams for which it is faster. Does nothing off CUDA."""
+    """Let `decoder` use the kernel for the numbers of streams for which it is faster. Off CUDA it is like any stack."""
     if decoder.stack.device.type == "cuda":
         compare_ways(decoder)
+    else:
+        use_fused_kernels(decoder.stack)
 
 
 @torch.inference_mode()
@@ -64,7 +63,7 @@ def compare_ways(decoder: DepthDecoder, *, timed_ms: Timer = step_ms) -> None:
             return
 
 
-def streams_of(frame: DepthFrame, decoder: DepthDecoder, timed_ms: Timer) -> int:
+def streams_of(frame: FrameChoice, decoder: DepthDecoder, timed_ms: Timer) -> int:
     """The largest number of streams for which `frame` is right and faster than PyTorch's products. 0: for none."""
     way = "one launch for each stage" if frame.staged else "one launch"
     most = 0
@@ -94,7 +93,7 @@ def streams_of(frame: DepthFrame, decoder: DepthDecoder, timed_ms: Timer) -> int
     return most
 
 
-def _through_projection(frame: DepthFrame, decoder: DepthDecoder) -> Callable[[Tensor, Tensor, Choices], None]:
+def _through_projection(frame: FrameChoice, decoder: DepthDecoder) -> Callable[[Tensor, Tensor, Choices], None]:
     return lambda hidden, codes, choices: frame(decoder.projection(hidden), codes, choices)
 
 
@@ -109,7 +108,7 @@ def _example(decoder: DepthDecoder, streams: int) -> tuple[Tensor, Tensor, Choic
     return hidden, codes, table.choices(torch.arange(streams, device=device), uniforms, 0)
 
 
-def _repeats(frame: DepthFrame, decoder: DepthDecoder, hidden: Tensor, codes: Tensor, choices: Choices) -> bool:
+def _repeats(frame: FrameChoice, decoder: DepthDecoder, hidden: Tensor, codes: Tensor, choices: Choices) -> bool:
     """Whether every further run gives the same bits: programs that do not wait for each other would show here."""
     logits, projected = frame.logits.clone(), decoder.projection(hidden)
     for _ in range(RUNS):
@@ -119,7 +118,7 @@ def _repeats(frame: DepthFrame, decoder: DepthDecoder, hidden: Tensor, codes: Te
     return True
 
 
-def _difference(frame: DepthFrame, decoder: DepthDecoder, hidden: Tensor, codes: Tensor, choices: Choices) -> float:
+def _difference(frame: FrameChoice, decoder: DepthDecoder, hidden: Tensor, codes: Tensor, choices: Choices) -> float:
     """The mean difference of the kernel's logits from PyTorch's for the same codes, as a share of their mean size.
 
     It is infinite when the kernel's codes are not the likeliest ones of its logits.

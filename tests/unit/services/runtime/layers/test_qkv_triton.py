@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime.layers.kernel_weight import KernelWeight
-from services.runtime.layers.rope import rotate
+from services.runtime.layers.rope import rotate, whole_angles
 from services.runtime.layers.transformer import KVPlaces
 from tests.support.kernels import DEVICE, HALF, NEEDS_KERNELS, noise
 
@@ -31,8 +31,8 @@ def expected_of(x: Tensor, norm: Tensor, matrix: KernelWeight, places: KVPlaces)
     """Rotated queries [R, HEADS, HEAD_DIM], and all places of keys and of values [40, KV_HEADS, HEAD_DIM]."""
     normed = F.rms_norm(x.float(), (x.shape[1],), norm.float(), EPS).to(x.dtype)
     qkv = F.linear(normed, matrix.data, matrix.bias).view(len(x), -1, HEAD_DIM)
-    cos, sin = (table.index_select(0, places.positions)[:, None] for table in (places.cos, places.sin))
-    rotated = rotate(qkv[:, : HEADS + KV_HEADS], cos, sin)
+    angles = whole_angles(*(table.index_select(0, places.positions) for table in (places.cos, places.sin)))
+    rotated = rotate(qkv[:, : HEADS + KV_HEADS], *angles)
     keys, values = (torch.zeros_like(each).flatten(0, 1) for each in (places.keys, places.values))
     keys[places.write_index], values[places.write_index] = rotated[:, HEADS:], qkv[:, HEADS + KV_HEADS :]
     return rotated[:, :HEADS], keys, values

@@ -7,7 +7,7 @@ in another order: a task must not read what another task of its stage writes.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +20,6 @@ from services.speech_gen.model.sampling import choose
 from tests.support.depth import decoder_of, frame_inputs, teacher_forced
 from tests.support.kernels import HALF, NEEDS_KERNELS
 
-if TYPE_CHECKING:
-    from services.speech_gen.model.depth_frame import DepthFrame
-
 pytestmark = [NEEDS_KERNELS, pytest.mark.usefixtures("rows_of_weights")]
 
 
@@ -32,13 +29,13 @@ def rows_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "_can_pack", lambda weight: False)
 
 
-def frame_of(decoder: DepthDecoder) -> DepthFrame:
+def frame_of(decoder: DepthDecoder) -> Any:
     from services.speech_gen.model.depth_frame import DepthFrame
 
     return DepthFrame(decoder.stack, decoder.heads, decoder.code_rows, *decoder.rotary, streams=4)
 
 
-def logits_of(frame: DepthFrame, codes: Tensor) -> Tensor:
+def logits_of(frame: Any, codes: Tensor) -> Tensor:
     """The kernel's logits [K - 1, W, V] of its last frame."""
     streams, codebooks = codes.shape
     vocab = len(frame.logits) // (codebooks - 1) // frame.streams

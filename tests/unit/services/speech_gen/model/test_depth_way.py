@@ -128,7 +128,7 @@ def test_a_step_of_more_streams_is_computed_plainly(decoder: DepthDecoder) -> No
     frames: list[int] = []
 
     class CountedFrame:
-        staged = False
+        staged, streams, logits = False, 2, torch.zeros(0)
 
         def __call__(self, hidden: Tensor, codes: Tensor, choices: Choices) -> None:
             frames.append(len(codes))

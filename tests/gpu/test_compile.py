@@ -39,6 +39,7 @@ def kernels_in(folder: Path) -> set[str]:
     return defined & launched
 
 
+@pytest.mark.timeout(1500)  # it compiles for a minute, longer beside other tests
 @pytest.mark.parametrize("capability", [89, 90])
 def test_every_kernel_compiles_for(capability: int, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -140,9 +140,9 @@ def launch_all() -> None:
         indices = empty(rows, dtype=torch.int64)
         rotate_and_store(empty(rows, 20, 128), angles, angles, indices, indices, keys, keys)
         attend_blocks(empty(rows, 16, 128), keys, keys, tables, blocks, arrivals, block_rows=rows, parts=parts)
-    for streams in (1, 16):
-        for kinds in zip(*(matrices(*shape) for shape in DEPTH_SHAPES), strict=True):
-            depth_frame(streams, *kinds)
+    kinds = zip(*(matrices(*shape) for shape in DEPTH_SHAPES), strict=True)
+    for streams, weights in zip((16, 1, 16), kinds, strict=True):
+        depth_frame(streams, *weights)
 
 
 DEPTH_SHAPES = ((1536, 1024), (1024, 1024), (16384, 1024), (1024, 8192), (2048, 1024))

@@ -68,6 +68,7 @@ TIMED: list[tuple[Any, str, str]] = [
     (transformer, "silu_mul", NORMS),
     (QuantizedStack, "_length", NORMS),
     (generator, "choose", SAMPLING),
+    (depth_decoder, "choose", SAMPLING),
     (PagedKV, "plan", PREPARATION),
     (StagingBuffer, "fill", PREPARATION),
 ]

@@ -82,6 +82,7 @@ class Server:
         self._ready = False
         self._stalled = False
         self._stopping = asyncio.Event()
+        self._signals = 0
         self._grace_s = settings.drain_s
         self.beside: list[Callable[[float], Awaitable[None]]] = []
         """What else drains with this server. Each is called with the grace in seconds, and with 0 to end at once."""
@@ -139,9 +140,10 @@ class Server:
         """Serve until SIGTERM, SIGINT or `stop_soon`, then drain. A second signal ends running calls at once."""
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signal_number, self._stopping.set)
+            loop.add_signal_handler(signal_number, self._take_signal)
         await self._stopping.wait()
-        self._stopping.clear()
+        if self._signals < 2:  # two may have come before this task ran again
+            self._stopping.clear()
         drain = asyncio.ensure_future(self.drain(self._grace_s))
         impatient = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((drain, impatient), return_when=asyncio.FIRST_COMPLETED)
@@ -153,6 +155,10 @@ class Server:
     def stop_soon(self, grace_s: float) -> None:
         """Make `run_until_signal` drain for at most `grace_s` seconds and return."""
         self._grace_s = grace_s
+        self._stopping.set()
+
+    def _take_signal(self) -> None:
+        self._signals += 1
         self._stopping.set()
 
     async def _stop(self, grace_s: float) -> None:

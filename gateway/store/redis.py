@@ -166,7 +166,7 @@ class Store:
                 await self.servers.redirected(answer, server)
                 asked = None
             except AskError as answer:
-                asked = await self.servers.at(answer.host, answer.port)
+                asked = await self.servers.named(answer)
             except TryAgainError:
                 asked = None
                 await asyncio.sleep(_REDIRECTED_AGAIN_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,19 @@ def _sentinel(config: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([str(_binary.get_binary_path()), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
 
 
-class ValkeyGroup:
+class ValkeyGroup(ABC):
     """Servers, some of which may be ended. `url` is that of the store."""
 
     url: str
     servers: list[HurtStore]
 
+    @abstractmethod
     async def start(self) -> None:
         """Start all servers, and wait until they know each other and replicas follow."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def primary_of(self, key: str) -> HurtStore:
         """The server that takes writes of a key now."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """End what still runs."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ClusterDownError, MovedError, RedisError
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 
 from gateway.store.connection.server import Durability, Server
 from gateway.store.connection.servers import ANSWER_LIMIT_S, Servers
@@ -103,9 +103,12 @@ class ClusterServers(Servers):
     async def redirected(self, answer: MovedError, asked: Server) -> None:
         """Note where a slot is now; the next `refresh` learns of the others."""
         here = next((host for (host, _), server in self._all.items() if server is asked), self._url.hosts[0][0])
-        self._slots[answer.slot_id] = await self.at(answer.host or here, answer.port)
+        self._slots[answer.slot_id] = self._at(answer.host or here, answer.port)
 
-    async def at(self, host: str, port: int) -> Server:
+    async def named(self, answer: AskError) -> Server:
+        return self._at(answer.host, answer.port)
+
+    def _at(self, host: str, port: int) -> Server:
         address = (host, port)
         if address not in self._all:
             self._all[address] = self._server(self._client(host, port))

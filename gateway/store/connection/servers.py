@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import AskError, MovedError, RedisError
 from redis.typing import EncodableT
 
 from gateway.metrics import STORE_DURABLE
@@ -76,9 +76,9 @@ class Servers(ABC):
         """Learn from a server that it does not have a key any more."""
         raise self.failures.failed(answer) from answer
 
-    async def at(self, host: str, port: int) -> Server:
-        """The server at an address that another one has named."""
-        raise NotImplementedError
+    async def named(self, answer: AskError) -> Server:
+        """The server that another one has named for a key whose slot moves."""
+        raise self.failures.failed(answer) from answer
 
     @abstractmethod
     async def close(self) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from prometheus_client import REGISTRY
 
 from gateway.settings import GatewaySettings
 from gateway.store.redis import Store
@@ -22,23 +19,6 @@ from tests.support.hurt_store import HurtStore, raw
 from tests.support.tls_proxy import tls_proxy
 
 SET = "redis.call('SET', KEYS[1], ARGV[1]) return 7"
-
-
-@asynccontextmanager
-async def connected(hurt: HurtStore, **options: Any) -> AsyncIterator[Store]:
-    """A store over `hurt` that has written once."""
-    store = Store(hurt.url, **options)
-    try:
-        await store.write(SET, ["first"], [1])
-        yield store
-    finally:
-        await store.close()
-
-
-def durable_gauge() -> float:
-    value = REGISTRY.get_sample_value("chroma_voice_store_durable")
-    assert value is not None
-    return value
 
 
 async def test_a_script_answers_and_its_effects_stay(store: Store) -> None:

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from redis.exceptions import AskError, MovedError
 
 from gateway.store.redis import Store
-from services.common.errors import Unavailable
+from services.common.errors import ChromaError, Unavailable
 from tests.support.fake_redis import FakeRedis
 
 
@@ -109,3 +110,13 @@ async def test_one_server_has_every_key_and_no_slots() -> None:
         assert (await store.servers.replicas(), await store.servers.missing(), store.servers.slots()) == ([], 0, [])
         assert store.groups(["a", "b", "c"], 2) == [["a", "b"], ["c"]]
         await store.close()
+
+
+async def test_a_cluster_behind_the_address_of_one_server_is_told_without_its_addresses() -> None:
+    store = Store("redis://127.0.0.1:1/0")
+    with pytest.raises(ChromaError) as moves:
+        await store.servers.named(AskError("1 10.0.0.5:6379"))
+    with pytest.raises(ChromaError) as moved:
+        await store.servers.redirected(MovedError("1 10.0.0.5:6379"), await store.servers.of("key"))
+    assert not [told for told in (moves, moved) if "10.0.0.5" in told.value.message]
+    await store.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from services.runtime.checkpoint.mapped_memory import page_out
 from services.runtime.checkpoint.weights import Weights
 
 
@@ -68,6 +69,8 @@ class CausalConv:
     ) -> None:
         weight = weights.read("conv.weight", width_out, width_in, kernel)
         self._matrix = weight.transpose(1, 2).reshape(width_out, kernel * width_in).contiguous()
+        if kernel > 1:
+            page_out([weight])  # a copy was made
         self._bias = weights.read("conv.bias", width_out) if bias else None
         self._kernel, self._stride, self._dilation = kernel, stride, dilation
         self._rows = (kernel - 1) * dilation + 1 - stride
@@ -97,10 +100,11 @@ class UpsamplingConv:
     def __init__(
         self, weights: Weights, width_in: int, width_out: int, *, stride: int, groups: int = 1, bias: bool = True
     ) -> None:
-        weight = weights.read("conv.weight", width_in, width_out // groups, 2 * stride)
-        weight = _ungrouped(weight, groups)  # [width_in, width_out, 2 * stride]
+        stored = weights.read("conv.weight", width_in, width_out // groups, 2 * stride)
+        weight = _ungrouped(stored, groups)  # [width_in, width_out, 2 * stride]
         both = torch.cat((weight[..., stride:], weight[..., :stride]))  # taps for row t - 1, then for row t
         self._matrix = both.permute(2, 1, 0).reshape(stride * width_out, 2 * width_in).contiguous()
+        page_out([stored])
         self._bias = weights.read("conv.bias", width_out).repeat(stride) if bias else None
         self._stride = stride
         self._width_out = width_out

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from services.common.wire.audio import CODEBOOKS
 from services.runtime.checkpoint.config import CodecConfig
+from services.runtime.checkpoint.mapped_memory import page_out
 from services.runtime.checkpoint.weights import Weights
 
 _MIN_USAGE = 1e-5
@@ -25,12 +26,15 @@ class Quantizer:
             (weights.below("semantic_residual_vector_quantizer"), semantic),
             (weights.below("acoustic_residual_vector_quantizer"), CODEBOOKS - semantic),
         ]
-        self._halves = [
-            [_codebook(half.below(f"layers.{index}.codebook"), config) for index in range(count)]
+        codebooks = [
+            _codebook(half.below(f"layers.{index}.codebook"), config)
             for half, count in halves
+            for index in range(count)
         ]
         self._semantic = semantic
-        self._tables = torch.cat([table for half in self._halves for table in half])  # [K * codebook size, dim]
+        self._tables = torch.cat(codebooks)  # [K * codebook size, dim]
+        tables = self._tables.split(config.codebook_size)
+        self._halves = [tables[:semantic], tables[semantic:]]
         self._first_rows = torch.arange(CODEBOOKS, device=self._tables.device) * config.codebook_size  # [K]
         self._input: list[torch.Tensor] | None = None
         self._output: torch.Tensor | None = None
@@ -65,4 +69,6 @@ class Quantizer:
 def _codebook(weights: Weights, config: CodecConfig) -> torch.Tensor:
     total = weights.read("embed_sum", config.codebook_size, config.codebook_dim)
     usage = weights.read("cluster_usage", config.codebook_size)
-    return total / usage.clamp(min=_MIN_USAGE)[:, None]  # [codebook size, dim]
+    table = total / usage.clamp(min=_MIN_USAGE)[:, None]  # [codebook size, dim]
+    page_out([total])
+    return table

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from services.runtime.checkpoint.config import CodecConfig
+from services.runtime.checkpoint.mapped_memory import page_out
 from services.runtime.checkpoint.weights import Weights
 
 _ROW_MULTIPLE = 8  # fused attention on CUDA wants masks whose rows are a multiple of this
@@ -84,18 +85,18 @@ class _Layer:
     def __init__(self, weights: Weights, config: CodecConfig) -> None:
         width, ffn_width, head_dim = config.width, config.ffn_width, config.head_dim
         attention = weights.below("self_attn")
-        self.qkv = torch.cat(
-            (
-                attention.read("q_proj.weight", config.heads * head_dim, width),
-                attention.read("k_proj.weight", config.kv_heads * head_dim, width),
-                attention.read("v_proj.weight", config.kv_heads * head_dim, width),
-            )
-        )
-        attention_scale = weights.read("self_attn_layer_scale.scale", width)
-        mlp_scale = weights.read("mlp_layer_scale.scale", width)
-        self._out = attention.read("o_proj.weight", width, config.heads * head_dim) * attention_scale[:, None]
+        projections = [
+            attention.read("q_proj.weight", config.heads * head_dim, width),
+            attention.read("k_proj.weight", config.kv_heads * head_dim, width),
+            attention.read("v_proj.weight", config.kv_heads * head_dim, width),
+        ]
+        out = attention.read("o_proj.weight", width, config.heads * head_dim)
+        down = weights.read("mlp.fc2.weight", width, ffn_width)
+        self.qkv = torch.cat(projections)
+        self._out = out * weights.read("self_attn_layer_scale.scale", width)[:, None]
         self._up = weights.read("mlp.fc1.weight", ffn_width, width)
-        self._down = weights.read("mlp.fc2.weight", width, ffn_width) * mlp_scale[:, None]
+        self._down = down * weights.read("mlp_layer_scale.scale", width)[:, None]
+        page_out([*projections, out, down])
         self._norms = [
             (weights.read(f"{name}.weight", width), weights.read(f"{name}.bias", width))
             for name in ("input_layernorm", "post_attention_layernorm")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints.presets import preset_config
+from services.codec.model import convolution, quantizer, transformer
 from services.codec.model.mimi import Mimi
 from services.common.errors import CheckpointError, InvalidArgument
 from services.runtime.checkpoint.checkpoint import Checkpoint
@@ -36,7 +38,7 @@ def test_another_geometry_is_refused_by_name(tmp_path: Path, changes: dict[str, 
 def test_a_wrong_shape_names_tensor_expected_and_found(tmp_path: Path) -> None:
     checkpoint = write_random(tmp_path, seed=1)
     checkpoint.config["codec_config"]["intermediate_size"] = 65
-    said = r"codec_model\.\w+\.layers\.0\.mlp\.fc1\.weight: expected shape \[65, 32\], found \[64, 32\]"
+    said = r"codec_model\.\w+\.layers\.0\.mlp\.fc2\.weight: expected shape \[32, 65\], found \[32, 64\]"
     with pytest.raises(CheckpointError, match=said):
         Mimi.load(checkpoint)
 
@@ -85,3 +87,29 @@ def test_more_codes_than_messages_can_name_are_refused(tmp_path: Path) -> None:
     save_file({"unread": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="codebook_size: expected 1 to 2048, found 2049"):
         Mimi.load(Checkpoint.open(tmp_path))
+
+
+def test_the_file_of_every_copied_weight_leaves_the_memory(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: set[int] = set()
+    for module in (convolution, quantizer, transformer):
+        monkeypatch.setattr(module, "page_out", lambda tensors: released.update(it.data_ptr() for it in tensors))
+    Mimi.load(checkpoint)
+    names = [name for name in checkpoint.names("codec_model.") if checkpoint.tensor(name).data_ptr() in released]
+    read = [re.sub(r"\.\d+\.", ".N.", name).rpartition("codec_model.")[2] for name in names]
+    assert {
+        "decoder.layers.N.conv.weight",
+        "encoder.layers.N.conv.weight",
+        "upsample.conv.weight",
+        "downsample.conv.weight",
+        *(f"{half}_transformer.layers.N.mlp.fc2.weight" for half in ("decoder", "encoder")),
+        *(
+            f"{half}_transformer.layers.N.self_attn.{part}_proj.weight"
+            for half in ("decoder", "encoder")
+            for part in "qkvo"
+        ),
+        "quantizer.acoustic_residual_vector_quantizer.layers.N.codebook.embed_sum",
+        "quantizer.semantic_residual_vector_quantizer.layers.N.codebook.embed_sum",
+    } <= set(read)
+    assert not [name for name in read if name.endswith(("bias", "fc1.weight"))]  # these are the mapped file itself

@@ -1,4 +1,4 @@
-"""Every snippet of every document is run by a test as it stands, or what it names is checked."""
+"""Every snippet of every document is run by a test as it stands, or a table says why it is not."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import yaml
 
 from gateway.access.keys import Keys
 from tests.support.documented_commands import check, check_names
+from tests.support.not_run import DRY_RUN, NOT_RUN
 from tests.support.paths import ROOT
-from tests.support.snippets import Snippet, code_in_sentences, commands_of, pages, snippets_of
+from tests.support.snippets import (
+    Snippet,
+    code_in_sentences,
+    commands_of,
+    pages,
+    snippet_that_begins,
+    snippets_of,
+)
 
 RUN = {
     "README.md": "tests/e2e/test_readme.py",
@@ -32,7 +40,7 @@ HELD = {
     ("SECURITY.md", "text"): "tests/unit/docs/test_security.py",
 }
 """Other blocks that a test of their own holds."""
-CHECKED = ("bash", "json", "yaml")
+CHECKED = ("json", "yaml")
 
 _FOLDERS = "docs|deploy|tests|samples|protos|gateway|services|bench|train|examples"
 _PATH = re.compile(rf"(?:^|\s)((?:{_FOLDERS})/[\w./-]+)(?![\w*.-])")
@@ -49,8 +57,36 @@ def test_every_fence_is_closed_and_says_its_language() -> None:
     assert not [str(snippet) for snippet in SNIPPETS if not snippet.language]
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
-def test_a_test_holds_every_snippet(snippet: Snippet) -> None:
+def taken(source: str) -> list[tuple[str, str]]:
+    """The page and the first words of each block that the code of a test takes to run it."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = (call.args for call in calls if getattr(call.func, "id", "") == "snippet_that_begins")
+    return [tuple(ast.literal_eval(argument) for argument in arguments) for arguments in named]  # type: ignore[misc]
+
+
+def test_each_bash_block_is_run_by_a_test_or_has_a_reason() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name]
+    words = [it for source in sources if "snippet_that_begins(" in source for it in taken(source)]
+    run = {_key(snippet_that_begins(*it)) for it in words}
+    blocks = [_key(it) for it in SNIPPETS if it.language == "bash"]
+    assert len(set(blocks)) == len(blocks), "two blocks of a page begin with the same line"
+    tables = (run, DRY_RUN.keys(), NOT_RUN.keys())
+    for block in blocks:
+        assert sum(block in table for table in tables) == 1, f"{block}: no test runs it, or there is a reason why not"
+    assert not set().union(*tables) - set(blocks), "no page has these blocks any longer"
+
+
+def _key(snippet: Snippet) -> tuple[str, str]:
+    return snippet.page, snippet.code.splitlines()[0]
+
+
+def test_the_scan_finds_the_block_that_a_test_takes() -> None:
+    source = 'def test_it():\n    run(snippet_that_begins("README.md", "git clone").code)\n    other("a", "b")'
+    assert taken(source) == [("README.md", "git clone")]
+
+
+@pytest.mark.parametrize("snippet", [it for it in SNIPPETS if it.language != "bash"], ids=str)
+def test_a_test_holds_every_other_snippet(snippet: Snippet) -> None:
     if snippet.language in ("sh", "python") and snippet.page in RUN:
         test = RUN[snippet.page]
     elif (snippet.page, snippet.language) in HELD:

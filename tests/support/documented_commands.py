@@ -1,4 +1,4 @@
-"""Checks of the commands that the documents show: their names, options and files exist, also where no test runs them."""
+"""Checks of the commands that the documents show: names, options and files exist, also where no test runs one."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ NOT_OF_A_MODULE = {
     "test_layout.py": "the tree itself",
     "docs/test_links.py": "the pages of docs/ and README.md",
     "docs/test_snippets.py": "the snippets of every page",
+    "docs/test_blocks.py": "those that need no running system, which are run",
     "docs/test_documented_commands.py": "tests/support/documented_commands.py, which checks them",
     "docs/test_security.py": "SECURITY.md, whose tests must exist",
     "docs/test_troubleshooting.py": "docs/troubleshooting.md, whose errors are provoked one by one",

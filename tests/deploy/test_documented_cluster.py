@@ -47,7 +47,7 @@ class Operator:
 
     def run(self, code: str) -> str:
         """Run a block. Returns what it prints."""
-        return run_shell(code, self.checkout, **self.variables)
+        return run_shell(code, self.checkout, self.variables)
 
     def image(self, deployment: str) -> str:
         """The image of a Deployment in the cluster."""

@@ -41,7 +41,7 @@ def demo_of_a_clone(tmp_path: Path) -> str:
     block = snippet_that_begins("README.md", "git clone <address of this repository>")
     code = block.code.replace("<address of this repository>", str(ROOT))
     folders = {"VENV": str(venv), "STATE": str(tmp_path / "state"), "OUT": str(tmp_path / "out")}
-    return run_shell(code, tmp_path, limit_s=280, **folders)
+    return run_shell(code, tmp_path, folders, limit_s=280)
 
 
 @pytest.mark.slow

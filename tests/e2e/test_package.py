@@ -23,7 +23,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=True)
     commands = snippet_that_begins("clients/python/README.md", "pip install").code
-    run_shell(commands, ROOT, limit_s=500, PATH=f"{folder / 'bin'}:{os.environ['PATH']}", PIP_QUIET="1")
+    variables = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PIP_QUIET": "1"}
+    run_shell(commands, ROOT, variables, limit_s=500)
     return folder / "bin"
 
 

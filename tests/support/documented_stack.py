@@ -29,19 +29,19 @@ class DocumentedStack:
 
     def run(self, code: str, **variables: str) -> str:
         """Run a block in the checkout, with this machine's ports. Returns what it prints."""
-        return run_shell(
-            _replaced(code, self.ports), self.checkout, limit_s=2 * PATIENCE_S, **({"PATH": self.path} | variables)
-        )
+        own = {"PATH": self.path, **variables}
+        return run_shell(_replaced(code, self.ports), self.checkout, own, limit_s=2 * PATIENCE_S)
 
 
 @contextlib.contextmanager
 def started(code: str, folder: Path) -> Iterator[DocumentedStack]:
     """Run the block that starts the system, and stop it at the end."""
     path, root = commands(folder / "bin"), checkout(folder / "checkout", *COPIED)
-    ports = dict(zip(("8080", "50051"), map(str, free_ports(2)), strict=True))
+    http, grpc = map(str, free_ports(2))
+    ports = {"8080": http, "50051": grpc}
     stack = LocalStack(root / "state")
     try:
-        printed = run_shell(_replaced(code, ports), root, limit_s=2 * PATIENCE_S, PATH=path)
+        printed = run_shell(_replaced(code, ports), root, {"PATH": path}, limit_s=2 * PATIENCE_S)
         yield DocumentedStack(root, path, ports, stack, printed)
     finally:
         stack.stop()

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.local_stack import environment
@@ -37,12 +38,12 @@ def checkout(folder: Path, *copied: str) -> Path:
     return folder
 
 
-def run_shell(code: str, folder: Path, *, limit_s: float = 120.0, **variables: str) -> str:
+def run_shell(code: str, folder: Path, variables: Mapping[str, str] | None = None, *, limit_s: float = 120.0) -> str:
     """Run a shell script, which stops at the first error. Returns its standard output. Its status must be 0."""
     done = subprocess.run(
         ["bash", "-eu", "-o", "pipefail", "-c", code],
         cwd=folder,
-        env=environment() | variables,
+        env={**environment(), **(variables or {})},
         capture_output=True,
         text=True,
         timeout=limit_s,

@@ -54,8 +54,9 @@ def snippets_of(page: str) -> list[Snippet]:
 
 def snippet_that_begins(page: str, words: str) -> Snippet:
     """The only `bash` block of a page that begins with these words."""
-    (found,) = [it for it in snippets_of(page) if it.language == "bash" and it.code.startswith(words)]
-    return found
+    found = [it for it in snippets_of(page) if it.language == "bash" and it.code.startswith(words)]
+    assert len(found) == 1, f"{page} has {len(found)} blocks of bash that begin with {words!r}"
+    return found[0]
 
 
 def code_in_sentences(page: str) -> list[str]:

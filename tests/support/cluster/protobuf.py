@@ -78,7 +78,7 @@ def read_protobuf(body: bytes) -> dict[str, Any]:
 def _parse(kind: str, data: bytes) -> Any:
     if kind not in _MESSAGES:
         raise ValueError(f"no {kind} is read as protobuf")
-    message = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"kubernetes.{kind}"))()
+    message: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"kubernetes.{kind}"))()
     message.ParseFromString(data)
     for part in (message, message.metadata) if "metadata" in _MESSAGES[kind] else (message,):
         unknown = [field.field_number for field in UnknownFieldSet(part)]

@@ -9,23 +9,23 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from tests.support.manifests import K8S
+from tests.support.model_hub import serving
 from tests.support.not_run import DRY_RUN
 from tests.support.shell import checkout, commands, run_shell
-from tests.support.snippets import Snippet, snippet_that_begins, snippets_of
+from tests.support.snippets import Snippet, snippet_that_begins
 
-MAKE = [it for page in sorted({page for page, _ in DRY_RUN}) for it in snippets_of(page)]
-MAKE = [it for it in MAKE if (it.page, it.code.splitlines()[0]) in DRY_RUN]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.mark.parametrize("block", MAKE, ids=str)
+@pytest.mark.parametrize("block", [snippet_that_begins(*it) for it in DRY_RUN], ids=str)
 def test_make_knows_what_each_line_asks_for(block: Snippet, tmp_path: Path) -> None:
-    assert run_shell(block.code, checkout(tmp_path / "checkout"), MAKEFLAGS="n").strip()
+    assert run_shell(block.code, checkout(tmp_path / "checkout"), {"MAKEFLAGS": "n"}).strip()
 
 
 @pytest.mark.slow
 def test_a_key_is_made_and_the_old_one_revoked(tmp_path: Path) -> None:
     block = snippet_that_begins("docs/operations.md", "chroma-voice key new --id app-2026")
-    printed = run_shell(block.code, tmp_path, PATH=commands(tmp_path / "bin"))
+    printed = run_shell(block.code, tmp_path, {"PATH": commands(tmp_path / "bin")})
     assert [entry["id"] for entry in json.loads((tmp_path / "keys.json").read_text())["keys"]] == ["app-2027"]
     assert "app-2026" in printed
 
@@ -46,13 +46,21 @@ def test_the_gateway_takes_the_settings_of_an_identity_provider(
     assert (settings.oidc_audience, settings.oidc_tenant_claim) == ("chroma-voice", "tenant")
 
 
-def test_the_digest_of_weights_is_the_one_that_the_init_container_computes(tmp_path: Path) -> None:
-    (tmp_path / "weights" / "parts").mkdir(parents=True)
-    for name in ("config.json", "b.safetensors", "parts/A.txt"):
-        (tmp_path / "weights" / name).write_text(name)
-    block = snippet_that_begins("docs/operations.md", "cd weights && find")
-    shown = run_shell(block.code, tmp_path).strip()
+@pytest.mark.slow
+def test_weights_of_one_commit_are_fetched_and_have_the_digest_that_the_init_container_computes(tmp_path: Path) -> None:
+    contents = {name: name.encode() for name in ("config.json", "b.safetensors", "parts/A.txt", "template.jinja")}
+    fetch = snippet_that_begins("docs/operations.md", "commit=$(python").code
+    with serving("FlashLabs/Chroma-4B", COMMIT, {**contents, "README.md": b"not wanted"}) as hub:
+        hub_settings = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+        printed = run_shell(fetch, tmp_path, {"PATH": commands(tmp_path / "bin"), **hub_settings})
+    assert f"WEIGHTS_REVISION={COMMIT}" in printed
+    weights = tmp_path / "weights"
+    found = {str(it.relative_to(weights)): it.read_bytes() for it in weights.rglob("*") if it.is_file()}
+    assert {name: data for name, data in found.items() if not name.startswith(".")} == contents
+
+    block = snippet_that_begins("docs/operations.md", "cd weights && find").code
+    shown = run_shell(block, tmp_path).strip()
     (line,) = [it for it in (K8S / "base" / "fetch-weights.sh").read_text().splitlines() if it.startswith("digest=")]
-    assert shown == run_shell(f'{line}\necho "$digest"', tmp_path, CHROMA_MODEL=str(tmp_path / "weights")).strip()
-    (tmp_path / "weights" / "config.json").write_text("other")
-    assert shown != run_shell(block.code, tmp_path).strip()
+    assert shown == run_shell(f'{line}\necho "$digest"', tmp_path, {"CHROMA_MODEL": str(weights)}).strip()
+    (weights / "config.json").write_text("other")
+    assert shown != run_shell(block, tmp_path).strip()

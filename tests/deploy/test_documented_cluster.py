@@ -153,7 +153,7 @@ def test_helm_adopts_what_kustomize_has_installed(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ("kubectl -n chroma-voice rollout undo deployment/speech-gen", 'deployments "speech-gen" not found'),
+        ("kubectl -n chroma-voice rollout undo deployment/speech-gen", 'namespaces "chroma-voice" not found'),
         ("kubectl -n chroma-voice create secret generic x --from-literal=a=b", 'namespaces "chroma-voice" not found'),
         ("helm -n chroma-voice test chroma-voice", "release: not found"),
     ],

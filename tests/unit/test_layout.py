@@ -40,6 +40,7 @@ NOT_OF_A_MODULE = {
     "docs/test_troubleshooting.py": "docs/troubleshooting.md, whose errors are provoked one by one",
 }
 FURTHER_TESTS = {
+    "gateway/pipeline/test_turn_seats.py": "gateway/pipeline/turn.py",
     "services/runtime/engine/test_engine_failures.py": "services/runtime/engine/engine.py",
     "services/reasoner/test_prefix_reuse.py": "services/reasoner/runner.py",
     "services/reasoner/test_prefix_sharing.py": "services/reasoner/runner.py",

@@ -25,7 +25,7 @@ class CallSettings(ServiceSettings):
     service: ClassVar[str] = "gateway"
 
     webrtc_calls: int = Field(default=16, ge=0)
-    """Most WebRTC calls at once at this gateway: about as many as one process carries. A further one gets status 429.
+    """Most WebRTC calls at once at each process of this gateway: as many as one carries. A further one gets status 429.
     0: /v1/realtime/calls takes none. Calls need the package aiortc (the extra `webrtc`)."""
     webrtc_addresses: str = ""
     """IP addresses of this machine at which the gateway takes the sound and the data of WebRTC calls, over UDP,

@@ -15,6 +15,15 @@ UNDERRUN_BUCKETS_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 STORE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
+PROCESSES = gauge("gateway_processes", "Processes of the gateway that run (CHROMA_GATEWAY_PROCESSES).")
+REPLACED_PROCESSES = counter(
+    "gateway_processes_replaced_total",
+    "Processes of the gateway that were replaced, by `reason`: ended, or hung (its event loop stood still, so it was "
+    "killed). Both stay 0 where the gateway is one process.",
+    ["reason"],
+)
+for _reason in ("ended", "hung"):
+    REPLACED_PROCESSES.labels(_reason)
 CONVERSATIONS = gauge("conversations", "Conversations open now.")
 WEBRTC_CALLS = gauge("webrtc_calls", "WebRTC calls open now, with those that connect.")
 CALLS = counter(
@@ -35,7 +44,9 @@ FAILED_STATUSES = (
 )
 """The statuses of turns that failed."""
 KEY_CONVERSATIONS = gauge(
-    "key_conversations_highest", "Conversations of the key that has the most of them open at this gateway."
+    "key_conversations_highest",
+    "Conversations of the key that has the most of them open at this gateway; of several processes the highest.",
+    merge="max",
 )
 BARGE_INS = counter("barge_ins_total", "Replies interrupted by the user or the client.")
 UNHEARD_SECONDS = counter("unheard_audio_seconds_total", "Seconds of speech made for interrupted replies and not sent.")
@@ -68,16 +79,20 @@ TURN_UNDERRUN_SECONDS = histogram(
     "Seconds of silence that a reply's listener had to wait in its middle.",
     buckets=UNDERRUN_BUCKETS_S,
 )
-REPLICAS = gauge("replicas", "Replicas that the gateway knows, by `state`: serving or away.", ["stage", "state"])
+REPLICAS = gauge(
+    "replicas", "Replicas that the gateway knows, by `state`: serving or away.", ["stage", "state"], merge="max"
+)
 SHARED_CHECKPOINTS = gauge(
     "shared_checkpoints",
     "Checkpoints that all services serve: 1 as a rule, 2 while weights are exchanged, 0 when no reply can be spoken "
     "although every service serves, NaN when no service says which checkpoint it runs.",
+    merge="max",
 )
 EJECTED = gauge(
     "replicas_ejected",
     "Replicas that serve by their health check and get no calls, because they failed again and again.",
     ["stage"],
+    merge="max",
 )
 EJECTIONS = counter("replica_ejections_total", "Times that a replica was ejected.", ["stage"])
 FAILOVERS = counter(
@@ -96,17 +111,22 @@ STORE_SECONDS = histogram(
 ERASURES_PENDING = gauge(
     "erasures_pending",
     "Erasures, of all tenants and gateways, that a replica has not acknowledged; read every five seconds.",
+    merge="max",
 )
 STORE_DURABLE = gauge(
     "store_durable",
     "1 when the store confirms that a write is on its disk; 0 when it does not: no append-only file, too old, or late; "
     "NaN before the first answer. At 0 no write is acknowledged, unless CHROMA_REQUIRE_DURABLE is off.",
+    merge="min",
 )
-STORE_MEMORY_USED = gauge("store_memory_used_bytes", "Bytes that the store's data takes; NaN before the first answer.")
+STORE_MEMORY_USED = gauge(
+    "store_memory_used_bytes", "Bytes that the store's data takes; NaN before the first answer.", merge="max"
+)
 STORE_MEMORY_LIMIT = gauge(
     "store_memory_limit_bytes",
     "Bytes that the store's data may take (`maxmemory`), 0 for no limit; NaN before the first answer. At the limit the "
     "store refuses writes.",
+    merge="max",
 )
 STORE_ERRORS = counter("store_errors_total", "Exchanges with Redis that failed.", ["operation"])
 

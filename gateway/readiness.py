@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.store.connection.failures import STORE_FAILURES
@@ -27,12 +29,22 @@ class Readiness:
     would go away at once, and clients would not get the clear UNAVAILABLE that each call then ends with.
     """
 
-    def __init__(self, server: Server, upstreams: UpstreamPool, store: Store, voices: Voices) -> None:
+    def __init__(
+        self,
+        server: Server,
+        upstreams: UpstreamPool,
+        store: Store,
+        voices: Voices,
+        permission: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`permission` is awaited when nothing is missing, before the gateway serves: until other processes serve."""
         self._server = server
         self._upstreams = upstreams
         self._store = store
         self._voices = voices
+        self._permission = permission
         self._ready = False
+        self._served = asyncio.Event()
         self._store_trouble = "the store was not asked yet"
         """Why the store could not be used when it was last looked at. Empty: it could."""
         self._logged: tuple[dict[str, str], float] = {}, 0.0
@@ -47,6 +59,12 @@ class Readiness:
         """What is missing now, in fixed words: reasoner, speech_gen, codec, checkpoint, store."""
         return list(self._missing())
 
+    async def until_serving(self, timeout_s: float) -> None:
+        """Wait until the gateway serves, or for so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._served.wait()
+
     async def run(self) -> None:
         """Make the server serve when nothing is missing. Log what is missing when it changes, and once a minute."""
         while True:
@@ -54,8 +72,11 @@ class Readiness:
             missing = self._missing()
             self._log(missing)
             if not missing and not self._ready:
+                if self._permission is not None:
+                    await self._permission()
                 self._ready = True
                 await self._server.set_serving()
+                self._served.set()
             await asyncio.sleep(_WATCH_EVERY_S if self._ready else _LOOK_EVERY_S)
 
     async def _look_at_store(self) -> str:

@@ -54,7 +54,8 @@ class GatewaySettings(QuotaSettings, CallSettings):
     """Whether browsers reach the HTTP server by TLS only, through a proxy that ends it. The gateway then expects pages
     of https and tells browsers to stay with TLS."""
     grpc_connections: int = Field(default=4_000, ge=1)
-    """Most open connections of the gRPC server. A further one is closed at once."""
+    """Most open connections of the gRPC server. A further one is closed at once. Of several processes each has an equal
+    share."""
     grpc_streams: int = Field(default=100, ge=1)
     """Most calls at once on one gRPC connection. Clients wait with further ones."""
     grpc_idle_s: float = Field(default=300.0, gt=0)
@@ -79,7 +80,8 @@ class GatewaySettings(QuotaSettings, CallSettings):
     http_connections: int = Field(default=4_000, ge=1)
     """Most open connections of the HTTP server. A further one gets status 503."""
     http_peer_connections: int = Field(default=1_000, ge=1)
-    """Most of them from one IPv4 address or IPv6 network (/64). All clients of a proxy have the proxy's address."""
+    """Most of them from one IPv4 address or IPv6 network (/64). All clients of a proxy have the proxy's address.
+    Of several processes each has an equal share."""
     http_body_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
     """Most bytes that the bodies of all running HTTP requests hold together; those of one key hold at most half of it.
     A further request gets status 429. Less than twice CHROMA_MAX_MESSAGE_BYTES counts as that."""
@@ -114,6 +116,11 @@ class GatewaySettings(QuotaSettings, CallSettings):
     reflection: bool = False
     """Whether the gateway describes its rpcs by gRPC reflection also when it has keys or an identity provider. Without
     these it does so always."""
+
+    gateway_processes: int = Field(default=1, ge=1, le=64, validate_default=True)
+    """Processes of the gateway behind its ports: one carries about what one CPU core can. The system gives each new
+    connection to one of them. Limits and metrics are those of all together; a supervisor replaces a process that ends
+    or hangs (docs/operations.md)."""
 
     reasoner: str
     """Address of the reasoner: `host:port`, several separated by commas, or `dns:///name:port` for one replica at each
@@ -158,8 +165,9 @@ class GatewaySettings(QuotaSettings, CallSettings):
     c2pa_key: Path | None = Field(default=None, validate_default=True)
     """PEM file with the private key of CHROMA_C2PA_CERT."""
     audit_file: Path | None = None
-    """File to which the audit log is appended, one for each gateway. Unset: the audit records go to the process's log,
-    under the logger `audit`."""
+    """File to which the audit log is appended, one for each gateway. Of several processes each has its own:
+    `audit-1.log` and so on for `audit.log`. Unset: the audit records go to the process's log, under the logger
+    `audit`."""
 
     default_voice: str = ""
     """The voice of clients that name none, or one of OpenAI's. Empty, or unknown to the tenant: the tenant's first
@@ -284,6 +292,13 @@ class GatewaySettings(QuotaSettings, CallSettings):
     def _is_not_a_unix_socket(cls, value: str) -> str:
         if is_unix(value):
             raise ValueError("expected host:port: the HTTP server does not listen on a Unix socket")
+        return value
+
+    @field_validator("gateway_processes")
+    @classmethod
+    def _processes_share_a_port(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and is_unix(info.data.get("listen", "")):
+            raise ValueError("expected CHROMA_LISTEN of host:port beside it: only one process can have a Unix socket")
         return value
 
     @property

@@ -37,7 +37,7 @@ class Cost:
 
     callers: int
     cpu_ms: float
-    """CPU time of the gateway for each second of each conversation, in milliseconds."""
+    """CPU time of all processes of the gateway for each second of each conversation, in milliseconds."""
     added_median_ms: float
     added_p95_ms: float
     """First sound after the commit, less the time that the stages take of themselves."""
@@ -88,8 +88,8 @@ async def _start(process: Replica | StoreProcess) -> None:
     await process.until_serving()
 
 
-def run(folder: Path, callers: Sequence[int], seconds: float) -> list[Cost]:
-    """Start everything, measure each number of callers, end everything."""
+def run(folder: Path, callers: Sequence[int], seconds: float, processes: int = 1) -> list[Cost]:
+    """Start everything, measure each number of callers, end everything. `processes`: of the gateway."""
     (port,) = free_ports(1)
     config, password = store.write_config(folder / "valkey", port)
     valkey = StoreProcess(config, password, port, folder / "valkey.log")
@@ -102,6 +102,7 @@ def run(folder: Path, callers: Sequence[int], seconds: float) -> list[Cost]:
             "CHROMA_SPEECH_GEN": speech_gen,
             "CHROMA_CODEC": codec,
             "CHROMA_REDIS_URL": valkey.url,
+            "CHROMA_GATEWAY_PROCESSES": str(processes),
         }
         gateway = Replica("gateway", [sys.executable, "-m", "gateway"], settings, folder / "gateway.log")
         try:
@@ -137,11 +138,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 32, 64, 96])
     parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--processes", type=int, default=1, help="of the gateway (CHROMA_GATEWAY_PROCESSES)")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     print(_HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        costs = run(Path(folder), options.callers, options.seconds)
+        costs = run(Path(folder), options.callers, options.seconds, options.processes)
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
 

@@ -100,6 +100,7 @@ UNITS = {
     "connections": "connections",
     "turns_at_once": "turns",
     "replicas": "replicas",
+    "processes": "processes",
     "rate": "bytes per second",
     "slots": "streams",
     "streams": "calls",

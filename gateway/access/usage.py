@@ -20,6 +20,7 @@ from gateway.access.limits import LimitName, Limits, key_limits, total_limits
 from gateway.access.local_usage import LocalUsage
 from gateway.access.quotas import WINDOWS, Quota, given_back, quotas_after, refusal, use_of
 from gateway.metrics import show_usage
+from gateway.processes.shared_counts import CONVERSATIONS, SharedCounts
 from gateway.settings import GatewaySettings
 from gateway.store.redis import Store
 from gateway.store.usage import EVERYBODY, Owner, Seats, UsageStore, Use, Used
@@ -57,7 +58,8 @@ class Usage:
     """One gateway's view of the use of all. `run` renews the leases; without it they end.
 
     `store` None: this gateway counts alone. `changes_of` returns the limits that a key of a tenant has of its own.
-    `turns_to_share` returns how many turns the keys share now; 0: they need not share.
+    `turns_to_share` returns how many turns the keys share now; 0: they need not share. `counts`: the conversations of
+    several processes of this gateway.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Usage:
         settings: GatewaySettings,
         changes_of: Callable[[str, str], Mapping[LimitName, int | None]] = _no_changes,
         turns_to_share: Callable[[], int] = _no_turns,
+        counts: SharedCounts | None = None,
     ) -> None:
         self._store = UsageStore(store) if store is not None else None
         self._is_away = store is None
@@ -81,7 +84,7 @@ class Usage:
         self._turns_to_share = _no_turns if settings.key_turns_at_once is not None else turns_to_share
         self._seats: dict[Seats, set[str]] = {}
         """The seats that are taken at this gateway."""
-        self._open = 0
+        self._open = (counts or SharedCounts.alone())[CONVERSATIONS]
         self._uploads = 0
         self._name = secrets.token_hex(6)
         self._seat_count = 0
@@ -99,19 +102,18 @@ class Usage:
     @asynccontextmanager
     async def seat(self, caller: Caller) -> AsyncIterator[None]:
         """Take room for one conversation of this caller. Raises ResourceExhausted when there is none left."""
-        if self._open >= self._max_conversations:
+        if not self._open.take(limit=self._max_conversations):
             REFUSED.labels("gateway", "conversations").inc()
             limit = self._max_conversations
             raise ResourceExhausted(
                 f"the gateway holds {limit} conversations, as many as it may", resource="conversations"
             )
-        self._open += 1
         try:
             mine, all_limits = self._seat_of(Seats(_owner(caller)), self.limits(caller)), self._total_limits
             async with mine, self._seat_of(Seats(EVERYBODY), all_limits):
                 yield
         finally:
-            self._open -= 1
+            self._open.give_back()
 
     @asynccontextmanager
     async def turn_seat(self, caller: Caller) -> AsyncIterator[None]:

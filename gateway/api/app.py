@@ -53,6 +53,7 @@ from gateway.api.webrtc.calls import Calls
 from gateway.api.webrtc.route import answer_telephone, create_beta_call, create_call, hang_up
 from gateway.audio.provenance import ContentCredentials
 from gateway.conversation.backend import Backend
+from gateway.processes.shared_counts import BODY_BYTES, SharedCounts
 from gateway.settings import GatewaySettings
 from gateway.store.replies import Replies
 from services.common.errors import ChromaError
@@ -85,9 +86,11 @@ def http_app(
     is_serving: Callable[[], bool],
     waiting_for: Callable[[], list[str]] = list,
     closing: asyncio.Event | None = None,
+    counts: SharedCounts | None = None,
 ) -> Starlette:
     """Build the application. `is_serving` returns whether all upstream services serve, `waiting_for` what is missing,
     in fixed words. `closing` is set when open conversations have to end; unset, they end when `draining` is set.
+    `counts`: what limits of several processes count.
 
     `allow` names the scopes of each route. Routes without it are open to everybody: health, the page, and the public
     description of the API.
@@ -143,6 +146,7 @@ def http_app(
     ]
     settings = backend.settings
     total_bytes = max(settings.http_body_bytes, 2 * settings.max_message_bytes)
+    held = (counts or SharedCounts.alone())[BODY_BYTES]
     middleware = [
         Middleware(SiteCheck, settings=settings),
         Middleware(
@@ -156,7 +160,7 @@ def http_app(
         Middleware(Traces),
         Middleware(BodyType, uploads=_UPLOADS, routes=routes, offers=_OFFERS),
         Middleware(RateLimitHeaders, usage=backend.usage, paths=_COUNTED),
-        Middleware(BodyLimit, max_bytes=settings.max_message_bytes, total_bytes=total_bytes),
+        Middleware(BodyLimit, max_bytes=settings.max_message_bytes, total_bytes=total_bytes, count=held),
     ]
     token = settings.page_token.get_secret_value()
     if identity.is_required:

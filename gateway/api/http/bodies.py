@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access.identity import Identified
 from gateway.api.errors import BadParameter, TooLarge, refusal
 from gateway.metrics import HTTP_REFUSED
+from gateway.processes.shared_counts import BODY_BYTES, SharedCount, SharedCounts
 from services.common.errors import ResourceExhausted
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -77,7 +78,13 @@ class BodyLimit:
     `total_bytes`, and those of one caller half of it, from their first byte to the end of their response.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, total_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, total_bytes: int, count: SharedCount | None = None) -> None:
+        """`count`: the bytes of several processes, for which `total_bytes` holds together. Each process counts those of
+        one caller for itself: a caller has an equal share of the half in each, which has room for one body."""
+        self._count = count or SharedCounts.alone()[BODY_BYTES]
+        self._owner_bytes = total_bytes // 2
+        if self._count.processes > 1:
+            self._owner_bytes = max(max_bytes, self._owner_bytes // self._count.processes)
         self._app = app
         self._max_bytes = max_bytes
         self._total_bytes = total_bytes
@@ -107,13 +114,14 @@ class BodyLimit:
         try:
             await self._app(scope, bounded_receive, send)
         finally:
+            self._count.give_back(read_bytes)
             self._held[owner] -= read_bytes
             if not self._held[owner]:
                 del self._held[owner]
 
     def _hold(self, owner: tuple[str, str], size: int) -> None:
-        of_all, of_owner = self._held.total() + size, self._held[owner] + size
-        if of_all > self._total_bytes or of_owner > self._total_bytes // 2:
+        of_owner = self._held[owner] + size
+        if of_owner > self._owner_bytes or not self._count.take(size, limit=self._total_bytes):
             HTTP_REFUSED.labels("bodies").inc()
             raise ResourceExhausted("the server holds as many bytes of requests as it may", retry_after_s=1.0)
         self._held[owner] = of_owner

@@ -15,6 +15,8 @@ import uvicorn
 
 from gateway.api.http.tls import renewing_context
 from gateway.metrics import HTTP_CONNECTIONS, HTTP_CUT_OFF
+from gateway.processes.shared_counts import HTTP_CONNECTIONS as HTTP_CONNECTIONS_OF_ALL
+from gateway.processes.shared_counts import SharedCount, SharedCounts
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -48,23 +50,25 @@ def _peer(host: str) -> str:
 class OpenConnections:
     """Counts the open connections, in all and of each peer: an IPv4 address, or a network of 2**64 IPv6 addresses."""
 
-    def __init__(self, limit: int, limit_per_peer: int) -> None:
+    def __init__(self, limit: int, limit_per_peer: int, count: SharedCount | None = None) -> None:
+        """`count`: the connections of several processes, for which `limit` holds together."""
+        self._count = count or SharedCounts.alone()[HTTP_CONNECTIONS_OF_ALL]
         self._limit = limit
         self._limit_per_peer = limit_per_peer
         self._of_peer: Counter[str] = Counter()
-        self._total = 0
         self.half_closed = 0
         """Connections that are about to be closed, of counted and of refused ones."""
 
     def enter(self, host: str) -> str:
         """Count a connection of this address. Return what has no room for it; empty when the connection is counted."""
         peer = _peer(host)
-        if self._total >= self._limit:
+        if not self._count.take(limit=self._limit):
             return "connections"
         if self._of_peer[peer] >= self._limit_per_peer:
+            self._count.give_back()
             return "connections_of_peer"
         self._of_peer[peer] += 1
-        self._show(+1)
+        HTTP_CONNECTIONS.set(self._count.own)
         return ""
 
     def leave(self, host: str) -> None:
@@ -73,18 +77,20 @@ class OpenConnections:
         self._of_peer[peer] -= 1
         if self._of_peer[peer] <= 0:
             del self._of_peer[peer]
-        self._show(-1)
-
-    def _show(self, change: int) -> None:
-        self._total += change
-        HTTP_CONNECTIONS.set(self._total)
+        self._count.give_back()
+        HTTP_CONNECTIONS.set(self._count.own)
 
 
 class ConnectionConfig(uvicorn.Config):
     """uvicorn's configuration, and what the connections need beside it."""
 
     def __init__(
-        self, app: Any, http: type[asyncio.Protocol], ws: type[asyncio.Protocol], settings: GatewaySettings
+        self,
+        app: Any,
+        http: type[asyncio.Protocol],
+        ws: type[asyncio.Protocol],
+        settings: GatewaySettings,
+        counts: SharedCounts,
     ) -> None:
         super().__init__(
             app,
@@ -105,7 +111,8 @@ class ConnectionConfig(uvicorn.Config):
             ssl_context_factory=_tls_of(settings),
         )
         self.settings = settings
-        self.connections = OpenConnections(settings.http_connections, settings.http_peer_connections)
+        count = counts[HTTP_CONNECTIONS_OF_ALL]
+        self.connections = OpenConnections(settings.http_connections, settings.http_peer_connections, count)
 
 
 def _tls_of(settings: GatewaySettings) -> Callable[..., ssl.SSLContext] | None:

@@ -15,6 +15,7 @@ import uvicorn
 from gateway.api.http.connection import HttpConnection
 from gateway.api.http.limits import ConnectionConfig
 from gateway.api.http.websocket import WebSocketConnection
+from gateway.processes.shared_counts import SharedCounts
 from gateway.settings import GatewaySettings
 from services.common.errors import FailedPrecondition
 from services.common.settings import split_address
@@ -55,9 +56,14 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application from `start` to `drain`."""
 
-    def __init__(self, app: Any, settings: GatewaySettings) -> None:
+    def __init__(
+        self, app: Any, settings: GatewaySettings, counts: SharedCounts | None = None, *, share_port: bool = False
+    ) -> None:
+        """`counts`: what limits of several processes count. `share_port`: other processes listen at the address too."""
+        counts = counts or SharedCounts.alone()
         self._settings = settings
-        self._server = _Uvicorn(ConnectionConfig(app, HttpConnection, WebSocketConnection, settings))
+        self._share_port = share_port
+        self._server = _Uvicorn(ConnectionConfig(app, HttpConnection, WebSocketConnection, settings, counts))
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
@@ -69,6 +75,8 @@ class HttpServer:
         # asyncio sets TCP_NODELAY only on sockets that name TCP. Without it each small event waits for an ACK, 40 ms.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._share_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind((host, port))
         except OSError as error:

@@ -6,9 +6,10 @@ import asyncio
 import importlib.util
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway.access.caller import Caller
@@ -20,6 +21,7 @@ from gateway.api.webrtc.addresses import MediaAddresses
 from gateway.api.webrtc.offer import Offer
 from gateway.conversation.backend import Backend
 from gateway.metrics import CALLS, WEBRTC_CALLS
+from gateway.processes.worker import Worker
 from gateway.tasks import cancel, to_its_end
 from services.common.errors import ChromaError, NotFound, ResourceExhausted, Unavailable
 
@@ -83,6 +85,8 @@ class Calls:
         self._lines: dict[str, tuple[Line, str]] = {}
         """The calls that are open, with the tenant of each, by id."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ask_others: Callable[[list[str]], Awaitable[list[bool]]] | None = None
+        """Asks the other processes of this gateway to end a call. Returns whether each had it."""
 
     async def open(self, caller: Caller, asked: Asked) -> tuple[str, str]:
         """Begin a call. Returns its id and the answer to its offer.
@@ -112,12 +116,28 @@ class Calls:
             await asyncio.wait([task])  # its place is free when the caller is told
         return call_id, answer.result()
 
-    def hang_up(self, tenant: str, call_id: str) -> None:
+    def share(self, worker: Worker) -> None:
+        """Let requests that came to another process of this gateway end calls of this one, and the other way round."""
+
+        async def hang_up(call: list[str]) -> bool:
+            return self._hang_up_here(*call)
+
+        worker.answer("hang_up", hang_up)
+        self._ask_others = partial(worker.ask_others, "hang_up")
+
+    async def hang_up(self, tenant: str, call_id: str) -> None:
         """End a call of this tenant. Raises NotFound."""
+        if self._hang_up_here(tenant, call_id):
+            return
+        if self._ask_others is None or not any(await self._ask_others([tenant, call_id])):
+            raise NotFound(f"no call {call_id[:80]!r}: it has ended, or another gateway has it")
+
+    def _hang_up_here(self, tenant: str, call_id: str) -> bool:
         line, owner = self._lines.get(call_id, (None, ""))
         if line is None or owner != tenant:
-            raise NotFound(f"no call {call_id[:80]!r}: it has ended, or another gateway has it")
+            return False
         line.hang_up()
+        return True
 
     async def drain(self, grace_s: float) -> None:
         """Wait up to `grace_s` for the calls to end, which they do after their running replies, then end them."""

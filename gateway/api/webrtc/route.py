@@ -41,7 +41,7 @@ async def hang_up(request: Request) -> Response:
     """POST: end a call of the caller's tenant."""
     _, caller = http_caller(request)
     calls: Calls = request.app.state.calls
-    calls.hang_up(caller.tenant, request.path_params["call_id"])
+    await calls.hang_up(caller.tenant, request.path_params["call_id"])
     return Response(status_code=200)
 
 

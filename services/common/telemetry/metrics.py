@@ -13,7 +13,7 @@ from typing import Literal
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from services.common.settings import Address, split_address
 
@@ -27,6 +27,9 @@ LATENCY_BUCKETS_S = (
 prometheus_client.disable_created_metrics()
 
 
+Merge = Literal["sum", "min", "max"]
+
+
 @dataclass(frozen=True)
 class Definition:
     """What the reference page says of a metric. `name` is the one that queries use: a counter's ends in `_total`."""
@@ -36,6 +39,8 @@ class Definition:
     meaning: str
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
+    merge: Merge = "sum"
+    """How the values of several processes become one."""
 
 
 DEFINITIONS: dict[str, Definition] = {}
@@ -79,9 +84,12 @@ def scraped_counter(name: str, meaning: str, labels: Sequence[str] = ()) -> Scra
     return metric
 
 
-def gauge(name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
-    """Define a gauge. Prefer `set_function` on its children, which reads the state when Prometheus asks."""
-    return Gauge(_define(name, "gauge", meaning, labels), meaning, labels)
+def gauge(name: str, meaning: str, labels: Sequence[str] = (), *, merge: Merge = "sum") -> Gauge:
+    """Define a gauge. Prefer `set_function` on its children, which reads the state when Prometheus asks.
+
+    `merge`: how the values of several processes of one service become the one that Prometheus sees.
+    """
+    return Gauge(_define(name, "gauge", meaning, labels, merge=merge), meaning, labels)
 
 
 def histogram(name: str, meaning: str, labels: Sequence[str] = (), *, buckets: Sequence[float]) -> Histogram:
@@ -89,10 +97,10 @@ def histogram(name: str, meaning: str, labels: Sequence[str] = (), *, buckets: S
     return Histogram(_define(name, "histogram", meaning, labels, tuple(buckets)), meaning, labels, buckets=buckets)
 
 
-def serve_metrics(address: Address) -> Callable[[], None]:
+def serve_metrics(address: Address, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
     """Serve /metrics at `address`, from a thread of its own. Returns a function that ends it."""
     host, port = split_address(address)
-    server, thread = prometheus_client.start_http_server(port, addr=host or "0.0.0.0")
+    server, thread = prometheus_client.start_http_server(port, addr=host or "0.0.0.0", registry=registry)
 
     def close() -> None:
         server.shutdown()
@@ -108,9 +116,10 @@ def _define(
     meaning: str,
     labels: Sequence[str],
     buckets: tuple[float, ...] = (),
+    merge: Merge = "sum",
 ) -> str:
     full_name = PREFIX + name
     assert name.endswith("_total") == (kind == "counter"), f"{name}: exactly counters end in _total"
     assert full_name not in DEFINITIONS, f"{full_name} is defined twice"
-    DEFINITIONS[full_name] = Definition(full_name, kind, meaning, tuple(labels), buckets)
+    DEFINITIONS[full_name] = Definition(full_name, kind, meaning, tuple(labels), buckets, merge)
     return full_name

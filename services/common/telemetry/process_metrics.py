@@ -16,15 +16,21 @@ from cryptography import x509
 
 from services.common.telemetry.metrics import LATENCY_BUCKETS_S, counter, gauge, histogram
 
-BUILD_INFO = gauge("build_info", "1, with the version of the code as a label.", ["service", "version", "python"])
+BUILD_INFO = gauge(
+    "build_info", "1, with the version of the code as a label.", ["service", "version", "python"], merge="max"
+)
 CHECKPOINT_INFO = gauge(
     "checkpoint_info",
     "1, with the fingerprint of the checkpoint that is served, its compute dtype, its device, and the format and the "
     "fingerprint of its weights as labels.",
     ["service", "fingerprint", "dtype", "device", "weights", "weights_fingerprint"],
+    merge="max",
 )
 SERVING = gauge(
-    "serving", "1 while health checks get SERVING; 0 while the process starts, stalls or drains.", ["service"]
+    "serving",
+    "1 while health checks get SERVING; 0 while the process starts, stalls or drains.",
+    ["service"],
+    merge="min",
 )
 TASKS = gauge(
     "tasks", "asyncio tasks of the process. An idle process has as many as when it had just started.", ["service"]
@@ -34,6 +40,7 @@ CERTIFICATE_EXPIRY = gauge(
     "Unix time at which the first certificate in the file ends. 0: the file cannot be read. `file` is the setting that "
     "names the file, such as tls_cert.",
     ["service", "file"],
+    merge="min",
 )
 RPCS = counter(
     "rpcs_total",

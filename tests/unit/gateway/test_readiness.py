@@ -53,10 +53,10 @@ def parts() -> Parts:
 
 
 @asynccontextmanager
-async def watched(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Readiness]:
+async def watched(parts: Parts, monkeypatch: pytest.MonkeyPatch, permission: Any = None) -> AsyncIterator[Readiness]:
     monkeypatch.setattr(readiness, "_LOOK_EVERY_S", 0)
     monkeypatch.setattr(readiness, "_WATCH_EVERY_S", 0)
-    watching = Readiness(*cast(tuple[Any, Any, Any, Any], (parts, parts, parts, parts)))
+    watching = Readiness(*cast(tuple[Any, Any, Any, Any], (parts, parts, parts, parts)), permission)
     task = asyncio.create_task(watching.run())
     try:
         yield watching
@@ -118,3 +118,19 @@ async def test_what_is_missing_is_logged_on_a_change_and_once_a_minute(
             parts.trouble = ""
             await parts.looked()
             assert caplog.records[-1].message == "nothing is missing any more"
+
+
+async def test_it_waits_for_permission_when_nothing_is_missing(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, given = asyncio.Event(), asyncio.Event()
+
+    async def permission() -> None:
+        asked.set()
+        await given.wait()
+
+    async with watched(parts, monkeypatch, permission) as watching:
+        await asked.wait()
+        await watching.until_serving(0)
+        assert (watching.serving, parts.serving.is_set()) == (False, False)
+        given.set()
+        await watching.until_serving(60)
+        assert (watching.serving, parts.serving.is_set()) == (True, True)

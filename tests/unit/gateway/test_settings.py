@@ -229,3 +229,15 @@ def test_a_bad_store_key_is_refused_and_not_shown(
 def test_connections_outlive_those_of_a_load_balancer_and_pings_come_before_its_limit() -> None:
     settings = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1")
     assert settings.http_idle_s > 60 > settings.websocket_ping_s
+
+
+def test_several_processes_cannot_share_a_unix_socket(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHROMA_GATEWAY_PROCESSES", "4")
+    assert read_settings(GatewaySettings).gateway_processes == 4
+    monkeypatch.setenv("CHROMA_LISTEN", "unix:/run/gateway.sock")
+    with pytest.raises(SystemExit):
+        read_settings(GatewaySettings)
+    error = capsys.readouterr().err
+    assert "bad setting CHROMA_GATEWAY_PROCESSES: Value error, expected CHROMA_LISTEN of host:port beside it" in error

@@ -21,6 +21,7 @@ from gateway.store.usage import UsageStore
 from gateway.tasks import cancel
 from services.common.errors import ResourceExhausted
 from tests.support.hurt_store import raw
+from tests.support.process_counts import counts_of
 
 ANN, BOB = Caller("acme", "ann"), Caller("acme", "bob")
 
@@ -32,9 +33,9 @@ async def make_usage(store: Store, redis_url: str) -> AsyncIterator[MakeUsage]:
     """Makes the views of gateways on one store. Their leases are renewed until the test ends."""
     running: list[asyncio.Task[None]] = []
 
-    def make(*, changes_of: Any = None, turns_to_share: Any = None, **settings: Any) -> Usage:
+    def make(*, changes_of: Any = None, turns_to_share: Any = None, counts: Any = None, **settings: Any) -> Usage:
         fields: dict[str, Any] = {"reasoner": "a:1", "speech_gen": "b:1", "codec": "c:1", "redis_url": redis_url}
-        known = {"changes_of": changes_of, "turns_to_share": turns_to_share}
+        known = {"changes_of": changes_of, "turns_to_share": turns_to_share, "counts": counts}
         known = {name: value for name, value in known.items() if value is not None}
         usage = Usage(store, GatewaySettings(**{**fields, **settings}), **known)
         running.append(asyncio.create_task(usage.run()))
@@ -311,3 +312,13 @@ async def test_a_gateway_counts_alone_while_the_store_is_away_and_with_it_again_
             await asyncio.sleep(0.05)
         await usage.begin_turn(ANN, "t16")
         assert await raw(store).get("chroma:used:{acme}:ann:turns") == b"1"
+
+
+async def test_the_conversations_of_several_processes_have_one_limit(make_usage: MakeUsage) -> None:
+    one, other = (make_usage(max_conversations=2, counts=counts) for counts in counts_of(2))
+    async with one.seat(ANN):
+        async with other.seat(BOB):
+            for process in (one, other):
+                assert (await refused(process, ANN)).message == "the gateway holds 2 conversations, as many as it may"
+        async with one.seat(BOB):
+            pass

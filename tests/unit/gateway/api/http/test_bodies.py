@@ -13,7 +13,9 @@ from gateway.access.caller import Caller
 from gateway.access.identity import Identified
 from gateway.api.errors import TooLarge
 from gateway.api.http.bodies import BodyLimit
+from gateway.processes.shared_counts import BODY_BYTES, SharedCount
 from services.common.errors import ResourceExhausted
+from tests.support.process_counts import counts_of
 
 
 async def _read(pieces: list[bytes], headers: list[tuple[bytes, bytes]]) -> tuple[bytes, int]:
@@ -53,8 +55,8 @@ async def test_a_chunked_body_is_refused_at_the_first_byte_too_many() -> None:
 class Readers:
     """Requests that have read their bodies and still run, behind limits of 10 bytes each and 30 bytes in all."""
 
-    def __init__(self) -> None:
-        self._limit = BodyLimit(self._application, max_bytes=10, total_bytes=30)
+    def __init__(self, count: SharedCount | None = None) -> None:
+        self._limit = BodyLimit(self._application, max_bytes=10, total_bytes=30, count=count)
         self._end = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
 
@@ -148,3 +150,17 @@ async def test_an_upload_is_a_form_and_nothing_else(http: httpx.AsyncClient) -> 
 
 async def test_a_request_without_a_body_needs_no_type(http: httpx.AsyncClient) -> None:
     assert (await http.delete("/v1/voices/missing")).status_code == 404
+
+
+async def test_the_bodies_of_several_processes_have_one_limit() -> None:
+    one, other = (Readers(counts[BODY_BYTES]) for counts in counts_of(2))
+    await one.read(10, "greedy")
+    with pytest.raises(ResourceExhausted, match="as many bytes"):
+        await one.read(1, "greedy")  # half of 30 bytes are 7 in each process: there is room for one body
+    await one.read(10, "modest")
+    await other.read(10, "greedy")
+    with pytest.raises(ResourceExhausted, match="as many bytes"):
+        await other.read(1, "late")
+    await one.end()
+    await other.read(10, "late")
+    await other.end()

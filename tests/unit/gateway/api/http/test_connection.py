@@ -16,9 +16,11 @@ from websockets.asyncio.client import connect
 
 from gateway.api.http.headers import SECURITY_HEADERS
 from gateway.api.http.limits import OpenConnections
+from gateway.processes.shared_counts import HTTP_CONNECTIONS
 from gateway.tasks import cancel
 from tests.support.certificates import write_pair
 from tests.support.http_connections import GET, PATIENCE_S, UPGRADE, connection, rest, serving
+from tests.support.process_counts import counts_of
 
 
 @asynccontextmanager
@@ -236,3 +238,11 @@ def test_a_peer_is_an_ipv4_address_or_an_ipv6_network() -> None:
     assert connections.enter("2001:db8:0:1::1") == ""
     connections.leave("2001:db8::1")
     assert connections.enter("2001:db8::ffff:2") == ""
+
+
+def test_the_limit_of_connections_holds_for_several_processes() -> None:
+    one, other = (OpenConnections(2, 2, counts[HTTP_CONNECTIONS]) for counts in counts_of(2))
+    assert (one.enter("192.0.2.1"), other.enter("192.0.2.1")) == ("", "")
+    assert one.enter("192.0.2.2") == "connections"
+    other.leave("192.0.2.1")
+    assert one.enter("192.0.2.2") == ""

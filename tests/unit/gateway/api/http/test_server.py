@@ -31,11 +31,11 @@ class HeldRequests:
         return PlainTextResponse("done")
 
 
-def _server(held: HeldRequests, listen: str = "127.0.0.1:0") -> HttpServer:
+def _server(held: HeldRequests, listen: str = "127.0.0.1:0", *, share_port: bool = False) -> HttpServer:
     settings = GatewaySettings(
         reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1", http_listen=listen
     )
-    return HttpServer(held.app, settings)
+    return HttpServer(held.app, settings, share_port=share_port)
 
 
 async def test_a_drain_refuses_new_connections_and_waits_for_the_running_request() -> None:
@@ -93,3 +93,14 @@ async def test_a_taken_address_is_named() -> None:
             await _server(HeldRequests(), f"127.0.0.1:{port}").start()
     finally:
         await first.drain(0)
+
+
+async def test_two_servers_share_a_port_when_they_are_told_to() -> None:
+    first = _server(HeldRequests(), share_port=True)
+    address = f"127.0.0.1:{await first.start()}"
+    second = _server(HeldRequests(), address, share_port=True)
+    await second.start()
+    with pytest.raises(FailedPrecondition):
+        await _server(HeldRequests(), address).start()
+    for server in (first, second):
+        await server.drain(0)

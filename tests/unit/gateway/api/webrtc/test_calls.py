@@ -16,6 +16,7 @@ from gateway.api.webrtc.calls import Asked, Calls, Line
 from gateway.api.webrtc.offer import Offer, read_offer
 from gateway.api.webrtc.speaker import ReplyQueue
 from gateway.conversation.backend import Backend
+from gateway.processes.worker import Worker
 from services.common.errors import ChromaError, NotFound, ResourceExhausted, Unavailable
 from tests.support.webrtc_offers import OFFER
 
@@ -108,12 +109,12 @@ async def test_a_call_is_there_until_its_client_hangs_up(room: Room) -> None:
     with pytest.raises(ResourceExhausted):
         await room.open()
     with pytest.raises(NotFound):
-        room.calls.hang_up("another-tenant", call_id)
-    room.calls.hang_up(CALLER.tenant, call_id)
+        await room.calls.hang_up("another-tenant", call_id)
+    await room.calls.hang_up(CALLER.tenant, call_id)
     await room.calls.drain(5)
     assert [line.closed for line in room.lines] == [True]
     with pytest.raises(NotFound):
-        room.calls.hang_up(CALLER.tenant, call_id)
+        await room.calls.hang_up(CALLER.tenant, call_id)
 
 
 @pytest.mark.parametrize("failure", [Unavailable("no port"), RuntimeError("a secret path")], ids=["known", "bug"])
@@ -124,7 +125,7 @@ async def test_what_fails_before_the_answer_is_the_answer_and_leaves_room(room: 
     assert "secret" not in told.value.message
     assert room.lines[0].closed
     room.failure = None
-    room.calls.hang_up(CALLER.tenant, await room.open())
+    await room.calls.hang_up(CALLER.tenant, await room.open())
     await room.calls.drain(5)
 
 
@@ -142,3 +143,33 @@ async def test_a_drain_without_time_ends_a_call_at_once(room: Room) -> None:
     await room.open()
     await room.calls.drain(0)
     assert room.lines[0].closed
+
+
+class _Process:
+    """One of two processes of a gateway, whose questions the other one answers."""
+
+    def __init__(self) -> None:
+        self.others: list[_Process] = []
+        self.answers: dict[str, Any] = {}
+
+    def answer(self, kind: str, answer: Any) -> None:
+        self.answers[kind] = answer
+
+    async def ask_others(self, kind: str, value: Any) -> list[Any]:
+        return [await other.answers[kind](value) for other in self.others]
+
+
+async def test_a_request_at_one_process_ends_a_call_of_another_one(backend: Backend) -> None:
+    one, other = _Process(), _Process()
+    one.others, other.others = [other], [one]
+    rooms = [Room(backend), Room(backend)]
+    for room, process in zip(rooms, (one, other), strict=True):
+        room.calls.share(cast(Worker, process))
+    call_id = await rooms[0].open()
+    with pytest.raises(NotFound):
+        await rooms[1].calls.hang_up("another-tenant", call_id)
+    await rooms[1].calls.hang_up(CALLER.tenant, call_id)
+    await rooms[0].calls.drain(60)
+    assert rooms[0].lines[0].closed
+    with pytest.raises(NotFound):
+        await rooms[1].calls.hang_up(CALLER.tenant, call_id)

@@ -1,1 +1,0 @@
-"""Measurements through the running processes."""

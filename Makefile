@@ -162,17 +162,17 @@ conformance: setup ## compare with the reference's numbers, one JSON line a case
 	$(BIN)/python -m tests.conformance $(GOLDEN)
 
 smoke-full: setup ## a few frames at full size with random weights: about 10 GB of disk and 12 GB of memory
-	$(BIN)/python bench/smoke_full.py
+	$(BIN)/python -m bench.stack.smoke_full
 
 # Large pages make one stream on a CPU 5 to 9 % faster, in transformers as in ours.
 bench: setup ## the engines beside a plain loop: frames a second, first frame, second turn (about 5 minutes; build/bench)
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m bench.engines
 
 bench-overload: setup ## twice the callers that fit: admission and deadlines beside first come, first served
-	$(BIN)/python -m bench.overload
+	$(BIN)/python -m bench.engines.overload
 
 bench-gaps: setup ## the longest gap in a reply while another caller asks a 30 s question with history
-	$(BIN)/python -m bench.gaps
+	$(BIN)/python -m bench.engines.gaps
 
 PROCESSES ?= 1
 bench-gateway: setup ## the gateway's CPU time a conversation-second, with paced fake stages (PROCESSES=, about 5 minutes)
@@ -186,15 +186,15 @@ fuzz: setup ## coverage-guided fuzzing of everything that strangers may send (MI
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 bench-gpu: setup ## one GPU, full size, random weights: tests, profile of a frame, step times, first sound, 64 to 512 conversations
-	$(BIN)/python -m bench.gpu_session
+	$(BIN)/python -m bench.gpu.session
 
-gpu-wheels: ## build/gpu-wheels: what bench/gpu_session.sh needs on a machine with torch and Python 3.12 and no internet
+gpu-wheels: ## build/gpu-wheels: what bench/gpu/session.sh needs on a machine with torch and Python 3.12 and no internet
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 	  --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux2014_x86_64 \
-	  -d build/gpu-wheels -r bench/gpu_requirements.txt -c constraints.txt
+	  -d build/gpu-wheels -r bench/gpu/requirements.txt -c constraints.txt
 
 bench-gpu-schedule: setup ## the schedule of one GPU with recorded step times, on any machine: first sound by number of conversations
-	$(BIN)/python -m bench.gpu_schedule
+	$(BIN)/python -m bench.gpu.schedule
 
 include train/stages.mk
 

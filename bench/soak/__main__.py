@@ -32,7 +32,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from bench.plots import plot_soak
+from bench.harness.plots import plot_soak
 from bench.soak.bad_clients import BadClients
 from bench.soak.callers import SAMPLES, VOICE, Callers
 from bench.soak.faults import Faults

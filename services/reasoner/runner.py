@@ -1,19 +1,18 @@
 """The runner of the reasoner: many turns on one thinker. It joins the scheduler, the model and the KV memory.
 
-`scheduler.py` says which requests do what in a step; `request.py` is the state of one of them.
+`scheduler.py` says which requests do what in a step. `request.py` is the state of one of them, and `request_memory.py`
+gives them pages.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 
-from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted
+from services.common.errors import ChromaError, InvalidArgument
 from services.common.settings import PREFILL_POSITIONS
 from services.common.wire.audio import HEARING_RATE_HZ
 from services.reasoner.messages import TurnOpen, TurnOutput
@@ -22,34 +21,20 @@ from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.thought_step import ThoughtStep
 from services.reasoner.model.tower_step import TowerStep
 from services.reasoner.request import Request, ThinkStream
+from services.reasoner.request_memory import RequestMemory, Shares
 from services.reasoner.scheduler import Batch, Scheduler, has_input
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.runtime.engine.failures import NotFinite
 from services.runtime.engine.stream import End
-from services.runtime.kvcache.attention_ragged import RaggedAttention
 from services.runtime.kvcache.forgotten import Forgotten
 from services.runtime.kvcache.paged_kv import PagedKV
-from services.runtime.kvcache.prefix_cache import PrefixCache, Sharing
 from services.runtime.kvcache.prompt_step import PromptStep
 
 INTAKE_SAMPLES = 16 * HEARING_RATE_HZ
 """Audio worked off in one intake, so that uploaded files do not delay others for long. Samples are counted, not
 messages: those of a microphone are short and many."""
 
-Shares = list[tuple[ThinkStream, int]]
 Outputs = list[tuple[ThinkStream, TurnOutput | End]]
-
-
-@dataclass
-class Counters:
-    """What has happened since the start. The recomputed chunks are those of streams that have ended."""
-
-    computed_tokens: int = 0
-    """Positions of prompts that were prefilled."""
-    cached_tokens: int = 0
-    """Positions of prompts that were in the KV cache."""
-    recomputed_chunks: int = 0
-    preemptions: int = 0
 
 
 class ThinkRunner:
@@ -75,8 +60,6 @@ class ThinkRunner:
     ) -> None:
         self.thinker = thinker
         self.kv = kv
-        self.counters = Counters()
-        self.prefixes = PrefixCache(kv)
         most_of_a_kind = max(low_priority_slots, kv.slots - low_priority_slots)
         self.thought_step = ThoughtStep(thinker, kv, max_streams=most_of_a_kind)
         graphs = self.thought_step.graphs
@@ -87,6 +70,9 @@ class ThinkRunner:
         self.max_positions = min(kv.max_positions, kv.pages * kv.page_size)
         """Most positions of a conversation with its reply: those that a single request always gets."""
         self._scheduler = Scheduler(kv, max_prefill, low_priority_slots)
+        self._memory = RequestMemory(kv, self._scheduler)
+        self.prefixes = self._memory.prefixes
+        self.counters = self._memory.counters
         self._forgotten_sessions = Forgotten()
         self._forgotten_scopes = Forgotten()
 
@@ -118,7 +104,7 @@ class ThinkRunner:
         self._scheduler.remove(stream)
         self.counters.recomputed_chunks += request.recomputed_chunks
         try:
-            self._keep_prefix(request, ends_here=True)
+            self._memory.keep_prefix(request, ends_here=True)
         finally:
             self.kv.close(request.slot)
             if request.erase_at_end:
@@ -203,7 +189,7 @@ class ThinkRunner:
             self._tokenizer,
             slot=slot,
             new_prompt=self.thinker.new_prompt,
-            match_prefix=partial(self._match_prefix, slot),
+            match_prefix=partial(self._memory.match_prefix, slot),
             page_size=self.kv.page_size,
             im_end_id=self.thinker.tokens.im_end,
             max_thoughts=self._max_thoughts if wanted is None else min(wanted, self._max_thoughts),
@@ -251,7 +237,7 @@ class ThinkRunner:
         """
         request: Request = stream.state
         if self._scheduler.to_prefill(request) < 0:
-            self._truncate(stream, request.prompt.final)
+            self._memory.truncate(stream, request.prompt.final)
         if not request.committed or request.decoding or self.kv.lengths[request.slot] != request.prompt.length:
             return
         if request.usage is not None:
@@ -259,19 +245,7 @@ class ThinkRunner:
             return
         if not request.prompt.length:
             raise InvalidArgument("the chat template renders nothing for this turn: expected at least one token")
-        self._truncate(stream, request.prompt.length - 1)
-
-    def _truncate(self, stream: ThinkStream, length: int) -> None:
-        """Cut the computed positions. A cut inside a shared page needs a page for its copy; others make room for it."""
-        while True:
-            try:
-                return self.kv.truncate(stream.state.slot, length)
-            except ResourceExhausted:
-                if not self.prefixes.evict(1):
-                    victim = self._scheduler.newest_with_pages()
-                    self._preempt(victim)
-                    if victim is stream:
-                        return
+        self._memory.truncate(stream, request.prompt.length - 1)
 
     def _encode(self, chunks: list[tuple[ThinkStream, DirtyChunk]]) -> None:
         encoded = self.tower_step([chunk.clip.features(chunk.index) for _, chunk in chunks])
@@ -280,10 +254,10 @@ class ThinkRunner:
 
     def _prefill(self, shares: Shares) -> Outputs:
         starts = {stream: int(self.kv.lengths[stream.state.slot]) for stream, _ in shares}
-        shares, plan = self._plan(shares)
+        shares, plan = self._memory.plan(shares)
         if plan is None:
             return []
-        with self._undone_if_it_fails(shares):
+        with self._memory.undone_if_it_fails(shares):
             embeddings = [stream.state.prompt.embeddings(starts[stream], count) for stream, count in shares]
             hidden = self.prompt_step(self.thinker.forward, embeddings, plan)
         self.counters.computed_tokens += len(hidden)
@@ -293,7 +267,7 @@ class ThinkRunner:
         for stream, count in shares:
             end += count
             request: Request = stream.state
-            self._keep_prefix(request, ends_here=False)
+            self._memory.keep_prefix(request, ends_here=False)
             if request.committed and self.kv.lengths[request.slot] == request.prompt.length:
                 is_first = request.usage is None  # else it was preempted, and its last token is chosen already
                 request.conclude_prompt(time.monotonic())
@@ -311,62 +285,12 @@ class ThinkRunner:
             request: Request = stream.state
             if request.waiting_hidden is not None:  # the token of a forced reply came after its hidden state
                 outputs += self._emit(stream, request.forced_ids.popleft(), request.waiting_hidden)
-        shares, plan = self._plan([(stream, 1) for stream in streams if stream.state.token_id is not None])
+        shares, plan = self._memory.plan([(stream, 1) for stream in streams if stream.state.token_id is not None])
         if plan is None:
             return outputs
-        with self._undone_if_it_fails(shares):
+        with self._memory.undone_if_it_fails(shares):
             chosen, hidden = self.thought_step(plan, [stream.state.token_id for stream, _ in shares])
         return outputs + self._conclude([stream for stream, _ in shares], chosen, hidden)
-
-    @contextmanager
-    def _undone_if_it_fails(self, shares: Shares) -> Iterator[None]:
-        """Take positions that a failed step did not compute out of the memory again."""
-        try:
-            yield
-        except BaseException:
-            for stream, count in shares:
-                slot = stream.state.slot
-                self.kv.truncate(slot, int(self.kv.lengths[slot]) - count)
-            raise
-
-    def _match_prefix(self, slot: int, keys: list[int], sharing: Sharing) -> int:
-        cached = self.prefixes.match_prefix(slot, keys, sharing)
-        self.counters.cached_tokens += cached
-        return cached
-
-    def _keep_prefix(self, request: Request, *, ends_here: bool) -> None:
-        """Offer the request's positions to later turns: those of complete recordings and of computed thoughts."""
-        if not request.keep_prefix:
-            return
-        keys = request.keys[: int(self.kv.lengths[request.slot])]
-        if ends_here or len(keys) >= request.kept_positions + self.kv.page_size:
-            self.prefixes.insert(request.slot, keys, request.sharing, ends_here=ends_here)
-            request.kept_positions = len(keys)
-
-    def _plan(self, shares: Shares) -> tuple[Shares, RaggedAttention | None]:
-        """Pages for the step's positions, and the shares that have them.
-
-        Free pages come first, then those kept for later turns. Then the newest requests are preempted until the pages
-        of the others suffice.
-        """
-        while shares:
-            slots, counts = [stream.state.slot for stream, _ in shares], [count for _, count in shares]
-            try:
-                return shares, self.prefixes.plan(slots, counts)
-            except ResourceExhausted:
-                victim = self._scheduler.newest_with_pages()
-                self._preempt(victim)
-                shares = [share for share in shares if share[0] is not victim]
-        return [], None
-
-    def _preempt(self, stream: ThinkStream) -> None:
-        """Give up the pages of a request. What it may leave for later turns may also serve itself again."""
-        request: Request = stream.state
-        length = int(self.kv.lengths[request.slot])
-        self._keep_prefix(request, ends_here=True)
-        self.kv.truncate(request.slot, 0)
-        request.preempt(length)
-        self.counters.preemptions += 1
 
     def _conclude(self, streams: list[ThinkStream], chosen: list[int], hidden: torch.Tensor) -> Outputs:
         """Thoughts of the tokens chosen from hidden [B, D], on the host.

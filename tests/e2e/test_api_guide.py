@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.documented_stack import DocumentedStack
 from tests.support.local_stack import SAMPLES, LocalStack, environment
-from tests.support.snippets import snippets_of
+from tests.support.snippets import snippet_that_begins, snippets_of
 
 RUNNERS = {"sh": ["bash", "-eu", "-c"], "python": [sys.executable, "-c"]}
 
 pytestmark = pytest.mark.slow
 
 
-def run_snippets(guide: str, stack: LocalStack, folder: Path) -> list[str]:
+def run_snippets(guide: str, folder: Path, **addresses: str) -> list[str]:
     """Run each snippet of the guide in `folder`, which holds the recordings at the same paths as the repository.
     Returns the output of each snippet.
     """
     shutil.copytree(SAMPLES, folder / "samples")
-    endpoints = stack.endpoints
-    variables = {**environment(), "URL": endpoints.page.rstrip("/"), "GATEWAY": endpoints.gateway}
+    variables = environment() | addresses
     printed = []
     for snippet in snippets_of(guide):
         if snippet.language not in RUNNERS:
@@ -47,8 +47,12 @@ def sound_s(path: Path) -> float:
         return len(sound.readframes(48_000 * 60)) / 48_000  # a streamed file does not know its length
 
 
-def test_every_snippet_of_the_guide_runs(nano: LocalStack, tmp_path: Path) -> None:
-    printed = run_snippets("docs/api.md", nano, tmp_path)
+def test_every_snippet_of_the_guide_runs(documented: DocumentedStack, tmp_path: Path) -> None:
+    exports = snippet_that_begins("docs/api.md", "export URL").code
+    exported = documented.run(f"{exports}\nenv").splitlines()
+    addresses = dict(line.split("=", 1) for line in exported if line.startswith(("URL=", "GATEWAY=")))
+    assert set(addresses) == {"URL", "GATEWAY"}
+    printed = run_snippets("docs/api.md", tmp_path, **addresses)
     assert '"id":"ann"' in printed[0]
     assert ", completed" in printed[1] or ", incomplete" in printed[1]
     assert '"value":"ek_' in printed[2]
@@ -62,6 +66,8 @@ def test_every_snippet_of_the_guide_runs(nano: LocalStack, tmp_path: Path) -> No
 
 
 def test_requests_of_the_existing_server_are_answered(nano: LocalStack, tmp_path: Path) -> None:
-    (answer,) = run_snippets("docs/migration.md", nano, tmp_path)
+    endpoints = nano.endpoints
+    addresses = {"URL": endpoints.page.rstrip("/"), "GATEWAY": endpoints.gateway}
+    (answer,) = run_snippets("docs/migration.md", tmp_path, **addresses)
     assert "answer.wav" in answer
     assert sound_s(tmp_path / "answer.wav") > 0

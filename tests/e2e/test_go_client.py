@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import socket
 import subprocess
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.debian_packages import unpacked
+from tests.support.documented_stack import DocumentedStack
 from tests.support.local_stack import QUESTION, VOICE, LocalStack, environment
-from tests.support.paths import ROOT
+from tests.support.snippets import snippet_that_begins
 
 REPLY_S = 1.0
 TLS_HANDSHAKE = 22
@@ -39,27 +39,33 @@ PACKAGES = (
 pytestmark = pytest.mark.slow
 
 
+@dataclass(frozen=True)
+class Built:
+    """The program of the Go example, built and run by the commands of its README."""
+
+    program: Path
+    reply: Path
+    printed: str
+
+
 @pytest.fixture(scope="module")
-def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program of the Go example, built by the commands of its README with Debian's toolchain."""
+def go_client(documented: DocumentedStack) -> Built:
+    """The commands of the README, with Debian's toolchain where it is unpacked."""
     root = unpacked("go", *PACKAGES)
-    checkout = tmp_path_factory.mktemp("checkout")
-    folder = checkout / "clients" / "go"
-    shutil.copytree(ROOT / "clients" / "go", folder, ignore=shutil.ignore_patterns("build", "talk"))
-    (checkout / "protos").symlink_to(ROOT / "protos")
+    folder = documented.checkout / "clients" / "go"
     toolchain = root / "usr" / "lib" / "go-1.19"
-    build = re.findall(r"^```bash\n(.*?)^```", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
-    commands = build.replace("/usr/share/gocode", str(root / "usr" / "share" / "gocode")).split("./talk ")[0]
+    commands = snippet_that_begins("clients/go/README.md", "cd clients/go").code
+    commands = commands.replace("/usr/share/gocode", str(root / "usr" / "share" / "gocode"))
     commands = commands.replace("protoc -I", f"protoc -I{root / 'usr' / 'include'} -I")
     variables = {
         "GOROOT": str(toolchain),
-        "GOCACHE": str(checkout / "cache"),
+        "GOCACHE": str(documented.checkout / "cache"),
         "GOFLAGS": "-buildvcs=false",
         "LD_LIBRARY_PATH": str(root / "usr" / "lib" / "x86_64-linux-gnu"),
-        "PATH": f"{root / 'usr' / 'bin'}:{toolchain / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{root / 'usr' / 'bin'}:{toolchain / 'bin'}:{documented.path}",
     }
-    subprocess.run(["sh", "-ec", commands], cwd=checkout, env={**os.environ, **variables}, check=True, timeout=250)
-    return folder / "talk"
+    printed = documented.run(commands, **variables)
+    return Built(folder / "talk", folder / "reply.wav", printed)
 
 
 def talk(program: Path, address: str, voice: str, out: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -68,31 +74,34 @@ def talk(program: Path, address: str, voice: str, out: Path, **variables: str) -
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
 
-def test_go_program_from_the_protos_alone_asks_and_gets_a_reply(
-    nano: LocalStack, go_client: Path, tmp_path: Path
-) -> None:
+def test_go_program_from_the_protos_alone_asks_and_gets_a_reply(go_client: Built) -> None:
+    with wave.open(str(go_client.reply)) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (24_000, 1, 2)
+        assert sound.getnframes() > 0
+    assert "reply.wav: " in go_client.printed
+
+
+def test_go_program_limits_its_reply(nano: LocalStack, go_client: Built, tmp_path: Path) -> None:
     out = tmp_path / "reply.wav"
-    done = talk(go_client, nano.endpoints.gateway, VOICE, out)
+    done = talk(go_client.program, nano.endpoints.gateway, VOICE, out)
     assert done.returncode == 0, done.stdout + done.stderr
     with wave.open(str(out)) as sound:
-        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (24_000, 1, 2)
         assert 0 < sound.getnframes() <= REPLY_S * 24_000
-    assert f"{out}: " in done.stdout
 
 
-def test_go_program_is_told_why_a_conversation_was_refused(nano: LocalStack, go_client: Path, tmp_path: Path) -> None:
-    done = talk(go_client, nano.endpoints.gateway, "nobody", tmp_path / "reply.wav")
+def test_go_program_is_told_why_a_conversation_was_refused(nano: LocalStack, go_client: Built, tmp_path: Path) -> None:
+    done = talk(go_client.program, nano.endpoints.gateway, "nobody", tmp_path / "reply.wav")
     assert done.returncode == 1
     assert "NotFound" in done.stderr
     assert "nobody" in done.stderr
 
 
-def test_go_program_sends_nothing_in_plain_text_to_another_machine(go_client: Path, tmp_path: Path) -> None:
+def test_go_program_sends_nothing_in_plain_text_to_another_machine(go_client: Built, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
         # Linux connects 0.0.0.0 to this machine, but the program cannot know that.
         address = f"0.0.0.0:{server.getsockname()[1]}"
-        command = [go_client, address, VOICE, QUESTION, tmp_path / "reply.wav"]
+        command = [go_client.program, address, VOICE, QUESTION, tmp_path / "reply.wav"]
         with subprocess.Popen(command, env={**os.environ, "CHROMA_API_KEY": "sk-test"}) as program:
             try:
                 connection, _ = server.accept()

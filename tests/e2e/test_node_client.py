@@ -1,30 +1,36 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.support.documented_stack import DocumentedStack
 from tests.support.local_stack import QUESTION, VOICE, LocalStack, environment
 from tests.support.paths import ROOT
+from tests.support.snippets import snippet_that_begins
 
 REPLY_S = 1.0
 
 pytestmark = pytest.mark.slow
 
 
+@dataclass(frozen=True)
+class Installed:
+    """The Node example, installed and run by the commands of its README."""
+
+    folder: Path
+    printed: str
+
+
 @pytest.fixture(scope="module")
-def node_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Node example with its packages, outside the repository."""
-    folder = tmp_path_factory.mktemp("node")
-    for file in (ROOT / "clients" / "node").iterdir():
-        if file.is_file():
-            shutil.copy(file, folder)
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True, timeout=250)
-    return folder
+def node_client(documented: DocumentedStack) -> Installed:
+    commands = snippet_that_begins("clients/node/README.md", "cd clients/node").code
+    quiet = {"npm_config_audit": "false", "npm_config_fund": "false"}
+    return Installed(documented.checkout / "clients" / "node", documented.run(commands, **quiet))
 
 
 def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.CompletedProcess[str]:
@@ -35,22 +41,25 @@ def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.Comple
     )
 
 
-def test_node_program_with_the_protos_alone_asks_and_gets_a_reply(
-    nano: LocalStack, node_client: Path, tmp_path: Path
-) -> None:
+def test_node_program_with_the_protos_alone_asks_and_gets_a_reply(node_client: Installed) -> None:
+    with wave.open(str(node_client.folder / "reply.wav")) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (24_000, 1, 2)
+        assert sound.getnframes() > 0
+    assert "reply.wav: " in node_client.printed
+
+
+def test_node_program_limits_its_reply(nano: LocalStack, node_client: Installed, tmp_path: Path) -> None:
     out = tmp_path / "reply.wav"
-    done = talk(node_client, nano.endpoints.gateway, VOICE, out)
+    done = talk(node_client.folder, nano.endpoints.gateway, VOICE, out)
     assert done.returncode == 0, done.stdout + done.stderr
     with wave.open(str(out)) as sound:
-        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (24_000, 1, 2)
         assert 0 < sound.getnframes() <= REPLY_S * 24_000
-    assert f"{out}: " in done.stdout
 
 
 def test_node_program_is_told_why_a_conversation_was_refused(
-    nano: LocalStack, node_client: Path, tmp_path: Path
+    nano: LocalStack, node_client: Installed, tmp_path: Path
 ) -> None:
-    done = talk(node_client, nano.endpoints.gateway, "nobody", tmp_path / "reply.wav")
+    done = talk(node_client.folder, nano.endpoints.gateway, "nobody", tmp_path / "reply.wav")
     assert done.returncode == 1
     assert "NOT_FOUND" in done.stderr
     assert "nobody" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import venv
 from pathlib import Path
@@ -10,17 +11,20 @@ import pytest
 
 from tests.support.local_stack import LocalStack, environment
 from tests.support.paths import ROOT
+from tests.support.shell import run_shell
+from tests.support.snippets import snippet_that_begins
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new virtual environment with the client and its extra `cli`."""
+    """The bin folder of a new virtual environment, in which the commands of the client's README were run."""
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, f"{ROOT / 'clients/python'}[cli]"], check=True, timeout=500)
+    commands = snippet_that_begins("clients/python/README.md", "pip install").code
+    variables = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PIP_QUIET": "1"}
+    run_shell(commands, ROOT, variables, limit_s=500)
     return folder / "bin"
 
 

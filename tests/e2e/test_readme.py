@@ -5,7 +5,6 @@ Only the ports are others, because those of the text may be taken on the machine
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from chroma_voice.local.ports import free_ports
 from tests.support.local_stack import LocalStack, environment
 from tests.support.paths import ROOT
+from tests.support.shell import commands
 from tests.support.snippets import snippets_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -25,11 +25,7 @@ def test_the_readme_works_from_top_to_bottom(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(ROOT / name)
     grpc, http = map(str, free_ports(2))
     command_folder = tmp_path / "bin"
-    command_folder.mkdir()
-    command = command_folder / "chroma-voice"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m chroma_voice.cli "$@"\n')
-    command.chmod(0o755)
-    variables = {**environment(), "PATH": f"{command_folder}:{os.environ['PATH']}"}
+    variables = {**environment(), "PATH": commands(command_folder)}
     printed = []
     try:
         for snippet in snippets_of("README.md"):
@@ -44,7 +40,7 @@ def test_the_readme_works_from_top_to_bottom(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{snippet.code}\n{done.stdout}{done.stderr}"
             printed.append(done.stdout)
     finally:
-        subprocess.run([str(command), "down"], cwd=tmp_path, env=variables, timeout=200)
+        subprocess.run([command_folder / "chroma-voice", "down"], cwd=tmp_path, env=variables, timeout=200)
     assert "warm a tortilla" in printed[0]
     assert (tmp_path / "reply.wav").stat().st_size > 10_000
     assert (tmp_path / "reply-2.mp3").stat().st_size > 3_000

@@ -1,4 +1,4 @@
-"""Checks of commands that the documents show and no test can run: their names, options and files exist."""
+"""Checks of the commands that the documents show: names, options and files exist, also where no test runs one."""
 
 from __future__ import annotations
 

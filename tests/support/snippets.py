@@ -1,8 +1,8 @@
 """The fenced blocks of the documents, and the commands in them.
 
-The language of a block says how it is held: `sh` and `python` run as they stand in a test of their page; `bash` has
-commands that need more than a test has (a cluster, a registry, hours), which are checked by name and options; `text` is
-a message or a drawing.
+The language of a block says how it is held: `sh` and `python` run as they stand in a test of their page, in their
+order; a `bash` block runs in the test that takes it with `snippet_that_begins`, or tests/support/not_run.py says why it
+does not; `text` is a message or a drawing.
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ def snippets_of(page: str) -> list[Snippet]:
     return [
         Snippet(page, text.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in _FENCE.finditer(text)
     ]
+
+
+def snippet_that_begins(page: str, words: str) -> Snippet:
+    """The only `bash` block of a page that begins with these words."""
+    found = [it for it in snippets_of(page) if it.language == "bash" and it.code.startswith(words)]
+    assert len(found) == 1, f"{page} has {len(found)} blocks of bash that begin with {words!r}"
+    return found[0]
 
 
 def code_in_sentences(page: str) -> list[str]:

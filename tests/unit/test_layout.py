@@ -34,11 +34,13 @@ NOT_OF_A_MODULE = {
     "test_layout.py": "the tree itself",
     "docs/test_links.py": "the pages of docs/ and README.md",
     "docs/test_snippets.py": "the snippets of every page",
+    "docs/test_blocks.py": "those that need no running system, which are run",
     "docs/test_documented_commands.py": "tests/support/documented_commands.py, which checks them",
     "docs/test_security.py": "SECURITY.md, whose tests must exist",
     "docs/test_troubleshooting.py": "docs/troubleshooting.md, whose errors are provoked one by one",
 }
 FURTHER_TESTS = {
+    "gateway/pipeline/test_turn_seats.py": "gateway/pipeline/turn.py",
     "services/runtime/engine/test_engine_failures.py": "services/runtime/engine/engine.py",
     "services/reasoner/test_prefix_reuse.py": "services/reasoner/runner.py",
     "services/reasoner/test_prefix_sharing.py": "services/reasoner/runner.py",

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from gateway.store.connection import server as store_server
 from tests.support.fake_services import FakeService
 from tests.support.gateway_client import Client, new_voice
 from tests.support.manifests import store_rights
+from tests.support.tenants import Owned, tenant_with_belongings
 
 
 @dataclass
@@ -139,3 +141,10 @@ async def sdk(client: Client) -> AsyncIterator[AsyncOpenAI]:
     """OpenAI's client of the gateway."""
     async with AsyncOpenAI(api_key="none", base_url=f"http://{client.http_address}/v1", max_retries=0) as sdk:
         yield sdk
+
+
+@pytest.fixture
+async def owned(start_gateway: StartGateway, tmp_path: Path) -> AsyncIterator[Owned]:
+    """What the tenant `owner` has in a gateway of two tenants."""
+    async with tenant_with_belongings(start_gateway, tmp_path) as owned:
+        yield owned

@@ -14,7 +14,7 @@ from openai.types.audio import Voice, VoiceConsent
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.pipeline.erasure import recorded_consents
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, audio_file, new_voice, speech
 
 SAMPLE = ("sample.wav", audio_file(speech(2, rate_hz=24_000)), "audio/wav")

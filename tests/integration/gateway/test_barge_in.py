@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.store.session_layout import SessionKeys
 from tests.integration.gateway.conftest import Fakes
-from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.fake_script import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, Talk, s16, speech
 
 

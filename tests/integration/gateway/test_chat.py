@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 from chroma.v1 import dialogue_pb2 as pb
 from gateway.audio.read import MAX_FILE_BYTES
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, audio_file, new_voice, speech
 from tests.support.recordings import by_ffmpeg
 

@@ -11,7 +11,7 @@ from openai import AsyncOpenAI
 
 from services.common.wire.audio import FRAMES_PER_THOUGHT
 from tests.integration.gateway.conftest import Fakes
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 
 SAID = "".join(REPLY)
 ASKED: Any = [{"role": "user", "content": "question"}]

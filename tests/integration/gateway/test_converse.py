@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chroma.v1 import dialogue_pb2 as pb
 from tests.integration.gateway.conftest import Fakes
-from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.fake_script import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, s16, speech
 
 

@@ -17,7 +17,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1 import dialogue_pb2_grpc
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support.envoy import envoy, grpc_web_message, grpc_web_messages, routes
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import SPEECH_FORMAT, new_voice
 from tests.support.realtime_client import MANUAL, Talk
 

@@ -13,7 +13,7 @@ import pytest
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.checkpoint_pb2 import CheckpointCard
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice
 
 KNOWN, UNKNOWN = "We open at nine.", "Good morning."

@@ -10,7 +10,7 @@ import pytest
 
 from chroma.v1 import dialogue_pb2 as pb
 from tests.integration.gateway.conftest import Fakes
-from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.fake_script import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, speech
 from tests.support.realtime_client import MANUAL, RATE_HZ, Talk, message, openai_of, recorded
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.integration.gateway.conftest import Fakes
-from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.fake_script import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, speech
 from tests.support.realtime_client import MANUAL, RATE_HZ, Talk, kinds, message, openai_of, recorded
 

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.integration.gateway.test_realtime_openai import MANUAL, Talk, openai_of
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice, s16, speech
 
 _TOOL = {"type": "function", "name": "weather", "description": "The weather.", "parameters": {"type": "object"}}

@@ -12,7 +12,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from gateway.conversation.input import input_turn
 from services.common.errors import InvalidArgument, ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice, speech
 from tests.support.realtime_client import MANUAL, RATE_HZ, Talk, kinds, openai_of, recorded
 

@@ -23,7 +23,8 @@ from services.common.errors import ResourceExhausted, Unavailable
 from services.common.wire.audio import FRAME_SAMPLES
 from services.common.wire.pcm import decode_pcm
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY, FakeService
+from tests.support.fake_script import REPLY
+from tests.support.fake_services import FakeService
 from tests.support.gateway_client import Client, Talk, new_voice, s16, speech
 
 SERVICES = ["reasoner", "speech_gen", "codec"]

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from services.common.errors import ResourceExhausted, Unavailable
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, audio_file, speech
 
 SAID = "".join(REPLY)

@@ -17,7 +17,7 @@ from gateway.store.session_layout import SessionKeys
 from gateway.store.sessions import Sessions
 from services.common.wire.audio import FRAME_SAMPLES
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice, s16, speech
 from tests.support.hurt_store import HurtStore
 

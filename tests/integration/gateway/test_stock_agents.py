@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.integration.gateway.test_realtime_openai import recorded
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice, s16
 from tests.support.stock_clients import node_client
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import new_voice, s16
 from tests.support.realtime_client import recorded
 from tests.support.stock_clients import node_client, python_client

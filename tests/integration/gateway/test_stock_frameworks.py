@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client
 from tests.support.paths import ROOT
 from tests.support.stock_clients import NODE_PROGRAMS, PYTHON_PROGRAMS, node_client, python_client

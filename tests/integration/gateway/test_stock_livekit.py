@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice
 from tests.support.stock_clients import python_client
 

@@ -11,7 +11,7 @@ import trustme
 
 from tests.integration.gateway.conftest import StartGateway
 from tests.support.certificates import write_pair
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice
 from tests.support.paths import SAMPLES
 from tests.support.stock_clients import node_client, python_client

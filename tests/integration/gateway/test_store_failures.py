@@ -15,7 +15,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.consent_pb2 import ListConsentsRequest, RevokeConsentRequest
 from gateway.store.session_layout import SessionKeys
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, Talk, new_voice
 from tests.support.hurt_store import HurtStore
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.gateway.conftest import Fakes
 from tests.integration.gateway.test_realtime_openai import MANUAL, Talk, openai_of
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client
 
 TEXT_TOKENS = len(REPLY) + 1

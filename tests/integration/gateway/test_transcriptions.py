@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from services.common.errors import ResourceExhausted
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, audio_file, new_voice, speech
 from tests.support.paths import SAMPLES
 

@@ -13,7 +13,7 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16
 from services.common.wire.pcm import Samples, encode_pcm
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.support import room_sounds
-from tests.support.fake_services import FIRST_ID, REPLY
+from tests.support.fake_script import FIRST_ID, REPLY
 from tests.support.gateway_client import Client, Talk, new_voice, s16
 from tests.support.paths import SAMPLES
 

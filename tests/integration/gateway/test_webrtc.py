@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from gateway.api.realtime.input.microphone import Microphone
 from tests.integration.gateway.conftest import Fakes, StartGateway
 from tests.integration.gateway.test_turn_taking import utterance
-from tests.support.fake_services import REPLY
+from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice
 from tests.support.webrtc_client import WebRtcTalk, webrtc_talk
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.seam import measure, speak_long
+from bench.quality.seam import measure, speak_long
 from services.codec.model.mimi import Mimi
 from services.common.sampling import SamplingParams
 from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ

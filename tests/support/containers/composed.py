@@ -19,6 +19,7 @@ from chroma_voice.local.ports import LOOPBACK
 from tests.support.containers.engine import LIMIT_S, Engine
 from tests.support.local_stack import VOICE, VOICE_FILE, VOICE_TRANSCRIPT, run
 from tests.support.manifests import DEPLOY, SETTINGS
+from tests.support.snippets import commands_of, snippet_that_begins
 from tests.support.tools import tool_folder
 
 _PODMAN_COMPOSE = "podman-compose==1.6.0"
@@ -93,10 +94,10 @@ class Composed:
         return done.stdout + done.stderr
 
     def start(self) -> None:
-        """Start everything, wait until it is healthy, and enrol the sample voice."""
-        # podman starts no container again that requires one which has ended, so `weights` is run before and apart.
-        self.compose("run", "--rm", "-T", "--no-deps", "weights")
-        self.compose("up", "--detach", "--no-build", "--no-deps", *LASTING)
+        """Start everything as docs/operations.md does, wait until it is healthy, and enrol the sample voice."""
+        for command in commands_of(snippet_that_begins("docs/operations.md", "podman-compose").code):
+            assert command.words[:3] == ("podman-compose", "-f", "deploy/compose.yaml"), command
+            self.compose(*command.words[3:])
         for service in LASTING:
             self.until_healthy(service)
         options = ("--transcript", VOICE_TRANSCRIPT, "--consent", "public-domain recording")

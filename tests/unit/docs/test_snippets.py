@@ -1,4 +1,4 @@
-"""Every snippet of every document is run by a test as it stands, or what it names is checked."""
+"""Every snippet of every document is run by a test as it stands, or a table says why it is not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import subprocess
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import jsonschema
@@ -14,8 +16,16 @@ import yaml
 
 from gateway.access.keys import Keys
 from tests.support.documented_commands import check, check_names
+from tests.support.not_run import DRY_RUN, NOT_RUN
 from tests.support.paths import ROOT
-from tests.support.snippets import Snippet, code_in_sentences, commands_of, pages, snippets_of
+from tests.support.snippets import (
+    Snippet,
+    code_in_sentences,
+    commands_of,
+    pages,
+    snippet_that_begins,
+    snippets_of,
+)
 
 RUN = {
     "README.md": "tests/e2e/test_readme.py",
@@ -32,7 +42,7 @@ HELD = {
     ("SECURITY.md", "text"): "tests/unit/docs/test_security.py",
 }
 """Other blocks that a test of their own holds."""
-CHECKED = ("bash", "json", "yaml")
+CHECKED = ("json", "yaml")
 
 _FOLDERS = "docs|deploy|tests|samples|protos|gateway|services|bench|train|examples"
 _PATH = re.compile(rf"(?:^|\s)((?:{_FOLDERS})/[\w./-]+)(?![\w*.-])")
@@ -49,8 +59,51 @@ def test_every_fence_is_closed_and_says_its_language() -> None:
     assert not [str(snippet) for snippet in SNIPPETS if not snippet.language]
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
-def test_a_test_holds_every_snippet(snippet: Snippet) -> None:
+def taken(source: str) -> list[tuple[str, str]]:
+    """The page and the first words of each block that the code of a test takes by name, to run it."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = [call.args for call in calls if getattr(call.func, "id", "") == "snippet_that_begins"]
+    texts = [[str(it.value) for it in arguments if isinstance(it, ast.Constant)] for arguments in named]
+    return [(page, words) for page, words in (it for it in texts if it)]
+
+
+Block = tuple[str, str]
+"""The page and the first line of a fenced block."""
+
+
+def wrong(blocks: Collection[Block], *tables: Collection[Block]) -> set[Block]:
+    """The blocks that are not in exactly one table, and what the tables have beside them."""
+    counts = Counter(block for table in tables for block in table)
+    return {block for block in blocks if counts[block] != 1} | (counts.keys() - set(blocks))
+
+
+def test_each_bash_block_is_run_by_a_test_or_has_a_reason() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name]
+    words = [it for source in sources if "snippet_that_begins(" in source for it in taken(source)]
+    run = {_key(snippet_that_begins(*it)) for it in words}
+    blocks = [_key(it) for it in SNIPPETS if it.language == "bash"]
+    assert len(set(blocks)) == len(blocks), "two blocks of a page begin with the same line"
+    tables = ([_key(snippet_that_begins(*it)) for it in table] for table in (DRY_RUN, NOT_RUN))
+    assert not wrong(blocks, run, *tables), "no test runs it, or a table gives a reason that is not needed"
+    assert all(reason.strip() for reason in (*DRY_RUN.values(), *NOT_RUN.values()))
+
+
+def test_a_block_needs_a_test_or_a_reason_and_not_both() -> None:
+    run, both, lost, gone = (("page.md", name) for name in ("run", "both", "lost", "gone"))
+    assert wrong([run, both, lost], [run, both], [both, gone]) == {both, lost, gone}
+
+
+def _key(snippet: Snippet) -> Block:
+    return snippet.page, snippet.code.splitlines()[0]
+
+
+def test_the_scan_finds_the_block_that_a_test_takes() -> None:
+    source = 'def test_it():\n    run(snippet_that_begins("README.md", "git clone").code)\n    other("a", "b")'
+    assert taken(source) == [("README.md", "git clone")]
+
+
+@pytest.mark.parametrize("snippet", [it for it in SNIPPETS if it.language != "bash"], ids=str)
+def test_a_test_holds_every_other_snippet(snippet: Snippet) -> None:
     if snippet.language in ("sh", "python") and snippet.page in RUN:
         test = RUN[snippet.page]
     elif (snippet.page, snippet.language) in HELD:

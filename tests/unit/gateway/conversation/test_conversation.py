@@ -3,110 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from chroma.v1 import codec_pb2, reasoner_pb2, speech_gen_pb2
-from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat, CodeFrames, Pcm
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from chroma.v1.dialogue_pb2 import SessionConfig
-from gateway.access.usage import Usage
-from gateway.audio.echo import EchoDetector
-from gateway.conversation.backend import Backend
-from gateway.conversation.conversation import Conversation
 from gateway.conversation.input import input_audio
 from gateway.conversation.input.input_turn import Recording
 from gateway.conversation.options import ConversationOptions
 from gateway.conversation.output.events import (
     EndsSoon,
-    Event,
-    Opened,
     Outcome,
     SpeechStarted,
     SpeechStopped,
     TurnDone,
     TurnStarted,
 )
-from gateway.conversation.vad import Started, Stopped, TurnDetection
-from gateway.pipeline.deltas import AudioDelta
-from gateway.pipeline.upstreams import UpstreamPool
-from gateway.settings import GatewaySettings
-from gateway.store.sessions import Session
-from gateway.tasks import cancel
+from gateway.conversation.vad import TurnDetection
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
-from services.common.wire.audio import FRAME_SAMPLES
-from services.common.wire.pcm import Samples, encode_pcm
-from tests.support.fake_calls import FakeCall, FakeUpstreamPool
-from tests.support.fake_store import CALLER, FakeSessions, FakeVoices
+from services.common.wire.pcm import encode_pcm
+from tests.support.open_conversation import AUDIO, FORMAT, SETTINGS, ScriptedDetector, open_talk
 from tests.support.virtual_time import virtual_time
-
-_SETTINGS = GatewaySettings(reasoner="a:1", speech_gen="b:1", codec="c:1", redis_url="redis://d:1/0")
-_FORMAT = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
-_OPTIONS = ConversationOptions(input_format=_FORMAT)
-_AUDIO = encode_pcm(np.full(1_600, 0.5, dtype=np.float32), AUDIO_ENCODING_PCM_S16LE)
-
-
-class Talk:
-    """An open conversation and what its client was sent."""
-
-    def __init__(self, options: ConversationOptions) -> None:
-        session = Session("tenant", "session-1", SessionConfig(voice_id="ada"), (), 0, 0, 0.0, 0.0)
-        self.upstreams = FakeUpstreamPool()
-        self.sessions = FakeSessions(session, _SETTINGS)
-        self.backend = Backend(
-            cast(UpstreamPool, self.upstreams),
-            self.sessions,
-            FakeVoices(self.sessions),
-            _SETTINGS,
-            Usage(None, _SETTINGS),
-        )
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.conversation = Conversation(session, options, self.backend, CALLER, self._deliver)
-
-    async def _deliver(self, event: Event) -> None:
-        self.events.put_nowait(event)
-
-    async def until(self, kind: type[Any]) -> Any:
-        """The next event of this kind."""
-        async with asyncio.timeout(60):
-            while not isinstance(event := await self.events.get(), kind):
-                pass
-        return event
-
-    async def reply_begins(self) -> FakeCall:
-        """Let the reply of the committed turn think one token and speak two frames. Returns the Decode call."""
-        think = await self.upstreams.reasoner.calls.get()
-        think.answer(
-            reasoner_pb2.ThinkResponse(opened=reasoner_pb2.ThinkOpened(checkpoint_fingerprint="one")),
-            reasoner_pb2.ThinkResponse(thought=reasoner_pb2.Thought(token_id=10, text="Hi")),
-        )
-        speak, decode = await self.upstreams.speech_gen.calls.get(), await self.upstreams.codec.calls.get()
-        speak.answer(
-            speech_gen_pb2.SpeakResponse(opened=speech_gen_pb2.SpeakOpened()),
-            speech_gen_pb2.SpeakResponse(frames=CodeFrames(codes=[1] * 16)),
-        )
-        decode.answer(codec_pb2.DecodeResponse(pcm=Pcm(data=bytes(4 * FRAME_SAMPLES))))
-        await self.until(AudioDelta)
-        return decode
-
-
-@asynccontextmanager
-async def _talk(options: ConversationOptions = _OPTIONS) -> AsyncIterator[Talk]:
-    tasks = asyncio.all_tasks()
-    talk = Talk(options)
-    running = asyncio.create_task(talk.conversation.run())
-    assert isinstance(await talk.events.get(), Opened)
-    yield talk
-    await cancel(running)
-    await talk.backend.eraser.close()  # it belongs to the gateway and works beside conversations
-    assert asyncio.all_tasks() == tasks, "a conversation leaves no task"
 
 
 async def test_the_first_input_begins_a_turn_and_the_commit_starts_its_reply() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         turn_id = talk.conversation.add_text("hello")
         assert (talk.conversation.has_input, talk.conversation.is_replying) == (True, False)
         await talk.conversation.commit()
@@ -119,7 +41,7 @@ async def test_the_first_input_begins_a_turn_and_the_commit_starts_its_reply() -
 
 
 async def test_without_input_the_reply_follows_the_history() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         for respond in (talk.conversation.respond, lambda: talk.conversation.commit(may_be_empty=True)):
             await respond()
             started = await talk.until(TurnStarted)
@@ -132,7 +54,7 @@ async def test_without_input_the_reply_follows_the_history() -> None:
 
 
 async def test_an_empty_commit_fails() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         await talk.conversation.commit()
         error = (await talk.until(TurnDone)).error
         assert isinstance(error, InvalidArgument)
@@ -140,60 +62,60 @@ async def test_an_empty_commit_fails() -> None:
 
 
 async def test_a_response_leaves_the_audio_under_way_to_the_next_turn() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         conversation = talk.conversation
-        await conversation.append_audio(_AUDIO)
+        await conversation.append_audio(AUDIO)
         await conversation.respond(SessionConfig(system_prompt="Greet."))
         assert (conversation.has_input, conversation.is_replying) == (True, True)
         await conversation.cancel()
-        turn_id = await conversation.add_message(["hello", _AUDIO])
-        await conversation.append_audio(_AUDIO)
+        turn_id = await conversation.add_message(["hello", AUDIO])
+        await conversation.append_audio(AUDIO)
         await conversation.respond()
         assert conversation.has_input
         replied = conversation._turns.reply_turn
         assert replied is not None
         assert replied.turn.turn_id == turn_id
         text, recording = replied.turn.source.parts
-        assert (text, len(recording)) == ("hello", len(_AUDIO))
+        assert (text, len(recording)) == ("hello", len(AUDIO))
         await conversation.cancel()
         past = await conversation.inject_reply("Good day.")
         assert past != turn_id
-        await conversation.append_audio(_AUDIO)
+        await conversation.append_audio(AUDIO)
         await conversation.commit()
         replied = conversation._turns.reply_turn
         assert replied is not None
         (audio,) = replied.turn.source.parts
-        assert len(audio) == 3 * len(_AUDIO)
+        assert len(audio) == 3 * len(AUDIO)
         assert replied.turn.source.audio_s == pytest.approx(0.3)
 
 
 async def test_the_last_event_says_what_interrupted_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)
-    options = ConversationOptions(input_format=_FORMAT, turn_detection=TurnDetection())
-    async with _talk(options) as talk:
+    options = ConversationOptions(input_format=FORMAT, turn_detection=TurnDetection())
+    async with open_talk(options) as talk:
         await talk.conversation.respond()
         await talk.conversation.cancel()
         assert (await talk.until(TurnDone)).interrupted_by == "client"
         await talk.conversation.respond()
-        await talk.conversation.append_audio(_AUDIO)
+        await talk.conversation.append_audio(AUDIO)
         assert (await talk.until(TurnDone)).interrupted_by == "speech"
 
 
 async def test_a_microphone_that_streams_noise_is_not_idle() -> None:
     noise = np.random.default_rng(1).standard_normal(1_600).astype(np.float32) * np.float32(1e-3)
     sound = encode_pcm(noise, AUDIO_ENCODING_PCM_S16LE)
-    async with _talk(ConversationOptions(input_format=_FORMAT, turn_detection=TurnDetection())) as talk:
+    async with open_talk(ConversationOptions(input_format=FORMAT, turn_detection=TurnDetection())) as talk:
         with virtual_time():
             for _ in range(5):
-                await asyncio.sleep(0.7 * _SETTINGS.idle_limit_s)
+                await asyncio.sleep(0.7 * SETTINGS.idle_limit_s)
                 await talk.conversation.append_audio(sound)
                 assert talk.events.empty(), "the client is told before an idle conversation ends"
-            await asyncio.sleep(0.95 * _SETTINGS.idle_limit_s)
+            await asyncio.sleep(0.95 * SETTINGS.idle_limit_s)
         assert isinstance(talk.events.get_nowait(), EndsSoon)
 
 
 async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         conversation = talk.conversation
         first = conversation.add_text("hello")
         await conversation.commit()
@@ -214,7 +136,7 @@ async def test_an_interruption_frees_the_turn_at_once_while_the_store_is_frozen(
 
 
 async def test_finish_waits_until_the_interrupted_turn_is_recorded_and_reported() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         turn_id = talk.conversation.add_text("hello")
         await talk.conversation.commit()
         await talk.reply_begins()
@@ -231,7 +153,7 @@ async def test_finish_waits_until_the_interrupted_turn_is_recorded_and_reported(
 
 
 async def test_closing_waits_until_the_interrupted_turn_is_recorded() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         turn_id = talk.conversation.add_text("hello")
         await talk.conversation.commit()
         await talk.reply_begins()
@@ -242,7 +164,7 @@ async def test_closing_waits_until_the_interrupted_turn_is_recorded() -> None:
 
 
 async def test_cancel_without_a_reply_drops_the_input_unless_a_turn_is_named() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         talk.conversation.add_text("hello")
         await talk.conversation.cancel(turn_id="turn-before")
         assert talk.conversation.has_input
@@ -251,9 +173,9 @@ async def test_cancel_without_a_reply_drops_the_input_unless_a_turn_is_named() -
 
 
 async def test_dropped_audio_leaves_the_text_of_its_turn() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         turn_id = talk.conversation.add_text("look")
-        await talk.conversation.append_audio(_AUDIO)
+        await talk.conversation.append_audio(AUDIO)
         await talk.conversation.drop_audio()
         assert talk.conversation.end_audio() is None
         assert talk.conversation.add_text("here") == turn_id
@@ -263,10 +185,10 @@ async def test_dropped_audio_leaves_the_text_of_its_turn() -> None:
 
 
 async def test_recordings_are_parts_of_their_own() -> None:
-    async with _talk() as talk:
-        turn_id = await talk.conversation.add_message([_AUDIO])
-        assert await talk.conversation.add_message([_AUDIO]) == turn_id
-        await talk.conversation.append_audio(_AUDIO)
+    async with open_talk() as talk:
+        turn_id = await talk.conversation.add_message([AUDIO])
+        assert await talk.conversation.add_message([AUDIO]) == turn_id
+        await talk.conversation.append_audio(AUDIO)
         assert talk.conversation.end_audio() == Recording(turn_id, "recording-1")
         turn = talk.conversation._turns.input_turn
         assert turn is not None
@@ -274,18 +196,18 @@ async def test_recordings_are_parts_of_their_own() -> None:
 
 
 async def test_audio_without_a_format_is_refused() -> None:
-    async with _talk(ConversationOptions()) as talk:
+    async with open_talk(ConversationOptions()) as talk:
         with pytest.raises(InvalidArgument, match="input_format"):
-            await talk.conversation.append_audio(_AUDIO)
+            await talk.conversation.append_audio(AUDIO)
         with pytest.raises(InvalidArgument, match="input_format"):
-            await talk.conversation.add_message([_AUDIO])
+            await talk.conversation.add_message([AUDIO])
         assert not talk.conversation.has_input
 
 
 async def test_the_format_cannot_change_within_an_input_turn() -> None:
     other = ConversationOptions(input_format=AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=8_000))
-    async with _talk() as talk:
-        await talk.conversation.append_audio(_AUDIO)
+    async with open_talk() as talk:
+        await talk.conversation.append_audio(AUDIO)
         with pytest.raises(InvalidArgument, match="format"):
             talk.conversation.set_options(other)
         await talk.conversation.drop_input()
@@ -294,7 +216,7 @@ async def test_the_format_cannot_change_within_an_input_turn() -> None:
 
 
 async def test_history_may_be_injected_while_no_reply_runs() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         talk.conversation.add_text("who are you?")
         turn_id = await talk.conversation.inject_reply("Ann")
         (turn,) = talk.conversation._context.session.turns
@@ -306,7 +228,7 @@ async def test_history_may_be_injected_while_no_reply_runs() -> None:
 
 
 async def test_a_text_too_long_for_the_history_is_refused_and_leaves_nothing() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         with pytest.raises(InvalidArgument, match="a reply of at most 20000 characters"):
             await talk.conversation.inject_reply("a" * 20_001)
         talk.conversation.add_text("hello")
@@ -317,7 +239,7 @@ async def test_a_text_too_long_for_the_history_is_refused_and_leaves_nothing() -
 
 
 async def test_removing_the_turn_that_is_replied_to_interrupts_it_first() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         turn_id = talk.conversation.add_text("hello")
         await talk.conversation.commit()
         await talk.reply_begins()
@@ -329,24 +251,9 @@ async def test_removing_the_turn_that_is_replied_to_interrupts_it_first() -> Non
 
 
 async def test_settings_of_an_unknown_voice_are_refused() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         with pytest.raises(NotFound):
             await talk.conversation.configure(SessionConfig(voice_id="eve"))
-
-
-class ScriptedDetector:
-    """Finds speech in the first piece and its end in the second."""
-
-    def __init__(self, settings: TurnDetection, rate_hz: int, echo: EchoDetector | None = None) -> None:
-        self.pieces = 0
-        self.speaking = False
-
-    def push(self, samples: Samples) -> list[Started | Samples | Stopped]:
-        self.pieces += 1
-        return [Started(0), samples] if self.pieces == 1 else [samples, Stopped(200)]
-
-    def cut(self) -> Samples:
-        return np.zeros(0, dtype=np.float32)
 
 
 @pytest.mark.parametrize("respond", [True, False])
@@ -355,8 +262,8 @@ async def test_speech_in_the_audio_begins_a_turn_and_its_end_commits_it(
 ) -> None:
     monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)
     detection = TurnDetection(respond=respond)
-    async with _talk(ConversationOptions(input_format=_FORMAT, turn_detection=detection)) as talk:
-        await talk.conversation.append_audio(_AUDIO + _AUDIO)
+    async with open_talk(ConversationOptions(input_format=FORMAT, turn_detection=detection)) as talk:
+        await talk.conversation.append_audio(AUDIO + AUDIO)
         started, stopped = await talk.until(SpeechStarted), await talk.until(SpeechStopped)
         assert started.turn_id == stopped.turn_id
         assert (started.audio_ms, stopped.audio_ms) == (0, 200)
@@ -369,11 +276,11 @@ async def test_speech_interrupts_a_reply_unless_the_option_is_off(
 ) -> None:
     monkeypatch.setattr(input_audio, "TurnDetector", ScriptedDetector)
     detection = TurnDetection(interrupt=interrupt)
-    async with _talk(ConversationOptions(input_format=_FORMAT, turn_detection=detection)) as talk:
+    async with open_talk(ConversationOptions(input_format=FORMAT, turn_detection=detection)) as talk:
         talk.conversation.add_text("hello")
         await talk.conversation.commit()
         await talk.reply_begins()
-        await talk.conversation.append_audio(_AUDIO)
+        await talk.conversation.append_audio(AUDIO)
         assert talk.conversation.is_replying != interrupt
         if interrupt:
             assert (await talk.until(TurnDone)).outcome is Outcome.INTERRUPTED
@@ -381,7 +288,7 @@ async def test_speech_interrupts_a_reply_unless_the_option_is_off(
 
 
 async def test_a_forced_reply_ends_with_the_conversation_although_its_last_piece_never_came() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         await talk.conversation.say("", end=False)
         finishing = asyncio.create_task(talk.conversation.finish())
         done = await talk.until(TurnDone)
@@ -390,7 +297,7 @@ async def test_a_forced_reply_ends_with_the_conversation_although_its_last_piece
 
 
 async def test_pieces_of_an_interrupted_forced_reply_are_ignored_up_to_its_end() -> None:
-    async with _talk() as talk:
+    async with open_talk() as talk:
         conversation = talk.conversation
         await conversation.say("one ", end=False)
         first = await talk.until(TurnStarted)

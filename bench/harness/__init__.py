@@ -1,0 +1,1 @@
+"""What the benchmarks share: the workload, the three models in one process, paced conversations and plots."""

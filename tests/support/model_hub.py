@@ -23,6 +23,7 @@ def serving(repository: str, commit: str, contents: Mapping[str, bytes]) -> Iter
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Print nothing."""

@@ -24,6 +24,6 @@ NOT_RUN = {
     ),
     ("docs/nano.md", "python -m train.pack.unpack --root build/nano  "): "hours of training after an earlier stage",
     ("docs/nano.md", "python -m train.pack.unpack --root build/nano\n"): "hours of training after an earlier stage",
-    ("docs/operations.md", "printf 'FROM scratch"): "a container engine, and a registry that takes the image",
+    ("docs/operations.md", "podman push"): "a registry that takes the image",
 }
 """Blocks that need what no test has."""

@@ -5,20 +5,13 @@ Objects are keyed by `Kind/name`. ConfigMaps lose the hash at the end of their n
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
-K8S = Path(__file__).parents[1] / "k8s"
+from deploy.helm.kustomize import K8S, build_base
 
 Objects = dict[str, dict[str, Any]]
 
@@ -74,22 +67,7 @@ _HASHED = re.compile(r"-[2456789bcdfghkmt]{10}$")
 
 def build(components: Sequence[str]) -> Objects:
     """The objects of the base with these components. Fails with the error of kustomize."""
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary).resolve()
-        to_k8s = os.path.relpath(K8S, folder)
-        kustomization = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "namespace": "chroma-voice",
-            "resources": [f"{to_k8s}/base"],
-            "components": [f"{to_k8s}/components/{name}" for name in components],
-        }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        kubectl = Path(sys.executable).parent / "kubectl"
-        done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"kustomize with {', '.join(components) or 'no component'}: {done.stderr.strip()}")
-    return without_hashes([manifest for manifest in yaml.safe_load_all(done.stdout) if manifest])
+    return without_hashes(build_base(components))
 
 
 def without_hashes(manifests: Sequence[dict[str, Any]]) -> Objects:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.helm.kustomize import build_text
 from tests.support.helm import template
-from tests.support.manifests import DEPLOY, K8S, OVERLAYS, ROOT, build_text
+from tests.support.manifests import DEPLOY, K8S, OVERLAYS, ROOT
 
 CHECKOV = shutil.which("checkov", path=f"{ROOT / '.venv-deploy' / 'bin'}") or shutil.which("checkov")
 

@@ -16,7 +16,8 @@ import typer
 import yaml
 
 from chroma_voice.cli import app
-from tests.support.manifests import K8S, OVERLAYS, build
+from deploy.helm.kustomize import build
+from tests.support.manifests import K8S, OVERLAYS
 from tests.support.paths import ROOT
 from tests.support.snippets import Command
 

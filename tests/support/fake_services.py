@@ -276,6 +276,11 @@ class FakeService:
         """End at once, with all calls."""
         await self.drain(0)
 
+    async def restart(self) -> None:
+        """End, and start again with what the script says now of the checkpoint."""
+        await self.kill()
+        await self.start()
+
     async def drain(self, limit_s: float) -> None:
         """Take no more calls, and end when the open ones have ended or after `limit_s`."""
         assert self._server is not None, "started before"

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
+from deploy.helm.kustomize import K8S, build, build_base
 from gateway.settings import GatewaySettings
 from services.codec.settings import CodecSettings
 from services.common.settings import ServiceSettings
@@ -24,7 +18,6 @@ from tests.support.paths import ROOT
 Manifest = dict[str, Any]
 
 DEPLOY = ROOT / "deploy"
-K8S = DEPLOY / "k8s"
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
@@ -80,32 +73,7 @@ def overlay(name: str) -> list[Manifest]:
 @cache
 def base_with(components: Sequence[str]) -> list[Manifest]:
     """The manifests of the base with these components."""
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary).resolve()
-        to_k8s = os.path.relpath(K8S, folder)
-        kustomization = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "namespace": "chroma-voice",
-            "resources": [f"{to_k8s}/base"],
-            "components": [f"{to_k8s}/components/{name}" for name in components],
-        }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        return build(folder)
-
-
-def build(folder: Path) -> list[Manifest]:
-    """The manifests that kustomize makes of a folder."""
-    return [manifest for manifest in yaml.safe_load_all(build_text(folder)) if manifest]
-
-
-def build_text(folder: Path) -> str:
-    """The output of kustomize for a folder. Fails with the error of kustomize."""
-    kubectl = Path(sys.executable).parent / "kubectl"
-    result = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert not result.stderr, result.stderr
-    return result.stdout
+    return build_base(components)
 
 
 def title(manifest: Manifest) -> str:

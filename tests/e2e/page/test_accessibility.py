@@ -41,8 +41,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 async def client(start_gateway: StartGateway, fakes: Fakes) -> AsyncIterator[Client]:
     """A client of a gateway with a voice, whose checkpoint has a card."""
     fakes.reasoner.script.card = CARD
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         await client.voices.CreateVoice(new_voice("ada"))
         yield client

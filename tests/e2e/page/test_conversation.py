@@ -35,8 +35,7 @@ async def client(start_gateway: StartGateway, fakes: Fakes) -> AsyncIterator[Cli
     """A client of a gateway with a voice, whose checkpoint has a card, and whose replies are a tone."""
     fakes.reasoner.script.card = CARD
     fakes.codec.script.tone_hz = 440.0
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway(transcribe=True) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         yield client
@@ -261,8 +260,7 @@ async def test_speech_that_the_checkpoint_cannot_say_is_marked(
     browser: Browser, start_gateway: StartGateway, fakes: Fakes
 ) -> None:
     fakes.reasoner.script.card = CheckpointCard(sentences=["The tide is high."])
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         await client.voices.CreateVoice(new_voice("ada"))
         async with opened(browser, client) as page:

@@ -22,8 +22,7 @@ KNOWN, UNKNOWN = "We open at nine.", "Good morning."
 @asynccontextmanager
 async def speaking(fakes: Fakes, start_gateway: StartGateway, **settings: Any) -> AsyncIterator[Client]:
     fakes.reasoner.script.card = CheckpointCard(sentences=[KNOWN])
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway(**settings) as client:
         await client.voices.CreateVoice(new_voice("ada"))
         yield client

@@ -23,8 +23,7 @@ COUNTS = "of at most 30 tokens, which leaves the model room for a conversation, 
 async def client(fakes: Fakes, start_gateway: StartGateway) -> AsyncIterator[Client]:
     """A gateway whose reasoner has 40 positions, and takes a word for a token."""
     fakes.reasoner.script.positions = 40
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         await client.voices.CreateVoice(new_voice("ada"))
         yield client

@@ -25,8 +25,7 @@ CALL = ("get_weather", '{"city": "Bern"}')
 @pytest.fixture
 async def client(fakes: Fakes, start_gateway: StartGateway) -> AsyncIterator[Client]:
     fakes.reasoner.script.renders_tools = True
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         await client.voices.CreateVoice(new_voice("ada"))
         yield client

@@ -163,8 +163,7 @@ WEATHER: Any = {"type": "function", "name": "get_weather", "parameters": {"type"
 async def tool_user(fakes: Fakes, start_gateway: StartGateway) -> AsyncIterator[AsyncOpenAI]:
     """OpenAI's client of a gateway whose model knows tools, and calls one."""
     fakes.reasoner.script.renders_tools = True
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     fakes.reasoner.script.tool_calls = (("get_weather", '{"city": "Rome"}'),)
     async with (
         start_gateway() as client,

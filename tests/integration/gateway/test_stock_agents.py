@@ -33,8 +33,7 @@ async def with_tools(fakes: Fakes, start_gateway: StartGateway) -> AsyncIterator
     """A gateway whose model knows tools, with the voice `bob`."""
     fakes.reasoner.script.renders_tools, fakes.reasoner.script.speaks_results = True, True
     fakes.reasoner.script.reply = ()
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         await client.voices.CreateVoice(new_voice("bob"))
         yield client

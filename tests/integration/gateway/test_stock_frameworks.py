@@ -26,8 +26,7 @@ async def calling(fakes: Fakes, start_gateway: StartGateway) -> AsyncIterator[Cl
     script = fakes.reasoner.script
     script.renders_tools, script.speaks_results = True, True
     script.reply, script.tool_calls = (), (("get_weather", '{"city": "Bern"}'),)
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         yield client
 

@@ -72,8 +72,7 @@ async def test_a_bots_function_is_called_and_its_result_is_answered(
     script = fakes.reasoner.script
     script.renders_tools, script.speaks_results = True, True
     script.reply, script.tool_calls = (), (("get_weather", '{"city": "Bern"}'),)
-    await fakes.reasoner.kill()
-    await fakes.reasoner.start()
+    await fakes.reasoner.restart()
     async with start_gateway() as client:
         for voice in ("ada", "bob"):
             await client.voices.CreateVoice(new_voice(voice))

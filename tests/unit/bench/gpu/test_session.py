@@ -17,17 +17,9 @@ from rich.console import Console
 from bench.gpu import session as gpu_session
 from bench.gpu.measurements import Plan
 from bench.gpu.session import RESULT, Session, print_summary, read_arguments, run_tests
+from tests.support.set_clock import SetClock
 
 REHEARSAL = "--preset tiny --device cpu --dtype float32 --widths 1 --context 20 --reply-frames 2 --conversations 1"
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def kept(folder: Path) -> dict[str, Any]:
@@ -35,7 +27,7 @@ def kept(folder: Path) -> dict[str, Any]:
 
 
 def test_each_result_is_in_the_file_at_once(tmp_path: Path) -> None:
-    session = Session(tmp_path / "out", 60, Clock())
+    session = Session(tmp_path / "out", 60, SetClock())
     session.keep("first", 1)
     assert kept(tmp_path / "out") == {"first": 1}
     session.keep("second", [2.5])
@@ -43,7 +35,7 @@ def test_each_result_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 def test_a_part_that_fails_leaves_its_error_and_the_next_one_runs(tmp_path: Path) -> None:
-    session = Session(tmp_path, 60, Clock())
+    session = Session(tmp_path, 60, SetClock())
     with session.part("steps"):
         raise RuntimeError("CUDA error")
     with session.part("profile") as fits:
@@ -53,7 +45,7 @@ def test_a_part_that_fails_leaves_its_error_and_the_next_one_runs(tmp_path: Path
 
 
 def test_a_part_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = SetClock()
     session = Session(tmp_path, 60, clock)
     clock.now_s += 50
     with session.part("int8", needs_s=20) as fits:
@@ -64,7 +56,7 @@ def test_a_part_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
 def test_a_session_without_formats_only_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_session, "copy_rate", lambda device: 2e9)
     monkeypatch.setattr(gpu_session, "run_tests", lambda tests, limit_s: {"passed": True, "output": "3 passed"})
-    session = Session(tmp_path, 60, Clock())
+    session = Session(tmp_path, 60, SetClock())
     gpu_session.run(session, Plan(device="cpu"), [], ["tests/gpu"])
     assert kept(tmp_path)["tests"] == {"passed": True, "output": "3 passed"}
     console = Console(width=120, record=True)

@@ -7,28 +7,19 @@ import pytest
 from gateway.access import local_usage
 from gateway.access.local_usage import LocalUsage
 from gateway.store.usage import Owner, Use
+from tests.support.set_clock import SetClock
 
 ANN = Owner("acme", "ann")
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    clock = SetClock()
     monkeypatch.setattr(local_usage, "time", clock)
     return clock
 
 
-def test_a_window_refuses_what_is_past_its_limit_until_it_ends(clock: Clock) -> None:
+def test_a_window_refuses_what_is_past_its_limit_until_it_ends(clock: SetClock) -> None:
     usage = LocalUsage()
     assert usage.use(ANN, [Use("turns", 2, 2, 60_000)]).refused is None
     clock.now_s += 20
@@ -38,21 +29,21 @@ def test_a_window_refuses_what_is_past_its_limit_until_it_ends(clock: Clock) -> 
     assert usage.use(ANN, [Use("turns", 1, 2, 60_000)]).refused is None
 
 
-def test_all_amounts_are_added_or_none(clock: Clock) -> None:
+def test_all_amounts_are_added_or_none(clock: SetClock) -> None:
     usage = LocalUsage()
     usage.use(ANN, [Use("input_ms", 5, 0, 60_000)])
     assert usage.use(ANN, [Use("turns", 1, 9, 60_000), Use("input_ms", 0, 5, 60_000)]).refused == 1
     assert usage.use(ANN, [Use("turns", 0, 0, 60_000)]).before == (0,)
 
 
-def test_what_is_given_back_can_be_used_again(clock: Clock) -> None:
+def test_what_is_given_back_can_be_used_again(clock: SetClock) -> None:
     usage = LocalUsage()
     usage.use(ANN, [Use("turns", 2, 2, 60_000)])
     usage.use(ANN, [Use("turns", -1, 0, 60_000)])
     assert usage.use(ANN, [Use("turns", 1, 2, 60_000)]).refused is None
 
 
-def test_many_keys_do_not_grow_the_counts_without_bound(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_keys_do_not_grow_the_counts_without_bound(clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_usage, "_MAX_COUNTS", 100)
     usage = LocalUsage()
     for number in range(250):
@@ -61,7 +52,7 @@ def test_many_keys_do_not_grow_the_counts_without_bound(clock: Clock, monkeypatc
     assert len(usage._counts) <= 100
 
 
-def test_turns_reserve_what_is_left_until_they_end_or_are_too_old(clock: Clock) -> None:
+def test_turns_reserve_what_is_left_until_they_end_or_are_too_old(clock: SetClock) -> None:
     usage = LocalUsage()
 
     def reserve(turn: str) -> tuple[int | None, bool]:

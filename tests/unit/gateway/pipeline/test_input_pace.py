@@ -10,23 +10,14 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from gateway.pipeline import input_pace
 from gateway.pipeline.input_pace import InputPace
 from gateway.pipeline.turn_input import UserInput
+from tests.support.set_clock import SetClock
 
 SPEECH = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=16_000)
 
 
-class Clock:
-    """A clock that stands still between two readings, except for what a test adds."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    clock = SetClock()
     monkeypatch.setattr(input_pace, "time", clock)
     return clock
 
@@ -56,7 +47,7 @@ async def is_resumed(pace: InputPace) -> bool:
     return await has_ended(asyncio.create_task(pace.resumed()))
 
 
-async def test_silence_stalls_a_turn_after_the_stated_time(clock: Clock, source: UserInput) -> None:
+async def test_silence_stalls_a_turn_after_the_stated_time(clock: SetClock, source: UserInput) -> None:
     pace = InputPace(source, idle_s=8)
     clock.now_s += 7.9
     assert not await is_stalled(pace)
@@ -64,7 +55,7 @@ async def test_silence_stalls_a_turn_after_the_stated_time(clock: Clock, source:
     assert await is_stalled(pace)
 
 
-async def test_speech_at_the_speed_of_talking_never_stalls(clock: Clock, source: UserInput) -> None:
+async def test_speech_at_the_speed_of_talking_never_stalls(clock: SetClock, source: UserInput) -> None:
     pace = InputPace(source, idle_s=1)
     for _ in range(100):
         clock.now_s += 0.5
@@ -73,7 +64,7 @@ async def test_speech_at_the_speed_of_talking_never_stalls(clock: Clock, source:
     assert not await is_stalled(pace)
 
 
-async def test_a_trickle_of_speech_stalls_and_does_not_resume(clock: Clock, source: UserInput) -> None:
+async def test_a_trickle_of_speech_stalls_and_does_not_resume(clock: SetClock, source: UserInput) -> None:
     pace = InputPace(source, idle_s=4)
     for _ in range(5):
         clock.now_s += 2
@@ -86,7 +77,7 @@ async def test_a_trickle_of_speech_stalls_and_does_not_resume(clock: Clock, sour
         assert not await is_resumed(pace)
 
 
-async def test_a_turn_resumes_with_half_a_second_of_speech_at_once(clock: Clock, source: UserInput) -> None:
+async def test_a_turn_resumes_with_half_a_second_of_speech_at_once(clock: SetClock, source: UserInput) -> None:
     pace = InputPace(source, idle_s=4)
     clock.now_s += 10
     assert await is_stalled(pace)
@@ -97,7 +88,7 @@ async def test_a_turn_resumes_with_half_a_second_of_speech_at_once(clock: Clock,
     assert not await is_stalled(pace)
 
 
-async def test_the_commit_resumes_a_turn_which_then_never_stalls(clock: Clock, source: UserInput) -> None:
+async def test_the_commit_resumes_a_turn_which_then_never_stalls(clock: SetClock, source: UserInput) -> None:
     pace = InputPace(source, idle_s=1)
     add_speech(source, 0.1)
     clock.now_s += 10

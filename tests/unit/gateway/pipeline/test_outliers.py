@@ -11,25 +11,16 @@ import pytest
 from gateway.pipeline.calls import Hangs
 from gateway.pipeline.outliers import Outlier
 from services.common.errors import ChromaError, InvalidArgument, ResourceExhausted, Unavailable
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.support.set_clock import SetClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SetClock:
+    return SetClock(1_000.0)
 
 
 @pytest.fixture
-def outlier(clock: Clock) -> Outlier:
+def outlier(clock: SetClock) -> Outlier:
     return Outlier("codec", "10.0.0.5:50051", clock)
 
 
@@ -43,7 +34,7 @@ def call(outlier: Outlier, error: Exception | None = None) -> bool:
     return True
 
 
-def fail(outlier: Outlier, clock: Clock, times: int, error: ChromaError | None = None) -> None:
+def fail(outlier: Outlier, clock: SetClock, times: int, error: ChromaError | None = None) -> None:
     for _ in range(times):
         clock.now_s += 1
         assert call(outlier, error or ChromaError("bug"))
@@ -51,7 +42,7 @@ def fail(outlier: Outlier, clock: Clock, times: int, error: ChromaError | None =
 
 @pytest.mark.parametrize("error", [ChromaError("bug"), Unavailable("codec went away")])
 def test_three_failures_in_a_row_eject_for_five_seconds(
-    outlier: Outlier, clock: Clock, error: ChromaError, caplog: pytest.LogCaptureFixture
+    outlier: Outlier, clock: SetClock, error: ChromaError, caplog: pytest.LogCaptureFixture
 ) -> None:
     fail(outlier, clock, 2, error)
     assert not outlier.ejected
@@ -69,14 +60,14 @@ def test_three_failures_in_a_row_eject_for_five_seconds(
     assert "works again" in second
 
 
-def test_a_success_between_failures_starts_the_count_anew(outlier: Outlier, clock: Clock) -> None:
+def test_a_success_between_failures_starts_the_count_anew(outlier: Outlier, clock: SetClock) -> None:
     fail(outlier, clock, 2)
     assert call(outlier)
     fail(outlier, clock, 2)
     assert not outlier.ejected
 
 
-def test_calls_that_end_together_in_one_failed_step_count_once(outlier: Outlier, clock: Clock) -> None:
+def test_calls_that_end_together_in_one_failed_step_count_once(outlier: Outlier, clock: SetClock) -> None:
     def end_together(calls: int) -> None:
         if not calls:
             clock.now_s += 1
@@ -90,17 +81,17 @@ def test_calls_that_end_together_in_one_failed_step_count_once(outlier: Outlier,
 
 
 @pytest.mark.parametrize("error", [ResourceExhausted("full"), InvalidArgument("bad")])
-def test_a_refusal_is_no_failure_of_the_replica(outlier: Outlier, clock: Clock, error: ChromaError) -> None:
+def test_a_refusal_is_no_failure_of_the_replica(outlier: Outlier, clock: SetClock, error: ChromaError) -> None:
     fail(outlier, clock, 10, error)
     assert not outlier.ejected
 
 
-def test_a_hang_ejects_at_once(outlier: Outlier, clock: Clock) -> None:
+def test_a_hang_ejects_at_once(outlier: Outlier, clock: SetClock) -> None:
     fail(outlier, clock, 1, Hangs("codec hangs"))
     assert outlier.ejected
 
 
-def test_each_failed_probe_doubles_the_time_up_to_five_minutes(outlier: Outlier, clock: Clock) -> None:
+def test_each_failed_probe_doubles_the_time_up_to_five_minutes(outlier: Outlier, clock: SetClock) -> None:
     fail(outlier, clock, 3)
     for seconds in (5, 10, 20, 40, 80, 160, 300, 300):
         clock.now_s += seconds - 0.1
@@ -110,7 +101,7 @@ def test_each_failed_probe_doubles_the_time_up_to_five_minutes(outlier: Outlier,
         assert outlier.ejected
 
 
-def test_a_replica_that_was_well_for_long_is_ejected_for_a_short_time_again(outlier: Outlier, clock: Clock) -> None:
+def test_a_replica_that_was_well_for_long_is_ejected_for_a_short_time_again(outlier: Outlier, clock: SetClock) -> None:
     fail(outlier, clock, 3)
     clock.now_s += 5
     assert call(outlier, ChromaError("bug"))
@@ -128,7 +119,7 @@ def test_a_replica_that_was_well_for_long_is_ejected_for_a_short_time_again(outl
 
 
 def test_one_call_probes_at_a_time_and_a_cancelled_probe_makes_room_for_the_next(
-    outlier: Outlier, clock: Clock
+    outlier: Outlier, clock: SetClock
 ) -> None:
     fail(outlier, clock, 3)
     clock.now_s += 5
@@ -141,7 +132,7 @@ def test_one_call_probes_at_a_time_and_a_cancelled_probe_makes_room_for_the_next
     assert not outlier.ejected
 
 
-def test_a_call_from_before_the_ejection_ends_no_probe(outlier: Outlier, clock: Clock) -> None:
+def test_a_call_from_before_the_ejection_ends_no_probe(outlier: Outlier, clock: SetClock) -> None:
     with ExitStack() as probe:
         with suppress(InvalidArgument), outlier.watch():
             fail(outlier, clock, 3)
@@ -154,7 +145,7 @@ def test_a_call_from_before_the_ejection_ends_no_probe(outlier: Outlier, clock: 
     assert call(outlier)
 
 
-def test_a_replica_that_begins_to_serve_has_no_past(outlier: Outlier, clock: Clock) -> None:
+def test_a_replica_that_begins_to_serve_has_no_past(outlier: Outlier, clock: SetClock) -> None:
     fail(outlier, clock, 3)
     outlier.reset()
     assert call(outlier)

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from train.corpus.domain import Domain, Intent, load_domain
+from tests.support.small_domain import DOMAIN
+from train.corpus.domain import Domain, load_domain
 from train.corpus.lead_ins import with_lead_ins
 from train.corpus.patterns import plain
-
-DOMAIN = Domain(
-    intents=(
-        Intent("cats", "animals", "Cats sleep all day.", ("what do cats do", "tell me about cats"), ("do cats sleep",)),
-        Intent(
-            "dogs", "animals", "Dogs like long walks.", ("what do dogs do", "tell me about dogs"), ("do dogs walk",)
-        ),
-    ),
-    outside=("who are you",),
-    outside_held_out=("where am I",),
-    outside_answer="I only know cats and dogs.",
-    greeting="Hello there.",
-    repeat=("say that again",),
-    repeat_held_out=("once more",),
-    prompts=("A quiet street.",),
-)
 
 
 def test_lead_ins_suit_what_follows_and_never_make_a_held_out_phrasing() -> None:

@@ -12,11 +12,6 @@ from train.reasoner.model import ReasonerModel
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
-    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
 def served(tiny: TinyReasoner) -> Thinker:
     return load_thinker(tiny.checkpoint, dtype=torch.float32)
 

@@ -26,11 +26,6 @@ UNCHANGED = AugmentationSettings(
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
-    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
 def feed(tiny: TinyReasoner, tmp_path_factory: pytest.TempPathFactory) -> ClipFeed:
     folder = tmp_path_factory.mktemp("audio")
     clips = [Clip(f"{name}.wav", "voice", f"{name} tone", "question", name, 0.5, False) for name in HZ]

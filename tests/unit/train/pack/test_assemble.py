@@ -10,40 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints.random_weights import RandomWeights
 from checkpoints.report import inspect_checkpoint
-from checkpoints.tensor_names import expected_tensors
 from services.codec.model.mimi import Mimi
 from services.reasoner.model.weights import load_thinker
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
-from services.runtime.checkpoint.config import ChromaConfig, read_generation_config
+from services.runtime.checkpoint.config import read_generation_config
 from services.runtime.checkpoint.shards import INDEX_FILE
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from services.speech_gen.model.weights import load_generator
-from train.corpus.vocabulary import nano_tokenizer, nano_vocabulary, text_embedding
+from tests.support.random_artefacts import SMALL, random_tensors
+from train.corpus.vocabulary import nano_tokenizer, text_embedding
 from train.optim.training_loop import save_artefact
 from train.pack import assemble
 from train.pack.assemble import AssemblyError, read_artefacts
 from train.pack.config import nano, nano_config
 
 PARTS = {"codec": ("codec_model.",), "speech": ("backbone.", "decoder."), "reasoner": ("thinker.",)}
-SMALL = {
-    **nano_config(),
-    "codec_config": {**nano_config()["codec_config"], "num_filters": 4, "num_hidden_layers": 1},
-}
-"""nano with a narrower codec: where the weights themselves do not matter."""
-
-
-def random_tensors(config: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """What the stages leave, and the text table, as far as names and shapes go."""
-    typed = ChromaConfig.from_dict(config)
-    weights = RandomWeights(typed, nano_vocabulary().words(), seed=0)
-    tensors = {
-        name: torch.cat(list(weights.blocks(name, shape)))
-        for name, shape in expected_tensors(typed).items()
-        if name != AUDIO_TABLE_NAMES[0]
-    }
-    return {**tensors, assemble.TEXT_TABLE: text_embedding()}
 
 
 def save_artefacts(tensors: assemble.Tensors, root: Path) -> None:

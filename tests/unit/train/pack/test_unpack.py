@@ -5,37 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from checkpoints.random_weights import RandomWeights
-from checkpoints.tensor_names import expected_tensors
-from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES, Checkpoint
-from services.runtime.checkpoint.config import ChromaConfig
-from train.corpus.vocabulary import nano_vocabulary, text_embedding
+from services.runtime.checkpoint.checkpoint import Checkpoint
+from tests.support.random_artefacts import SMALL, random_tensors
 from train.hearing.train import TOWER
 from train.optim.training_loop import load_artefact
 from train.pack import assemble
 from train.pack.assemble import read_artefacts
-from train.pack.config import nano_config
 from train.pack.unpack import unpack
-
-SMALL = {
-    **nano_config(),
-    "codec_config": {**nano_config()["codec_config"], "num_filters": 4, "num_hidden_layers": 1},
-}
-"""nano with a narrower codec: where the weights themselves do not matter."""
-
-
-def random_tensors(config: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """What the stages leave, and the text table, as far as names and shapes go."""
-    typed = ChromaConfig.from_dict(config)
-    weights = RandomWeights(typed, nano_vocabulary().words(), seed=0)
-    tensors = {
-        name: torch.cat(list(weights.blocks(name, shape)))
-        for name, shape in expected_tensors(typed).items()
-        if name != AUDIO_TABLE_NAMES[0]
-    }
-    return {**tensors, assemble.TEXT_TABLE: text_embedding()}
 
 
 def join(tensors: assemble.Tensors, folder: Path, config: dict[str, Any]) -> int:

@@ -5,25 +5,13 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.support.tiny_reasoner import TinyReasoner
-from tests.support.tones import DOMAIN, tone_clips
+from tests.support.tones import DOMAIN
 from train.corpus.clip_index import Clip
 from train.hearing.recordings import ClipReader
 from train.reasoner.conversation_feed import ConversationFeed
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
-    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Clip], Path]:
-    folder = tmp_path_factory.mktemp("audio")
-    return tone_clips(folder), folder
 
 
 def test_feed_gives_groups_of_the_requested_size_and_the_same_with_the_same_seed(

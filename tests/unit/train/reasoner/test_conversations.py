@@ -8,26 +8,11 @@ import numpy as np
 import pytest
 
 from gateway.conversation.transcripts import transcription
+from tests.support.small_domain import DOMAIN
 from train.corpus.clip_index import Clip
-from train.corpus.domain import Domain, Intent
 from train.corpus.lead_ins import with_lead_ins
 from train.reasoner.conversations import SCRIBE_PROMPT, Conversation, ConversationSource, Mixture
 
-DOMAIN = Domain(
-    intents=(
-        Intent("cats", "animals", "Cats sleep all day.", ("what do cats do", "tell me about cats"), ("do cats sleep",)),
-        Intent(
-            "dogs", "animals", "Dogs like long walks.", ("what do dogs do", "tell me about dogs"), ("do dogs walk",)
-        ),
-    ),
-    outside=("who are you",),
-    outside_held_out=("where am I",),
-    outside_answer="I only know cats and dogs.",
-    greeting="Hello there.",
-    repeat=("say that again",),
-    repeat_held_out=("once more",),
-    prompts=("A quiet street.",),
-)
 ANSWERS = {"cats": "Cats sleep all day.", "dogs": "Dogs like long walks."}
 
 

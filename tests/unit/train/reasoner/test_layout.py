@@ -15,11 +15,6 @@ from train.hearing.clip_features import Recording
 from train.reasoner.layout import UserInput
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
-    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
 def rendered(
     tiny: TinyReasoner, turns: list[tuple[UserInput, str]], system: str | None, greeting: str | None
 ) -> list[int]:

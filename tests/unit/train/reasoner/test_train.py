@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support.tiny_reasoner import TinyReasoner
-from tests.support.tones import DOMAIN, SUBJECTS, tone_clips
+from tests.support.tones import DOMAIN, SUBJECTS
 from train.corpus.clip_index import Clip
 from train.hearing.auxiliary_tasks import AuxiliaryHeads
 from train.hearing.clip_features import Recording
@@ -19,17 +19,6 @@ from train.optim.training_loop import Budget
 from train.reasoner.conversation_batch import ConversationBatch, join
 from train.reasoner.train import train_reasoner
 from train.reasoner.validation import ValidationSet
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
-    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Clip], Path]:
-    folder = tmp_path_factory.mktemp("audio")
-    return tone_clips(folder), folder
 
 
 def toy_steps(tiny: TinyReasoner, clips: list[Clip], folder: Path) -> Iterator[list[ConversationBatch]]:

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.tiny_reasoner import TinyReasoner
-from tests.support.tones import DOMAIN, tone_clips
+from tests.support.tones import DOMAIN
 from train.corpus.clip_index import Clip
 from train.reasoner.validation import ValidationSet
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyReasoner:
-    return TinyReasoner(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Clip], Path]:
-    folder = tmp_path_factory.mktemp("audio")
-    return tone_clips(folder), folder
 
 
 def test_a_question_says_whether_its_voice_or_its_phrasing_is_new(

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
 
-from checkpoints.writer import write_checkpoint
-from services.runtime.checkpoint.checkpoint import Checkpoint
-from services.runtime.checkpoint.config import ChromaConfig
-from services.speech_gen.model.generator import Generator
-from services.speech_gen.model.weights import load_generator
+from tests.support.tiny_speech import TinySpeech, tiny_speech
 from train.speech.batch import SpeechBatch
-from train.speech.model import SpeechModel
 from train.speech.positions import Speech, lay_out
-
-TEXT_TABLE = "thinker.model.embed_tokens.weight"
-
-
-@dataclass(frozen=True)
-class Served:
-    """The service's model beside the training's, with the same random weights."""
-
-    config: ChromaConfig
-    generator: Generator
-    model: SpeechModel
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("tiny")
-    write_checkpoint("tiny", folder, endless=True)
-    checkpoint = Checkpoint.open(folder)
-    config = ChromaConfig.from_dict(checkpoint.config)
-    model = SpeechModel(config, checkpoint.tensor(TEXT_TABLE))
-    names = [*checkpoint.names("backbone."), *checkpoint.names("decoder.")]
-    model.load_state_dict({name: checkpoint.tensor(name) for name in names})
-    return Served(config, load_generator(checkpoint, slots=1), model)
+def served(tmp_path_factory: pytest.TempPathFactory) -> TinySpeech:
+    return tiny_speech(tmp_path_factory.mktemp("tiny"))
 
 
-def test_other_speeches_and_padding_change_no_hidden_state(served: Served) -> None:
+def test_other_speeches_and_padding_change_no_hidden_state(served: TinySpeech) -> None:
     dice = np.random.default_rng(7)
     speeches = [
         Speech([1, 2, 3], dice.integers(0, 500, (prompt, 8)), list(range(10, 10 + text)), dice.integers(0, 500, (n, 8)))

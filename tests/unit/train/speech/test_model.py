@@ -10,30 +10,21 @@ import pytest
 import torch
 
 from checkpoints.tensor_names import expected_tensors
-from checkpoints.writer import write_checkpoint
 from reference.speech import Recording, speak
 from services.common.sampling import SamplingParams
-from services.runtime.checkpoint.checkpoint import Checkpoint
-from services.runtime.checkpoint.config import ChromaConfig
 from services.speech_gen.messages import SpeechRequest
-from services.speech_gen.model.generator import Generator, ThoughtInput
+from services.speech_gen.model.generator import ThoughtInput
 from services.speech_gen.model.voice import enroll
-from services.speech_gen.model.weights import load_generator
+from tests.support.tiny_speech import TinySpeech, tiny_speech
 from train.optim.training_loop import load_artefact, save_artefact
 from train.speech.batch import SpeechBatch
 from train.speech.model import SpeechModel
 from train.speech.positions import Speech, lay_out
 
-TEXT_TABLE = "thinker.model.embed_tokens.weight"
 
-
-@dataclass(frozen=True)
-class Served:
-    """The service's model beside the training's, with the same random weights."""
-
-    config: ChromaConfig
-    generator: Generator
-    model: SpeechModel
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> TinySpeech:
+    return tiny_speech(tmp_path_factory.mktemp("tiny"))
 
 
 @dataclass(frozen=True)
@@ -45,20 +36,7 @@ class Said:
     batch: SpeechBatch
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("tiny")
-    write_checkpoint("tiny", folder, endless=True)
-    checkpoint = Checkpoint.open(folder)
-    config = ChromaConfig.from_dict(checkpoint.config)
-    model = SpeechModel(config, checkpoint.tensor(TEXT_TABLE))
-    names = [*checkpoint.names("backbone."), *checkpoint.names("decoder.")]
-    model.load_state_dict({name: checkpoint.tensor(name) for name in names})
-    return Served(config, load_generator(checkpoint, slots=1), model)
-
-
-def say(served: Served, *, reply_tokens: int, frames: int, seed: int) -> Said:
+def say(served: TinySpeech, *, reply_tokens: int, frames: int, seed: int) -> Said:
     """Let the service speak a random text in a random voice, then lay out what it said."""
     dice = np.random.default_rng(seed)
     prompt_ids, reply_ids = (dice.integers(0, 500, n).tolist() for n in (5, reply_tokens))
@@ -76,7 +54,7 @@ def say(served: Served, *, reply_tokens: int, frames: int, seed: int) -> Said:
 
 
 @pytest.mark.parametrize(("reply_tokens", "frames"), [(3, 12), (9, 6), (1, 1), (4, 9), (2, 5)])
-def test_rows_and_logits_are_those_of_the_service(served: Served, reply_tokens: int, frames: int) -> None:
+def test_rows_and_logits_are_those_of_the_service(served: TinySpeech, reply_tokens: int, frames: int) -> None:
     """Text that ends before the speech, with it and after it; the last frame stands where EOS is taught."""
     if frames == 1:
         frames = 2  # the frame that is left out below is the one after a single frame
@@ -94,7 +72,7 @@ def test_rows_and_logits_are_those_of_the_service(served: Served, reply_tokens: 
         torch.testing.assert_close(ours[:, : served_logits.shape[1]], served_logits, rtol=0, atol=1e-4)
 
 
-def test_the_artefact_has_the_checkpoints_names_and_shapes(served: Served, tmp_path: Path) -> None:
+def test_the_artefact_has_the_checkpoints_names_and_shapes(served: TinySpeech, tmp_path: Path) -> None:
     save_artefact(tmp_path / "speech.safetensors", served.model.state_dict())
     stored = load_artefact(tmp_path / "speech.safetensors")
     expected = {

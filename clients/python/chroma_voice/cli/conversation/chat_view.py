@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.text import Text
 
-from chroma_voice.cli.conversation.reply_view import printable
+from chroma_voice.cli.conversation.live_view import LiveView, printable
 from chroma_voice.events import TurnDone
 
 _METER_CELLS = 24
-_REDRAWS_PER_S = 12
 
 
-class ChatView:
-    """Shows a conversation. On a terminal it redraws its last lines; elsewhere it only appends text."""
+class ChatView(LiveView):
+    """Shows a conversation."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = (
-            Live(console=console, refresh_per_second=_REDRAWS_PER_S, transient=True) if console.is_terminal else None
-        )
+        super().__init__(console, transient=True)
         self._state = "listening"
         self._level = 0.0
         self._text = ""
 
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-        if self._text:
-            self._end_line()
-
     def say(self, line: str) -> None:
         """Print a line of its own."""
-        if self._text and not self._live:
+        if self._text and not self.redraws:
             self._end_line()
         self._console.print(printable(line), markup=False)
 
@@ -65,9 +44,8 @@ class ChatView:
     def add_text(self, piece: str) -> None:
         """Show another piece of the reply."""
         first, self._text = not self._text, self._text + printable(piece)
-        if self._live:
-            self._redraw()
-        else:
+        self._redraw()
+        if not self.redraws:
             self._console.print(f"Chroma: {printable(piece)}" if first else printable(piece), end="", markup=False)
 
     def end_reply(self, done: TurnDone) -> None:
@@ -82,17 +60,19 @@ class ChatView:
 
     def _end_line(self, mark: str = "") -> None:
         text, self._text = self._text, ""
-        if self._live:
+        if self.redraws:
             self._console.print(f"Chroma: {text}{mark}", markup=False)
         else:
             self._console.print(mark, markup=False)
 
-    def _redraw(self) -> None:
-        if self._live:
-            bar = "█" * round(self._level * _METER_CELLS)
-            status = Text(f"{bar:<{_METER_CELLS}} {self._state}", style="dim")
-            reply = Text(f"Chroma: {self._text}") if self._text else None
-            self._live.update(Group(*filter(None, (reply, status))))
+    def _lines(self) -> list[Text]:
+        bar = "█" * round(self._level * _METER_CELLS)
+        status = Text(f"{bar:<{_METER_CELLS}} {self._state}", style="dim")
+        return [Text(f"Chroma: {self._text}"), status] if self._text else [status]
+
+    def _end(self) -> None:
+        if self._text:
+            self._end_line()
 
 
 OUT_OF_DOMAIN = "note: the checkpoint says that it cannot say this text; the speech is probably wrong"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -10,32 +11,17 @@ from chroma_voice.cli import app
 from chroma_voice.cli.gateway_address import GatewayAddress, check_address, find_gateway
 from chroma_voice.errors import FailedPrecondition, InvalidArgument, Unavailable
 from chroma_voice.local.certificate import certificate
-from chroma_voice.local.state import Endpoints, StateFolder
+from chroma_voice.local.state import StateFolder
+from tests.support.endpoints import ENDPOINTS
 from tests.support.fake_gateway import FakeGateway
 from tests.support.gateway_commands import in_background, run
-
-
-def endpoints(*, random_weights: bool) -> Endpoints:
-    return Endpoints(
-        gateway="127.0.0.1:1",
-        page="http://127.0.0.1:2/",
-        reasoner="127.0.0.1:3",
-        speech_gen="127.0.0.1:4",
-        codec="127.0.0.1:5",
-        redis_url="redis://127.0.0.1:6/0",
-        metrics={},
-        model="m",
-        random_weights=random_weights,
-        pids={},
-        drain_s=0.0,
-    )
 
 
 @pytest.mark.parametrize("random_weights", [False, True])
 def test_the_gateway_of_the_launcher_in_the_state_folder_is_the_default(tmp_path: Path, random_weights: bool) -> None:
     folder = StateFolder(tmp_path)
     with folder.own():
-        folder.write_endpoints(endpoints(random_weights=random_weights))
+        folder.write_endpoints(replace(ENDPOINTS, random_weights=random_weights))
         assert find_gateway("", tmp_path) == GatewayAddress("127.0.0.1:1", random_weights)
 
 

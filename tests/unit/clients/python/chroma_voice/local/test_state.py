@@ -7,21 +7,8 @@ from pathlib import Path
 import pytest
 
 from chroma_voice.errors import FailedPrecondition, Unavailable
-from chroma_voice.local.state import Endpoints, StateFolder, open_private
-
-ENDPOINTS = Endpoints(
-    page="http://127.0.0.1:8080/",
-    gateway="127.0.0.1:1",
-    reasoner="127.0.0.1:2",
-    speech_gen="127.0.0.1:3",
-    codec="127.0.0.1:4",
-    redis_url="redis://:secret@127.0.0.1:5/0",
-    metrics={"gateway": "127.0.0.1:6"},
-    model="/models/tiny",
-    random_weights=True,
-    pids={"gateway": 7},
-    drain_s=120.0,
-)
+from chroma_voice.local.state import StateFolder, open_private
+from tests.support.endpoints import ENDPOINTS
 
 
 def test_endpoints_are_read_back_while_the_launcher_lives(tmp_path: Path) -> None:

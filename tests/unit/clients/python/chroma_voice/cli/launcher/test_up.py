@@ -12,21 +12,8 @@ from chroma_voice.errors import FailedPrecondition
 from chroma_voice.keys_file import KeysFile
 from chroma_voice.local import certificate, checkpoint
 from chroma_voice.local.memory import Memory
-from chroma_voice.local.state import Endpoints, StateFolder
-
-ENDPOINTS = Endpoints(
-    gateway="127.0.0.1:1",
-    page="http://127.0.0.1:2/",
-    reasoner="127.0.0.1:3",
-    speech_gen="127.0.0.1:4",
-    codec="127.0.0.1:5",
-    redis_url="redis://127.0.0.1:6/0",
-    metrics={"gateway": "127.0.0.1:7"},
-    model="m",
-    random_weights=True,
-    pids={},
-    drain_s=120.0,
-)
+from chroma_voice.local.state import StateFolder
+from tests.support.endpoints import ENDPOINTS
 
 
 class RecordedStack:

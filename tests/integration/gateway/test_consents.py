@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.consent_pb2 import RevokeConsentRequest
 from chroma.v1.consent_pb2_grpc import ConsentServiceStub
 from tests.integration.gateway.conftest import Fakes, StartGateway
+from tests.support.audit_lines import until_audited
 from tests.support.gateway_client import Client, audio_file, new_voice, speech
 
 RECORDING = audio_file(speech(2))
@@ -39,10 +39,6 @@ async def gateway(start_gateway: StartGateway, audit_file: Path) -> AsyncIterato
 async def http(gateway: Client) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://{gateway.http_address}", timeout=60) as http:
         yield http
-
-
-def audited(path: Path) -> list[tuple[str, str]]:
-    return [(line["action"], line["outcome"]) for line in map(json.loads, path.read_text().splitlines())]
 
 
 async def test_a_revoked_consent_takes_all_its_voices_and_no_other(gateway: Client, http: httpx.AsyncClient) -> None:
@@ -102,7 +98,7 @@ async def test_a_recording_whose_consent_was_revoked_is_cloned_under_no_other_na
     other = {"chroma-tenant": "other"}
     cloned = await http.post("/v1/voices", data=form, files={"file": RECORDING}, headers=other)
     assert cloned.status_code == 201, cloned.text
-    lines = audited(audit_file)
+    lines = await until_audited(audit_file, "voice.clone_once", "failed_precondition")
     after = lines.index(("consent.revoke", "done")) + 1
     assert lines[after : after + 5] == refused
 
@@ -139,7 +135,7 @@ async def test_a_voice_of_one_request_leaves_a_consent_and_is_refused_once_it_is
     consents = {it["words"]: it for it in (await http.get("/v1/consents")).json()["data"]}
     consent = consents["Eve agreed"]
     assert (consent["subject"], consent["voices"]) == ("Eve", [])
-    assert ("voice.clone_once", "done") in audited(audit_file)
+    await until_audited(audit_file, "voice.clone_once", "done")
     assert (await http.post(f"/v1/consents/{consent['id']}/revoke")).status_code == 200
     refused = await http.post("/v1/chat/completions", json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "failed_precondition")

@@ -19,6 +19,7 @@ from chroma.v1 import dialogue_pb2 as pb
 from gateway.store.session_layout import SessionKeys
 from tests.conftest import DURABLE
 from tests.integration.gateway.conftest import Fakes, StartGateway
+from tests.support.audit_lines import audit_lines, until_audited
 from tests.support.gateway_client import Client, Talk, new_voice
 from tests.support.hurt_store import free_port
 
@@ -82,10 +83,6 @@ def kept(server: ValkeyServer) -> set[str]:
     return kinds & {"session", "audio", "reply"}
 
 
-def audited(tmp_path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (tmp_path / "audit.log").read_text().splitlines()]
-
-
 async def test_a_converse_call_can_ask_that_nothing_be_kept(
     gateway: Client, fakes: Fakes, own_store: ValkeyServer, tmp_path: Path
 ) -> None:
@@ -98,7 +95,8 @@ async def test_a_converse_call_can_ask_that_nothing_be_kept(
     assert (opened.session_id, opened.keep) == ("", False)
     assert opened.history[0].parts[0].text == "one"
     assert kept(own_store) == set()
-    uses = [line for line in audited(tmp_path) if line["action"] == "voice.use"]
+    await until_audited(tmp_path / "audit.log", "voice.use", "done")
+    uses = [line for line in audit_lines(tmp_path / "audit.log") if line["action"] == "voice.use"]
     assert [(line["voice"], line["session"]) for line in uses] == [("ada", "")]
 
 

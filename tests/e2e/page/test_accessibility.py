@@ -108,6 +108,25 @@ async def _can_be_reached(page: Page, control: Locator) -> None:
     assert await control.evaluate("(control) => control.getBoundingClientRect().right <= innerWidth")
 
 
+OVERLAP = """() => {
+    const text = document.createRange();
+    text.selectNodeContents(document.querySelector("#phase"));
+    const words = text.getBoundingClientRect();
+    const ring = document.querySelector("#talk .ring").getBoundingClientRect();
+    const wide = Math.min(words.right, ring.right) - Math.max(words.left, ring.left);
+    return [words.width > 0, wide > 0 && Math.min(words.bottom, ring.bottom) > Math.max(words.top, ring.top)];
+}"""
+"""Whether the state of the conversation is there, and whether the ring of the talk button touches it."""
+
+
+async def test_the_ring_at_its_largest_is_off_the_text_in_every_window(browser: Browser, client: Client) -> None:
+    async with opened(browser, client) as page:
+        await page.add_style_tag(content="#talk { --level: 0.75 !important } .ring { transition: none !important }")
+        for window in (DESK, PHONE, *SMALL.values()):
+            await page.set_viewport_size({"width": window["width"], "height": window["height"]})
+            assert await page.evaluate(OVERLAP) == [True, False], window
+
+
 @pytest.mark.parametrize("window", SMALL.values(), ids=SMALL)
 async def test_nothing_is_hidden_in_a_small_window(browser: Browser, client: Client, window: dict[str, int]) -> None:
     async with opened(browser, client, viewport=window) as page:

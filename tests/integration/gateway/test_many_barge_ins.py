@@ -24,8 +24,8 @@ from services.speech_gen import __main__ as speech_gen
 from services.speech_gen.runner import SpeechRunner
 from services.speech_gen.settings import SpeechGenSettings
 from tests.integration.gateway.conftest import StartGateway
-from tests.integration.gateway.test_realtime_openai import MANUAL, RATE_HZ, Talk, openai_of
 from tests.support.gateway_client import new_voice, speech
+from tests.support.realtime_client import MANUAL, RATE_HZ, Talk, openai_of
 
 BARGE_INS = 100
 SLOTS = 4

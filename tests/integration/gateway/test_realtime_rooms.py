@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from services.common.wire.pcm import Samples
 from tests.integration.gateway.conftest import StartGateway
-from tests.integration.gateway.test_realtime_openai import MANUAL, RATE_HZ, Talk, kinds, openai_of, recorded
 from tests.support.gateway_client import new_voice, s16
+from tests.support.realtime_client import MANUAL, RATE_HZ, Talk, kinds, openai_of, recorded
 
 
 @asynccontextmanager

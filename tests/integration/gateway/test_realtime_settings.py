@@ -13,9 +13,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.test_realtime_openai import MANUAL, Talk, openai_of
 from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice, s16, speech
+from tests.support.realtime_client import MANUAL, Talk, openai_of
 
 _TOOL = {"type": "function", "name": "weather", "description": "The weather.", "parameters": {"type": "object"}}
 

@@ -10,8 +10,8 @@ import pytest
 from chroma.v1.reasoner_pb2 import ROLE_ASSISTANT, ROLE_TOOL, ROLE_USER
 from chroma.v1.tools_pb2 import TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.test_realtime_openai import MANUAL, Talk, openai_of
 from tests.support.gateway_client import Client, new_voice
+from tests.support.realtime_client import MANUAL, Talk, openai_of
 
 WEATHER = {
     "type": "function",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.integration.gateway.conftest import Fakes, StartGateway
-from tests.integration.gateway.test_realtime_openai import recorded
 from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client, new_voice, s16
+from tests.support.realtime_client import recorded
 from tests.support.stock_clients import node_client
 
 SPOKEN_BYTES = (2 * len(REPLY) + 2) * 1920 * 2

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from tests.integration.gateway.conftest import Fakes
-from tests.integration.gateway.test_realtime_openai import MANUAL, Talk, openai_of
 from tests.support.fake_script import REPLY
 from tests.support.gateway_client import Client
+from tests.support.realtime_client import MANUAL, Talk, openai_of
 
 TEXT_TOKENS = len(REPLY) + 1
 """With the token that ends the reply."""

@@ -6,12 +6,12 @@ import pytest
 
 from gateway.access import refusals
 from gateway.access.refusals import REFUSALS_IN_ALL, REFUSALS_PER_PEER, Refusals
-from tests.unit.gateway.access.test_local_usage import Clock
+from tests.support.set_clock import SetClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    clock = SetClock()
     monkeypatch.setattr(refusals, "time", clock)
     return clock
 
@@ -25,7 +25,7 @@ def refuse(log: Refusals, peer: str, times: int = 1) -> int:
     return written
 
 
-def test_a_peer_has_so_many_a_minute_and_the_others_are_counted(clock: Clock) -> None:
+def test_a_peer_has_so_many_a_minute_and_the_others_are_counted(clock: SetClock) -> None:
     log = Refusals()
     assert log.left_out() == {}
     assert refuse(log, "10.0.0.1", 100) == REFUSALS_PER_PEER
@@ -35,7 +35,7 @@ def test_a_peer_has_so_many_a_minute_and_the_others_are_counted(clock: Clock) ->
     assert refuse(log, "10.0.0.1", 100) == REFUSALS_PER_PEER
 
 
-def test_a_million_addresses_write_no_more_than_all_together_may(clock: Clock) -> None:
+def test_a_million_addresses_write_no_more_than_all_together_may(clock: SetClock) -> None:
     log = Refusals()
     assert log.left_out() == {}
     assert sum(refuse(log, f"2001:db8::{number:x}") for number in range(5_000)) == REFUSALS_IN_ALL

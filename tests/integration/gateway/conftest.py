@@ -90,6 +90,7 @@ def start_gateway(fakes: Fakes, redis_url: str) -> StartGateway:
             "redis_url": as_the_manifests_user(redis_url),
             "http_listen": "127.0.0.1:0",
             "drain_idle_s": 0.0,
+            "turn_gap_s": 60.0,  # a test on a crowded machine may pause in the middle of an utterance
         }
         async with gateway(GatewaySettings(**{**fields, **changes})) as (server, port, http_port):
             address = f"127.0.0.1:{port}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx
@@ -38,17 +40,25 @@ def _server(held: HeldRequests, listen: str = "127.0.0.1:0", *, share_port: bool
     return HttpServer(held.app, settings, share_port=share_port)
 
 
-async def test_a_drain_refuses_new_connections_and_waits_for_the_running_request() -> None:
-    held = HeldRequests()
-    server = _server(held)
+@asynccontextmanager
+async def _running_request(server: HttpServer, held: HeldRequests) -> AsyncIterator[tuple[str, asyncio.Task[Any]]]:
+    """The address of the server, and a request that its application has begun."""
     url = f"http://127.0.0.1:{await server.start()}/"
     async with asyncio.timeout(30), httpx.AsyncClient() as http:
         running = asyncio.create_task(http.get(url))
         await held.entered.wait()
+        yield url, running
+
+
+async def test_a_drain_refuses_new_connections_and_waits_for_the_running_request() -> None:
+    held = HeldRequests()
+    server = _server(held)
+    async with _running_request(server, held) as (url, running):
         draining = asyncio.create_task(server.drain(60))
         await asyncio.sleep(0)
         with pytest.raises(httpx.ConnectError):
-            await http.get(url)
+            async with httpx.AsyncClient() as other:
+                await other.get(url)
         assert not running.done()
         held.leave.set()
         assert (await running).text == "done"
@@ -58,10 +68,7 @@ async def test_a_drain_refuses_new_connections_and_waits_for_the_running_request
 async def test_connections_send_small_events_at_once() -> None:
     held = HeldRequests()
     server = _server(held)
-    url = f"http://127.0.0.1:{await server.start()}/"
-    async with asyncio.timeout(30), httpx.AsyncClient() as http:
-        running = asyncio.create_task(http.get(url))
-        await held.entered.wait()
+    async with _running_request(server, held) as (_, running):
         (connection,) = server._server.server_state.connections
         connected = cast(Any, connection).transport.get_extra_info("socket")
         assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -73,10 +80,7 @@ async def test_connections_send_small_events_at_once() -> None:
 async def test_a_second_drain_ends_the_wait_of_the_first() -> None:
     held = HeldRequests()
     server = _server(held)
-    url = f"http://127.0.0.1:{await server.start()}/"
-    async with asyncio.timeout(30), httpx.AsyncClient() as http:
-        running = asyncio.create_task(http.get(url))
-        await held.entered.wait()
+    async with _running_request(server, held) as (_, running):
         draining = asyncio.create_task(server.drain(60))
         await asyncio.sleep(0)
         await server.drain(60)
@@ -99,10 +103,7 @@ async def test_a_drain_waits_for_what_a_cancelled_request_still_has_to_do() -> N
     held.leave.wait = wait_and_clean_up  # type: ignore[method-assign]
     server = _server(held)
     server._server.config.timeout_graceful_shutdown = 0
-    url = f"http://127.0.0.1:{await server.start()}/"
-    async with asyncio.timeout(30), httpx.AsyncClient() as http:
-        running = asyncio.create_task(http.get(url))
-        await held.entered.wait()
+    async with _running_request(server, held) as (_, running):
         serving = server._serving
         draining = asyncio.create_task(server.drain(0))
         await cleaning.wait()

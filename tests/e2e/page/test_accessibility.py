@@ -108,6 +108,12 @@ async def _can_be_reached(page: Page, control: Locator) -> None:
     assert await control.evaluate("(control) => control.getBoundingClientRect().right <= innerWidth")
 
 
+LOUDEST = """() => {
+    const style = new CSSStyleSheet();
+    style.replaceSync("#talk { --level: 0.75 !important } .ring { transition: none !important }");
+    document.adoptedStyleSheets = [style];
+}"""
+"""The ring of the talk button has the size for the loudest sound."""
 OVERLAP = """() => {
     const text = document.createRange();
     text.selectNodeContents(document.querySelector("#phase"));
@@ -121,7 +127,7 @@ OVERLAP = """() => {
 
 async def test_the_ring_at_its_largest_is_off_the_text_in_every_window(browser: Browser, client: Client) -> None:
     async with opened(browser, client) as page:
-        await page.add_style_tag(content="#talk { --level: 0.75 !important } .ring { transition: none !important }")
+        await page.evaluate(LOUDEST)
         for window in (DESK, PHONE, *SMALL.values()):
             await page.set_viewport_size({"width": window["width"], "height": window["height"]})
             assert await page.evaluate(OVERLAP) == [True, False], window

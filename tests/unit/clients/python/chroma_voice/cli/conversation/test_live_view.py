@@ -22,7 +22,7 @@ class Counter(LiveView):
         return [Text(f"now {self.number}")]
 
     def _end(self) -> None:
-        self._console.print(f"at the end {self.number}")
+        self._console.print(f"at the end {self.number}", highlight=False)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ $(VENV)/.installed-train: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
 	@touch $@
 
-# Only the weights of Resemblyzer are used (train/evaluation/speakers/voice_print.py), so its dependencies are not installed.
+# Only the weights of Resemblyzer are used (clients/python/chroma_voice/eval/speakers/voice_print.py), so its dependencies are not installed.
 $(VENV)/.installed-eval: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps Resemblyzer

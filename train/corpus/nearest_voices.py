@@ -20,11 +20,11 @@ import torch
 import typer
 from rich.progress import track
 
+from chroma_voice.eval.recognition.transcription import load
+from chroma_voice.eval.speakers.likeness import Voices, direction
+from chroma_voice.eval.speakers.voice_print import load_voice_print
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.voices import NEAREST_FILE, REPLY_VOICES
-from train.evaluation.recognition.transcription import load
-from train.evaluation.speakers.likeness import Voices, direction
-from train.evaluation.speakers.voice_print import load_voice_print
 from train.optim.training_loop import ROOT
 
 MIN_MARGIN = 0.03

@@ -25,25 +25,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chroma_voice.client import Client
+from chroma_voice.eval.judge import Judge
+from chroma_voice.eval.recognition.transcription import load
+from chroma_voice.eval.recognition.whisper import Whisper, whisper_base
+from chroma_voice.eval.speakers.likeness import Encoder
+from chroma_voice.eval.speakers.voice_print import load_voice_print
 from chroma_voice.local.repository import ROOT as CHECKOUT
 from chroma_voice.local.repository import SampleVoice, sample_voices
 from chroma_voice.local.sample_voices import enrol
 from chroma_voice.local.state import StateFolder
 from train.corpus.clip_index import read_manifest
 from train.corpus.domain import load_domain
+from train.evaluation.ask import MAX_TRANSCRIPT_TOKENS
 from train.evaluation.collect import Collected, collect
-from train.evaluation.judge import Judge
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
 from train.evaluation.precisions import PRECISIONS, Precision, without_recordings_of_others
-from train.evaluation.recognition.transcription import load
-from train.evaluation.recognition.whisper import Whisper
 from train.evaluation.report import report, write_between_markers
 from train.evaluation.results import Results
 from train.evaluation.scoring import Originals, score
-from train.evaluation.speakers.likeness import Encoder
-from train.evaluation.speakers.stranger import reply_voices, strangers_of
-from train.evaluation.speakers.voice_print import load_voice_print
+from train.evaluation.stranger import reply_voices, strangers_of
 from train.optim.training_loop import ROOT
 
 _CLI = [sys.executable, "-m", "chroma_voice.cli"]
@@ -174,7 +175,7 @@ async def _enrol_again(client: Client, gateway: str, voices: Sequence[SampleVoic
 def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge:
     at_once = os.cpu_count() or 1
     return Judge(
-        recogniser=Whisper(root / "whisper-base", at_once=at_once),
+        recogniser=Whisper(whisper_base(root / "whisper-base"), at_once=at_once, max_tokens=MAX_TRANSCRIPT_TOKENS),
         encoder=encoder,
         prompts={voice.voice_id: encoder(load(voice.recording)) for voice in voices},
         at_once=at_once,

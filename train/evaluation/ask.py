@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import soundfile
-
 from chroma_voice.client import Client
 from chroma_voice.conversation import Conversation
-from chroma_voice.events import SAMPLE_RATE_HZ, TurnDone
-from chroma_voice.session import Sampling
+from chroma_voice.eval.asking import Given, Recorded, Typed, hear
+from chroma_voice.eval.recognition.transcription import load
+from chroma_voice.events import TurnDone
 from train.evaluation.questions import Question
-from train.evaluation.recognition.transcription import load
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _INPUT_RATE_HZ = 16_000
+MAX_TRANSCRIPT_TOKENS = 120
+"""Four times the tokens of the domain's longest sentence: Whisper transcribes a failed reply to this length at most."""
 _MAX_REPLY_S = 15.0
 """Twice the longest reply of the domain. Speech that reaches this limit has missed its end."""
 
@@ -79,20 +78,11 @@ async def speak(client: Client, what: Question | str, voice: str, path: Path) ->
 
     The gateway sends it without pacing. Codes are drawn with the same seed in every run.
     """
-    async with client.conversation(
-        voice=voice, input_rate_hz=_INPUT_RATE_HZ, max_reply_s=_MAX_REPLY_S, max_lead_s=0, sampling=Sampling(seed=1)
-    ) as talk:
-        if isinstance(what, str):
-            await talk.say(what)
-        else:
-            await _put(talk, what)
-        reply = talk.reply()
-        sound = b"".join([piece async for piece in reply.audio()])
-        done = await reply.done()
-    samples = np.frombuffer(sound, dtype="<i2")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
-    return Spoken(voice, done.text.strip(), path, len(samples) / SAMPLE_RATE_HZ, done.speech_end)
+    heard = await hear(
+        client, voice, Given(what) if isinstance(what, str) else _asked(what), max_reply_s=_MAX_REPLY_S, seed=1
+    )
+    heard.write(path)
+    return Spoken(voice, heard.text.strip(), path, heard.seconds, heard.ended)
 
 
 async def each(
@@ -116,9 +106,15 @@ async def each(
 
 
 async def _put(talk: Conversation, question: Question) -> None:
-    if question.recording is None:
-        await talk.send_text(question.text)
+    asked = _asked(question)
+    if isinstance(asked, Typed):
+        await talk.send_text(asked.text)
     else:
-        samples = load(question.recording, _INPUT_RATE_HZ)
-        await talk.send_audio((samples * 32767).clip(-32768, 32767).round().astype("<i2").tobytes())
+        await talk.send_audio(asked.speech)
     await talk.commit()
+
+
+def _asked(question: Question) -> Typed | Recorded:
+    if question.recording is None:
+        return Typed(question.text)
+    return Recorded(load(question.recording, _INPUT_RATE_HZ), _INPUT_RATE_HZ)

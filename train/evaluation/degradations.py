@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from chroma_voice.eval.recognition.transcription import load
 from services.common.wire.audio import HEARING_RATE_HZ
 from train.audio.augment import UNCHANGED, AugmentationSettings, Augmenter
 from train.audio.noises import Samples
 from train.evaluation.questions import Question
-from train.evaluation.recognition.transcription import load
 
 DEGRADATIONS: Mapping[str, AugmentationSettings] = {
     "with 1.5 to 2 s of silence before and after": replace(UNCHANGED, pause_s=(1.5, 2.0)),

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from train.evaluation.recognition.transcription import Recording, Transcribed, read_recordings, spread, transcribe
-from train.evaluation.recognition.whisper import Whisper
-from train.evaluation.recognition.word_errors import together
+from chroma_voice.eval.recognition.transcription import Recording, Transcribed, read_recordings, spread, transcribe
+from chroma_voice.eval.recognition.whisper import Whisper, whisper_base
+from chroma_voice.eval.recognition.word_errors import together
+from train.evaluation.ask import MAX_TRANSCRIPT_TOKENS
 from train.optim.training_loop import ROOT
 
 console = Console(width=140, highlight=False)
@@ -43,7 +44,7 @@ def main(
     chosen = spread(recordings, per_voice)
     if not chosen:
         raise typer.BadParameter("expected recordings, found none")
-    whisper = Whisper(root / "whisper-base")
+    whisper = Whisper(whisper_base(root / "whisper-base"), max_tokens=MAX_TRANSCRIPT_TOKENS)
     transcribed = list(track(transcribe(chosen, whisper), "transcribing", total=len(chosen), console=console))
     for name in sorted({one.recording.voice for one in transcribed}):
         _print_voice(name, [one for one in transcribed if one.recording.voice == name], worst)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from train.evaluation.recognition.transcription import load
+from chroma_voice.eval.recognition.transcription import load
 
 _RATE_HZ = 24_000
 _WINDOW = 1024

@@ -9,24 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from chroma_voice.eval.judge import Judged
+from chroma_voice.eval.recognition.word_errors import together
+from chroma_voice.eval.speakers.likeness import summary
 from train.evaluation.ask import Answer
-from train.evaluation.recognition.word_errors import WordErrors, together
-from train.evaluation.speakers.likeness import Likeness, summary
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A judged recording, an original or a reply: its text, its transcript, and its likeness to the voices.
-
-    `ended` is the reason why a reply's sound ended; None for an original.
-    """
-
-    voice: str
-    text: str
-    transcript: str
-    errors: WordErrors
-    likeness: Likeness
-    ended: str | None
 
 
 @dataclass(frozen=True)

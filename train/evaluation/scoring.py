@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from chroma_voice.eval.judge import Judge, Judged
+from chroma_voice.eval.recognition.transcription import Recording, load
+from chroma_voice.eval.recognition.words import normalise
+from chroma_voice.eval.speakers.likeness import Voices
 from train.evaluation.ask import Spoken
 from train.evaluation.collect import Collected, Progress
-from train.evaluation.judge import Judge
-from train.evaluation.recognition.transcription import Recording, load
-from train.evaluation.recognition.words import normalise
 from train.evaluation.results import (
-    Judged,
     Results,
     StrangerFigures,
     Taco,
@@ -22,8 +22,7 @@ from train.evaluation.results import (
     mistakes,
     shares,
 )
-from train.evaluation.speakers.likeness import Voices
-from train.evaluation.speakers.stranger import Stranger
+from train.evaluation.stranger import Stranger
 
 Originals = Mapping[tuple[str, str], Path]
 """The sound files of the synthetic originals, by voice and text."""

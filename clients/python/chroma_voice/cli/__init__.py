@@ -11,6 +11,7 @@ from rich.console import Console
 from chroma_voice import __version__
 from chroma_voice.cli import audit, key, trace, voice
 from chroma_voice.cli.conversation import chat, talk
+from chroma_voice.cli.evaluation.evaluate import evaluate
 from chroma_voice.cli.launcher import serve, up
 from chroma_voice.cli.load.bench import bench
 from chroma_voice.errors import ChromaError
@@ -29,6 +30,7 @@ app.command()(talk.talk)
 app.command()(chat.chat)
 app.command()(trace.trace)
 app.command()(bench)
+app.command("eval")(evaluate)
 app.add_typer(voice.app, name="voice")
 app.add_typer(key.app, name="key")
 app.add_typer(audit.app, name="audit")

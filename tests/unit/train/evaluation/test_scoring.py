@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from chroma_voice.eval.judge import Judge
 from chroma_voice.local.repository import SampleVoice
 from train.evaluation.ask import Answer, Spoken
 from train.evaluation.collect import REPEAT, SECOND, Collected
-from train.evaluation.judge import Judge
 from train.evaluation.questions import NEW, Question
 from train.evaluation.results import Results, Share
 from train.evaluation.scoring import score
-from train.evaluation.speakers.stranger import Stranger
+from train.evaluation.stranger import Stranger
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
 """The fake encoder takes the voice, and the fake recogniser the text, from the level of a sound."""

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from chroma_voice.bench.capacity import Capacity
 from chroma_voice.bench.records import Health, TurnRecord
+from chroma_voice.bench.report.drawing import BLUE, GREEN, GRID, INK, MUTED, ORANGE, RED, STYLE, figure_of, legend, svg
 from chroma_voice.bench.summary import percentile
 
-INK, MUTED, GRID = "#1c2733", "#5c6b7a", "#dfe5ea"
-BLUE, ORANGE, RED, GREEN = "#1f6f8b", "#d98324", "#b3352c", "#3a7d44"
 MAX_POINTS = 2_000
 """Points of a scatter; of more turns every n-th is drawn, with the slowest ones."""
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "bench",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-}
 
 
 def percentile_curves(curves: Sequence[tuple[str, Sequence[float]]], objective_s: float | None = None) -> str:
     """Draw how long a share of the turns waits at most, by name. The tail is stretched: each nine is as wide."""
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _figure(1, height=3.4)
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = figure_of(1, height=3.4)
         most = 1
         for (name, values_s), colour, dashes in zip(
             curves, (BLUE, GREEN, ORANGE), ("-", "-", (0, (3, 2))), strict=False
@@ -56,14 +37,14 @@ def percentile_curves(curves: Sequence[tuple[str, Sequence[float]]], objective_s
         axes.set_xticks([-math.log10(1 - share / 100) for share in ticks], [f"{share:g} %" for share in ticks])
         axes.set(xlabel="share of the turns", ylabel="ms")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-        _legend(axes)
-        return _svg(figure, "Percentile curves")
+        legend(axes)
+        return svg(figure, "Percentile curves")
 
 
 def timeline(turns: Sequence[TurnRecord], health: Sequence[Health], seconds: float) -> str:
     """Draw each turn's first sound over the run, with underruns and failures, and the conversations open below."""
-    with mpl.rc_context(_STYLE):
-        figure, (waits, opened) = _figure(2, height=4.6, ratios=(3, 1))
+    with mpl.rc_context(STYLE):
+        figure, (waits, opened) = figure_of(2, height=4.6, ratios=(3, 1))
         heard = [turn for turn in turns if turn.first_sound_s is not None]
         for name, colour, some in (
             ("first sound", BLUE, [turn for turn in heard if not turn.gaps]),
@@ -83,7 +64,7 @@ def timeline(turns: Sequence[TurnRecord], health: Sequence[Health], seconds: flo
             waits.scatter(failed, [top] * len(failed), marker="x", s=24, color=RED, linewidths=1.2, label="failed")
         waits.set(ylabel="ms")
         waits.set_ylim(bottom=min(0, waits.get_ylim()[0]))
-        _legend(waits, columns=4)
+        legend(waits, columns=4)
         times = open_by_time(health)
         opened.fill_between(
             [at_s for at_s, _ in times], [count for _, count in times], step="post", color=BLUE, alpha=0.3
@@ -93,25 +74,25 @@ def timeline(turns: Sequence[TurnRecord], health: Sequence[Health], seconds: flo
         opened.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         for axes in (waits, opened):
             axes.set_xlim(0, max(seconds, 1.0))
-        return _svg(figure, "Timeline")
+        return svg(figure, "Timeline")
 
 
 def gap_chart(turns: Sequence[TurnRecord], seconds: float) -> str:
     """Draw each gap in a reply: when it began, and its length."""
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _figure(1, height=2.6)
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = figure_of(1, height=2.6)
         gaps = [gap for turn in turns for gap in turn.gaps]
         axes.vlines([at_s for at_s, _ in gaps], 0, [length_s * 1e3 for _, length_s in gaps], color=ORANGE, linewidth=2)
         axes.set(xlabel="seconds since the start", ylabel="gap, ms")
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, max(seconds, 1.0))
-        return _svg(figure, "Gaps in replies")
+        return svg(figure, "Gaps in replies")
 
 
 def lines(title: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]], unit: str) -> str:
     """Draw values over the seconds of the run, one line for each name."""
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _figure(1, height=2.2, width=5.0)
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = figure_of(1, height=2.2, width=5.0)
         for (name, points), colour in zip(series, (BLUE, ORANGE, GREEN), strict=False):
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.5, label=name)
@@ -119,14 +100,14 @@ def lines(title: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]
         axes.set_title(title, loc="left", fontsize=10, color=INK)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         if len(series) > 1:
-            _legend(axes)
-        return _svg(figure, title)
+            legend(axes)
+        return svg(figure, title)
 
 
 def capacity_chart(capacity: Capacity) -> str:
     """Draw the 95th percentile of the first sound by rate, and which rates met the objective."""
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _figure(1, height=3.0)
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = figure_of(1, height=3.0)
         points = [
             (trial.rate, (trial.summary.waits["first_sound"].percentiles["p95"] or 0.0) * 1e3, trial.is_met)
             for trial in sorted(capacity.trials, key=lambda trial: trial.rate)
@@ -142,8 +123,8 @@ def capacity_chart(capacity: Capacity) -> str:
         axes.set(xlabel="conversations that arrive a second", ylabel="p95 of first sound, ms")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        _legend(axes)
-        return _svg(figure, "Capacity")
+        legend(axes)
+        return svg(figure, "Capacity")
 
 
 def open_by_time(health: Sequence[Health]) -> list[tuple[float, int]]:
@@ -170,37 +151,3 @@ def _thinned(turns: Sequence[TurnRecord]) -> list[TurnRecord]:
         return list(turns)
     slowest = sorted(turns, key=lambda turn: -(turn.first_sound_s or 0.0))[: MAX_POINTS // 10]
     return [*turns[:: math.ceil(len(turns) / (MAX_POINTS - len(slowest)))], *slowest]
-
-
-def _figure(
-    rows: int, *, height: float, width: float = 10.0, ratios: Sequence[float] = (1,)
-) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = list(figure.subplots(rows, 1, squeeze=False, height_ratios=ratios)[:, 0])
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(axis="y", color=GRID, linewidth=0.8)
-        one.set_axisbelow(True)
-    figure.patch.set_alpha(0.0)
-    return figure, axes
-
-
-def _legend(axes: Axes, columns: int = 3) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, frameon=False, fontsize=9, borderpad=0)
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """The drawing as an element of a page, with a name for screen readers. It is as wide as its place."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    drawing = text.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    # Ids are those of one drawing; a page has several.
-    prefix = re.sub(r"\W+", "-", title.lower())
-    drawing = re.sub(r'(id="|url\(#|href="#)', lambda found: f"{found[1]}{prefix}-", drawing)
-    head, rest = drawing.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'

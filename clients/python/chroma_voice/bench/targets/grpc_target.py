@@ -52,13 +52,17 @@ class GrpcTarget:
             own_connection=True,
         )
 
-    async def probe(self) -> list[str]:
-        """List the voices."""
+    async def voices(self) -> list[str]:
+        """Return the ids of the voices. Raises a `ChromaError` that says why the gateway cannot be called."""
         try:
             async with self.client(PROBE_S) as client:
-                voices = [voice.voice_id async for voice in client.list_voices()]
+                return [voice.voice_id async for voice in client.list_voices()]
         except ChromaError as error:
             raise _explained(error, self.address) from error
+
+    async def probe(self) -> list[str]:
+        """List the voices."""
+        voices = await self.voices()
         if not voices:
             raise FailedPrecondition(f"{self.address} has no voices: enrol one with `chroma-voice voice add`")
         return voices

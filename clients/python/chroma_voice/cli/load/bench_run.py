@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +27,7 @@ from chroma_voice.cli.load.questions import read_questions
 from chroma_voice.cli.load.screen import RunScreen
 from chroma_voice.cli.load.tables import capacity_table, result_table
 from chroma_voice.cli.load.target_options import choose_target, default_metrics, probe, voices_to_use
+from chroma_voice.cli.result_folder import new_folder
 from chroma_voice.errors import ChromaError, FailedPrecondition, InvalidArgument, Unavailable
 
 
@@ -65,7 +64,7 @@ def start(gateway: GatewayOptions, options: LoadOptions) -> None:
         "voices": ", ".join(voices),
         "questions": ", ".join(f"{each.name} ({each.duration_s:.2f} s)" for each in questions),
     }
-    bench = Bench(load, settings, options.warm_up_s, Console(soft_wrap=True), _new_folder(options.out))
+    bench = Bench(load, settings, options.warm_up_s, Console(soft_wrap=True), new_folder(options.out))
     if options.find_capacity:
         bench.search(mix, options.rate, Objective(options.objective_s, max_underruns=options.objective_underruns))
     else:
@@ -166,16 +165,3 @@ def metrics_url(text: str) -> str:
     """Return the URL of a page of metrics: `host:port` means `/metrics` there."""
     url = text if "://" in text else f"http://{text}"
     return url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/metrics"
-
-
-def _new_folder(out: Path) -> Path:
-    """Make a new folder for one run."""
-    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%d-%H%M%S")
-    for number in range(1, 1000):
-        folder = out / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise InvalidArgument(f"{out} has too many results of this second")

@@ -1,0 +1,1 @@
+"""`chroma-voice eval`: its options, its progress and its tables."""

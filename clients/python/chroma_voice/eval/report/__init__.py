@@ -1,0 +1,1 @@
+"""The results of an evaluation: tables, JSON and a page."""

@@ -26,7 +26,7 @@ MODULE_assemble := pack.assemble
 
 nano-stage = $(BIN)/python -m train.$(MODULE_$(1)) --root $(NANO) $(if $(filter gpu,$(RECIPE)),$(GPU_$(1))) $(ARGS)
 
-.PHONY: train-nano eval-nano nano-replies nano-questions $(NANO_STAGES:%=nano-%)
+.PHONY: setup-eval train-nano eval-nano nano-replies nano-questions $(NANO_STAGES:%=nano-%)
 
 $(VENV)/.installed-train: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
@@ -37,6 +37,8 @@ $(VENV)/.installed-eval: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps Resemblyzer
 	@touch $@
+
+setup-eval: $(VENV)/.installed-eval ## install what `chroma-voice eval` needs (docs/eval.md)
 
 train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
 

@@ -24,8 +24,8 @@ ResultT = TypeVar("ResultT")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_VALUES = 50_000
-"""Most values in one JSON text. Parsing them takes about 20 ms, in which no other Python code runs; the length of the
-strings hardly matters. Text counts with its commas and brackets, so the limit is far above what any request needs."""
+"""Most values in one JSON text. While they are parsed no other Python code runs; the length of the strings hardly
+matters. Text counts with its commas and brackets, so the limit is far above what any request needs."""
 
 _LONG = 32 * 1024
 """Input of this many characters or bytes is read in a thread."""

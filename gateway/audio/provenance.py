@@ -60,7 +60,7 @@ class ContentCredentials:
     def sign(self, file_format: FileFormat, file: bytes) -> bytes:
         """Return the file with the statement in it. A format that cannot hold one is returned as it is.
 
-        Takes about 10 ms and 1 ms for each second of a WAV file. Runs on any thread.
+        The time grows with the length of a WAV file. Runs on any thread.
         """
         if file_format not in SIGNED:
             return file

@@ -36,7 +36,7 @@ def is_silent(energy: float, count: int) -> bool:
 class Resampler:
     """Resamples one stream, piece by piece, without looking ahead. Any chunking gives the same samples.
 
-    A chunk of 20 ms takes about 15 microseconds, little enough for the event loop. The first samples allocate the
+    A chunk of 20 ms is little enough work for the event loop. The first samples allocate the
     filter's state, about 80 kB: a connection that sends no audio does not have it.
     """
 

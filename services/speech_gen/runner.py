@@ -47,7 +47,7 @@ class SpeechRunner:
         width: most streams in a step; default all slots.
         chunk_positions: most voice prompt positions in a step.
         shared_prompts: most voice prompts kept for later streams.
-        max_load: share of a frame's 80 ms that one frame of every stream may take, as measured. A stream that would
+        max_load: share of a frame's length that the steps for one frame of every stream may take. A stream that would
             make it more is refused. The rest of the time is for voice prompts. None: only slots and pages bound the
             streams.
         clock: the engine's clock, monotonic seconds.

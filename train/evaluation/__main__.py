@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from chroma_voice.bench.report.results import machine
 from chroma_voice.client import Client
 from chroma_voice.eval.judge import Judge
 from chroma_voice.eval.recognition.transcription import load
@@ -127,7 +129,7 @@ def main(
         console.print(report(results, of_precisions=several), markup=False, soft_wrap=True)
     else:
         shown = os.path.relpath(picture, page.parent) if picture else ""
-        write_between_markers(page, report(results, shown, several))
+        write_between_markers(page, f"{_source()}\n\n{report(results, shown, several)}")
         console.print(f"tables written into {page}", markup=False)
 
 
@@ -180,6 +182,13 @@ def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge
         prompts={voice.voice_id: encoder(load(voice.recording)) for voice in voices},
         at_once=at_once,
     )
+
+
+def _source() -> str:
+    """Where the tables come from, in a sentence: command, machine, date and commit."""
+    told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True)
+    commit = f"commit {told.stdout.strip()}" if told.returncode == 0 else "no commit"
+    return f"Measured by `make eval-nano` on {machine()}, {datetime.now(UTC):%Y-%m-%d}, {commit}."
 
 
 def _draw(collected: Collected, originals: Originals, picture: Path) -> None:

@@ -1,9 +1,9 @@
 """A frozen linear layer whose weight is stored in the order that its device reads fastest.
 
-On the CPU this is oneDNN's blocked layout, packed once at load. With the 1 to 48 rows of a step, the product is 1.2 to
-2.4 times as fast as with the row-major weight, in float32 and in bfloat16. A single row is repeated four times:
-oneDNN's kernel for four rows reads the weight faster, and the product takes 5 to 18 % less time. On other devices the
-weight stays as it is. Weights in 8 and 4 bits have products of their own (quantized_cpu.py).
+On the CPU this is oneDNN's blocked layout, packed once at load. With the 1 to 48 rows of a step, the product is faster
+than with the row-major weight, in float32 and in bfloat16. A single row is repeated four times: oneDNN's kernel for
+four rows reads the weight faster. On other devices the weight stays as it is. Weights in 8 and 4 bits have products of
+their own (quantized_cpu.py).
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class Collector:
         record.first_piece_s, record.first_sound_s = heard.first_piece_s, heard.first_sound_s
         record.real_time_factor = heard.real_time_factor
         record.sound = measure(heard.samples, SAMPLE_RATE_HZ)
-        record.file = f"{AUDIO}/{number:04d}-{pair.voice}.wav"
+        record.file = f"{AUDIO}/{pair.sound_name or f'{number:04d}-{pair.voice}'}.wav"
         heard.write(self._folder / record.file)
         return record
 

@@ -18,6 +18,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 PAIRS, CONSENT, SEED_TTS = "pairs.jsonl", "consent.txt", "meta.lst"
 QUESTIONS, VOICES = "questions", "voices"
 _VOICE_ID = re.compile(r"[a-z0-9_-]{1,64}")
+_FILE_NAME = re.compile(r"[\w-][\w.-]*")
 
 
 def read_folder(folder: Path) -> PairSet:
@@ -117,6 +118,7 @@ def _seed_tts(folder: Path, consent: str) -> PairSet:
     """The pairs of a test set of SEED-TTS-EVAL: lines `name|prompt text|prompt file|text to speak`.
 
     `wavs/NAME.wav`, where it is there, is the speaker's own recording of that text: a second recording of the voice.
+    The replies' files are called NAME.wav, as the scripts of that set expect.
     """
     pairs, voices = [], {}
     for number, line in enumerate(_text_of(folder / SEED_TTS).splitlines(), start=1):
@@ -126,6 +128,8 @@ def _seed_tts(folder: Path, consent: str) -> PairSet:
         if len(fields) < 4:
             raise InvalidArgument(f"{folder / SEED_TTS}, line {number}: expected 4 fields with | between, got {line!r}")
         name, said, prompt, text = fields[:4]
+        if not _FILE_NAME.fullmatch(name):
+            raise InvalidArgument(f"{folder / SEED_TTS}, line {number}: expected a file's name, got {name!r}")
         recording = folder / prompt
         _check_audio(recording)
         voice = re.sub(r"[^a-z0-9_-]", "-", f"eval-{recording.stem.lower()}")[:64]
@@ -133,7 +137,7 @@ def _seed_tts(folder: Path, consent: str) -> PairSet:
         before = voices[voice].recordings[1:] if voice in voices else ()
         others = (own,) if own.is_file() else ()
         voices[voice] = PairVoice(voice, (recording, *before, *others), said, consent)
-        pairs.append(Pair(Question(name, "given", text), voice))
+        pairs.append(Pair(Question(name, "given", text), voice, sound_name=name))
     if not pairs:
         raise FailedPrecondition(f"{folder / SEED_TTS} has no pairs")
     return PairSet(folder.name, pairs, voices)

@@ -51,6 +51,8 @@ class Pair:
 
     question: Question
     voice: str
+    sound_name: str = ""
+    """Name of the reply's WAV file, without its suffix. Empty: the pair's number and voice."""
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,15 @@ def test_a_test_set_of_seed_tts_eval_is_read(tmp_path: Path) -> None:
     found = read_folder(tmp_path)
     [pair] = found.pairs
     assert (pair.question.name, pair.question.kind, pair.question.text) == ("u1", "given", "To say.")
+    assert pair.sound_name == "u1"
     voice = found.voices[pair.voice]
     assert (voice.name, voice.transcript) == ("eval-common_1", "Said before.")
     assert [path.name for path in voice.recordings] == ["Common_1.wav", "u1.wav"]
     (tmp_path / "meta.lst").write_text("u1|Said before.\n")
     with pytest.raises(InvalidArgument, match="expected 4 fields"):
+        read_folder(tmp_path)
+    (tmp_path / "meta.lst").write_text("../u1|Said before.|prompt-wavs/Common_1.wav|To say.\n")
+    with pytest.raises(InvalidArgument, match="expected a file's name"):
         read_folder(tmp_path)
     (tmp_path / "meta.lst").write_text("\n\n")
     with pytest.raises(InvalidArgument, match="empty file"):

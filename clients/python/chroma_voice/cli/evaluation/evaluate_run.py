@@ -62,6 +62,7 @@ def start(
     target = _target(gateway, options)
     known = asyncio.run(target.voices())
     _check_voices(pairs, known)
+    console.print("loading the recogniser and the speaker encoder", markup=False, highlight=False)
     instruments = instruments_of(CACHE, options.whisper)
     vectors = vectors_of(pairs, instruments.encoder)
     folder = new_folder(options.out)

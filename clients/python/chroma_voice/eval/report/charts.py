@@ -22,7 +22,7 @@ def strips(title: str, groups: Sequence[Group], label: str) -> str:
             mean = sum(values) / len(values)
             axes.vlines(mean, row - 0.32, row + 0.32, color=INK, linewidth=2)
         axes.set_yticks(range(len(shown)), [f"{name} ({len(values)})" for name, values, _ in shown])
-        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
         axes.grid(axis="x", color=GRID, linewidth=0.8)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(label)
@@ -38,7 +38,7 @@ def bars(title: str, values: Sequence[tuple[str, float]], label: str) -> str:
         for row, (_, value) in enumerate(values):
             axes.annotate(f"{value:.1f}", (value, row), (4, 0), textcoords="offset points", va="center", color=MUTED)
         axes.set_yticks(range(len(values)), [name for name, _ in values])
-        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.set_ylim(max(len(values), 1) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, max((value for _, value in values), default=1.0) * 1.12 or 1.0)
         axes.set_xlabel(label)

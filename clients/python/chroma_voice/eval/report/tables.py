@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from chroma_voice.eval.summary import Figures, Quality, Summary
 
-QUALITY_HEADERS = ("", "count", "similarity", "lowest", "highest", "nearest", "WER", "words")
-FIGURE_HEADERS = ("", "count", "mean", "lowest", "median", "p95", "highest")
+QUALITY_HEADERS = ("", "n", "similarity", "min", "max", "nearest", "WER", "words")
+FIGURE_HEADERS = ("", "count", "mean", "min", "median", "p95", "max")
 SOUND = {
     "seconds": ("duration, s", 1.0, "{:.2f}"),
     "leading_silence_s": ("leading silence, s", 1.0, "{:.2f}"),

@@ -22,6 +22,10 @@ NOT_RUN = {
     ("docs/bench.md", "chroma-voice bench --find-capacity"): (
         "five minutes for each of a dozen rates; tests/unit/clients/python/chroma_voice/bench searches a capacity"
     ),
+    ("docs/eval.md", "pip install 'chroma-voice[eval]'"): (
+        "the recogniser and the encoder, which the tests do without; tests/e2e/test_eval.py evaluates the same pairs"
+    ),
+    ("docs/eval.md", 'echo "Common Voice'): "a GPU, the published weights and a data set",
     ("docs/nano.md", "python -m train.pack.unpack --root build/nano  "): "hours of training after an earlier stage",
     ("docs/nano.md", "python -m train.pack.unpack --root build/nano\n"): "hours of training after an earlier stage",
     ("docs/operations.md", "podman push"): "a registry that takes the image",

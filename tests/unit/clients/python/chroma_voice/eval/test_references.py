@@ -28,7 +28,7 @@ def of(references: References, kind: ReferenceKind) -> dict[str, float | None]:
 
 async def halved(samples: Samples) -> Samples:
     """A codec that makes a sound half as loud."""
-    return samples / 2
+    return samples / np.float32(2)
 
 
 async def test_all_reference_points_are_measured(pairs: PairSet) -> None:

@@ -1,6 +1,6 @@
 """The closed domain of chroma-nano: intents with questions and answers, read from domain.toml beside this file.
 
-paraphrases.toml has more phrasings of the same questions.
+paraphrases.toml.xz has more phrasings of the same questions.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Domain:
 
 @cache
 def load_domain() -> Domain:
-    """The domain of domain.toml and paraphrases.toml. Raises `ValueError` for a phrasing with two meanings."""
+    """The domain of domain.toml and paraphrases.toml.xz. Raises `ValueError` for a phrasing with two meanings."""
     content = tomllib.loads(DOMAIN_FILE.read_text(encoding="utf-8"))
     domain = Domain(
         intents=tuple(

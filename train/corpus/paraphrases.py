@@ -1,10 +1,13 @@
-"""More phrasings than domain.toml has, read from paraphrases.toml: only for training, never for measurement.
+"""More phrasings than domain.toml has, read from paraphrases.toml.xz: only for training, never for measurement.
+
+To edit the file, unpack it with `xz -d`, and pack it again with `xz -9e`.
 
 They may change at any time: the vocabulary is made from the words of domain.toml and does not depend on them.
 """
 
 from __future__ import annotations
 
+import lzma
 import random
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +17,7 @@ from typing import Any
 
 from train.corpus.patterns import expand, plain
 
-PARAPHRASES_FILE = Path(__file__).with_name("paraphrases.toml")
+PARAPHRASES_FILE = Path(__file__).with_name("paraphrases.toml.xz")
 
 OUTSIDE = "outside"
 REPEAT = "repeat"
@@ -64,13 +67,13 @@ class Paraphrases:
 
 
 def read_paraphrases(path: Path, known: Mapping[str, str], held_out: frozenset[str]) -> Paraphrases:
-    """The paraphrases of a file, without those that equal one of `held_out`.
+    """The paraphrases of a file packed with xz, without those that equal one of `held_out`.
 
     Phrasings are compared in the form of `plain`. `known` is the subject of every phrasing of the domain, `held_out`
     are the domain's phrasings for measurement; both are in this form. A near miss for "outside" that equals a phrasing
     of an intent is left out. Raises `ValueError` for any other phrasing with two subjects, with both names.
     """
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    content = tomllib.loads(lzma.decompress(path.read_bytes()).decode())
     sources: dict[str, list[tuple[Phrasings, ...]]] = {}
     meanings = dict(known)
     # A stable sort: all intents come before "outside".

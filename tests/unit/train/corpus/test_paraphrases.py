@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import random
 import re
 from pathlib import Path
@@ -35,8 +36,8 @@ outside = [["Peru"], ["Chad"]]
 def read(
     tmp_path: Path, text: str = FILE, known: dict[str, str] | None = None, held_out: tuple[str, ...] = ()
 ) -> Paraphrases:
-    (tmp_path / "paraphrases.toml").write_text(text)
-    return read_paraphrases(tmp_path / "paraphrases.toml", known or {}, frozenset(held_out))
+    (tmp_path / "paraphrases.toml.xz").write_bytes(lzma.compress(text.encode()))
+    return read_paraphrases(tmp_path / "paraphrases.toml.xz", known or {}, frozenset(held_out))
 
 
 def test_own_patterns_and_those_of_families_are_read(tmp_path: Path) -> None:

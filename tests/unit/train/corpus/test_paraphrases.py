@@ -81,7 +81,7 @@ def test_a_near_miss_that_an_intent_has_is_not_outside(tmp_path: Path) -> None:
     ],
 )
 def test_a_phrasing_of_two_subjects_is_refused(tmp_path: Path, text: str, known: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"paraphrases\.toml: .* stands for .* and for"):
+    with pytest.raises(ValueError, match=r"paraphrases\.toml\.xz: .* stands for .* and for"):
         read(tmp_path, text, known)
 
 

@@ -14,6 +14,8 @@ DTYPE ?= auto
 STATE ?= state
 OUT ?= out
 VOICE ?= $(firstword $(sort $(basename $(notdir $(wildcard samples/voices/*.flac)))))
+# make bench-capacity: a file like bench/capacity/assumptions.toml
+ASSUMPTIONS ?=
 # make conformance
 GOLDEN ?= tests/golden/public
 
@@ -24,7 +26,7 @@ SERVED := $(VENV)/.served
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/helm deploy/monitoring deploy/supply hatch_build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lock licences sbom audit wheels images generated test test-all test-containers lint format proto conformance smoke-full bench bench-overload bench-gaps bench-gateway bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
+.PHONY: help setup demo lock licences sbom audit wheels images generated test test-all test-containers lint format proto conformance smoke-full bench bench-overload bench-capacity bench-gaps bench-gateway bench-soak fuzz bench-gpu bench-gpu-schedule gpu-wheels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -170,6 +172,11 @@ bench: setup ## the engines beside a plain loop: frames a second, first frame, s
 
 bench-overload: setup ## twice the callers that fit: admission and deadlines beside first come, first served
 	$(BIN)/python -m bench.engines.overload
+
+bench-capacity: setup ## the capacity model: beside measurements, then GPUs, gateways, store and cost (ASSUMPTIONS=; about 4 minutes)
+	$(BIN)/python -m bench.capacity validate || test $$? -eq 1
+	$(BIN)/python -m bench.capacity plan $(if $(ASSUMPTIONS),--assumptions $(ASSUMPTIONS))
+	$(BIN)/python -m bench.capacity events $(if $(ASSUMPTIONS),--assumptions $(ASSUMPTIONS))
 
 bench-gaps: setup ## the longest gap in a reply while another caller asks a 30 s question with history
 	$(BIN)/python -m bench.engines.gaps

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from bench.capacity.assumptions import Assumptions, GpuKind
 from bench.capacity.simulation.step_times import Line, StepTimes
-from bench.frame_bytes import frame_bytes
-from bench.gpu_memory import device_bytes
+from bench.gpu.memory import device_bytes
+from bench.steps.frame_bytes import frame_bytes
 from checkpoints.presets import preset_config
 from services.runtime.checkpoint.config import ChromaConfig, StackConfig
 from services.runtime.checkpoint.quantized import WeightFormat

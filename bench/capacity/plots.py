@@ -17,7 +17,7 @@ from PIL import Image
 from bench.capacity.cells import Cell
 from bench.capacity.events import BIN_S, LOST_AT_S, Course
 from bench.capacity.validation import AIM, FITTED, Comparison
-from bench.plots import OURS, PLAIN
+from bench.harness.plots import OURS, PLAIN
 
 COLOURS = 16
 DPI = 80

@@ -9,8 +9,8 @@ from functools import partial
 
 import torch
 
-from bench.in_process import InProcess
-from bench.step_costs import StepCost, codec_steps, speech_steps, thinker_steps
+from bench.harness.in_process import InProcess
+from bench.steps.costs import StepCost, codec_steps, speech_steps, thinker_steps
 from services.runtime.checkpoint.checkpoint import Checkpoint
 
 WIDTHS = (1, 2, 3, 4)

@@ -6,7 +6,7 @@ import pytest
 
 from bench.capacity.assumptions import read_assumptions
 from bench.capacity.gpus import MEASURED_MS, REFERENCE, memory, step_times
-from bench.gpu_schedule import COSTS_MS
+from bench.gpu.schedule import COSTS_MS
 
 ASSUMED = read_assumptions()
 

@@ -28,16 +28,17 @@ LASTING = (*SETTINGS, "valkey")
 
 
 def podman_compose() -> Path:
-    """The program, in a virtual environment of its own. Skips the test where it cannot be installed."""
+    """The Python with the module `podman_compose`, whose folder may have been moved since it was made. Skips the test
+    where it cannot be installed."""
     with tool_folder("podman-compose") as folder:
-        program = folder / "bin" / "podman-compose"
-        if not program.exists():
+        python = folder / "bin" / "python"
+        if not (folder / "bin" / "podman-compose").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            command = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", _PODMAN_COMPOSE]
+            command = [python, "-m", "pip", "install", "--quiet", _PODMAN_COMPOSE]
             installed = subprocess.run(command, capture_output=True, text=True)
             if installed.returncode != 0:
                 pytest.skip(f"{_PODMAN_COMPOSE} cannot be installed: {installed.stderr.strip()[-500:]}")
-    return program
+    return python
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ class Process:
 
 
 class Composed:
-    """The stack, with a key. `program` is podman-compose. The images must be in the engine's storage."""
+    """The stack, with a key. `python` has podman-compose. The images must be in the engine's storage."""
 
     address = f"{LOOPBACK}:50051"
     url = f"http://{LOOPBACK}:8080"
 
-    def __init__(self, engine: Engine, program: Path, valkey_image: str) -> None:
+    def __init__(self, engine: Engine, python: Path, valkey_image: str) -> None:
         self.engine = engine
-        self._program = program
+        self._python = python
         folder = engine.folder / "compose"
         keys = folder / "keys"
         keys.mkdir(parents=True)
@@ -87,7 +88,7 @@ class Composed:
         """Run `podman-compose ARGUMENTS`. Returns what it prints."""
         files = ("-f", str(DEPLOY / "compose.yaml"), "-f", str(self._override))
         done = self.engine.command(
-            *(self._program, "--in-pod", "false", *files, *arguments),
+            *(self._python, "-m", "podman_compose", "--in-pod", "false", *files, *arguments),
             environment=self._variables,
             limit_s=LIMIT_S,
         )
@@ -140,8 +141,8 @@ class Composed:
 @contextlib.contextmanager
 def composed(engine: Engine, valkey_image: str) -> Iterator[Composed]:
     """The started stack. Meanwhile this thread is in the engine's network, where the ports are published."""
-    program = podman_compose()
+    python = podman_compose()
     with engine.namespaces.network():
-        stack = Composed(engine, program, valkey_image)
+        stack = Composed(engine, python, valkey_image)
         stack.start()
         yield stack

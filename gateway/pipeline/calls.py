@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Generic, Self, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 from grpc import aio
 
+from gateway.moving_timer import MovingTimer
 from services.common.errors import ChromaError, DeadlineExceeded, ResourceExhausted, Unavailable
 from services.common.rpc.context import outgoing_metadata
 from services.common.rpc.rpc_errors import RETRY_AFTER_KEY, domain_error
@@ -79,30 +81,50 @@ class ResponseStream(Generic[ResponseT]):
         self._call = call
         self._read_timeout_s = read_timeout_s
         self._owes = owes
-        self._timeout: asyncio.Timeout | None = None
-        """The timeout of the read under way. None: no read is under way."""
+        self._is_reading = False
+        self._timer = MovingTimer(self._hang)
+        self._hangs = False
 
     def due(self) -> None:
         """Start the read timeout if the upstream owes a response from here on."""
-        if self._timeout is not None and self._timeout.when() is None and self._owes():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._read_timeout_s)
+        if self._is_reading and self._timer.ends_s == math.inf and self._owes():
+            self._timer.end_in(self._read_timeout_s)
+
+    def close(self) -> None:
+        """Start no read timeout any more."""
+        self._timer.close()
+
+    def _hang(self) -> None:
+        self._hangs = True
+        self._call.cancel()  # the read under way then fails
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ResponseT:
+        self._is_reading = True
+        if self._owes():
+            self._timer.end_in(self._read_timeout_s)
         try:
-            async with asyncio.timeout(self._read_timeout_s if self._owes() else None) as self._timeout:
-                response = await self._call.read()
-        except TimeoutError:
-            raise Hangs(f"{self._upstream} hangs: it sent nothing for {self._read_timeout_s:g} s") from None
+            response = await self._call.read()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._hangs and task is not None and not task.cancelling():
+                raise self._hang_error() from None
+            raise
         except aio.AioRpcError as error:
-            raise upstream_error(self._upstream, error) from None
+            raise (self._hang_error() if self._hangs else upstream_error(self._upstream, error)) from None
         finally:
-            self._timeout = None
+            self._is_reading = False
+            self._timer.end_never()
         if response is aio.EOF:
+            if self._hangs:
+                raise self._hang_error()
             raise StopAsyncIteration
         return response
+
+    def _hang_error(self) -> Hangs:
+        return Hangs(f"{self._upstream} hangs: it sent nothing for {self._read_timeout_s:g} s")
 
 
 def _always() -> bool:
@@ -127,14 +149,16 @@ async def fed_call(
     """
     call = method(timeout=limit_s, metadata=outgoing_metadata())
     feeder = asyncio.create_task(_feed(call, requests))
+    responses: ResponseStream[Any] = ResponseStream(upstream, call, read_timeout_s, owes)
     try:
-        yield ResponseStream(upstream, call, read_timeout_s, owes)
+        yield responses
     except asyncio.CancelledError:
         # A read of a call that `_feed` cancelled raises CancelledError, as our own cancellation does.
         if feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:
             raise error from None
         raise
     finally:
+        responses.close()
         call.cancel()
         feeder.cancel()
         await asyncio.wait([feeder])

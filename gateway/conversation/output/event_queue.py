@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,7 @@ from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16
 from gateway.audio.echo import PlayedSpeech
 from gateway.conversation.output.events import EndsSoon, Event, Opened
 from gateway.conversation.output.playback_clock import PlaybackClock, speech_sent
+from gateway.moving_timer import MovingTimeout
 from gateway.pipeline.deltas import AudioDelta, TextDelta
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
@@ -55,7 +57,7 @@ class EventQueue:
         self._blocked_s = 0.0
         """How long the client took nothing since the last piece of speech."""
         self._session_id = first.session.session_id
-        self._idle: asyncio.Timeout | None = None
+        self._idle: MovingTimeout | None = None
         self._ends_s: float | None = None
         """When the conversation ends at the latest, in the loop's time. None: it has not begun."""
 
@@ -100,7 +102,7 @@ class EventQueue:
     def touch(self) -> None:
         """Start the idle limit anew."""
         if self._idle is not None:
-            self._idle.reschedule(asyncio.get_running_loop().time() + self._limits.idle_limit_s)
+            self._idle.end_in(self._limits.idle_limit_s)
 
     async def run(self) -> None:
         """Deliver events until `close`.
@@ -111,35 +113,42 @@ class EventQueue:
         """
         total_s, idle_s = self._limits.conversation_limit_s, self._limits.idle_limit_s
         notices: list[asyncio.Task[None]] = []
+        total, delivery = MovingTimeout(), MovingTimeout()
         try:
-            async with asyncio.timeout(total_s) as total, asyncio.timeout(idle_s) as self._idle:
-                self._ends_s = total.when()
+            async with total, MovingTimeout() as self._idle, delivery:
+                total.end_in(total_s)
+                self._idle.end_in(idle_s)
+                self._ends_s = total.ends_s
                 notices = [
                     asyncio.create_task(self._tell_before(total, total_s, is_idle=False)),
                     asyncio.create_task(self._tell_before(self._idle, idle_s, is_idle=True)),
                 ]
                 while (entry := await self._events.get()) is not None:
-                    await self._deliver_entry(*entry)
+                    await self._deliver_entry(*entry, delivery)
                     self._events.task_done()
         except TimeoutError:
+            if delivery.expired():
+                raise DeadlineExceeded(f"the client took nothing for {self._limits.slow_client_s:g} s") from None
             why = f"idle for {idle_s:g} s" if self._idle and self._idle.expired() else f"{total_s:g} s long"
             raise SessionExpired(f"the conversation was {why}: open another on session {self._session_id}") from None
         finally:
             self._idle = None
             await cancel(*self._overtaken, *notices)
 
-    async def _tell_before(self, end: asyncio.Timeout, limit_s: float, *, is_idle: bool) -> None:
+    async def _tell_before(self, end: MovingTimeout, limit_s: float, *, is_idle: bool) -> None:
         """Tell the client before the conversation ends, each time that the end comes near."""
         notice_s = min(_NOTICE_S, _NOTICE_SHARE * limit_s)
-        while (ends_s := end.when()) is not None:
-            left_s = ends_s - asyncio.get_running_loop().time()
+        while end.ends_s < math.inf:
+            left_s = end.ends_s - asyncio.get_running_loop().time()
             if left_s > notice_s:
                 await asyncio.sleep(left_s - notice_s)
             else:
                 await self.put(EndsSoon(max(0.0, left_s), is_idle=is_idle))
                 await asyncio.sleep(notice_s)
 
-    async def _deliver_entry(self, event: Event | asyncio.Task[Event], playback: PlaybackClock | None) -> None:
+    async def _deliver_entry(
+        self, event: Event | asyncio.Task[Event], playback: PlaybackClock | None, delivery: MovingTimeout
+    ) -> None:
         if isinstance(event, asyncio.Task):
             await asyncio.wait([event], timeout=_ORDER_WAIT_S)
             if not event.done():
@@ -154,11 +163,9 @@ class EventQueue:
         if speech is not None and playback is not None:
             playback.sent_samples = speech.first_sample + speech.samples
         offered_s = time.monotonic()
-        try:
-            async with asyncio.timeout(self._limits.slow_client_s):
-                await self._deliver(event)
-        except TimeoutError:
-            raise DeadlineExceeded(f"the client took nothing for {self._limits.slow_client_s:g} s") from None
+        delivery.end_in(self._limits.slow_client_s)
+        await self._deliver(event)
+        delivery.end_never()
         self._blocked_s += time.monotonic() - offered_s
         if speech is not None and playback is not None:
             speech_sent(playback, speech, self._blocked_s)

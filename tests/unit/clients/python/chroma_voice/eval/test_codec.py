@@ -25,14 +25,14 @@ class MeanCodec(CodecServiceServicer):
         self.is_full = False
 
     async def Encode(self, request_iterator: Any, context: Any) -> AsyncIterator[EncodeResponse]:  # noqa: N802
-        if self.is_full:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         async for request in request_iterator:
             if request.HasField("open"):
                 assert (request.open.format.encoding, request.open.format.sample_rate_hz) == (2, 24_000)
                 continue
             assert request.pcm.first_sample == len(self.samples)
             self.samples = np.concatenate((self.samples, np.frombuffer(request.pcm.data, "<f4")))
+        if self.is_full:  # when everything has come: gRPC loses the status of a call whose writing fails
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         padded = np.pad(self.samples, (0, -len(self.samples) % FRAME)).reshape(-1, FRAME)
         codes = [code for frame in padded for code in [round(float(frame.max()) * 1000)] * 8]
         yield EncodeResponse(frames=CodeFrames(codes=codes))

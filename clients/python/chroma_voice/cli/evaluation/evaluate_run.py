@@ -65,12 +65,12 @@ def start(
     console.print("loading the recogniser and the speaker encoder", markup=False, highlight=False)
     instruments = instruments_of(CACHE, options.whisper)
     vectors = vectors_of(pairs, instruments.encoder)
+    codec = _codec(gateway, options)
     folder = new_folder(options.out)
     started_at = time.time()
     collected = _collect(console, target, pairs, folder, Asking(options.at_once, options.max_reply_s, options.seed))
     if not any(record.is_reply for record in collected.replies):
         raise _no_reply(collected, folder)
-    codec = _codec(gateway, options)
     with _bar(console, "judging replies", sum(record.is_reply for record in collected.replies)) as done:
         replies = judged(collected.replies, folder, instruments, vectors, done)
     with _bar(console, "judging recordings", len(pairs.voices)) as done:

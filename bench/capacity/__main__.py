@@ -82,6 +82,7 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
     for live in options.live:
         installations = [install(assumptions, cell, live) for cell in cells if cell.live]
         console.print(tables.installation_table(live, installations))
+    console.print(tables.store_table(assumptions, options.live))
     if cells:
         console.print(tables.foresight_table(_foresights(assumptions, cells[0])))
     _plots(options, "gpus", cells)

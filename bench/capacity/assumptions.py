@@ -118,10 +118,11 @@ class Gateway(_Section):
 class StoreServers(_Section):
     """The servers of the store."""
 
-    operations_per_turn: Positive
+    commands_per_turn: Positive
+    tenant_share: Share
     bytes_per_session: Positive
     sessions_per_live: Positive
-    operations_per_server: Positive
+    commands_per_server: Positive
     memory_gb_per_server: Positive
 
 

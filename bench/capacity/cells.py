@@ -23,11 +23,12 @@ from chroma_voice.bench.load.arrivals import poisson
 from chroma_voice.bench.load.plan import PlannedConversation
 from services.runtime.checkpoint.quantized import WeightFormat
 
-WARM_UP_S = 60.0
-MEASURED_S = 60.0
-PROBES = 5
-SHARES = (0.05, 1.1)
-"""The search begins with these shares of the load that slots alone would allow."""
+WARM_UP_S = 30.0
+MEASURED_S = 30.0
+SHARES = (0.9, 0.75, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02)
+"""Shares of the conversations whose replies would fill all slots, tried until one meets the objective."""
+HALVINGS = 1
+"""Then it halves the interval to the share before, so many times."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ def steady_plan(talk: Talk, live: float, seconds: float, seed: int = 0) -> list[
     return sorted(found, key=lambda conversation: conversation.at_s)
 
 
+def slot_share(talk: Talk) -> float:
+    """Slots of the codec, the fullest service, that a live conversation holds on average: while a reply is made.
+
+    A reply is made `max_lead_s` before it was played, and an interrupted one a little less.
+    """
+    made_s = max(0.5, (talk.reply_least_s + talk.reply_most_s) / 2 - workload(talk).max_lead_s + 0.3)
+    return made_s / talk.turn_s
+
+
 def probe(assumptions: Assumptions, times: StepTimes, live: float, seed: int = 0) -> Figures:
     """Simulate one GPU with about so many live conversations."""
     talk, ends_s = assumptions.talk, WARM_UP_S + MEASURED_S
@@ -103,18 +113,24 @@ def find_cell(assumptions: Assumptions, gpu: str, weights: WeightFormat) -> Cell
     """Search the most live conversations that one GPU holds within the objective. Raises `ValueError` without room."""
     times = step_times(assumptions, gpu, weights)
     talk = assumptions.talk
-    by_slots = times.slots * talk.turn_s / max(1e-9, talk.turn_s - talk.question_s - talk.think_s)
-    low, high = (share * by_slots for share in SHARES)
-    best, limit = None, ""
-    for _ in range(PROBES):
-        live = (low * high) ** 0.5 if best is None and low * 4 < high else (low + high) / 2
-        figures = probe(assumptions, times, live)
+    by_slots = times.slots / slot_share(talk)
+    best, limit, low, high = None, "", 0.0, 1.0
+    for share in SHARES:
+        figures = probe(assumptions, times, share * by_slots)
+        reason = missed(assumptions, figures)
+        if not reason:
+            best, low = figures, share
+            break
+        high, limit = share, reason
+    for _ in range(HALVINGS if best is not None else 0):
+        share = (low + high) / 2
+        figures = probe(assumptions, times, share * by_slots)
         if reason := missed(assumptions, figures):
-            high, limit = live, reason
+            high, limit = share, reason
         else:
-            low, best = live, figures
+            best, low = figures, share
     if best is None:
-        best, low = probe(assumptions, times, 1), 0.0
+        best = probe(assumptions, times, 1)
     held = memory(assumptions, assumptions.gpus[gpu], weights)
     return Cell(
         gpu=gpu,

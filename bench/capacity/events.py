@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from bench.capacity.arrivals import mix_of
 from bench.capacity.assumptions import Assumptions
-from bench.capacity.cells import steady_plan, workload
+from bench.capacity.cells import slot_share, steady_plan, workload
 from bench.capacity.gpus import step_times
 from bench.capacity.simulation.autoscaler import Autoscaler, ScalingRules
 from bench.capacity.simulation.callers import Callers
@@ -23,7 +23,7 @@ from services.runtime.checkpoint.quantized import WeightFormat
 SLOTS = 16
 """Of each small replica."""
 BIN_S = 30.0
-LOST_AT_S = 120.0
+LOST_AT_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def zone_loss(assumptions: Assumptions, weights: WeightFormat, load: float, cold
     """One of the zones is lost at `LOST_AT_S`, when so large a share of all slots is in use."""
     zones = tuple(range(assumptions.zones.count))
     replicas = zones * 3
-    seconds = LOST_AT_S + 240.0
+    seconds = LOST_AT_S + 150.0
     scenario = _scenario(assumptions, weights, seconds, replicas)
-    live = load * len(replicas) * SLOTS / slot_share(assumptions)
+    live = load * len(replicas) * SLOTS / slot_share(assumptions.talk)
     watch = _Watch(rules(assumptions, cold_start_s), zones, lost_zone=0 if len(zones) > 1 else None)
     figures = simulate(scenario, steady_plan(assumptions.talk, live, seconds), prepare=watch.prepare)
     return watch.course(f"{load:.0%} of the slots in use", figures, seconds)
@@ -70,7 +70,7 @@ def growth(
     """Load grows from a third to the peak within `minutes`, and an autoscaler keeps `target` of the slots in use."""
     talk = assumptions.talk
     seconds = minutes * 60
-    peak = 12 * SLOTS / slot_share(assumptions) * 0.7
+    peak = 12 * SLOTS / slot_share(assumptions.talk) * 0.7
     begin = max(1, round(12 * 0.7 / 3 / target))
     replicas = tuple(number % assumptions.zones.count for number in range(begin))
     mix = replace(mix_of(talk), min_turns=1, max_turns=2)
@@ -80,16 +80,6 @@ def growth(
     scenario = _scenario(assumptions, weights, seconds, replicas)
     figures = simulate(scenario, mix.conversations(arrivals_s), prepare=watch.prepare)
     return watch.course(f"target {target:.0%}, cold start {cold_start_s:.0f} s", figures, seconds)
-
-
-def slot_share(assumptions: Assumptions) -> float:
-    """Slots of the codec, the fullest service, that a live conversation holds on average: while a reply is made.
-
-    A reply is made `max_lead_s` before it was played, and an interrupted one a little less.
-    """
-    talk = assumptions.talk
-    made_s = max(0.5, (talk.reply_least_s + talk.reply_most_s) / 2 - workload(talk).max_lead_s + 0.3)
-    return made_s / talk.turn_s
 
 
 def _scenario(assumptions: Assumptions, weights: WeightFormat, seconds: float, replicas: tuple[int, ...]) -> Scenario:

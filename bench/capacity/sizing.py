@@ -24,7 +24,7 @@ class Installation:
     gateway_cores: int
     store_servers: int
     store_limit: str
-    """What decides their number: operations or memory."""
+    """What decides their number: commands or memory."""
     cost_per_hour: float
     cost_per_talk_hour: float
     """Of an hour of one conversation, with the reserve for a zone."""
@@ -50,11 +50,18 @@ def with_zone_reserve(count: int, zones: int) -> int:
 
 
 def store_servers(assumptions: Assumptions, live: int) -> tuple[int, str]:
-    """Primaries of the store's cluster, and what decides: operations or memory."""
+    """Primaries of the store's cluster, and what decides: commands or memory."""
     store = assumptions.store
-    operations = live / assumptions.talk.turn_s * store.operations_per_turn / store.operations_per_server
+    commands = live / assumptions.talk.turn_s * store.commands_per_turn / store.commands_per_server
     size = live * store.sessions_per_live * store.bytes_per_session / 1e9 / store.memory_gb_per_server
-    return max(1, math.ceil(max(operations, size))), "operations" if operations > size else "memory"
+    return max(1, math.ceil(max(commands, size))), "commands" if commands > size else "memory"
+
+
+def live_of_a_tenant(assumptions: Assumptions) -> int:
+    """Live conversations that one tenant may have: the keys that all its turns change lie on one server."""
+    store = assumptions.store
+    turns_per_s = store.commands_per_server / max(store.commands_per_turn * store.tenant_share, 1e-9)
+    return int(turns_per_s * assumptions.talk.turn_s)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bench.capacity.assumptions import Assumptions
 from bench.capacity.cells import Cell
 from bench.capacity.events import Course
 from bench.capacity.simulation.run import Figures
-from bench.capacity.sizing import Foresight, Installation
+from bench.capacity.sizing import Foresight, Installation, live_of_a_tenant, store_servers
 from bench.capacity.validation import FITTED, Comparison, Fit
 
 WEIGHT_NAMES = {"as-stored": "bfloat16", "int8": "8 bits", "int4": "4 bits"}
@@ -110,6 +110,23 @@ def run_table(figures: Figures) -> Table:
         table.add_row(f"first sound p{percent:g}", "none" if sound_s is None else f"{sound_s * 1e3:.0f} ms")
     table.add_row("turns with gaps", f"{figures.with_gaps / max(figures.turns, 1):.2%}")
     table.add_row("busy", ", ".join(f"{name} {share:.0%}" for name, share in figures.busy.items()))
+    return table
+
+
+def store_table(assumptions: Assumptions, lives: Sequence[int]) -> Table:
+    """What the store carries, and how large one tenant may be."""
+    store, turn_s = assumptions.store, assumptions.talk.turn_s
+    title = f"Store (computed): one tenant holds at most {live_of_a_tenant(assumptions):,} live conversations"
+    table = Table("live", "turns a second", "commands a second", "sessions, GB", "primaries", title=title)
+    for live in lives:
+        servers, limit = store_servers(assumptions, live)
+        table.add_row(
+            f"{live:,}",
+            f"{live / turn_s:,.0f}",
+            f"{live / turn_s * store.commands_per_turn:,.0f}",
+            f"{live * store.sessions_per_live * store.bytes_per_session / 1e9:,.0f}",
+            f"{servers:,} ({limit})",
+        )
     return table
 
 

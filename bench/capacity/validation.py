@@ -31,8 +31,10 @@ AIM = 0.15
 SEEDS = 5
 PERCENTS = (50.0, 90.0, 95.0)
 CONFIDENCE_Z = 1.96
-OTHERS = ("gateway", "valkey", "load generator", "other processes")
+OTHERS = ("gateway", "valkey", "load generator")
 """What uses the machine beside the engines."""
+MAX_CORES = 2.0
+"""Cores of the machine that was measured."""
 
 
 @dataclass(frozen=True)
@@ -206,18 +208,22 @@ def errors_of(fit: Fit, folder: Path = MEASURED, seeds: int = 2) -> float:
 
 
 def find_fit(folder: Path = MEASURED) -> Fit:
-    """Search the values that fit best, one after the other, in ever smaller steps."""
-    best = Fit(hop_s=0.0015, cores=1.6, spread=0.3)
+    """Search the values that fit best: always the best neighbour, in ever smaller steps."""
+    best = Fit(hop_s=0.001, cores=1.25, spread=0.4)
     least = errors_of(best, folder)
-    step = 0.4
-    while step > 0.04:
-        for name in ("hop_s", "cores", "spread"):
-            for factor in (1 + step, 1 / (1 + step)):
-                tried = Fit(**(vars(best) | {name: getattr(best, name) * factor}))
-                if tried.cores <= 2.0 and (error := errors_of(tried, folder)) < least:
-                    best, least = tried, error
-                    break
-        step /= 1.7
+    step = 0.25
+    while step > 0.06:
+        neighbours = [
+            Fit(**(vars(best) | {name: getattr(best, name) * factor}))
+            for name in vars(best)
+            for factor in (1 + step, 1 / (1 + step))
+        ]
+        tried = {fit: errors_of(fit, folder) for fit in neighbours if fit.cores <= MAX_CORES}
+        better = min(tried, key=lambda fit: tried[fit])
+        if tried[better] < least:
+            best, least = better, tried[better]
+        else:
+            step /= 2
     return Fit(round(best.hop_s, 5), round(best.cores, 3), round(best.spread, 3))
 
 
@@ -226,7 +232,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _other_cores(fitted: Sequence[Mapping[str, Any]]) -> float:
-    """Cores that gateway, store, load generator and the rest of the machine use for each live conversation."""
+    """Cores that gateway, store and load generator use for each live conversation."""
     used_s = sum(each["cpu s"].get(name, 0.0) for each in fitted for name in OTHERS)
     return used_s / sum(each["seconds"] * each["mean conversations"] for each in fitted)
 

@@ -75,6 +75,11 @@ class Cores:
         self._go_on()
         yield ended
 
+    def slowdown(self) -> float:
+        """How many times longer than on an idle machine a moment's work takes now that others wait for cores too."""
+        free = max(MIN_CORES, self._cores - self._other_load())
+        return max(1.0, (len(self._left_s) + 1) / free)
+
     def _work_off(self) -> None:
         passed_s = (self._env.now - self._since_s) * self._speed
         self._since_s = self._env.now

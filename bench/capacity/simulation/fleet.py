@@ -75,6 +75,10 @@ class Fleet:
         self._cores = Cores(env, cores, other_load) if cores is not None else None
         self._orders: dict[str, list[Replica]] = {}
 
+    def slowdown(self) -> float:
+        """How many times longer a message takes now than on an idle machine. 1 where engines have their own devices."""
+        return self._cores.slowdown() if self._cores is not None else 1.0
+
     @property
     def serving(self) -> list[Replica]:
         """The replicas that serve now."""

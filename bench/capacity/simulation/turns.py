@@ -106,7 +106,8 @@ class Turn:
             yield env.timeout(max(0.0, begins_s + chunk * CHUNK_S + hop_s - env.now))
             if self._think is not None:
                 self._open[self._think].reasoner.take(self._think, chunks=1)
-        yield env.timeout(max(0.0, begins_s + self._question_s + 2 * hop_s - env.now))
+        yield env.timeout(max(0.0, begins_s + self._question_s - env.now))
+        yield env.timeout(2 * self._hop_s)
         if self.is_over:
             return
         self._commit_s = env.now
@@ -116,6 +117,11 @@ class Turn:
         yield speaking & decoding
         if not self.is_over:
             yield from self._forward_frames()
+
+    @property
+    def _hop_s(self) -> float:
+        """The time of a message now."""
+        return self._workload.hop_s * self._fleet.slowdown()
 
     @property
     def _whole_chunks(self) -> int:
@@ -178,7 +184,7 @@ class Turn:
                 voice_positions=self._workload.voice_positions if is_new else 0,
             )
 
-        yield self._env.timeout(self._workload.hop_s)
+        yield self._env.timeout(self._hop_s)
         stream = yield from self._admitted("speech_gen", f"voice {self._voice}", make)
         if stream is None:
             return self._end("refused", "speech_gen")
@@ -192,7 +198,7 @@ class Turn:
         def make(_: Replica) -> DecodeStream:
             return DecodeStream(self._env.event(), self._env.now, self._lost_decode, took=self._took_sound)
 
-        yield self._env.timeout(self._workload.hop_s)
+        yield self._env.timeout(self._hop_s)
         key = f"turn {self.result.conversation} {self.result.number}"
         self._decode = yield from self._admitted("codec", key, make)
         if self._decode is None:
@@ -228,7 +234,7 @@ class Turn:
         if self._made > FIRST_THOUGHTS:
             self._pass_thoughts(count)
         else:
-            self._later(2 * self._workload.hop_s, lambda: self._pass_thoughts(count))
+            self._later(2 * self._hop_s, lambda: self._pass_thoughts(count))
 
     def _pass_thoughts(self, count: int) -> None:
         speech = self._speech
@@ -257,7 +263,7 @@ class Turn:
                 yield env.timeout(wait_s)
             count = min(GROUP_FRAMES, speech.frames - self._frames_out)
             self._frames_out += count
-            self._later(2 * self._workload.hop_s, lambda count=count: self._feed(count))
+            self._later(2 * self._hop_s, lambda count=count: self._feed(count))
 
     @property
     def _is_forwarded(self) -> bool:
@@ -269,7 +275,7 @@ class Turn:
             self._open[self._decode].codec.feed(self._decode, count)
 
     def _took_sound(self, frames: int) -> None:
-        self._later(2 * self._workload.hop_s, lambda: self._sound(frames))
+        self._later(2 * self._hop_s, lambda: self._sound(frames))
 
     def _sound(self, frames: int) -> None:
         """Sound arrives at the listener."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.capacity import events
+from bench.capacity import cells, events
 from bench.capacity.assumptions import read_assumptions
 from bench.capacity.cells import steady_plan, workload
 from bench.capacity.gpus import step_times
@@ -35,4 +35,4 @@ def test_the_share_of_slots_is_near_the_simulated_one() -> None:
         env.process(watch())
 
     simulate(Scenario(times, workload(ASSUMED.talk), 90.0), steady_plan(ASSUMED.talk, live, 90.0), prepare=prepare)
-    assert abs(sum(used[20:90]) / 70 - events.slot_share(ASSUMED)) < 0.1
+    assert abs(sum(used[20:90]) / 70 - cells.slot_share(ASSUMED.talk)) < 0.1

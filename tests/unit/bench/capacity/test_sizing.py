@@ -6,7 +6,7 @@ import pytest
 
 from bench.capacity.assumptions import read_assumptions
 from bench.capacity.cells import Cell
-from bench.capacity.sizing import foresee, install, store_servers, with_zone_reserve
+from bench.capacity.sizing import foresee, install, live_of_a_tenant, store_servers, with_zone_reserve
 
 ASSUMED = read_assumptions()
 CELL = Cell("H200", "as-stored", 256, 10.0, 400, "slots of codec", 0.1, 0.2, 0.57, {})
@@ -40,13 +40,19 @@ def test_a_cell_without_conversations_cannot_be_multiplied() -> None:
         install(ASSUMED, empty, 1000)
 
 
-def test_the_store_grows_with_operations_or_with_memory() -> None:
+def test_the_store_grows_with_commands_or_with_memory() -> None:
     assert store_servers(ASSUMED, 1000) == (2, "memory")
     busy = ASSUMED.store.model_copy(update={"bytes_per_session": 1.0})
     servers, limit = store_servers(ASSUMED.model_copy(update={"store": busy}), 1_000_000)
     turns = 1_000_000 / ASSUMED.talk.turn_s
-    assert limit == "operations"
-    assert servers == pytest.approx(turns * busy.operations_per_turn / busy.operations_per_server, abs=1)
+    assert limit == "commands"
+    assert servers == pytest.approx(turns * busy.commands_per_turn / busy.commands_per_server, abs=1)
+
+
+def test_one_tenant_is_bounded_by_one_server() -> None:
+    live = live_of_a_tenant(ASSUMED)
+    commands = live / ASSUMED.talk.turn_s * ASSUMED.store.commands_per_turn * ASSUMED.store.tenant_share
+    assert commands == pytest.approx(ASSUMED.store.commands_per_server, rel=0.001)
 
 
 def test_headroom_is_the_growth_during_the_delay() -> None:

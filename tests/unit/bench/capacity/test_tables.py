@@ -51,6 +51,13 @@ def test_installations_show_gpus_and_cost() -> None:
     assert "slots of codec" in shown(tables.cell_table(assumptions, [CELL]))
 
 
+def test_the_store_shows_its_load_and_the_largest_tenant() -> None:
+    text = shown(tables.store_table(read_assumptions(), [14_000]))
+    assert "1,000" in text
+    assert "68,000" in text
+    assert "one tenant holds at most" in text
+
+
 def test_what_must_be_foreseen_and_courses_are_shown() -> None:
     found = {"a node is there": foresee(read_assumptions(), CELL, with_node=False)}
     assert "67 s" in shown(tables.foresight_table(found))

@@ -17,7 +17,7 @@ from gateway.api.http.limits import ConnectionConfig
 from gateway.api.http.websocket import WebSocketConnection
 from gateway.processes.shared_counts import SharedCounts
 from gateway.settings import GatewaySettings
-from services.common.errors import FailedPrecondition
+from services.common.errors import BadSetting, FailedPrecondition
 from services.common.settings import split_address
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,13 @@ class HttpServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen, and return the bound port. Raises FailedPrecondition when the address is taken."""
+        """Listen, and return the bound port. Raises FailedPrecondition when the address is taken, and BadSetting when
+        the certificate or its key cannot be used."""
+        try:
+            self._server.config.load()
+        except OSError as error:  # ssl.SSLError is one
+            names = "CHROMA_HTTP_TLS_CERT and CHROMA_HTTP_TLS_KEY"
+            raise BadSetting(f"the files of {names} cannot be used: {error}") from None
         _allow_open_files(self._settings.http_connections + _OTHER_FILES)
         host, port = split_address(self._settings.http_listen)
         host = host.strip("[]")

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -17,7 +18,7 @@ from starlette.routing import Route
 
 from gateway.api.http.server import HttpServer
 from gateway.settings import GatewaySettings
-from services.common.errors import FailedPrecondition
+from services.common.errors import BadSetting, FailedPrecondition
 
 
 class HeldRequests:
@@ -137,3 +138,21 @@ async def test_two_servers_share_a_port_when_they_are_told_to() -> None:
         await _server(HeldRequests(), address).start()
     for server in (first, second):
         await server.drain(0)
+
+
+@pytest.mark.parametrize("text", ["no certificate", None], ids=["no PEM", "missing"])
+async def test_a_certificate_that_cannot_be_used_stops_the_start(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "tls.pem"
+    if text is not None:
+        file.write_text(text)
+    settings = GatewaySettings(
+        reasoner="a:1",
+        speech_gen="b:1",
+        codec="c:1",
+        redis_url="redis://d:1",
+        http_listen="127.0.0.1:0",
+        http_tls_cert=file,
+        http_tls_key=file,
+    )
+    with pytest.raises(BadSetting, match="the files of CHROMA_HTTP_TLS_CERT and CHROMA_HTTP_TLS_KEY cannot be used"):
+        await HttpServer(HeldRequests().app, settings).start()

@@ -126,7 +126,7 @@ def _events(options: argparse.Namespace, console: Console) -> int:
         for wait_s in (cold_start_s, cold_start_s + scaling.node_start_s)
     ]
     console.print(tables.course_table("A zone of three is lost", lost))
-    console.print(tables.course_table("Load grows to three times within 6 minutes", grown))
+    console.print(tables.course_table("Load grows to three times within 5 minutes", grown))
     _plots(options, "events", (lost, grown))
     return 0
 

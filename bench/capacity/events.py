@@ -65,7 +65,7 @@ def zone_loss(assumptions: Assumptions, weights: WeightFormat, load: float, cold
 
 
 def growth(
-    assumptions: Assumptions, weights: WeightFormat, cold_start_s: float, *, target: float, minutes: float = 6.0
+    assumptions: Assumptions, weights: WeightFormat, cold_start_s: float, *, target: float, minutes: float = 5.0
 ) -> Course:
     """Load grows from a third to the peak within `minutes`, and an autoscaler keeps `target` of the slots in use."""
     talk = assumptions.talk

@@ -105,6 +105,6 @@ def figures(results: Sequence[TurnResult], fleet: Fleet, callers: Callers, ends_
         first_sounds_s=[result.first_sound_s for result in ended if result.first_sound_s is not None],
         with_gaps=sum(bool(result.gaps) for result in ended),
         mean_live=callers.mean_live(warm_up_s, ends_s),
-        busy={name: sum(it.busy_s for it in found) / len(found) / ends_s for name, found in engines.items()},
+        busy={name: min(1.0, sum(it.busy_s for it in found) / len(found) / ends_s) for name, found in engines.items()},
         results=counted,
     )

@@ -30,6 +30,9 @@ from tests.support.gateway_client import new_voice
 from tests.support.local_stack import environment
 from tests.support.server_process import Replica, StoreProcess
 
+_WARM_UP_S = 20.0
+"""Longer than a turn."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -109,6 +112,7 @@ def run(folder: Path, callers: Sequence[int], seconds: float, processes: int = 1
             asyncio.run(_start(valkey))
             asyncio.run(_start(gateway))
             asyncio.run(_create_voice(gateway.address))
+            measure(gateway, 1, _WARM_UP_S)  # a first turn loads what later ones use
             costs = []
             for count in callers:
                 costs.append(measure(gateway, count, seconds))

@@ -66,11 +66,18 @@ async def _abort(
 ) -> NoReturn:
     try:
         await context.abort(status, message, trailers)
-    except aio.InternalError as error:
-        # The call ended in another way meanwhile: the caller cancelled it, its deadline passed or its connection broke.
-        # grpc's core then takes no status any more (GRPC_CALL_ERROR_TOO_MANY_OPERATIONS).
+    except aio.BaseError as error:
+        if not _is_end(error):
+            raise
+        # The call ended in another way meanwhile: the caller cancelled it, its deadline passed, its connection broke or
+        # the server stopped. grpc's core then takes no status any more (GRPC_CALL_ERROR_TOO_MANY_OPERATIONS).
         log.debug("the call ended before its status %s was sent: %s", status.name, error)
     raise _ended()  # `abort` raises, but not for each call that has ended
+
+
+def _is_end(error: Exception) -> bool:
+    """Whether grpc says that a call which was read from or written to has ended already, or its server."""
+    return isinstance(error, aio.BaseError) and not isinstance(error, (aio.AbortError, aio.UsageError))
 
 
 def _ended() -> asyncio.CancelledError:
@@ -190,7 +197,7 @@ async def _drain(requests: AsyncIterator[Any]) -> None:
     A grpcio asyncio client whose write meets a closed stream reports INTERNAL in place of the status it was sent
     (grpc/grpc#36066). So the status is sent when the caller has closed its side or has gone quiet.
     """
-    with suppress(TimeoutError, StopAsyncIteration, aio.UsageError, asyncio.InvalidStateError):
+    with suppress(TimeoutError, StopAsyncIteration, aio.BaseError, asyncio.InvalidStateError):
         async with asyncio.timeout(MAX_DRAIN_S):
             while True:
                 async with asyncio.timeout(QUIET_S):
@@ -212,8 +219,8 @@ async def _fail(context: aio.ServicerContext[Any, Any], method: str, error: Base
         await abort(context, error)
     if isinstance(error, (asyncio.CancelledError, GeneratorExit, aio.AbortError)) or not isinstance(error, Exception):
         raise error
-    if isinstance(error, aio.InternalError):  # a write on a call that has ended
-        log.info("%s ended while its response was sent: %s", method, error)
+    if _is_end(error):
+        log.info("%s ended while it was under way: %s", method, error)
         raise _ended() from None
     log.error("%s failed unexpectedly", method, exc_info=error)
     await _abort(context, grpc.StatusCode.INTERNAL, f"{method} failed unexpectedly: the server's log says why")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, cast
 
 import grpc
@@ -71,6 +72,17 @@ async def test_a_call_that_has_ended_takes_its_error_in_silence(error: Exception
         await rpc_errors._fail(cast(Any, EndedContext(failure)), "method", error)
 
 
+async def _served(behaviour: Any, kind: str = "stream") -> tuple[aio.Server, int]:
+    """A server of one method, /test.Service/Call, whose messages are bytes, and its port."""
+    identity: Any = bytes
+    handler = HANDLERS[kind == "stream", kind == "stream"](behaviour, identity, identity)
+    server = aio.server(interceptors=[rpc_errors.ErrorInterceptor()])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", {"Call": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, port
+
+
 @pytest.mark.parametrize("error", [NotFound("x"), RuntimeError("a bug"), aio.InternalError("a write failed")])
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 async def test_a_call_whose_caller_has_hung_up_ends_without_a_traceback_of_grpc(
@@ -87,13 +99,7 @@ async def test_a_call_whose_caller_has_hung_up_ends_without_a_traceback_of_grpc(
         except asyncio.CancelledError:  # as if the error came in the same moment
             raise error from None
 
-    identity: Any = bytes
-    make = HANDLERS[kind == "stream", kind == "stream"]
-    handler = make(fail, identity, identity)
-    server = aio.server(interceptors=[rpc_errors.ErrorInterceptor()])
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", {"Call": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await _served(fail, kind)
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         method: Any = channel.stream_stream if kind == "stream" else channel.unary_unary
         call = method("/test.Service/Call")(*([] if kind == "stream" else [b""]))
@@ -104,6 +110,35 @@ async def test_a_call_whose_caller_has_hung_up_ends_without_a_traceback_of_grpc(
         await asyncio.wait_for(ended.wait(), 60)
     await server.stop(1)
     assert not [record for record in caplog.records if record.name.startswith("grpc")]
+
+
+async def test_a_call_that_reads_when_its_server_has_stopped_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    running, stopped = asyncio.Event(), asyncio.Event()
+    raised: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def read(requests: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> None:
+        await anext(requests)
+        running.set()
+        while not stopped.is_set():
+            with suppress(asyncio.CancelledError):
+                await stopped.wait()
+        try:
+            await anext(requests)
+        except BaseException as error:
+            raised.set_result(error)
+            raise
+
+    server, port = await _served(read)
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: Any = channel.stream_stream("/test.Service/Call")
+        await method().write(b"")
+        await asyncio.wait_for(running.wait(), 60)
+        await server.stop(0)
+        stopped.set()
+        error = await asyncio.wait_for(raised, 60)
+        await asyncio.sleep(0)  # the guard's turn
+    assert "Server already stopped" in str(error)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def _send_raw(kind: str, *messages: bytes) -> aio.AioRpcError:

@@ -77,8 +77,8 @@ test: setup ## the tests of every commit: unit, integration, end to end (under 1
 	@touch $@
 
 test-all: setup .venv-deploy/.installed ## the slower tests (under 40 minutes)
-	$(BIN)/python -m pytest -m "slow and not containers" --ignore tests/e2e --ignore tests/integration --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m "slow and not containers" tests/integration tests/e2e
+	$(BIN)/python -m pytest -m "slow and not containers" --ignore tests/e2e --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not containers" tests/e2e
 
 test-containers: setup ## build the images, run compose and look for what is left (as root, about 15 minutes)
 	$(BIN)/python -m pytest -m containers tests/containers

@@ -91,7 +91,9 @@ async def _start(process: Replica | StoreProcess) -> None:
     await process.until_serving()
 
 
-def run(folder: Path, callers: Sequence[int], seconds: float, processes: int = 1) -> list[Cost]:
+def run(
+    folder: Path, callers: Sequence[int], seconds: float, processes: int = 1, warm_up_s: float = _WARM_UP_S
+) -> list[Cost]:
     """Start everything, measure each number of callers, end everything. `processes`: of the gateway."""
     (port,) = free_ports(1)
     config, password = store.write_config(folder / "valkey", port)
@@ -112,7 +114,8 @@ def run(folder: Path, callers: Sequence[int], seconds: float, processes: int = 1
             asyncio.run(_start(valkey))
             asyncio.run(_start(gateway))
             asyncio.run(_create_voice(gateway.address))
-            measure(gateway, 1, _WARM_UP_S)  # a first turn loads what later ones use
+            if warm_up_s:  # a first turn loads what later ones use
+                measure(gateway, 1, warm_up_s)
             costs = []
             for count in callers:
                 costs.append(measure(gateway, count, seconds))

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from chroma_voice.bench.targets.grpc_target import GrpcTarget
 from chroma_voice.cli.evaluation.tables import figure_table, quality_table
-from chroma_voice.cli.gateway_address import GatewayOptions, check_key_goes_safely, read_api_key
+from chroma_voice.cli.gateway_address import GatewayOptions
+from chroma_voice.cli.load.target_options import grpc_target
 from chroma_voice.cli.result_folder import new_folder
 from chroma_voice.errors import ChromaError, FailedPrecondition, Unavailable
 from chroma_voice.eval.codec import through_codec
@@ -59,7 +60,7 @@ def start(
     """Evaluate. Raises a `ChromaError` in one line when nothing can be measured, or when the target went away."""
     console = Console(soft_wrap=True)
     pairs = spread(read_folder(options.folder) if options.folder else sample_pairs(), options.limit)
-    target = _target(gateway, options)
+    target = grpc_target(gateway, store=False, silence_s=options.patience_s)
     known = asyncio.run(target.voices())
     _check_voices(pairs, known)
     console.print("loading the recogniser and the speaker encoder", markup=False, highlight=False)
@@ -108,22 +109,6 @@ def spread(pairs: PairSet, limit: int) -> PairSet:
     chosen = [pairs.pairs[index * len(pairs.pairs) // limit] for index in range(limit)]
     used = {pair.voice for pair in chosen}
     return replace(pairs, pairs=chosen, voices={name: one for name, one in pairs.voices.items() if name in used})
-
-
-def _target(gateway: GatewayOptions, options: EvalOptions) -> GrpcTarget:
-    address = gateway.find().address
-    api_key = gateway.api_key.strip() or read_api_key(gateway.api_key_file)
-    tls = gateway.tls or gateway.tls_ca is not None
-    check_key_goes_safely(api_key, address, tls or gateway.plaintext_key)
-    return GrpcTarget(
-        address,
-        api_key,
-        tls=tls,
-        tls_ca=gateway.tls_ca.read_bytes() if gateway.tls_ca else None,
-        allow_plaintext_key=gateway.plaintext_key,
-        store=False,
-        silence_s=options.patience_s,
-    )
 
 
 def _check_voices(pairs: PairSet, known: list[str]) -> None:

@@ -17,15 +17,21 @@ from chroma_voice.local.state import StateFolder
 
 def choose_target(gateway: GatewayOptions, options: LoadOptions) -> Target:
     """Return the target of the options. Raises a `ChromaError` as `GatewayOptions.client` does."""
-    api_key = gateway.api_key.strip() or read_api_key(gateway.api_key_file)
     if options.url or options.realtime:
+        api_key = gateway.api_key.strip() or read_api_key(gateway.api_key_file)
         url = options.url or StateFolder(gateway.state).endpoints().page
         found = realtime_url(url, options.model, store=options.store)
         parts = urlsplit(found)
         check_key_goes_safely(api_key, parts.hostname or "", parts.scheme == "wss" or gateway.plaintext_key)
         tls_ca = gateway.tls_ca.read_text() if gateway.tls_ca else None
         return RealtimeTarget(found, api_key, tls_ca, beta=options.beta, silence_s=options.patience_s)
+    return grpc_target(gateway, store=options.store, silence_s=options.patience_s)
+
+
+def grpc_target(gateway: GatewayOptions, *, store: bool, silence_s: float) -> GrpcTarget:
+    """Return the gateway of the options as a target. Raises a `ChromaError` as `GatewayOptions.client` does."""
     address = gateway.find().address
+    api_key = gateway.api_key.strip() or read_api_key(gateway.api_key_file)
     tls = gateway.tls or gateway.tls_ca is not None
     check_key_goes_safely(api_key, address, tls or gateway.plaintext_key)
     return GrpcTarget(
@@ -34,8 +40,8 @@ def choose_target(gateway: GatewayOptions, options: LoadOptions) -> Target:
         tls=tls,
         tls_ca=gateway.tls_ca.read_bytes() if gateway.tls_ca else None,
         allow_plaintext_key=gateway.plaintext_key,
-        store=options.store,
-        silence_s=options.patience_s,
+        store=store,
+        silence_s=silence_s,
     )
 
 

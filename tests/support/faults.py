@@ -23,9 +23,7 @@ async def fault(name: str, stack: ReplicatedStack, process: ServerProcess) -> As
         async with _FAULTS[name](stack, process):
             yield
     finally:
-        if not process.runs:
-            process.start()
-        await process.until_serving()
+        await process.until_serving_again()
         await stack.all_seen()
 
 
@@ -126,15 +124,18 @@ async def memory_full(_stack: ReplicatedStack, process: ServerProcess) -> AsyncI
         finally:
             await process.command("CONFIG", "SET", "maxmemory", 0)
         return
+    hurt, written = process.process, process.log_file.stat().st_size
     process.limit_memory()
     supervising = asyncio.create_task(supervise(process))
     try:
         yield
     finally:
-        if process.runs:
-            process.free_memory()
         supervising.cancel()
         await asyncio.wait([supervising])
+        if process.runs:
+            process.free_memory()
+            if process.process is hurt and b"the engine gives up" in process.log_file.read_bytes()[written:]:
+                await process.ended()
 
 
 @contextlib.asynccontextmanager

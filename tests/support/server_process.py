@@ -72,6 +72,14 @@ class ServerProcess(ABC):
                 assert self.runs, self.log_file.read_text()[-3000:]
                 await asyncio.sleep(0.1)
 
+    async def until_serving_again(self) -> None:
+        """Wait until it says that it serves. Start it whenever it has ended, as a supervisor would."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self.is_ready():
+                if not self.runs:
+                    self.start()
+                await asyncio.sleep(0.1)
+
     def limit_memory(self) -> None:
         """Let the process take no more memory than it has: each further allocation from the kernel fails."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[0])

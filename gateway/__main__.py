@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 
 from gateway.processes.worker import Assignment, Worker
 from gateway.settings import GatewaySettings
@@ -12,9 +13,8 @@ from services.common.process import run_process
 _OBJECTS_A_WALK = 10_000
 
 
-async def serve(settings: GatewaySettings) -> None:
-    """Listen, serve until a signal, drain."""
-    assignment = Assignment.given(sys.argv[1:])
+async def serve(settings: GatewaySettings, assignment: Assignment | None = None) -> None:
+    """Listen, serve until a signal, drain. `assignment`: of one of several processes."""
     if assignment is None and settings.gateway_processes > 1:
         from gateway.processes.serve import serve_processes
 
@@ -45,4 +45,5 @@ def _walk_less() -> None:
 
 
 if __name__ == "__main__":
-    run_process(GatewaySettings, serve)
+    given = Assignment.given(sys.argv[1:])
+    run_process(GatewaySettings, partial(serve, assignment=given), number=given.number if given else 0)

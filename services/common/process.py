@@ -83,11 +83,14 @@ class LoadedModel(Generic[EngineT, ServicerT]):
     """How many positions a turn may have. 0: the service does not tell."""
 
 
-def run_process(settings_type: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]) -> None:
-    """Read the settings and run `serve` until it returns. Exits 2 on a bad setting or a bad file that one names,
-    and 1 on another domain error, whose message is the last line of the log."""
+def run_process(
+    settings_type: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]], *, number: int = 0
+) -> None:
+    """Read the settings and run `serve` until it returns. `number`: of this process, where a service has several; its
+    log lines then have it. Exits 2 on a bad setting or a bad file that one names, and 1 on another domain error, whose
+    message is the last line of the log."""
     settings = read_settings(settings_type)
-    configure_logs(settings.log_level, settings.log_format, settings.service)
+    configure_logs(settings.log_level, settings.log_format, settings.service, number)
 
     async def main() -> None:
         await serve(settings)

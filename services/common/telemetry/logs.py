@@ -1,7 +1,7 @@
 """Logging: one line for each event on standard error, as text for people or JSON for machines.
 
-Every line carries the turn, session, tenant and API key it belongs to. Of a session's id it shows the first characters
-only: who knows the whole id can read the session. Audio and the text of conversations are never logged.
+Every line carries the turn, session, tenant and API key it belongs to, and its process where a service has several. Of
+a session's id it shows the first characters only: who knows the whole id can read the session. Audio and the text of conversations are never logged.
 A line may carry data for machines: `log.info(message, extra={"fields": {...}})`. In JSON the fields are beside the
 others. As text they are one JSON object at the end of the line.
 """
@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -33,25 +34,27 @@ _SESSION_ID = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{32}(?![A-Za-z0-9_-])"
 
 
 class _TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
+    def __init__(self, own: Mapping[str, str | int]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s%(where)s %(message)s")
+        self._own = own
 
     def format(self, record: logging.LogRecord) -> str:
-        record.where = "".join(f" {name}={value}" for name, value in _context_fields().items())
+        fields = {**self._own, **_context_fields()}
+        record.where = "".join(f" {name}={value}" for name, value in fields.items())
         line = super().format(_without_ids(record))
         return f"{line} {json.dumps(fields)}" if (fields := _fields(record)) else line
 
 
 class _JsonFormatter(logging.Formatter):
-    def __init__(self, service: str) -> None:
+    def __init__(self, own: Mapping[str, str | int]) -> None:
         super().__init__()
-        self._service = service
+        self._own = own
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
-            "service": self._service,
+            **self._own,
             "logger": record.name,
             **_context_fields(),
             **_fields(record),
@@ -85,8 +88,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in fields.items()}
 
 
-def configure_logs(level: str, style: Literal["text", "json"], service: str = "") -> None:
-    """Send this process's logs to standard error in this style; `service` names the process in JSON."""
+def configure_logs(level: str, style: Literal["text", "json"], service: str = "", process: int = 0) -> None:
+    """Send this process's logs to standard error in this style. JSON has the `service`. Both have the number of the
+    `process` where a service has several, from 1 on; 0: it has one."""
+    number: dict[str, str | int] = {"process": process} if process else {}
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter(service) if style == "json" else _TextFormatter())
+    handler.setFormatter(_JsonFormatter({"service": service, **number}) if style == "json" else _TextFormatter(number))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -157,6 +157,8 @@ async def test_processes_share_calls_limits_and_metrics_and_a_killed_one_is_repl
     assert await asyncio.to_thread(gateway.metric, "chroma_voice_gateway_processes") == 2
     assert await asyncio.to_thread(gateway.metric, 'chroma_voice_serving{service="gateway"}') == 1
     assert {name for name in os.listdir(tmp_path) if "audit" in name} == {"audit-1.jsonl", "audit-2.jsonl"}
+    log = (tmp_path / "gateway.log").read_text()
+    assert all(f" process={number} turn=" in log for number in (1, 2)), "each line says which process wrote it"
 
     for _ in range(MOST - 2):
         await room.open()

@@ -15,6 +15,16 @@ def check_form(address: str, option: str) -> None:
         raise InvalidArgument(f"{option}: expected host:port such as 127.0.0.1:8080, got {address!r}")
 
 
+def check_shared(address: str, processes: int) -> None:
+    """Raise `InvalidArgument` where so many processes of the gateway cannot listen at this address. Empty: the default,
+    which is a Unix socket."""
+    if processes > 1 and (not address or address.startswith("unix:")):
+        raise InvalidArgument(
+            f"--gateway-processes {processes}: only one process can listen on a Unix socket; "
+            "give --gateway 127.0.0.1:50051 or another port"
+        )
+
+
 def check_free(address: str, option: str) -> None:
     """Raise `FailedPrecondition` where another program listens or the host is not of this machine.
 

@@ -22,7 +22,7 @@ from chroma_voice.errors import ChromaError, DeadlineExceeded, FailedPreconditio
 from chroma_voice.local import checkpoint, drain, memory, repository, sample_voices
 from chroma_voice.local.certificate import certificate
 from chroma_voice.local.exposure import asks_for_keys, check_exposure, names_for_pages
-from chroma_voice.local.listening import check_form, check_free
+from chroma_voice.local.listening import check_form, check_free, check_shared
 from chroma_voice.local.stack import STOP_GRACE_S, Stack
 from chroma_voice.local.state import Endpoints, StateFolder, open_private
 from chroma_voice.local.weights import (
@@ -108,6 +108,15 @@ def up(
             help="host:port of the gRPC API, such as 127.0.0.1:50051. Default: a Unix socket that only you can reach.",
         ),
     ] = "",
+    gateway_processes: Annotated[
+        int,
+        typer.Option(
+            envvar="CHROMA_GATEWAY_PROCESSES",
+            min=1,
+            max=64,
+            help="Processes of the gateway behind its ports, each for about one core. More than one need --gateway.",
+        ),
+    ] = 1,
     keys: Annotated[
         Path | None,
         typer.Option(
@@ -152,6 +161,7 @@ def up(
         "CHROMA_REASONER_SLOTS": reasoner_slots,
         "CHROMA_SPEECH_GEN_SLOTS": speech_gen_slots,
         "CHROMA_CODEC_SLOTS": codec_slots,
+        "CHROMA_GATEWAY_PROCESSES": gateway_processes,
     }
     environment = {**os.environ, **{name: str(value) for name, value in options.items() if value is not None}}
     environment |= {"CHROMA_GATEWAY_LISTEN": gateway, "CHROMA_API_KEYS_FILE": str(keys.absolute()) if keys else ""}
@@ -160,6 +170,7 @@ def up(
     addresses = {"--http": http, "--gateway": gateway}
     for option, address in addresses.items():
         check_form(address, option)
+    check_shared(gateway, gateway_processes)
     check_exposure(environment, http, gateway)
     if folder.owner() is None:  # else its own processes listen there
         for option, address in addresses.items():

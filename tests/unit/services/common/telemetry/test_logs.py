@@ -37,6 +37,18 @@ def test_a_json_line_carries_service_turn_fields_and_traceback(capsys: pytest.Ca
     assert "session" not in line
 
 
+def test_a_line_names_its_process_where_a_service_has_several(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("INFO", "text", "gateway", 2)
+    logging.getLogger("x").info("done")
+    assert capsys.readouterr().err.endswith("INFO x process=2 turn=turn-7 done\n")
+    configure_logs("INFO", "json", "gateway", 2)
+    logging.getLogger("x").info("done")
+    assert json.loads(capsys.readouterr().err)["process"] == 2
+    configure_logs("INFO", "json", "gateway")
+    logging.getLogger("x").info("done")
+    assert "process" not in json.loads(capsys.readouterr().err)
+
+
 def test_a_text_line_names_the_turn_and_ends_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("INFO", "text")
     logging.getLogger("x").info("done", extra={"fields": {"frames": 3}})

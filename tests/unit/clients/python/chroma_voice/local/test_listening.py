@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from chroma_voice.errors import ChromaError
-from chroma_voice.local.listening import check_form, check_free
+from chroma_voice.local.listening import check_form, check_free, check_shared
 from chroma_voice.local.ports import LOOPBACK, free_ports
 
 
@@ -22,6 +22,14 @@ def test_what_is_no_address_of_this_machine_is_refused_with_its_option(address: 
     with pytest.raises(ChromaError, match=r"^--http: "):  # noqa: PT012
         check_form(address, "--http")
         check_free(address, "--http")
+
+
+@pytest.mark.parametrize("address", ["", "unix:/tmp/gateway.sock"])
+def test_several_processes_need_a_port(address: str) -> None:
+    check_shared(address, 1)
+    check_shared(f"{LOOPBACK}:50051", 2)
+    with pytest.raises(ChromaError, match="--gateway-processes 2: only one .* give --gateway"):
+        check_shared(address, 2)
 
 
 def test_a_taken_port_is_told() -> None:

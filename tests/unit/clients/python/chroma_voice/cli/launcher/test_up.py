@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from chroma_voice.cli import app
 from chroma_voice.cli.launcher import up
-from chroma_voice.errors import FailedPrecondition
+from chroma_voice.errors import FailedPrecondition, InvalidArgument
 from chroma_voice.keys_file import KeysFile
 from chroma_voice.local import certificate, checkpoint
 from chroma_voice.local.memory import Memory
@@ -106,6 +106,18 @@ def test_slots_can_be_set_for_all_and_for_one(tmp_path: Path) -> None:
     _, environment = invoke(tmp_path, "--slots", "8", "--codec-slots", "2", CHROMA_REASONER_SLOTS="4")
     slots = {name: value for name, value in environment.items() if name.endswith("_SLOTS")}
     assert slots == {"CHROMA_SLOTS": "8", "CHROMA_CODEC_SLOTS": "2", "CHROMA_REASONER_SLOTS": "4"}
+
+
+def test_a_gateway_of_several_processes_needs_a_port(tmp_path: Path) -> None:
+    _, environment = invoke(tmp_path, "--gateway-processes", "4", "--gateway", "127.0.0.1:50051")
+    assert environment["CHROMA_GATEWAY_PROCESSES"] == "4"
+    _, environment = invoke(tmp_path)
+    assert environment["CHROMA_GATEWAY_PROCESSES"] == "1"
+    RecordedStack.given = {}
+    for options, variables in ((("--gateway-processes", "2"), {}), ((), {"CHROMA_GATEWAY_PROCESSES": "2"})):
+        with pytest.raises(InvalidArgument, match="--gateway-processes 2: .*--gateway"):
+            invoke(tmp_path, *options, **variables)
+    assert RecordedStack.given == {}
 
 
 @pytest.mark.parametrize("option", [("--dtype", "float64"), ("--codec-slots", "0"), ("--slots", "many")])

@@ -1,7 +1,8 @@
 """Logging: one line for each event on standard error, as text for people or JSON for machines.
 
-Every line carries the turn, session, tenant and API key it belongs to, and its process where a service has several. Of
-a session's id it shows the first characters only: who knows the whole id can read the session. Audio and the text of conversations are never logged.
+Every line carries the turn, session, tenant and API key it belongs to, and the number of its process where a service
+has several. Of a session's id it shows the first characters only: who knows the whole id can read the session. Audio
+and the text of conversations are never logged.
 A line may carry data for machines: `log.info(message, extra={"fields": {...}})`. In JSON the fields are beside the
 others. As text they are one JSON object at the end of the line.
 """

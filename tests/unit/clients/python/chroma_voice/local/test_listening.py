@@ -28,7 +28,7 @@ def test_what_is_no_address_of_this_machine_is_refused_with_its_option(address: 
 def test_several_processes_need_a_port(address: str) -> None:
     check_shared(address, 1)
     check_shared(f"{LOOPBACK}:50051", 2)
-    with pytest.raises(ChromaError, match="--gateway-processes 2: only one .* give --gateway"):
+    with pytest.raises(ChromaError, match=r"--gateway-processes 2: only one .* give --gateway"):
         check_shared(address, 2)
 
 

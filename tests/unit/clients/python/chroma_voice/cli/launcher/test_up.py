@@ -115,7 +115,7 @@ def test_a_gateway_of_several_processes_needs_a_port(tmp_path: Path) -> None:
     assert environment["CHROMA_GATEWAY_PROCESSES"] == "1"
     RecordedStack.given = {}
     for options, variables in ((("--gateway-processes", "2"), {}), ((), {"CHROMA_GATEWAY_PROCESSES": "2"})):
-        with pytest.raises(InvalidArgument, match="--gateway-processes 2: .*--gateway"):
+        with pytest.raises(InvalidArgument, match=r"--gateway-processes 2: .*--gateway"):
             invoke(tmp_path, *options, **variables)
     assert RecordedStack.given == {}
 

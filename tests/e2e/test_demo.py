@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +8,10 @@ import pytest
 
 from chroma_voice.local.state import StateFolder
 from tests.support.local_stack import environment
+from tests.support.model_hub import serving
 from tests.support.paths import ROOT
-from tests.support.shell import run_shell
+from tests.support.shell import mark_installed, run_shell
 from tests.support.snippets import snippet_that_begins
-
-NEVER_OLD = 2**33
-"""A time of change, in seconds since 1970, after that of every file."""
 
 
 def demo(tmp_path: Path, *variables: str) -> subprocess.CompletedProcess[str]:
@@ -29,25 +26,41 @@ def succeeding(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def demo_of_a_clone(tmp_path: Path) -> str:
-    """Run the first block of README.md with this repository's address. Its virtual environment is there already: the
-    package index that it names may not be reached from here. Returns what it prints."""
+def installed(tmp_path: Path) -> dict[str, str]:
+    """The variables with which a block of README.md finds the virtual environment of the tests in the place of its own
+    one: the package index that it names may not be reached from here."""
     venv = tmp_path / "venv"
     venv.mkdir()
     (venv / "bin").symlink_to(Path(sys.prefix) / "bin")
-    for name in (".torch", ".served", ".installed"):
-        (venv / name).touch()
-        os.utime(venv / name, (NEVER_OLD, NEVER_OLD))
+    mark_installed(venv, ".torch", ".served", ".installed")
+    return {"VENV": str(venv), "STATE": str(tmp_path / "state"), "OUT": str(tmp_path / "out")}
+
+
+def demo_of_a_clone(tmp_path: Path, folders: dict[str, str]) -> str:
+    """Run the first block of README.md with this repository's address. Returns what it prints."""
     block = snippet_that_begins("README.md", "git clone <address of this repository>")
     code = block.code.replace("<address of this repository>", str(ROOT))
-    folders = {"VENV": str(venv), "STATE": str(tmp_path / "state"), "OUT": str(tmp_path / "out")}
     return run_shell(code, tmp_path, folders, limit_s=280)
 
 
+def demo_from_the_hub(tmp_path: Path, folders: dict[str, str]) -> str:
+    """Run the block of README.md that fetches the published weights, in the clone. The hub is a stand-in, which has
+    chroma-nano under their name. Returns what it prints."""
+    contents = {path.name: path.read_bytes() for path in (ROOT / "models" / "chroma-nano").iterdir()}
+    with serving("FlashLabs/Chroma-4B", "0123456789" * 4, contents) as hub:
+        hub_settings = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+        block = snippet_that_begins("README.md", "make demo MODEL=FlashLabs/Chroma-4B")
+        printed = run_shell(block.code, tmp_path / "chroma-voice", {**folders, **hub_settings}, limit_s=280)
+    assert list((tmp_path / "hub").rglob("config.json"))
+    return printed
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_demo_answers_the_taco_question_and_leaves_nothing_running(tmp_path: Path) -> None:
-    for run_demo in (demo_of_a_clone, lambda folder: succeeding(demo(folder))):  # then the voices are there already
-        printed = run_demo(tmp_path)
+    folders = installed(tmp_path)
+    for run_demo in (demo_of_a_clone, demo_from_the_hub):  # then the voices are there already
+        printed = run_demo(tmp_path, folders)
         asked = [line.split()[2] for line in printed.splitlines() if line.startswith("$ chroma-voice")]
         assert asked == ["up", "voice", "talk", "down"]
         assert "random weights" not in printed

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chroma_voice.cli.evaluation.evaluate import ENCODER, NEEDS
 from chroma_voice.cli.evaluation.evaluate_run import EvalOptions, start
 from chroma_voice.cli.gateway_address import GatewayOptions
 from tests.support.eval_results import INSTRUMENTS
-from tests.support.local_stack import LocalStack, run
+from tests.support.local_stack import LocalStack
+from tests.support.shell import checkout, mark_installed, run_shell
+from tests.support.snippets import snippet_that_begins
 
 pytestmark = pytest.mark.slow
-
-HAS_INSTRUMENTS = all(importlib.util.find_spec(name) for name in (*NEEDS, ENCODER))
 
 
 def results_in(folder: Path) -> dict[str, Any]:
@@ -45,10 +47,27 @@ def test_the_sample_pairs_are_asked_and_measured(
     assert {one["voice"] for one in codec} == {record["voice"] for record in told["replies"]}
 
 
-@pytest.mark.skipif(not HAS_INSTRUMENTS, reason="the extra `eval` is not installed: make setup-eval")
-def test_whisper_and_the_encoder_understand_the_replies_and_know_the_voices(nano: LocalStack, tmp_path: Path) -> None:
-    run("eval", "--state", nano.folder.path, "--out", tmp_path, "--limit", "4")
-    summary = results_in(tmp_path)["summary"]
+def installed_beside(venv: Path) -> dict[str, str]:
+    """Make a virtual environment that has all packages of this one and can have more of its own. Returns the variables
+    with which `make` and a shell use it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    (packages / "those_of_the_tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    mark_installed(venv, ".torch", ".installed")
+    return {"VENV": str(venv), "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
+
+
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_guide_install_the_instruments_which_understand_the_replies_and_know_the_voices(
+    tmp_path: Path,
+) -> None:
+    root, variables = checkout(tmp_path / "checkout"), installed_beside(tmp_path / "venv")
+    block = snippet_that_begins("docs/eval.md", "make setup-eval")
+    try:
+        run_shell(block.code, root, variables, limit_s=500)
+    finally:
+        LocalStack(root / "state").stop()
+    summary = results_in(root / "eval-results")["summary"]
     assert summary["overall"]["word_error_rate"] < 0.3
     others = next(one for one in summary["references"] if one["name"] == "another speaker")
     assert summary["overall"]["similarity"]["mean"] > others["similarity"]["mean"]

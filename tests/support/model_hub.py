@@ -15,7 +15,7 @@ def serving(repository: str, commit: str, contents: Mapping[str, bytes]) -> Iter
     """Serve the files of a repository by their names. Yields the address for HF_ENDPOINT."""
     described = {"id": repository, "sha": commit, "private": False, "siblings": [{"rfilename": it} for it in contents]}
     about = json.dumps(described).encode()
-    information = (f"/api/models/{repository}", f"/api/models/{repository}/revision/{commit}")
+    information = (f"/api/models/{repository}", *(f"/api/models/{repository}/revision/{it}" for it in ("main", commit)))
     answers = dict.fromkeys(information, about)
     listed = [{"type": "file", "path": it, "size": len(data), "oid": commit} for it, data in contents.items()]
     answers[f"/api/models/{repository}/tree/{commit}"] = json.dumps(listed).encode()

@@ -12,6 +12,8 @@ from pathlib import Path
 from tests.support.local_stack import environment
 from tests.support.paths import ROOT
 
+_NEVER_OLD = 2**33
+"""A time of change, in seconds since 1970, after that of every file."""
 _WRITTEN = shutil.ignore_patterns("build", "node_modules", "talk", "__pycache__")
 
 
@@ -36,6 +38,13 @@ def checkout(folder: Path, *copied: str) -> Path:
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     return folder
+
+
+def mark_installed(venv: Path, *names: str) -> None:
+    """Make the files, such as `.installed`, by which make knows what a virtual environment has, newer than all others."""
+    for name in names:
+        (venv / name).touch()
+        os.utime(venv / name, (_NEVER_OLD, _NEVER_OLD))
 
 
 def run_shell(code: str, folder: Path, variables: Mapping[str, str] | None = None, *, limit_s: float = 120.0) -> str:

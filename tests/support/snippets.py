@@ -1,8 +1,7 @@
 """The fenced blocks of the documents, and the commands in them.
 
 The language of a block says how it is held: `sh` and `python` run as they stand in a test of their page, in their
-order; a `bash` block runs in the test that takes it with `snippet_that_begins`, or tests/support/not_run.py says why it
-does not; `text` is a message or a drawing.
+order; a `bash` block runs in the test that takes it with `snippet_that_begins`; `text` is a message or a drawing.
 """
 
 from __future__ import annotations

@@ -10,16 +10,10 @@ import pytest
 from gateway.settings import GatewaySettings
 from tests.support.manifests import K8S
 from tests.support.model_hub import serving
-from tests.support.not_run import DRY_RUN
-from tests.support.shell import checkout, commands, run_shell
-from tests.support.snippets import Snippet, snippet_that_begins
+from tests.support.shell import commands, run_shell
+from tests.support.snippets import snippet_that_begins
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.mark.parametrize("block", [snippet_that_begins(*it) for it in DRY_RUN], ids=str)
-def test_make_knows_what_each_line_asks_for(block: Snippet, tmp_path: Path) -> None:
-    assert run_shell(block.code, checkout(tmp_path / "checkout"), {"MAKEFLAGS": "n"}).strip()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every snippet of every document is run by a test as it stands, or a table says why it is not."""
+"""Every snippet of every document is run by a test as it stands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ast
 import json
 import re
 import subprocess
-from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 
 import jsonschema
@@ -16,7 +14,6 @@ import yaml
 
 from gateway.access.keys import Keys
 from tests.support.documented_commands import check, check_names
-from tests.support.not_run import DRY_RUN, NOT_RUN
 from tests.support.paths import ROOT
 from tests.support.snippets import (
     Snippet,
@@ -67,34 +64,12 @@ def taken(source: str) -> list[tuple[str, str]]:
     return [(page, words) for page, words in (it for it in texts if it)]
 
 
-Block = tuple[str, str]
-"""The page and the first line of a fenced block."""
-
-
-def wrong(blocks: Collection[Block], *tables: Collection[Block]) -> set[Block]:
-    """The blocks that are not in exactly one table, and what the tables have beside them."""
-    counts = Counter(block for table in tables for block in table)
-    return {block for block in blocks if counts[block] != 1} | (counts.keys() - set(blocks))
-
-
-def test_each_bash_block_is_run_by_a_test_or_has_a_reason() -> None:
+def test_each_bash_block_is_run_by_a_test() -> None:
     sources = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name]
     words = [it for source in sources if "snippet_that_begins(" in source for it in taken(source)]
-    run = {_key(snippet_that_begins(*it)) for it in words}
-    blocks = [_key(it) for it in SNIPPETS if it.language == "bash"]
-    assert len(set(blocks)) == len(blocks), "two blocks of a page begin with the same line"
-    tables = ([_key(snippet_that_begins(*it)) for it in table] for table in (DRY_RUN, NOT_RUN))
-    assert not wrong(blocks, run, *tables), "no test runs it, or a table gives a reason that is not needed"
-    assert all(reason.strip() for reason in (*DRY_RUN.values(), *NOT_RUN.values()))
-
-
-def test_a_block_needs_a_test_or_a_reason_and_not_both() -> None:
-    run, both, lost, gone = (("page.md", name) for name in ("run", "both", "lost", "gone"))
-    assert wrong([run, both, lost], [run, both], [both, gone]) == {both, lost, gone}
-
-
-def _key(snippet: Snippet) -> Block:
-    return snippet.page, snippet.code.splitlines()[0]
+    run = {snippet_that_begins(*it) for it in words}
+    lost = {str(it) for it in SNIPPETS if it.language == "bash" and it not in run}
+    assert not lost, "no test takes it: run it as it stands, or show its commands in a sentence or a table"
 
 
 def test_the_scan_finds_the_block_that_a_test_takes() -> None:

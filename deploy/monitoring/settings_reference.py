@@ -19,8 +19,11 @@ from pydantic.fields import FieldInfo
 
 from chroma_voice.cli import app
 from gateway.call_settings import CallSettings
+from gateway.identity_settings import IdentitySettings
 from gateway.quota_settings import QuotaSettings
+from gateway.server_settings import ServerSettings
 from gateway.settings import GatewaySettings
+from gateway.store_settings import StoreSettings
 from services.codec.settings import CodecSettings
 from services.common import variables
 from services.common.settings import ModelSettings, ServiceSettings
@@ -35,8 +38,11 @@ SECTIONS: tuple[tuple[str, str, type[ServiceSettings]], ...] = (
     ("Every process", "Read by gateway, reasoner, speech_gen and codec.", ServiceSettings),
     ("Every process with a model", "Read by reasoner, speech_gen and codec.", ModelSettings),
     ("Gateway", "Read by the gateway.", GatewaySettings),
-    ("Limits of callers", "Read by the gateway.", QuotaSettings),
+    ("Gateway: servers", "Read by the gateway.", ServerSettings),
+    ("Gateway: callers", "Read by the gateway.", IdentitySettings),
+    ("Gateway: limits of callers", "Read by the gateway.", QuotaSettings),
     ("Gateway: calls", "Read by the gateway, for calls over WebRTC and of telephones.", CallSettings),
+    ("Gateway: store", "Read by the gateway.", StoreSettings),
     ("Reasoner", "Read by reasoner.", ReasonerSettings),
     ("Speech generator", "Read by speech_gen.", SpeechGenSettings),
     ("Codec", "Read by codec.", CodecSettings),
@@ -50,7 +56,7 @@ Every setting is an environment variable, and each process reads its variables o
 
 - **One process alone.** Put the name of the process after `CHROMA_`: `CHROMA_CODEC_SLOTS` sets the codec's slots and
   beats `CHROMA_SLOTS`, which all processes read. The names are `GATEWAY`, `REASONER`, `SPEECH_GEN` and `CODEC`, and
-  this works for every variable of the first eight tables.
+  this works for every variable but those of the last table.
 - **Mistakes stop the start.** A bad or missing value, or a `CHROMA_*` variable that no program of this project reads,
   ends the process with status 2 and a line that names the variable and, when it is unknown, the nearest name there is.
   A variable that only another process reads is no mistake, so all processes may get one environment. Nor are the

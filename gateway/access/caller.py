@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.settings import TENANT
+from gateway.identity_settings import TENANT
 from services.common.errors import InvalidArgument, PermissionDenied
 from services.common.settings import is_loopback
 

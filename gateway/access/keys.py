@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from gateway.access.caller import ANONYMOUS, Scope
 from gateway.access.limits import LimitName
 from gateway.metrics import KEY_RELOADS
-from gateway.settings import TENANT
+from gateway.identity_settings import TENANT
 from services.common.errors import BadSetting
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ import jwt
 
 from gateway.access.caller import ANONYMOUS, Caller, Credential, Scope
 from gateway.metrics import PROVIDER_FETCHES
-from gateway.settings import TENANT, GatewaySettings, is_safe_url
+from gateway.identity_settings import TENANT, IdentitySettings, is_safe_url
 from gateway.tasks import cancel
 from services.common.errors import Unauthenticated, Unavailable
 
@@ -91,7 +91,7 @@ class _KeySet:
 class IdentityProvider:
     """One issuer, as the settings name it."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: IdentitySettings) -> None:
         self._issuer = settings.oidc_issuer
         self._audience = settings.oidc_audience
         self._tenant_claim = settings.oidc_tenant_claim

@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, TryAgainError
 
 from gateway.metrics import STORE_MEMORY_LIMIT, STORE_MEMORY_USED, store_exchange
-from gateway.settings import GatewaySettings, parse_store_keys
+from gateway.store_settings import StoreSettings, parse_store_keys
 from gateway.store.cipher import Cipher
 from gateway.store.connection.cluster import ClusterServers
 from gateway.store.connection.failures import STORE_FAILURES
@@ -59,7 +59,7 @@ class Store:
         self.servers = _KINDS[parsed.kind](parsed, Durability(require_durable, replicas), tls)
 
     @classmethod
-    def of(cls, settings: GatewaySettings) -> Store:
+    def of(cls, settings: StoreSettings) -> Store:
         """The store that the settings name. Raises InvalidArgument for settings that do not fit each other."""
         files = {
             "ssl_ca_certs": settings.redis_tls_ca,

@@ -18,6 +18,7 @@ from tests.support.containers.docker import Docker, docker
 from tests.support.containers.engine import Engine, left_over
 from tests.support.manifests import DEPLOY
 from tests.support.paths import ROOT
+from tests.support.snippets import snippet_that_begins
 from tests.support.tools import locked, tool_folder
 
 REVISION = "0" * 40
@@ -29,10 +30,9 @@ NEEDED_BYTES = 10e9
 """Room for the images of two builders, their stages and the wheels, with some to spare."""
 
 
-def make_images(engine: str, base_image: str, options: str) -> list[str | Path]:
-    """The command that builds the images in a copy of the build context."""
-    command: list[str | Path] = ["make", "-f", ROOT / "Makefile", "-I", ROOT, "images", f"ENGINE={engine}"]
-    return [*command, f"PYTHON_IMAGE={base_image}", f"REVISION={REVISION}", f"IMAGE_OPTIONS={options}"]
+def image_variables(base_image: str, options: str) -> dict[str, str]:
+    """The variables with which `make images` builds without any index."""
+    return {"PYTHON_IMAGE": base_image, "REVISION": REVISION, "IMAGE_OPTIONS": options}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,11 +72,12 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def context(engine: Engine) -> Path:
-    """The folder from which images are built: what the builder gets of this repository, and all wheels."""
+    """The folder from which images are built: what make and the builder need of this repository, and all wheels."""
     context = engine.folder / "context"
     copy_context(context)
-    shutil.copy(ROOT / ".dockerignore", context)
-    shutil.copy(DEPLOY / "Dockerfile", context / "deploy")
+    (context / "train").mkdir()
+    for name in (".dockerignore", "deploy/Dockerfile", "Makefile", "train/stages.mk"):
+        shutil.copy(ROOT / name, context / name)
     with tool_folder("wheels") as wheels:
         wheels.mkdir(exist_ok=True)
         # timeout(1) ends pip too.
@@ -97,9 +98,10 @@ def base_image(engine: Engine) -> str:
 
 @pytest.fixture(scope="session")
 def built(engine: Engine, context: Path, base_image: str) -> Engine:
-    """The engine with the four images, built without any index."""
-    command = make_images("podman", base_image, "--layers --pull=never --network none")
-    engine.command(*command, directory=context)
+    """The engine with the four images, built by the command of docs/operations.md, without any index."""
+    block = snippet_that_begins("docs/operations.md", "make images ENGINE=podman")
+    variables = image_variables(base_image, "--layers --pull=never --network none")
+    engine.command("bash", "-eu", "-c", block.code, directory=context, environment=variables)
     return engine
 
 
@@ -111,8 +113,8 @@ def built_by_buildkit(engine: Engine, context: Path, base_image: str) -> Iterato
         engine.run("save", "--format", "docker-archive", "--output", archive, base_image)
         running.run("load", "--input", archive)
         archive.unlink()
-        command = make_images("docker", base_image, "--network none")
-        engine.command(*command, directory=context, environment=running.environment)
+        variables = {**running.environment, **image_variables(base_image, "--network none")}
+        engine.command("make", "images", directory=context, environment=variables)
         yield running
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.consent_pb2 import GetConsentRequest, RevokeConsentRequest
-from chroma.v1.consent_pb2_grpc import ConsentServiceStub
 from tests.support.gateway_client import Client, Talk, audio_file, speech
 from tests.support.tenants import ALL, Ids
 
@@ -28,6 +27,25 @@ async def converse(client: Client, metadata: Any, **opened: Any) -> None:
         call.cancel()
 
 
+def of_session(method: str, request: Callable[..., Any], **rest: Any) -> Rpc:
+    """A method of the dialogue service for one session."""
+    return lambda client, metadata, ids: getattr(client.dialogue, method)(
+        request(session_id=ids.session, **rest), metadata=metadata
+    )
+
+
+def of_voice(method: str, request: Callable[..., Any]) -> Rpc:
+    """A method of the voice service for one voice."""
+    return lambda client, metadata, ids: getattr(client.voices, method)(request(voice_id=ids.voice), metadata=metadata)
+
+
+def of_consent(method: str, request: Callable[..., Any]) -> Rpc:
+    """A method of the consent service for one consent."""
+    return lambda client, metadata, ids: getattr(client.consents, method)(
+        request(consent_id=ids.consent), metadata=metadata
+    )
+
+
 RPCS: dict[str, tuple[frozenset[str], list[Rpc]]] = {
     "DialogueService/CreateSession": (
         TALK,
@@ -37,34 +55,17 @@ RPCS: dict[str, tuple[frozenset[str], list[Rpc]]] = {
             )
         ],
     ),
-    "DialogueService/GetSession": (
-        TALK,
-        [
-            lambda client, metadata, ids: client.dialogue.GetSession(
-                pb.GetSessionRequest(session_id=ids.session), metadata=metadata
-            )
-        ],
-    ),
+    "DialogueService/GetSession": (TALK, [of_session("GetSession", pb.GetSessionRequest)]),
     "DialogueService/UpdateSession": (
         TALK,
         [
-            lambda client, metadata, ids: client.dialogue.UpdateSession(
-                pb.UpdateSessionRequest(session_id=ids.session, config=pb.SessionConfig(max_reply_s=5)),
-                metadata=metadata,
-            ),
+            of_session("UpdateSession", pb.UpdateSessionRequest, config=pb.SessionConfig(max_reply_s=5)),
             lambda client, metadata, ids: client.dialogue.UpdateSession(
                 pb.UpdateSessionRequest(session_id="x", config=pb.SessionConfig(voice_id=ids.voice)), metadata=metadata
             ),
         ],
     ),
-    "DialogueService/DeleteSession": (
-        TALK,
-        [
-            lambda client, metadata, ids: client.dialogue.DeleteSession(
-                pb.DeleteSessionRequest(session_id=ids.session), metadata=metadata
-            )
-        ],
-    ),
+    "DialogueService/DeleteSession": (TALK, [of_session("DeleteSession", pb.DeleteSessionRequest)]),
     "DialogueService/Converse": (
         TALK,
         [
@@ -73,40 +74,12 @@ RPCS: dict[str, tuple[frozenset[str], list[Rpc]]] = {
         ],
     ),
     "VoiceService/CreateVoice": (VOICES, []),
-    "VoiceService/GetVoice": (
-        TALK | VOICES,
-        [
-            lambda client, metadata, ids: client.voices.GetVoice(
-                pb.GetVoiceRequest(voice_id=ids.voice), metadata=metadata
-            )
-        ],
-    ),
+    "VoiceService/GetVoice": (TALK | VOICES, [of_voice("GetVoice", pb.GetVoiceRequest)]),
     "VoiceService/ListVoices": (TALK | VOICES, []),
-    "VoiceService/DeleteVoice": (
-        VOICES,
-        [
-            lambda client, metadata, ids: client.voices.DeleteVoice(
-                pb.DeleteVoiceRequest(voice_id=ids.voice), metadata=metadata
-            )
-        ],
-    ),
-    "ConsentService/GetConsent": (
-        VOICES,
-        [
-            lambda client, metadata, ids: ConsentServiceStub(client.channel).GetConsent(
-                GetConsentRequest(consent_id=ids.consent), metadata=metadata
-            )
-        ],
-    ),
+    "VoiceService/DeleteVoice": (VOICES, [of_voice("DeleteVoice", pb.DeleteVoiceRequest)]),
+    "ConsentService/GetConsent": (VOICES, [of_consent("GetConsent", GetConsentRequest)]),
     "ConsentService/ListConsents": (VOICES, []),
-    "ConsentService/RevokeConsent": (
-        VOICES,
-        [
-            lambda client, metadata, ids: ConsentServiceStub(client.channel).RevokeConsent(
-                RevokeConsentRequest(consent_id=ids.consent), metadata=metadata
-            )
-        ],
-    ),
+    "ConsentService/RevokeConsent": (VOICES, [of_consent("RevokeConsent", RevokeConsentRequest)]),
 }
 """The scopes of each rpc, and its requests that name something by its id."""
 

@@ -52,9 +52,7 @@ def render(results: Results) -> str:
             for url, scrapes in measured.scrapes.items()
         ],
         own_charts=own_charts(measured.health),
-        settings=[
-            (name.replace("_", " "), "-" if value is None else value) for name, value in results.settings.items()
-        ],
+        settings=results.settings,
         capacity_chart="" if capacity is None else charts.capacity_chart(capacity),
         capacity_line="" if capacity is None else capacity_line(capacity),
         capacity_met=capacity is not None and capacity.rate is not None,

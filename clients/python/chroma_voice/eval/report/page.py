@@ -81,9 +81,7 @@ def render(results: Results, folder: Path) -> str:
         rows=rows(heard, folder),
         left_out=max(0, len(heard) - MAX_ROWS),
         failed=[record for record in results.replies if not record.is_reply][:MAX_ROWS],
-        settings=[
-            (name.replace("_", " "), "-" if value is None else value) for name, value in results.settings.items()
-        ],
+        settings=results.settings,
     )
 
 

@@ -144,19 +144,25 @@ def test_admission_refuses_what_the_service_refuses() -> None:
     assert len(ours.streams) == int((0.8 * FRAME_S - 0.003) / 0.002)
 
 
-def test_a_reply_is_made_at_most_its_lead_ahead_of_its_playback() -> None:
+def opened(frames: int, thoughts: int) -> tuple[simpy.Environment, SpeechGenerator, SpeechStream, list[float]]:
+    """A generator, its one stream, and the times of the steps that this stream takes part in."""
     env, ours = generator(times())
     made_s: list[float] = []
     stream = SpeechStream(
         env.event(),
         0.0,
         lambda: None,
-        total_frames=100,
-        total_thoughts=50,
+        total_frames=frames,
+        total_thoughts=thoughts,
         max_lead_s=2.0,
         took=lambda: made_s.append(env.now),
     )
     ours.open(stream)
+    return env, ours, stream, made_s
+
+
+def test_a_reply_is_made_at_most_its_lead_ahead_of_its_playback() -> None:
+    env, ours, stream, made_s = opened(frames=100, thoughts=50)
     ours.take_thoughts(stream, 50)
     env.run()
     assert len(made_s) == 101  # one more step finds the end
@@ -169,18 +175,7 @@ def test_a_reply_is_made_at_most_its_lead_ahead_of_its_playback() -> None:
 
 
 def test_a_stream_without_thoughts_waits() -> None:
-    env, ours = generator(times())
-    made_s: list[float] = []
-    stream = SpeechStream(
-        env.event(),
-        0.0,
-        lambda: None,
-        total_frames=10,
-        total_thoughts=5,
-        max_lead_s=2.0,
-        took=lambda: made_s.append(env.now),
-    )
-    ours.open(stream)
+    env, ours, stream, made_s = opened(frames=10, thoughts=5)
     ours.take_thoughts(stream, 1)
     env.run()
     assert len(made_s) == 2

@@ -20,8 +20,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from gateway.access.caller import ANONYMOUS, Scope
 from gateway.access.limits import LimitName
-from gateway.metrics import KEY_RELOADS
 from gateway.identity_settings import TENANT
+from gateway.metrics import KEY_RELOADS
 from services.common.errors import BadSetting
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from urllib.request import HTTPRedirectHandler, build_opener
 import jwt
 
 from gateway.access.caller import ANONYMOUS, Caller, Credential, Scope
-from gateway.metrics import PROVIDER_FETCHES
 from gateway.identity_settings import TENANT, IdentitySettings, is_safe_url
+from gateway.metrics import PROVIDER_FETCHES
 from gateway.tasks import cancel
 from services.common.errors import Unauthenticated, Unavailable
 

@@ -18,13 +18,13 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, TryAgainError
 
 from gateway.metrics import STORE_MEMORY_LIMIT, STORE_MEMORY_USED, store_exchange
-from gateway.store_settings import StoreSettings, parse_store_keys
 from gateway.store.cipher import Cipher
 from gateway.store.connection.cluster import ClusterServers
 from gateway.store.connection.failures import STORE_FAILURES
 from gateway.store.connection.server import Command, Durability, Server, Value
 from gateway.store.connection.servers import OneServer, SentinelServers, Servers
 from gateway.store.connection.store_url import parse_store_url
+from gateway.store_settings import StoreSettings, parse_store_keys
 from services.common.errors import InvalidArgument, Unavailable
 
 _KINDS: dict[str, type[Servers]] = {"server": OneServer, "cluster": ClusterServers, "sentinel": SentinelServers}

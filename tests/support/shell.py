@@ -41,7 +41,7 @@ def checkout(folder: Path, *copied: str) -> Path:
 
 
 def mark_installed(venv: Path, *names: str) -> None:
-    """Make the files, such as `.installed`, by which make knows what a virtual environment has, newer than all others."""
+    """Make the files, such as `.installed`, by which make knows what a virtual environment has. None is too old."""
     for name in names:
         (venv / name).touch()
         os.utime(venv / name, (_NEVER_OLD, _NEVER_OLD))

@@ -6,6 +6,7 @@
 NANO ?= build/nano
 STAGE ?=
 ARGS ?=
+STRANGERS ?=
 RECIPE ?= cpu
 
 NANO_STAGES := synthesis codes vocoder encoder speech hearing reasoner assemble
@@ -26,7 +27,9 @@ MODULE_assemble := pack.assemble
 
 nano-stage = $(BIN)/python -m train.$(MODULE_$(1)) --root $(NANO) $(if $(filter gpu,$(RECIPE)),$(GPU_$(1))) $(ARGS)
 
-.PHONY: setup-eval train-nano eval-nano nano-replies nano-questions $(NANO_STAGES:%=nano-%)
+.PHONY: setup-eval train-nano eval-nano eval-nano-strangers nano-replies nano-speakers nano-questions $(NANO_STAGES:%=nano-%)
+
+measure-strangers = $(BIN)/python -m train.evaluation.strangers --root $(NANO) $(if $(MODEL),--checkpoint $(MODEL)) --page docs/nano.md $(STRANGERS)
 
 $(VENV)/.installed-train: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train]"
@@ -42,11 +45,15 @@ setup-eval: $(VENV)/.installed-eval ## install what `chroma-voice eval` needs (d
 
 train-nano: ## train models/chroma-nano, hours on 2 cores (-j2: two stages at a time; STAGE=, ARGS=, RECIPE=gpu, NANO=)
 
-eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings that training never uses (MODEL=, ARGS=)
+eval-nano: $(VENV)/.installed-eval ## measure models/chroma-nano through the real services, on recordings that training never uses (MODEL=, ARGS=, STRANGERS=)
 	$(BIN)/python -m train.evaluation --root $(NANO) $(if $(MODEL),--checkpoint $(MODEL)) --page docs/nano.md --picture docs/nano-spectrograms.png $(ARGS)
+	$(measure-strangers)
 
-nano-synthesis: nano-replies nano-questions
-nano-replies nano-questions: nano-%: $(VENV)/.installed-train
+eval-nano-strangers: $(VENV)/.installed-eval ## the part of eval-nano that measures how well strangers are cloned (MODEL=, STRANGERS=)
+	$(measure-strangers)
+
+nano-synthesis: nano-replies nano-speakers nano-questions
+nano-replies nano-speakers nano-questions: nano-%: $(VENV)/.installed-train
 	$(call nano-stage,synthesis) --part $*
 nano-codes nano-vocoder nano-encoder nano-speech nano-hearing nano-reasoner: nano-%: $(VENV)/.installed-train
 	$(call nano-stage,$*)
@@ -60,7 +67,7 @@ train-nano: nano-assemble
 nano-assemble: nano-encoder nano-speech nano-reasoner
 nano-encoder: nano-vocoder
 nano-vocoder nano-speech: nano-codes
-nano-codes: nano-replies
+nano-codes: nano-replies nano-speakers
 nano-reasoner: nano-hearing
 nano-hearing: nano-questions
 endif

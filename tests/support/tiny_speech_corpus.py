@@ -27,12 +27,13 @@ def table() -> torch.Tensor:
 
 def corpus_of(
     replies: dict[str, list[CodedRecording]],
-    strangers: dict[str, list[list[CodedRecording]]],
+    speakers: dict[str, list[CodedRecording]],
     *,
     corruption: Corruption,
+    cloned: float = 0.75,
 ) -> SpeechCorpus:
-    """A corpus of these recordings, by voice, and of strangers' voices."""
-    return SpeechCorpus(tiny(), table(), replies, strangers, corruption=corruption, seed=0)
+    """A corpus of these recordings of reply voices and of speakers to clone."""
+    return SpeechCorpus(tiny(), table(), replies, speakers, cloned=cloned, corruption=corruption, seed=0)
 
 
 def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> CodedRecording:

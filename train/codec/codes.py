@@ -2,12 +2,13 @@
 
 Run `python -m train.codec.codes`. It writes `quantizer.safetensors` and `codes.safetensors`. The second holds int16
 [T, 8] under each clip's path. It also holds, under `PATH@960`, the codes of the same clip after 40 ms of silence:
-the frames begin elsewhere, so these codes differ although the sound is the same.
+the frames begin elsewhere, so these codes differ although the sound is the same. `PATH@afar` are the codes of the clip
+in another room and by another microphone: a prompt as real ones come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,20 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from services.common.wire.audio import SAMPLE_RATE_HZ
-from train.codec.crops import CodedClip, Pcm16, whole_frames
+from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from train.audio.augment import ENROLMENT, Augmenter
+from train.audio.noises import Samples
+from train.codec.crops import CodedClip, Pcm16, whole_frames, with_share
 from train.codec.mel import FramePatches
 from train.codec.patch_quantizer import PatchQuantizer
-from train.corpus.clip_index import Clip, read_manifest
+from train.corpus.clip_index import Clip, read_speech
+from train.corpus.voices import REPLY_VOICES
 from train.optim.training_loop import ROOT, seed_everything
 from train.pack.config import nano_config
+
+REPLY_VOICES_SHARE = 0.25
+"""Share of the four reply voices among the frames that quantizer, decoder and encoder are fitted to. The speakers to
+clone have the rest: they are many, but each says few sentences."""
 
 LEADS = (0, 960)
 """Numbers of samples of silence before a clip. Each gives one set of codes."""
@@ -50,16 +58,24 @@ def load_quantizer(root: Path, device: str = "cpu") -> PatchQuantizer:
     return PatchQuantizer.from_tensors(load_file(_made(root / "quantizer.safetensors")), device)
 
 
-def load_coded_clips(root: Path, wanted: Callable[[Clip], bool]) -> list[CodedClip]:
-    """The wanted clips that are not held out, each with every lead of `LEADS`."""
+def load_coded_clips(root: Path) -> list[CodedClip]:
+    """The clips that are not held out, each with every lead of `LEADS`, weighted by `REPLY_VOICES_SHARE`."""
     codes = load_file(_made(root / "codes.safetensors"))
-    coded: list[CodedClip] = []
-    for clip in read_manifest(root / "audio" / "replies.jsonl"):
-        if clip.held_out or not wanted(clip):
+    own, others = list[CodedClip](), list[CodedClip]()
+    for clip in read_speech(root / "audio"):
+        if clip.held_out or clip.path not in codes:
             continue
-        pcm = read_pcm(root / "audio", clip)
-        coded += [CodedClip(whole_frames(pcm, lead=lead), codes[code_key(clip, lead)].long()) for lead in LEADS]
-    return coded
+        sounds = _with_leads(read_pcm(root / "audio", clip))
+        coded = (CodedClip(sound, codes[code_key(clip, lead)].long()) for lead, sound in sounds.items())
+        (own if clip.voice in REPLY_VOICES else others).extend(coded)
+    return with_share(own, others, REPLY_VOICES_SHARE)
+
+
+def _with_leads(pcm: Pcm16) -> dict[int, Pcm16]:
+    """The clip in whole frames with each lead of `LEADS`: views of one array, because a corpus has hours of sound."""
+    longest = max(LEADS)
+    padded = np.pad(pcm, (longest, FRAME_SAMPLES))
+    return {lead: padded[longest - lead :][: len(whole_frames(pcm, lead=lead))] for lead in LEADS}
 
 
 def patches_of(audio: Path, clips: Iterable[Clip]) -> Iterator[tuple[Clip, int, Tensor]]:
@@ -72,9 +88,30 @@ def patches_of(audio: Path, clips: Iterable[Clip]) -> Iterator[tuple[Clip, int, 
             yield clip, lead, measure(wave[None])[0]
 
 
-def _balanced(own: Tensor, other: Tensor) -> Tensor:
-    """The patches of the reply voices, and at most as many of the other voices: the replies need most of the codes."""
-    return torch.cat([own, other[torch.randperm(len(other))[: len(own)]]])
+def afar_codes(
+    audio: Path, clips: Sequence[Clip], quantizer: PatchQuantizer, dice: np.random.Generator
+) -> dict[str, Tensor]:
+    """The codes of each clip after an augmentation for enrolment, int16 [T, 8] under `PATH@afar`."""
+
+    def sound(clip: Clip) -> Samples:
+        return read_pcm(audio, clip).astype(np.float32) / 32768.0
+
+    augment = Augmenter(
+        dice, lambda: sound(clips[int(dice.integers(len(clips)))]), ENROLMENT, sample_rate_hz=SAMPLE_RATE_HZ
+    )
+    measure = FramePatches()
+    codes = {}
+    for clip in clips:
+        changed = (augment(sound(clip)) * 32767.0).astype(np.int16)
+        wave = torch.from_numpy(whole_frames(changed)).float() / 32768.0
+        codes[f"{clip.path}@afar"] = quantizer.encode(quantizer.components(measure(wave[None])[0])).to(torch.int16)
+    return codes
+
+
+def _balanced(own: Tensor, others: Tensor) -> Tensor:
+    """Patches in which those of the reply voices have at least `REPLY_VOICES_SHARE`."""
+    most = round(len(own) * (1.0 / REPLY_VOICES_SHARE - 1.0))
+    return torch.cat([own, others[torch.randperm(len(others))[:most]]])
 
 
 def _made(path: Path) -> Path:
@@ -88,21 +125,20 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of k-means.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
-    """Fit the quantizer to the replies and write the codes of every clip."""
+    """Fit the quantizer to all who speak and write the codes of every clip."""
     torch.set_num_threads(threads)
     seed_everything(seed)
     console = Console(width=120)
     config = nano_config()
     codec, codebooks = config["codec_config"], config["audio_num_codebooks"]
-    clips = read_manifest(root / "audio" / "replies.jsonl")
+    clips = read_speech(root / "audio")
     patches = {
         (clip.path, lead): (clip, rows)
         for clip, lead, rows in patches_of(root / "audio", track(clips, "mel patches", console=console))
     }
-    replying = {clip.voice for clip in clips if clip.role == "reply"}
-    own = torch.cat([rows for clip, rows in patches.values() if clip.voice in replying])
-    other = [rows for clip, rows in patches.values() if clip.voice not in replying and not clip.held_out]
-    seen = _balanced(own, torch.cat(other)) if other else own
+    own = [rows for clip, rows in patches.values() if clip.voice in REPLY_VOICES]
+    others = [rows for clip, rows in patches.values() if clip.voice not in REPLY_VOICES and not clip.held_out]
+    seen = _balanced(torch.cat(own), torch.cat(others)) if others else torch.cat(own)
     console.print(f"{len(clips)} clips, {len(seen)} frames to fit; k-means")
     quantizer = PatchQuantizer.fit(
         seen, codebooks=codebooks, codebook_size=codec["codebook_size"], width=codec["codebook_dim"]
@@ -111,11 +147,12 @@ def main(
     codes = {}
     for (_, lead), (clip, rows) in patches.items():
         codes[code_key(clip, lead)] = quantizer.encode(quantizer.components(rows)).to(torch.int16)
+    all_codes = torch.cat(list(codes.values())).long()
+    codes |= afar_codes(root / "audio", clips, quantizer, np.random.default_rng(seed))
     unfinished = root / "codes.unfinished"
     save_file(codes, unfinished)
     unfinished.replace(root / "codes.safetensors")
 
-    all_codes = torch.cat(list(codes.values())).long()
     all_rows = torch.cat([rows for _, rows in patches.values()])
     sample = torch.randperm(len(all_codes))[:20_000]
     spread = (all_rows[sample] - quantizer.mean).abs().mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ Pcm16 = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class CodedClip:
-    """A clip in whole frames: samples [T * 1920] and codes [T, K] int64."""
+    """A clip in whole frames: samples [T * 1920] and codes [T, K] int64. `weight` is how often a frame is drawn."""
 
     pcm: Pcm16
     codes: Tensor
+    weight: float = 1.0
 
     @property
     def frames(self) -> int:
@@ -44,8 +45,8 @@ class Crops:
 
 
 class CropSource:
-    """Draws crops of clips, of longer clips more often. A tenth of the draws are the beginnings of clips, because the
-    codec also starts each stream without context."""
+    """Draws crops of clips, of longer and heavier clips more often. A tenth of the draws are the beginnings of clips,
+    because the codec also starts each stream without context."""
 
     CONTEXT = 2
     _BEGINNINGS = 0.1
@@ -54,7 +55,7 @@ class CropSource:
         self._clips = [clip for clip in clips if clip.frames >= frames]
         if not self._clips or frames <= self.CONTEXT:
             raise ValueError(f"crops: expected clips of at least {frames} frames and more than {self.CONTEXT}")
-        self._weights = [clip.frames - frames + 1 for clip in self._clips]
+        self._weights = [clip.weight * (clip.frames - frames + 1) for clip in self._clips]
         self._frames = frames
         self._random = random.Random(seed)
 
@@ -69,6 +70,15 @@ class CropSource:
             codes.append(clip.codes[first:last])
         context = 0 if beginnings else self.CONTEXT
         return Crops(torch.stack(pcm).to(device).float() / 32768.0, torch.stack(codes).to(device), context)
+
+
+def with_share(clips: Sequence[CodedClip], others: Sequence[CodedClip], share: float) -> list[CodedClip]:
+    """All clips, weighted so that `clips` have this share of the frames that are drawn, and `others` the rest."""
+    if not clips or not others:
+        return [*clips, *others]
+    frames, rest = (sum(clip.frames for clip in some) for some in (clips, others))
+    weight = share / (1.0 - share) * rest / frames
+    return [*(replace(clip, weight=weight) for clip in clips), *others]
 
 
 def whole_frames(pcm: Pcm16, *, lead: int = 0) -> Pcm16:

@@ -2,8 +2,8 @@
 
 Run `python -m train.codec.encoder --minutes 20`. The target of each frame is what the quantizer computes from the
 frame's mel patch. After training, Mimi's own `encode` gives the codes of `train.codec.codes`. Training uses pieces of
-clips that begin at any sample, made louder and softer. The stage starts from the codec of `train.codec.vocoder` and
-changes only its encoder.
+clips that begin at any sample, made louder and softer, some of them in another room and by another microphone, as the
+prompts of users come. The stage starts from the codec of `train.codec.vocoder` and changes only its encoder.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
 from transformers import MimiModel
 
-from services.common.wire.audio import FRAME_SAMPLES
+from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from train.audio.augment import ENROLMENT, Augmenter
 from train.codec.artefact import open_codec, save_codec
 from train.codec.codes import load_coded_clips, load_quantizer
 from train.codec.crops import CropSource
@@ -33,6 +36,9 @@ _PEAK_RATE = 6e-4
 _PROJECTION_RATE_SCALE = 6.0
 """The projections' outputs are as large as the components, ten times as large as the latents."""
 _LARGEST_GAIN_DB = 6.0
+_AFAR_SHARE = 0.3
+"""Share of the pieces that are changed by a room and a microphone."""
+_AFAR = replace(ENROLMENT, pause_s=(0.0, 0.0))
 _SAVED_EVERY_S = 300.0
 _CALIBRATION_BATCHES = 25
 _RIDGE = 1e-2
@@ -41,10 +47,22 @@ _RIDGE = 1e-2
 class EncoderTargets:
     """Draws random pieces of speech with the components of their frames, the targets."""
 
-    def __init__(self, crops: CropSource, quantizer: PatchQuantizer, *, seed: int, device: str | torch.device) -> None:
+    def __init__(
+        self,
+        crops: CropSource,
+        quantizer: PatchQuantizer,
+        *,
+        seed: int,
+        device: str | torch.device,
+        afar: float = _AFAR_SHARE,
+    ) -> None:
         self._crops, self._quantizer, self._device = crops, quantizer, device
         self._patches = FramePatches().to(device)
         self._random = random.Random(seed)
+        self._afar = afar
+        self._other = np.zeros(FRAME_SAMPLES, np.float32)  # the piece before this one, for babble
+        dice = np.random.default_rng(seed)
+        self._augment = Augmenter(dice, lambda: self._other, _AFAR, sample_rate_hz=SAMPLE_RATE_HZ)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor, int]:
         """Waveforms [B, S], components [B, T, D], and the number of first frames whose targets need earlier sound."""
@@ -52,8 +70,18 @@ class EncoderTargets:
         shift = self._random.randrange(FRAME_SAMPLES) if crop.context else 0
         gains = [10 ** (self._random.uniform(-_LARGEST_GAIN_DB, _LARGEST_GAIN_DB) / 20) for _ in range(batch)]
         pcm = crop.pcm[:, shift : shift + crop.pcm.shape[1] - FRAME_SAMPLES]
+        pcm = torch.stack([self._changed(piece) if self._random.random() < self._afar else piece for piece in pcm])
         pcm = (pcm * torch.tensor(gains, device=pcm.device)[:, None]).clamp(-1.0, 1.0)
         return pcm, self._quantizer.components(self._patches(pcm)), crop.context
+
+    def _changed(self, piece: Tensor) -> Tensor:
+        """A piece [S] in another room and by another microphone; silence stays as it is."""
+        sound = piece.cpu().numpy()
+        if not sound.any():
+            return piece
+        changed = self._augment(sound)[: len(sound)]
+        self._other = sound
+        return torch.from_numpy(changed).to(piece.device)
 
 
 def latents(model: MimiModel, pcm: Tensor) -> Tensor:
@@ -146,11 +174,11 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     resume: Annotated[bool, typer.Option(help="Continue from the artefact's encoder.")] = False,
 ) -> None:
-    """Train Mimi's encoder to give the codes of `train.codec.codes`, on all voices of the replies."""
+    """Train Mimi's encoder to give the codes of `train.codec.codes`, on all who speak."""
     torch.set_num_threads(threads)
     seed_everything(seed)
     quantizer = load_quantizer(root, device)
-    crops = CropSource(load_coded_clips(root, lambda clip: True), frames=frames + 1, seed=seed)
+    crops = CropSource(load_coded_clips(root), frames=frames + 1, seed=seed)
     targets = EncoderTargets(crops, quantizer, seed=seed, device=device)
     model = open_codec(root, load_quantizer(root), resume=True)
     nn.Module.to(model, device)

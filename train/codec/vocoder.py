@@ -25,7 +25,6 @@ from train.codec.codes import load_coded_clips, load_quantizer
 from train.codec.crops import CropSource
 from train.codec.mel import MelDistance
 from train.codec.mimi import decode_codes, decoder_half, output_projections
-from train.corpus.clip_index import read_manifest
 from train.optim.stability import GuardedOptimizer, WeightAverage
 from train.optim.training_loop import ROOT, Budget, Report, seed_everything
 
@@ -90,11 +89,10 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     resume: Annotated[bool, typer.Option(help="Continue from the artefact's weights.")] = False,
 ) -> None:
-    """Train Mimi's decoder on the codes of the reply voices."""
+    """Train Mimi's decoder on the codes of the reply voices and of the speakers to clone."""
     torch.set_num_threads(threads)
     seed_everything(seed)
-    replying = {clip.voice for clip in read_manifest(root / "audio" / "replies.jsonl") if clip.role == "reply"}
-    crops = CropSource(load_coded_clips(root, lambda clip: clip.voice in replying), frames=frames, seed=seed)
+    crops = CropSource(load_coded_clips(root), frames=frames, seed=seed)
     model = open_codec(root, load_quantizer(root), resume=resume)
     nn.Module.to(model, device)
     budget = Budget(minutes=minutes, peak_rate=_PEAK_RATE)

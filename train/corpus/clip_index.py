@@ -39,6 +39,16 @@ def read_manifest(path: Path) -> list[Clip]:
     return [Clip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def read_speech(audio: Path) -> list[Clip]:
+    """The clips at 24 kHz in the audio folder: of the reply voices and of the speakers to clone, not of strangers.
+
+    Of the speakers that are kept for trials, the clips are held out. A corpus without the part `speakers` has only the
+    reply voices. Raises like `read_manifest`.
+    """
+    speakers = audio / "speakers.jsonl"
+    return clips_to_train_on(audio / "replies.jsonl") + (read_manifest(speakers) if speakers.exists() else [])
+
+
 def subject_of(clip: Clip) -> str:
     """The subject of a question's clip: the name of its intent, "outside" or "repeat"."""
     return clip.intent or clip.role

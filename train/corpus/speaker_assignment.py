@@ -10,13 +10,14 @@ import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from train.audio.sound import Voice
 from train.corpus.clip_index import Role
 from train.corpus.domain import Domain
 from train.corpus.lead_ins import with_lead_ins
 from train.corpus.paraphrases import OUTSIDE, REPEAT
-from train.corpus.voices import AskingVoices
+from train.corpus.voices import AskingVoices, Speakers
 
 _KOKORO_EACH, _FLITE_EACH, _ESPEAK_EACH = 4, 3, 4  # voices that say one training phrasing
 _LED_KOKORO, _LED_FLITE, _LED_ESPEAK = 2, 1, 2  # voices that say it after a lead-in, each after a different one
@@ -29,8 +30,7 @@ _PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = (
     1,
     1,
 )  # voices that say one paraphrase; the quick engines are flite and espeak-ng
-_ASKING_PROMPTS = 10  # prompts that each trained asking voice says, drawn for each voice
-_ENROLLING_PROMPTS = 5  # prompts that each voice says that only enrols
+_SPEAKER_PROMPTS, _SPEAKER_REPLIES = 5, 20  # sentences that each speaker to clone says, drawn for each speaker
 _HELD_OUT_PROMPTS = 6  # every held-out voice says the last six prompts
 _STRANGE_PROMPTS = 2  # of the trained voices, only the reply voices say the last two prompts
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing
@@ -67,27 +67,47 @@ class Phrasing:
     held_out: bool
 
 
-def plan_replies(domain: Domain, voices: Sequence[Voice], asking: AskingVoices | None = None) -> list[PlannedClip]:
-    """Every reply and every prompt in every reply voice, and some prompts in the voices that ask or enrol.
-
-    The asking and enrolling voices stand for unknown speakers who enrol. The prompts of held-out voices come last.
-    """
-    answers = {intent.answer: intent.name for intent in domain.intents}
-    planned = [
-        PlannedClip(voice, text, text, "reply", answers.get(text), held_out=False, speed=1.0)
-        for text in domain.replies
-        for voice in voices
-    ]
+def plan_replies(domain: Domain, voices: Sequence[Voice], held_out: Sequence[Voice] = ()) -> list[PlannedClip]:
+    """Some prompts in the `held_out` voices, then every reply and every prompt in every reply voice."""
+    strange = domain.prompts[-_HELD_OUT_PROMPTS:]
+    planned = [_prompt(text, voice, held_out=True) for text in strange for voice in held_out]
+    planned += (_reply(text, voice, domain) for text in domain.replies for voice in voices)
     planned += (_prompt(text, voice) for text in domain.prompts for voice in voices)
-    if asking is not None:
-        others = domain.prompts[:-_STRANGE_PROMPTS]
-        for speakers, count in ((asking.trained, _ASKING_PROMPTS), (asking.enrolling, _ENROLLING_PROMPTS)):
-            for voice in speakers:
-                draw = random.Random(f"prompts/{voice.name}")
-                planned += (_prompt(text, voice) for text in draw.sample(others, min(count, len(others))))
-        strange = domain.prompts[-_HELD_OUT_PROMPTS:]
-        planned += (_prompt(text, voice, held_out=True) for text in strange for voice in asking.held_out)
     return planned
+
+
+def plan_speakers(domain: Domain, speakers: Speakers) -> list[PlannedClip]:
+    """Some prompts and some replies of each speaker to clone, and the prompts of those that are kept for trials.
+
+    Every speaker says its first clip before any speaker says its second one, so an unfinished corpus has all speakers.
+    Each sentence has about the same number of speakers.
+    """
+    prompts = domain.prompts[:-_STRANGE_PROMPTS]
+    kept = domain.prompts[-_HELD_OUT_PROMPTS:]
+    planned = [_prompt(text, voice, held_out=True) for text in kept for voice in speakers.kept]
+    of_speakers = [
+        _alternating(
+            [_prompt(text, voice) for text in _own_choice(prompts, _SPEAKER_PROMPTS, voice)],
+            [_reply(text, voice, domain) for text in _own_choice(domain.replies, _SPEAKER_REPLIES, voice)],
+        )
+        for voice in speakers.trained
+    ]
+    planned += (clip for clips in zip_longest(*of_speakers) for clip in clips if clip is not None)
+    return planned
+
+
+def _own_choice(texts: Sequence[str], count: int, voice: Voice) -> list[str]:
+    """`count` texts for a voice. A changed text changes no other choice of a voice, but at most one."""
+    return sorted(texts, key=lambda text: hashlib.sha256(f"{voice.name}/{text}".encode()).digest())[:count]
+
+
+def _alternating(first: Sequence[PlannedClip], second: Sequence[PlannedClip]) -> list[PlannedClip]:
+    return [clip for pair in zip_longest(first, second) for clip in pair if clip is not None]
+
+
+def _reply(text: str, voice: Voice, domain: Domain) -> PlannedClip:
+    intent = next((intent.name for intent in domain.intents if intent.answer == text), None)
+    return PlannedClip(voice, text, text, "reply", intent, held_out=False, speed=1.0)
 
 
 def _prompt(text: str, voice: Voice, *, held_out: bool = False) -> PlannedClip:

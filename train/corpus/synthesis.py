@@ -1,6 +1,7 @@
-"""Stage `synthesis`: make the corpus, every reply in every reply voice and every question in many other voices.
+"""Stage `synthesis`: make the corpus: replies in the reply voices and by the speakers to clone, questions by others.
 
     python -m train.corpus.synthesis --part replies
+    python -m train.corpus.synthesis --part speakers --shard 0/2
     python -m train.corpus.synthesis --part questions --shard 0/2
     python -m train.corpus.synthesis --part questions --only-evaluation
 
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from train.audio.sound import standardise
 from train.corpus.clip_index import Clip, append, keep_only
 from train.corpus.domain import load_domain
-from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
+from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies, plan_speakers
 from train.corpus.voices import VoiceEngines
 from train.optim.training_loop import ROOT
 
@@ -44,6 +45,7 @@ class Part(StrEnum):
     """The part of the corpus that one run makes."""
 
     REPLIES = "replies"
+    SPEAKERS = "speakers"
     QUESTIONS = "questions"
 
 
@@ -52,8 +54,13 @@ def clip_path(clip: PlannedClip, part: Part) -> str:
     return f"{part}/{clip.voice.name}/{clip.file_name}"
 
 
-def of_evaluation(planned: Sequence[PlannedClip]) -> Sequence[PlannedClip]:
-    """The clips that the evaluation needs: held-out ones, the originals of replies, and the prompts of their voices."""
+def of_evaluation(planned: Sequence[PlannedClip], part: Part) -> Sequence[PlannedClip]:
+    """The clips that the evaluation needs: held-out ones, the originals of replies, and the prompts of their voices.
+
+    It needs none of the speakers to clone.
+    """
+    if part is Part.SPEAKERS:
+        return ()
     replying = {clip.voice.name for clip in planned if clip.role == "reply"}
     return [clip for clip in planned if clip.held_out or clip.voice.name in replying]
 
@@ -73,10 +80,10 @@ def synthesise(
     clips that exist stay. `on_clip` is called after each clip. Raises the exceptions of the voices.
     """
     manifest = audio / f"{part}.jsonl"
-    sample_rate_hz = REPLY_RATE_HZ if part is Part.REPLIES else QUESTION_RATE_HZ
+    sample_rate_hz = QUESTION_RATE_HZ if part is Part.QUESTIONS else REPLY_RATE_HZ
     listed = keep_only(manifest, {clip_path(clip, part) for clip in planned})
     number, count = shard
-    for clip in (of_evaluation(planned) if only_evaluation else planned)[number::count]:
+    for clip in (of_evaluation(planned, part) if only_evaluation else planned)[number::count]:
         path = clip_path(clip, part)
         if path not in listed:
             seconds = _make(clip, audio / path, sample_rate_hz)
@@ -94,6 +101,16 @@ def _make(clip: PlannedClip, path: Path, sample_rate_hz: int) -> float:
     return round(sound.seconds, 4)
 
 
+def _planned(part: Part, studio: VoiceEngines, seed: int) -> list[PlannedClip]:
+    domain = load_domain()
+    if part is Part.REPLIES:
+        held_out = (*studio.asking_voices().held_out, *studio.strangers())
+        return plan_replies(domain, studio.reply_voices(), held_out)
+    if part is Part.SPEAKERS:
+        return plan_speakers(domain, studio.speakers())
+    return plan_questions(domain, studio.asking_voices(), seed)
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """The numbers of `i/n`: shard i of n, counted from 0. Raises `typer.BadParameter`."""
     number, _, count = text.partition("/")
@@ -103,20 +120,18 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def main(
-    part: Annotated[Part, typer.Option(help="replies (24 kHz) or questions (16 kHz)")],
+    part: Annotated[Part, typer.Option(help="replies or speakers (24 kHz), or questions (16 kHz)")],
     shard: Annotated[str, typer.Option(help="i/n: make every n-th clip from i, so n processes share the work")] = "0/1",
     seed: Annotated[int, typer.Option(help="draws the voice and the speed of each clip")] = 0,
-    only_evaluation: Annotated[bool, typer.Option(help="only the clips that make eval-nano needs")] = False,
+    only_evaluation: Annotated[
+        bool, typer.Option(help="only the clips that make eval-nano needs; of speakers: none")
+    ] = False,
     root: Annotated[Path, typer.Option(help="working folder: downloads/, debian/ and audio/ lie in it")] = ROOT,
 ) -> None:
     """Make the corpus, or continue to make it. One thread."""
     number, count = parse_shard(shard)
-    studio = VoiceEngines(root)
-    if part is Part.REPLIES:
-        planned = plan_replies(load_domain(), studio.reply_voices(), studio.asking_voices())
-    else:
-        planned = plan_questions(load_domain(), studio.asking_voices(), seed)
-    ours = (of_evaluation(planned) if only_evaluation else planned)[number::count]
+    planned = _planned(part, VoiceEngines(root), seed)
+    ours = (of_evaluation(planned, part) if only_evaluation else planned)[number::count]
     with Progress(*_COLUMNS, console=Console(width=100)) as progress:
         task = progress.add_task(f"{part} {shard}", total=len(ours), rate="")
 

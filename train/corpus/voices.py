@@ -1,4 +1,4 @@
-"""The synthetic voices of the corpus: four reply voices, and many voices that ask questions or only enrol.
+"""The synthetic voices of the corpus: four reply voices, many voices that ask, speakers to clone, and strangers.
 
 The names of the voices are ours; the styles are Kokoro's.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import tomllib
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, count
@@ -28,7 +27,7 @@ REPLY_VOICES = {
 }
 """Two women and two men, one of each American and one British; pairwise Resemblyzer cosine 0.47 to 0.66."""
 
-NEAREST_FILE = Path(__file__).with_name("nearest_voices.toml")
+ALIKE_FILE = Path(__file__).with_name("alike_speakers.toml")
 
 _KOKORO_ASKS = (
     *("af_heart", "af_bella", "af_alloy", "af_aoede", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river"),
@@ -38,13 +37,17 @@ _KOKORO_ASKS = (
 _KOKORO_BETWEEN = 38
 """Number of voices that are the mean of two of the voices above, always the same pairs; they say paraphrases."""
 
-_KOKORO_ENROLS = 240
-"""Number of voices that only enrol: mixtures of two of the voices above in any proportion, at another pitch. They are
-always the same."""
+_KOKORO_CLONED = 240
+"""Number of speakers to clone that are mixtures of two of the voices above, in any proportion, at another pitch. They
+are always the same."""
+_KOKORO_KEPT = 12
+"""The last of these speakers: no stage hears them, and trials during training clone them."""
 _MIN_SHARE = 0.15
-_ENROLLING_SHIFTS = (0.88, 1.14)
+_CLONED_SHIFTS = (0.88, 1.14)
 
 _KOKORO_HELD_OUT = ("af_sarah", "am_eric", "bf_lily", "bm_daniel")
+_KOKORO_STRANGERS = ("af_sky", "am_santa", "if_sara", "im_nicola")
+"""Two English styles and two Italian ones, which speak English here: voices that only enrol, only for measurement."""
 
 _FLITE_ASKS = {
     "slt": (0.84, 0.92, 1.0, 1.07, 1.14),
@@ -70,15 +73,13 @@ class EngineVoices:
 
 @dataclass(frozen=True)
 class AskingVoices:
-    """The voices that ask or enrol, by engine."""
+    """The voices that ask, by engine."""
 
     kokoro: EngineVoices
     flite: EngineVoices
     espeak: EngineVoices
     mixtures: tuple[Voice, ...] = ()
     """Mixtures of two Kokoro voices each, for paraphrases."""
-    enrolling: tuple[Voice, ...] = ()
-    """Voices for training that only enrol."""
 
     @property
     def trained(self) -> tuple[Voice, ...]:
@@ -91,11 +92,20 @@ class AskingVoices:
         return (*self.kokoro.held_out, *self.flite.held_out, *self.espeak.held_out)
 
 
+@dataclass(frozen=True)
+class Speakers:
+    """The speakers whose voices the speech model learns to clone, beside the reply voices."""
+
+    trained: tuple[Voice, ...]
+    kept: tuple[Voice, ...]
+    """Speakers for trials during training; no stage trains on them."""
+
+
 @cache
-def nearest_reply_voice() -> Mapping[str, str]:
-    """The nearest reply voice of each trained voice, by name, without the voices that are equally near to two."""
-    listed: dict[str, list[str]] = tomllib.loads(NEAREST_FILE.read_text(encoding="utf-8"))
-    return {name: reply for reply, names in listed.items() for name in names}
+def alike_speakers() -> frozenset[str]:
+    """The names of speakers that are left out because each is almost the same as another one."""
+    listed: dict[str, list[str]] = tomllib.loads(ALIKE_FILE.read_text(encoding="utf-8"))
+    return frozenset(name for names in listed.values() for name in names)
 
 
 class VoiceEngines:
@@ -111,14 +121,32 @@ class VoiceEngines:
         return tuple(self._kokoro.voice(name, style, pace) for name, (style, pace) in REPLY_VOICES.items())
 
     def asking_voices(self) -> AskingVoices:
-        """Every voice that asks or enrols. With neither flite nor apt, warns and omits flite's voices."""
-        return AskingVoices(
-            self._kokoro_voices(),
-            self._flite_voices(),
-            self._espeak_voices(),
-            self._kokoro_mixtures(),
-            self._kokoro_enrolling(),
+        """Every voice that asks. With neither flite nor apt, warns and omits flite's voices."""
+        return AskingVoices(self._kokoro_voices(), self._flite_voices(), self._espeak_voices(), self._kokoro_mixtures())
+
+    def speakers(self, *, with_alike: bool = False) -> Speakers:
+        """The speakers to clone: Kokoro's styles and mixtures of two, and the asking voices of flite and espeak-ng.
+
+        The styles of the reply voices are not among them. Speakers that are almost the same as another one are only
+        there `with_alike`. With neither flite nor apt, warns and omits flite's voices.
+        """
+        of_reply_voices = {style for style, _ in REPLY_VOICES.values()}
+        styles = (
+            self._kokoro.voice(f"kokoro_{style}", style) for style in _KOKORO_ASKS if style not in of_reply_voices
         )
+        mixtures = self._kokoro_cloned()
+        trained = (
+            *styles,
+            *mixtures[:-_KOKORO_KEPT],
+            *self._flite_voices().trained,
+            *self._espeak_voices().trained,
+        )
+        left_out = frozenset[str]() if with_alike else alike_speakers()
+        return Speakers(tuple(voice for voice in trained if voice.name not in left_out), mixtures[-_KOKORO_KEPT:])
+
+    def strangers(self) -> tuple[Voice, ...]:
+        """Voices that only enrol, only for measurement, beside those of `asking_voices` that are held out."""
+        return tuple(self._kokoro.voice(f"kokoro_{style}", style) for style in _KOKORO_STRANGERS)
 
     def _kokoro_voices(self) -> EngineVoices:
         trained, held_out = (
@@ -131,14 +159,14 @@ class VoiceEngines:
         pairs = random.Random(0).sample(list(combinations(_KOKORO_ASKS, 2)), _KOKORO_BETWEEN)
         return tuple(self._kokoro.voice(f"kokoro_{one}_{other}", f"{one}+{other}") for one, other in pairs)
 
-    def _kokoro_enrolling(self) -> tuple[Voice, ...]:
+    def _kokoro_cloned(self) -> tuple[Voice, ...]:
         draw = random.Random(1)
         voices = []
-        for number in range(_KOKORO_ENROLS):
+        for number in range(_KOKORO_CLONED):
             one, other = draw.sample(_KOKORO_ASKS, 2)
-            share, shift = draw.uniform(_MIN_SHARE, 1 - _MIN_SHARE), draw.uniform(*_ENROLLING_SHIFTS)
+            share, shift = draw.uniform(_MIN_SHARE, 1 - _MIN_SHARE), draw.uniform(*_CLONED_SHIFTS)
             style = f"{one}*{share:.3f}+{other}*{1 - share:.3f}"
-            voices.append(self._kokoro.voice(f"kokoro_enrols_{number:03d}", style, shift=shift))
+            voices.append(self._kokoro.voice(f"kokoro_mixture_{number:03d}", style, shift=shift))
         return tuple(voices)
 
     def _flite_voices(self) -> EngineVoices:

@@ -11,21 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chroma_voice.bench.report.results import machine
 from chroma_voice.client import Client
 from chroma_voice.eval.judge import Judge
 from chroma_voice.eval.recognition.transcription import load
@@ -34,24 +27,19 @@ from chroma_voice.eval.speakers.likeness import Encoder
 from chroma_voice.eval.speakers.voice_print import load_voice_print
 from chroma_voice.local.repository import ROOT as CHECKOUT
 from chroma_voice.local.repository import SampleVoice, sample_voices
-from chroma_voice.local.sample_voices import enrol
-from chroma_voice.local.state import StateFolder
 from train.corpus.clip_index import read_manifest
 from train.corpus.domain import load_domain
 from train.evaluation.ask import MAX_TRANSCRIPT_TOKENS
 from train.evaluation.collect import Collected, collect
+from train.evaluation.console import bars, console, progress_of, source
 from train.evaluation.picture import Pair, draw
 from train.evaluation.plan import Plan, Sizes, make_plan
-from train.evaluation.precisions import PRECISIONS, Precision, without_recordings_of_others
-from train.evaluation.report import report, write_between_markers
+from train.evaluation.precisions import PRECISIONS, Precision, without_degraded
+from train.evaluation.report import MARKERS, report, write_between
 from train.evaluation.results import Results
 from train.evaluation.scoring import Originals, score
-from train.evaluation.stranger import reply_voices, strangers_of
+from train.evaluation.services import enrol_again, running
 from train.optim.training_loop import ROOT
-
-_CLI = [sys.executable, "-m", "chroma_voice.cli"]
-
-console = Console(width=120, highlight=False)
 
 
 def main(
@@ -86,38 +74,32 @@ def main(
     audio = root / "audio"
     of_replies = read_manifest(audio / "replies.jsonl")
     encoder = load_voice_print()
-    replying = reply_voices(of_replies, audio, encoder)
-    strangers = strangers_of(checkout, of_replies, audio, replying, encoder)
     plan = make_plan(
         load_domain(),
         read_manifest(audio / "questions.jsonl"),
         audio,
         checkout / "samples" / "question_make_taco.wav",
         voices=[voice.voice_id for voice in voices],
-        strangers=[stranger.prompt.voice_id for stranger in strangers],
         sizes=Sizes(replies_per_voice, questions_per_group, conversations, spoken_answers, degraded=mishaps),
         seed=seed,
     )
     originals = {(clip.voice, clip.text): audio / clip.path for clip in of_replies if clip.role == "reply"}
-    prompts = [*voices, *(stranger.prompt for stranger in strangers)]
     checkpoint_bytes = sum(file.stat().st_size for file in checkpoint.iterdir() if file.is_file())
     of_precisions: dict[str, Results] = {}
     first: Collected | None = None
-    with _bars() as bars:
+    with bars() as live:
         judge = _judge(voices, encoder, root)
         for one in wanted:
             folder = root / "evaluation" / one.name
-            part = plan if first is None else without_recordings_of_others(plan)
-            collected = asyncio.run(_ask_all(checkpoint, one, prompts, part, folder, at_once, _progress_of(bars)))
+            part = plan if first is None else without_degraded(plan)
+            collected = asyncio.run(_ask_all(checkpoint, one, voices, part, folder, at_once, progress_of(live)))
             first = first or collected
             of_precisions[one.name] = score(
                 collected,
                 judge,
                 originals,
-                strangers=strangers,
-                replying=replying,
                 checkpoint_bytes=checkpoint_bytes,
-                progress=_progress_of(bars),
+                progress=progress_of(live),
             )
             of_precisions[one.name].write(root / f"evaluation-{one.name}.json")
     assert first is not None, "there is at least one precision"
@@ -129,7 +111,7 @@ def main(
         console.print(report(results, of_precisions=several), markup=False, soft_wrap=True)
     else:
         shown = os.path.relpath(picture, page.parent) if picture else ""
-        write_between_markers(page, f"{_source()}\n\n{report(results, shown, several)}")
+        write_between(MARKERS, page, f"{source()}\n\n{report(results, shown, several)}")
         console.print(f"tables written into {page}", markup=False)
 
 
@@ -144,34 +126,11 @@ async def _ask_all(
 ) -> Collected:
     with (
         tempfile.TemporaryDirectory(prefix="chroma-nano-") as state,
-        _running(checkpoint, precision, Path(state)) as gateway,
+        running(checkpoint, precision, Path(state)) as gateway,
     ):
         async with Client(gateway) as client:
-            await _enrol_again(client, gateway, voices)
+            await enrol_again(client, gateway, voices)
             return await collect(client, plan, folder, at_once=at_once, progress=progress)
-
-
-@contextmanager
-def _running(checkpoint: Path, precision: Precision, state: Path) -> Iterator[str]:
-    """The services with this checkpoint and precision, started by `chroma-voice up`; yields the gateway's host:port.
-
-    Raises `CalledProcessError` when they do not start; their logs stay in the folder `state`.
-    """
-    chosen = ("--model", str(checkpoint), *precision.options, "--state", str(state))
-    subprocess.run([*_CLI, "up", "--detach", *chosen], check=True)
-    try:
-        yield StateFolder(state).endpoints().gateway
-    finally:
-        subprocess.run([*_CLI, "down", "--state", str(state)], check=True)
-
-
-async def _enrol_again(client: Client, gateway: str, voices: Sequence[SampleVoice]) -> None:
-    """Enrol `voices` from their recordings; replace voices that the gateway has under the same ids."""
-    known = {voice.voice_id async for voice in client.list_voices()}
-    for voice in voices:
-        if voice.voice_id in known:
-            await client.delete_voice(voice.voice_id)
-    await enrol(voices, gateway, only_if_none=False)
 
 
 def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge:
@@ -184,13 +143,6 @@ def _judge(voices: Sequence[SampleVoice], encoder: Encoder, root: Path) -> Judge
     )
 
 
-def _source() -> str:
-    """Where the tables come from, in a sentence: command, machine, date and commit."""
-    told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True)
-    commit = f"commit {told.stdout.strip()}" if told.returncode == 0 else "no commit"
-    return f"Measured by `make eval-nano` on {machine()}, {datetime.now(UTC):%Y-%m-%d}, {commit}."
-
-
 def _draw(collected: Collected, originals: Originals, picture: Path) -> None:
     """Draw the taco answer, or else the first spoken sentence, in every voice."""
     known = [one for one in collected.replies if (one.voice, one.text) in originals]
@@ -198,19 +150,6 @@ def _draw(collected: Collected, originals: Originals, picture: Path) -> None:
     sentence = collected.taco.text if collected.taco.text in texts else texts[0]
     pairs = [Pair(one.voice, originals[one.voice, one.text], one.path) for one in known if one.text == sentence]
     draw(pairs, sentence, picture)
-
-
-def _bars() -> Progress:
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)
-
-
-def _progress_of(bars: Progress) -> Callable[[str, int], Callable[[], None]]:
-    def begin(title: str, steps: int) -> Callable[[], None]:
-        task = bars.add_task(title, total=steps)
-        return lambda: bars.advance(task)
-
-    return begin
 
 
 if __name__ == "__main__":

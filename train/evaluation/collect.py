@@ -33,7 +33,6 @@ class Collected:
     in_conversation: list[Answer]
     replies: list[Spoken]
     spoken: list[Spoken]
-    strangers: list[Spoken]
     taco: Spoken
 
 
@@ -64,7 +63,6 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
         return await each(items, work, at_once=at_once, done=progress(title, len(items)))
 
     jobs = [(voice, number, text) for voice in plan.voices for number, text in enumerate(plan.sentences)]
-    strange = [(voice, number, text) for voice in plan.strangers for number, text in enumerate(plan.stranger_sentences)]
     return Collected(
         taco=await speak(client, plan.taco, plan.voices[0], folder / "taco.wav"),
         answers=await every("asking", range(len(plan.questions)), answered),
@@ -72,7 +70,6 @@ async def collect(client: Client, plan: Plan, folder: Path, *, at_once: int, pro
         in_conversation=list(chain(*await every("conversing", range(len(plan.conversations)), conversed))),
         replies=await every("speaking", jobs, said),
         spoken=await every("answering by speech", range(len(plan.spoken)), replied),
-        strangers=await every("speaking in unknown voices", strange, said),
     )
 
 

@@ -36,14 +36,13 @@ class Sizes:
     questions_per_group: int
     conversations: int
     spoken_answers: int
-    stranger_replies: int = 4
     degraded: int = 208
     """Number of questions to ask with each degradation."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask. `voices` are the ids of the reply voices, `strangers` the ids of voices that training never uses."""
+    """What to ask. `voices` are the ids of the reply voices."""
 
     questions: Sequence[Question]
     degraded: Sequence[DegradedQuestion]
@@ -55,8 +54,6 @@ class Plan:
     """Questions to answer with speech, in the voices by turns."""
     taco: Question
     voices: Sequence[str]
-    strangers: Sequence[str]
-    stranger_sentences: Sequence[str]
     outside_answer: str
 
 
@@ -67,25 +64,21 @@ def make_plan(
     taco_recording: Path,
     *,
     voices: Sequence[str],
-    strangers: Sequence[str],
     sizes: Sizes,
     seed: int,
 ) -> Plan:
     """A plan of these sizes with the held-out clips of `clips`, whose paths are relative to `folder`."""
     spoken = spoken_questions(clips, folder, domain)
     new = [question for question in spoken if question.group == NEW]
-    sentences = spread_over(domain.replies, sizes.replies_per_voice or len(domain.replies))
     taco = next(intent for intent in domain.intents if intent.name == _TACO_INTENT)
     return Plan(
         questions=some_of_each_group([*spoken, *typed_questions(domain)], sizes.questions_per_group),
         degraded=all_degraded(spread_over(new, sizes.degraded)),
         conversations=conversations(new, repeat_requests(clips, folder), sizes.conversations, seed),
-        sentences=sentences,
+        sentences=spread_over(domain.replies, sizes.replies_per_voice or len(domain.replies)),
         spoken=spread_over(new, sizes.spoken_answers),
         taco=Question("taco", "recording", _TACO_TEXT, taco.answer, taco_recording),
         voices=voices,
-        strangers=strangers,
-        stranger_sentences=spread_over(sentences, sizes.stranger_replies),
         outside_answer=domain.outside_answer,
     )
 

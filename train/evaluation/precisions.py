@@ -40,9 +40,9 @@ HEAD = (
 )
 
 
-def without_recordings_of_others(plan: Plan) -> Plan:
-    """The part of a plan that every precision is asked: all but degraded recordings and unknown voices."""
-    return replace(plan, degraded=[], strangers=[])
+def without_degraded(plan: Plan) -> Plan:
+    """The part of a plan that every precision is asked: all but degraded recordings."""
+    return replace(plan, degraded=[])
 
 
 def rows(of: Mapping[str, Results]) -> Iterable[Sequence[str]]:

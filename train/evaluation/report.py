@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from train.evaluation import precisions
 from train.evaluation.questions import NEW
-from train.evaluation.results import Misrecognised, Mistake, Results, Share, StrangerFigures, VoiceFigures
+from train.evaluation.results import Misrecognised, Mistake, Results, Share, VoiceFigures
 
-BEGIN = "<!-- evaluation: written by make eval-nano -->"
-END = "<!-- /evaluation -->"
+
+@dataclass(frozen=True)
+class Markers:
+    """The lines of a page between which a command writes."""
+
+    begin: str
+    end: str
+
+
+MARKERS = Markers("<!-- evaluation: written by make eval-nano -->", "<!-- /evaluation -->")
 
 _UNDERSTANDING = (
     "**Understanding.** A reply counts as right when it is, letter for letter, the answer of the question's intent."
@@ -28,16 +37,6 @@ _PRECISIONS = (
     "**By precision.** The same questions and sentences in each, through the services. int8 computes in float32, int4"
     " in bfloat16. Codes are drawn with one seed."
 )
-_STRANGERS_HEAD = (
-    "speaker",
-    "nearest voice",
-    "replies",
-    "most like it",
-    "most like others",
-    "likeness to own prompt",
-    "word errors",
-)
-
 _MIN_ACCURACY = 0.90
 _MAX_WER = 0.15
 _MAX_BEST_WER = 0.08
@@ -47,14 +46,14 @@ _MIN_EOS = 0.99
 _EXAMPLES = 8
 
 
-def write_between_markers(page: Path, text: str) -> None:
+def write_between(markers: Markers, page: Path, text: str) -> None:
     """Replace the text between the markers of a page. Raises `ValueError` for a page without markers."""
     content = page.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = content.partition(markers.begin)
+    _, end, after = rest.partition(markers.end)
     if not begin or not end:
-        raise ValueError(f"expected the lines {BEGIN} and {END} in {page}")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"expected the lines {markers.begin} and {markers.end} in {page}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def report(results: Results, picture: str = "", of_precisions: Mapping[str, Results] | None = None) -> str:
@@ -64,18 +63,16 @@ def report(results: Results, picture: str = "", of_precisions: Mapping[str, Resu
     several precisions, if there are several.
     """
     parts = [
-        _table(("aim", "wanted", "measured", "met"), _aims(results)),
-        *([_PRECISIONS, _table(precisions.HEAD, precisions.rows(of_precisions))] if of_precisions else []),
+        table(("aim", "wanted", "measured", "met"), _aims(results)),
+        *([_PRECISIONS, table(precisions.HEAD, precisions.rows(of_precisions))] if of_precisions else []),
         _UNDERSTANDING,
-        _table(("questions", "right", "asked"), map(_share_row, results.questions)),
-        _table(("held-out voice that asks", "right", "asked"), map(_share_row, results.asking_voices)),
-        _table((f"{NEW}, recorded", "right", "asked"), map(_share_row, results.degraded)),
-        _table(("in a conversation", "right", "asked"), map(_share_row, results.conversations)),
+        table(("questions", "right", "asked"), map(_share_row, results.questions)),
+        table(("held-out voice that asks", "right", "asked"), map(_share_row, results.asking_voices)),
+        table((f"{NEW}, recorded", "right", "asked"), map(_share_row, results.degraded)),
+        table(("in a conversation", "right", "asked"), map(_share_row, results.conversations)),
         _SPEECH,
-        _table(_SPEECH_HEAD, _voice_rows(results)),
+        table(_SPEECH_HEAD, _voice_rows(results)),
         f"![Spectrograms of one sentence: original beside reply, in every voice]({picture})" if picture else "",
-        _strangers(results),
-        _table(_STRANGERS_HEAD, map(_stranger_row, results.strangers)),
         f"**The taco question**, in the recording of a person, answered in the voice {results.taco.voice}:"
         f" “{results.taco.reply}” Whisper's transcript: “{results.taco.transcript}”",
         *_examples(results.mistakes, results.misrecognised),
@@ -93,26 +90,26 @@ def _aims(results: Results) -> list[Sequence[str]]:
         (
             "word error rate of replies",
             f"≤ {_MAX_WER:.0%}",
-            _percent(every.word_error_rate),
+            percent(every.word_error_rate),
             every.word_error_rate <= _MAX_WER,
         ),
         (
             f"word error rate in the best voice ({best.voice})",
             f"≤ {_MAX_BEST_WER:.0%}",
-            _percent(best.word_error_rate),
+            percent(best.word_error_rate),
             best.word_error_rate <= _MAX_BEST_WER,
         ),
         ("likeness to the right voice", f"≥ {_MIN_OWN}", f"{every.own:.2f}", every.own >= _MIN_OWN),
         (
             "right voice is the nearest",
             f"≥ {_MIN_NEAREST:.0%}",
-            _percent(every.own_is_nearest),
+            percent(every.own_is_nearest),
             every.own_is_nearest >= _MIN_NEAREST,
         ),
-        ("replies that end by EOS", f"≥ {_MIN_EOS:.0%}", _percent(eos), eos >= _MIN_EOS),
+        ("replies that end by EOS", f"≥ {_MIN_EOS:.0%}", percent(eos), eos >= _MIN_EOS),
     ]
     if accuracy is not None:
-        measured = f"{_percent(accuracy.rate)} of {accuracy.count}"
+        measured = f"{percent(accuracy.rate)} of {accuracy.count}"
         rows.insert(
             0,
             (f"right answers, {NEW}", f"≥ {_MIN_ACCURACY:.0%}", measured, accuracy.rate >= _MIN_ACCURACY),
@@ -132,41 +129,14 @@ def _voice_row(row: VoiceFigures, original: VoiceFigures | None) -> Sequence[str
     return (
         row.voice,
         f"{row.recordings} ({row.words})",
-        _percent(row.word_error_rate),
-        _percent(original.word_error_rate) if original else "",
+        percent(row.word_error_rate),
+        percent(original.word_error_rate) if original else "",
         f"{row.own:.2f}",
         f"{original.own:.2f}" if original else "",
         f"{row.closest_other:.2f}",
-        _percent(row.own_is_nearest),
-        _percent(original.own_is_nearest) if original else "",
-        _percent(row.ended_by_eos) if row.ended_by_eos is not None else "",
-    )
-
-
-def _strangers(results: Results) -> str:
-    strangers = results.strangers
-    replies = sum(one.replies for one in strangers)
-    if not replies:
-        return ""
-    prompts = sum(one.prompts for one in strangers)
-    right = sum(one.like.get(one.nearest, 0) for one in strangers)
-    return (
-        f"**Unknown voices** enrol with a sentence each: {prompts} prompts of {len(strangers)} speakers that training"
-        f" never used. {_percent(right / replies)} of {replies} replies are most like the nearest reply voice of the"
-        " speaker."
-    )
-
-
-def _stranger_row(row: StrangerFigures) -> Sequence[str]:
-    others = ", ".join(f"{voice} {count}" for voice, count in row.like.items() if voice != row.nearest)
-    return (
-        row.speaker,
-        row.nearest,
-        str(row.replies),
-        str(row.like.get(row.nearest, 0)),
-        others,
-        f"{row.own:.2f}",
-        _percent(row.word_error_rate),
+        percent(row.own_is_nearest),
+        percent(original.own_is_nearest) if original else "",
+        percent(row.ended_by_eos) if row.ended_by_eos is not None else "",
     )
 
 
@@ -174,7 +144,7 @@ def _examples(mistakes: list[Mistake], misrecognised: list[Misrecognised]) -> It
     if mistakes:
         step = max(1, len(mistakes) // _EXAMPLES)
         yield "Some of the wrong answers:"
-        yield _table(
+        yield table(
             ("asked", "voice", "replied"),
             (
                 (one.question, one.voice, one.reply.replace("\n", " ") or "(nothing)")
@@ -183,17 +153,18 @@ def _examples(mistakes: list[Mistake], misrecognised: list[Misrecognised]) -> It
         )
     if misrecognised:
         yield "The replies with the most word errors:"
-        yield _table(
+        yield table(
             ("voice", "text", "transcript"),
             ((one.voice, one.text, one.transcript or "(nothing)") for one in misrecognised[:_EXAMPLES]),
         )
 
 
 def _share_row(share: Share) -> Sequence[str]:
-    return share.name, _percent(share.rate), str(share.count)
+    return share.name, percent(share.rate), str(share.count)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; nothing without rows."""
     listed = list(rows)
     if not listed:
         return ""
@@ -201,5 +172,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share with one decimal of a percent."""
     return f"{share:.1%}"

@@ -44,23 +44,6 @@ class VoiceFigures:
 
 
 @dataclass(frozen=True)
-class StrangerFigures:
-    """Figures of the replies after the `prompts` of a speaker that training never uses.
-
-    `nearest` is the nearest reply voice of the speaker. `like` counts the replies by the reply voice that they are most
-    like. `own` is the likeness to the speaker's prompt.
-    """
-
-    speaker: str
-    nearest: str
-    prompts: int
-    replies: int
-    like: dict[str, int]
-    own: float
-    word_error_rate: float
-
-
-@dataclass(frozen=True)
 class Mistake:
     """A question with a wrong answer."""
 
@@ -102,7 +85,6 @@ class Results:
     originals: list[VoiceFigures]
     replies: list[VoiceFigures]
     answers: VoiceFigures | None
-    strangers: list[StrangerFigures]
     taco: Taco
     mistakes: list[Mistake]
     misrecognised: list[Misrecognised]
@@ -125,7 +107,6 @@ class Results:
             "replies": VoiceFigures,
             "mistakes": Mistake,
             "misrecognised": Misrecognised,
-            "strangers": StrangerFigures,
         }
         single: dict[str, type] = {"answers": VoiceFigures, "taco": Taco}
         read: dict[str, Any] = {name: [kind(**line) for line in content[name]] for name, kind in lists.items()}

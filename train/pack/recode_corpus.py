@@ -2,12 +2,13 @@
 
 Run `python -m train.pack.unpack`, `python -m train.pack.recode_corpus`, then `python -m train.speech.train --resume`.
 This replaces the stage `codes`. The checkpoint's encoder codes the recordings, like the recordings of users who enrol.
-The checkpoint's speech model says the replies and so gives their codes. Thus the replies stay the same, and the model
-learns only which voice follows which prompt, above all the prompt of an unknown speaker.
+The checkpoint's speech model says the replies of the reply voices and so gives their codes. Thus these stay the same,
+and the model learns only which voice follows which prompt.
 
-The command writes `codes.safetensors`, int16 [T, 8]: under a clip's path the codes from the speech model, under
-`PATH@heard` the codes of the recording, and under `PATH@afar` the codes of the recording after an augmentation (another
-room and microphone).
+The command writes `codes.safetensors`, int16 [T, 8]. For a clip of a reply voice it holds the codes from the speech
+model under the clip's path, and under `PATH@heard` the codes of the recording. For a clip of a speaker to clone it
+holds the codes of the recording under the path. `PATH@afar` are the codes of the recording after an augmentation
+(another room and microphone).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from services.speech_gen.messages import EndReason
 from services.speech_gen.model.weights import load_generator
 from train.audio.augment import ENROLMENT, Augmenter
 from train.codec.codes import read_pcm
-from train.corpus.clip_index import Clip, read_manifest
+from train.corpus.clip_index import Clip, read_speech
 from train.corpus.vocabulary import nano_tokenizer
 from train.corpus.voices import REPLY_VOICES
 from train.optim.training_loop import ROOT
@@ -50,7 +51,7 @@ def main(
     """Write the codes of the replies' corpus again, with codec.safetensors and speech.safetensors."""
     torch.set_num_threads(threads)
     console = Console(width=120)
-    clips = read_manifest(root / "audio" / "replies.jsonl")
+    clips = read_speech(root / "audio")
     with TemporaryDirectory() as folder:
         checkpoint = scratch_checkpoint(root, Path(folder))
         mimi = Mimi.load(checkpoint)

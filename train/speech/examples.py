@@ -1,8 +1,8 @@
-"""Training examples of the speech model: sentences in the reply voices, each after a voice prompt.
+"""Training examples of the speech model: sentences of many speakers, each after a prompt by the same speaker.
 
-The prompt is another clip of the reply voice with its text, or a clip of an unknown voice whose nearest reply voice is
-this one. Some codes of the context are random, never those of the targets. So the model learns to continue after its
-own mistakes, and after a prompt from another encoder.
+The prompt is other sentences of the speaker with their texts, so only the voice of the prompt tells how the reply
+sounds. Some codes of the context are random, never those of the targets. So the model learns to continue after its own
+mistakes, and after a prompt from another encoder.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ SHIFT_CHANGE_RATE = 0.06
 MAX_SHIFT_FRAMES = 3
 """Largest shift, earlier or later, in frames."""
 
+MIN_PROMPT_FRAMES = 25
+"""Shortest prompt: 2 s. Only a clip that is shorter is a shorter prompt."""
+
 
 @dataclass(frozen=True)
 class CodedRecording:
@@ -56,28 +59,28 @@ class Corruption:
     to `max_random_prompt_codes`.
 
     The share `cut_prompts` of the prompts lose the finer codebooks, from a random codebook on. `foreign_texts` have
-    another text than their own. `stranger_prompts` are of an unknown voice, if there is one. `joined_prompts` are
-    several clips in a row, because users enrol with recordings longer than a clip. In the share `states_with_text`,
-    the noise in place of the thinker's hidden states is mixed with embeddings of the text.
+    another text than their own. `joined_prompts` are several clips in a row, because users enrol with recordings longer
+    than a clip. In the share `states_with_text`, the noise in place of the thinker's hidden states is mixed with
+    embeddings of the text.
     """
 
     max_random_codes: float = 0.3
     heavily_corrupted: float = 0.35
     time_shifted: float = 0.35
-    max_random_prompt_codes: float = 0.7
-    cut_prompts: float = 0.2
+    max_random_prompt_codes: float = 0.3
+    cut_prompts: float = 0.1
     foreign_texts: float = 0.1
-    stranger_prompts: float = 0.35
-    joined_prompts: float = 0.25
+    joined_prompts: float = 0.35
     states_with_text: float = 0.4
     max_prompt_frames: int = 190
 
 
 class SpeechCorpus:
-    """Draws random speeches of `replies`, the recordings of each reply voice.
+    """Draws random speeches of `replies` and `speakers`: the recordings of each reply voice and of each other speaker.
 
-    `strangers` are the recordings of unknown voices under their nearest reply voice, one list for each unknown voice.
-    `text_table` is E. Raises `ValueError` when a reply voice has no target or no second clip for a prompt.
+    The share `cloned` of the speeches is by the other speakers, if there are any. Reply voices are drawn equally often,
+    and so are the other speakers. `text_table` is E. Raises `ValueError` when a voice has no target or no second clip
+    for a prompt.
     """
 
     def __init__(
@@ -85,23 +88,21 @@ class SpeechCorpus:
         config: ChromaConfig,
         text_table: torch.Tensor,
         replies: Mapping[str, Sequence[CodedRecording]],
-        strangers: Mapping[str, Sequence[Sequence[CodedRecording]]],
+        speakers: Mapping[str, Sequence[CodedRecording]],
         *,
+        cloned: float,
         corruption: Corruption,
         seed: int,
     ) -> None:
         self._config = config
         self._text_table = text_table.double().numpy()
-        self._replies = replies
-        self._strangers = [(voice, clips) for voice, several in strangers.items() for clips in several]
+        self._replies, self._speakers = list(replies.items()), list(speakers.items())
+        self._cloned = cloned if speakers else 0.0
         self._corruption = corruption
         self._dice = np.random.default_rng(seed)
-        self._cumulative_weights = {
-            voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in replies.items()
-        }
-        if not replies or any(
-            len(clips) < 2 or not self._cumulative_weights[voice][-1] for voice, clips in replies.items()
-        ):
+        every = [*self._replies, *self._speakers]
+        self._cumulative_weights = {voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in every}
+        if not replies or any(len(clips) < 2 or not self._cumulative_weights[voice][-1] for voice, clips in every):
             raise ValueError("speech corpus: expected two recordings of every voice, and one to teach")
 
     def batches(self, size: int) -> Iterator[SpeechBatch]:
@@ -113,19 +114,11 @@ class SpeechCorpus:
                 yield SpeechBatch.of(batch, torch.cat([self._thinker_states(rows) for rows in batch]))
 
     def draw(self) -> SpeechRows:
-        """One random speech with a corrupted context.
-
-        Unknown voices are drawn equally often, not their nearest reply voices. So the reply voice that is nearest to
-        more of the unknown voices is also drawn more often.
-        """
-        if self._strangers and self._happens(self._corruption.stranger_prompts):
-            voice, prompts = self._choice(self._strangers)
-            target = self._replies[voice][self._draw_target(voice)]
-        else:
-            voice, own = self._choice(list(self._replies.items()))
-            index = self._draw_target(voice)
-            target, prompts = own[index], [*own[:index], *own[index + 1 :]]
-        prompt_ids, prompt_codes = self._prompt(prompts)
+        """One random speech with a corrupted context."""
+        voice, own = self._choice(self._speakers if self._happens(self._cloned) else self._replies)
+        index = self._draw_target(voice)
+        target = own[index]
+        prompt_ids, prompt_codes = self._prompt([*own[:index], *own[index + 1 :]])
         kept = self._prompt_frames(len(prompt_codes))
         start = self._dice.integers(len(prompt_codes) - kept + 1)
         if self._happens(self._corruption.foreign_texts):
@@ -151,7 +144,8 @@ class SpeechCorpus:
     def _prompt_frames(self, frames: int) -> int:
         """Length of the prompt. 60 % of the prompts are whole; the others are cut, so that any length works."""
         most = min(frames, self._corruption.max_prompt_frames)
-        return most if self._happens(0.6) else int(self._dice.integers(min(20, most), most + 1))
+        least = min(MIN_PROMPT_FRAMES, most)
+        return most if self._happens(0.6) else int(self._dice.integers(least, most + 1))
 
     def _foreign_text(self) -> list[int]:
         tokens = self._config.tokens

@@ -1,6 +1,6 @@
-"""Stage `speech`: train the speech model to say every reply in every reply voice.
+"""Stage `speech`: train the speech model to say every reply in the voice of its prompt.
 
-Run `python -m train.speech.train`. The stage reads `codes.safetensors` and the manifest of the replies. It writes
+Run `python -m train.speech.train`. The stage reads `codes.safetensors` and the manifests of the speech. It writes
 `speech.safetensors` (`backbone.*`, `decoder.*`) every five minutes and at the end. About an hour on one core; on a GPU:
 `--device cuda --batch 96 --minutes 8`.
 """
@@ -85,24 +85,25 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    strangers: Annotated[float, typer.Option(help="Share of the prompts that are of an unknown voice, 0 to 1.")] = 0.35,
+    cloned: Annotated[float, typer.Option(help="Share of the speeches by the speakers to clone, 0 to 1.")] = 0.75,
     resume: Annotated[bool, typer.Option(help="Continue from the artefact's weights.")] = False,
 ) -> None:
-    """Train the speech model on the codes of the replies."""
+    """Train the speech model on the codes of the reply voices and of the speakers to clone."""
     torch.set_num_threads(threads)
     seed_everything(seed)
     config, artefact, console = nano(), root / "speech.safetensors", Console(width=120)
     recordings = load_recordings(root, nano_tokenizer())
     table = text_embedding()
-    corruption = Corruption(stranger_prompts=strangers)
-    corpus = SpeechCorpus(config, table, recordings.replies, recordings.strangers, corruption=corruption, seed=seed)
+    corpus = SpeechCorpus(
+        config, table, recordings.replies, recordings.speakers, cloned=cloned, corruption=Corruption(), seed=seed
+    )
     model = SpeechModel(config, table)
     if resume:
         model.load_state_dict(load_artefact(artefact))
     model.to(device)
     optimizer = new_optimizer(model)
-    taught = sum(clip.weight > 0 for clips in recordings.replies.values() for clip in clips)
-    console.print(f"{taught} recordings of {len(recordings.replies)} voices to learn")
+    voices = {**recordings.replies, **recordings.speakers}
+    console.print(f"{sum(map(len, voices.values()))} recordings of {len(voices)} voices to learn")
     budget = Budget(minutes=minutes, peak_rate=rate)
     batches, saved_at = corpus.batches(batch), time.monotonic()
     with Report("speech", budget) as report:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.support.toy_speech import toy_pcm, toy_quantizer
-from train.codec.codes import LEADS, code_key, load_coded_clips, load_quantizer, patches_of, read_pcm
+from train.codec.codes import (
+    LEADS,
+    REPLY_VOICES_SHARE,
+    afar_codes,
+    code_key,
+    load_coded_clips,
+    load_quantizer,
+    patches_of,
+    read_pcm,
+)
 from train.corpus.clip_index import Clip, append
 
 
@@ -33,12 +43,44 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_each_wanted_clip_is_there_once_for_each_lead(root: Path) -> None:
-    coded = load_coded_clips(root, lambda wanted: wanted.voice != "amber")
-    assert [int(one.codes[0, 0]) for one in coded] == [10, 11]
+def test_each_clip_is_there_once_for_each_lead_but_held_out_ones_are_not(root: Path) -> None:
+    coded = load_coded_clips(root)
+    assert [int(one.codes[0, 0]) for one in coded] == [0, 1, 10, 11]
     assert all(len(one.pcm) == 13 * 1920 for one in coded)
     assert not coded[1].pcm[:960].any()
     assert np.array_equal(coded[1].pcm[960 : 960 + 24_000], coded[0].pcm[:24_000])
+    assert not coded[0].pcm[24_000:].any()
+
+
+def test_clips_without_codes_are_left_out(root: Path) -> None:
+    append(root / "audio" / "replies.jsonl", clip("dale"))
+    assert len(load_coded_clips(root)) == 4
+
+
+def test_reply_voices_have_their_share_however_many_speakers_there_are(root: Path) -> None:
+    codes = load_file(root / "codes.safetensors")
+    for number in range(3):
+        listed = replace(clip(f"speaker_{number}"), path=f"speakers/{number}.wav")
+        (root / "audio" / "speakers").mkdir(exist_ok=True)
+        soundfile.write(root / "audio" / listed.path, toy_pcm(number, seconds=1.0), 24_000)
+        append(root / "audio" / "speakers.jsonl", listed)
+        codes |= {code_key(listed, lead): torch.full((13, 8), 99, dtype=torch.int16) for lead in LEADS}
+    save_file(codes, root / "codes.safetensors")
+    coded = load_coded_clips(root)
+    weights = [one.weight for one in coded]
+    assert sum(weights[:4]) / sum(weights) == pytest.approx(REPLY_VOICES_SHARE)
+    assert len(coded) == 10
+
+
+def test_codes_from_afar_differ_and_have_the_frames_of_the_longer_sound(root: Path) -> None:
+    quantizer, _ = toy_quantizer(width=8, codebook_size=8, clips=2)
+    clips = [clip("amber"), clip("basil")]
+    first, again = (afar_codes(root / "audio", clips, quantizer, np.random.default_rng(0)) for _ in range(2))
+    assert list(first) == ["replies/amber.wav@afar", "replies/basil.wav@afar"]
+    for name, codes in first.items():
+        assert torch.equal(codes, again[name])
+        assert codes.dtype == torch.int16
+        assert len(codes) >= 13
 
 
 def test_patches_have_a_row_for_each_frame_and_lead(root: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from train.codec.crops import CodedClip, CropSource, whole_frames
+from train.codec.crops import CodedClip, CropSource, whole_frames, with_share
 
 
 def numbered(frames: int, first: int) -> CodedClip:
@@ -34,6 +36,20 @@ def test_beginnings_have_no_context_and_other_crops_do() -> None:
     assert 5 < len(beginnings) < 40
     assert all(not crops.codes[:, 0].any() for crops in beginnings)
     assert {crops.context_samples for crops in draws} == {0, 2 * 1920}
+
+
+def test_a_clip_of_double_weight_is_drawn_twice_as_often() -> None:
+    clips = [replace(numbered(20, 0), weight=2.0), numbered(20, 100)]
+    drawn = CropSource(clips, frames=8, seed=0).draw(3_000).codes[:, 0, 0]
+    assert float((drawn < 100).float().mean()) == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_clips_are_weighted_to_a_share_of_the_frames() -> None:
+    own, others = [numbered(10, 0)], [numbered(20, 100), numbered(40, 200)]
+    drawn = [one.weight * one.frames for one in with_share(own, others, 0.25)]
+    assert drawn[0] / sum(drawn) == pytest.approx(0.25)
+    assert [one.weight for one in with_share(own, [], 0.25)] == [1.0]
+    assert [one.weight for one in with_share([], others, 0.25)] == [1.0, 1.0]
 
 
 def test_clips_shorter_than_a_crop_are_refused() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from train.corpus.clip_index import Clip, append, keep_only, read_manifest, thinned
+from train.corpus.clip_index import Clip, append, keep_only, read_manifest, read_speech, thinned
 
 
 def clip(path: str) -> Clip:
@@ -39,6 +40,19 @@ def test_one_line_holds_one_clip_in_the_documented_keys(tmp_path: Path) -> None:
 def test_a_missing_manifest_names_the_stage_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--part questions"):
         read_manifest(tmp_path / "questions.jsonl")
+
+
+def test_speech_is_of_reply_voices_and_speakers_with_those_kept_for_trials_but_without_strangers(
+    tmp_path: Path,
+) -> None:
+    reply, stranger = clip("replies/a.wav"), replace(clip("replies/s.wav"), held_out=True)
+    for one in (reply, stranger):
+        append(tmp_path / "replies.jsonl", one)
+    assert read_speech(tmp_path) == [reply]
+    speaker, kept = clip("speakers/b.wav"), replace(clip("speakers/k.wav"), held_out=True)
+    for one in (speaker, kept):
+        append(tmp_path / "speakers.jsonl", one)
+    assert read_speech(tmp_path) == [reply, speaker, kept]
 
 
 def test_unwanted_and_missing_clips_leave_the_manifest(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
-"""train/corpus/casting.py: who says what."""
+"""Who says what."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 from tests.support.humming import DOMAIN, asking_voices, voices
-from train.corpus.domain import Domain
+from train.corpus.domain import Domain, Intent
 from train.corpus.paraphrases import Paraphrases
-from train.corpus.speaker_assignment import plan_questions, plan_replies
+from train.corpus.speaker_assignment import plan_questions, plan_replies, plan_speakers
+from train.corpus.voices import Speakers
 
 ASKING = asking_voices()
+PROMPTS = tuple(f"Over {letter} and under." for letter in "abcdefghijklmnopqrstuvwxyz")
 HELD_OUT_PHRASINGS = {"tacos, how", "what is it that barks.", "is it going to rain", "once more"}
 
 
@@ -28,20 +32,57 @@ def test_replies_go_sentence_by_sentence_through_the_voices() -> None:
     ]
 
 
-def test_asking_and_enrolling_voices_say_some_prompts_and_held_out_voices_the_last_ones() -> None:
-    prompts = tuple(f"Over {letter} and under." for letter in "abcdefghijklmnopqrstuvwxyz")
-    domain = replace(DOMAIN, prompts=prompts)
-    enrolling = voices("enrols", 3)
-    planned = plan_replies(domain, (), replace(ASKING, enrolling=enrolling))
-    trained = [clip for clip in planned if not clip.held_out]
-    assert {clip.voice for clip in trained} == {*ASKING.trained, *enrolling}
-    for voice in (*ASKING.trained, *enrolling):
-        texts = [clip.text for clip in trained if clip.voice == voice]
-        assert len(set(texts)) == len(texts) == (5 if voice in enrolling else 10)
-        assert not set(prompts[-2:]) & set(texts)
-    assert len({clip.text for clip in trained}) == 24
-    held_out = [(clip.text, clip.voice) for clip in planned if clip.held_out]
-    assert held_out == [(text, voice) for text in prompts[-6:] for voice in ASKING.held_out]
+def test_held_out_voices_say_the_last_prompts() -> None:
+    domain = replace(DOMAIN, prompts=PROMPTS)
+    held_out = voices("stranger", 2)
+    planned = [clip for clip in plan_replies(domain, voices("reply", 1), held_out) if clip.voice in held_out]
+    assert [(clip.text, clip.voice) for clip in planned] == [
+        (text, voice) for text in PROMPTS[-6:] for voice in held_out
+    ]
+    assert {(clip.role, clip.held_out) for clip in planned} == {("prompt", True)}
+
+
+def test_each_speaker_to_clone_says_prompts_and_replies_and_kept_ones_prompts_only() -> None:
+    domain = replace(DOMAIN, prompts=PROMPTS)
+    speakers = Speakers(voices("kokoro", 3), voices("kept", 2))
+    planned = plan_speakers(domain, speakers)
+    for voice in speakers.trained:
+        own = [clip for clip in planned if clip.voice == voice]
+        assert [clip.text for clip in own if clip.role == "reply"] != []
+        assert {clip.text for clip in own if clip.role == "reply"} == set(domain.replies)
+        said = [clip.text for clip in own if clip.role == "prompt"]
+        assert len(set(said)) == len(said) == 5
+        assert not set(PROMPTS[-2:]) & set(said)
+        assert not any(clip.held_out for clip in own)
+    kept = [clip for clip in planned if clip.voice in speakers.kept]
+    assert {(clip.role, clip.held_out) for clip in kept} == {("prompt", True)}
+    assert {clip.text for clip in kept} == set(PROMPTS[-6:])
+
+
+def test_an_unfinished_corpus_has_all_speakers_with_a_prompt_and_a_reply() -> None:
+    speakers = Speakers(voices("kokoro", 4), ())
+    planned = plan_speakers(replace(DOMAIN, prompts=PROMPTS), speakers)[:8]
+    assert {(clip.voice, clip.role) for clip in planned} == {
+        (voice, role) for voice in speakers.trained for role in ("prompt", "reply")
+    }
+
+
+def test_replies_are_spread_over_the_speakers_and_a_changed_one_changes_only_its_own_clips() -> None:
+    words = ["".join(letters) for letters in product("abcd", "efghi", "jkl")]
+    intents = tuple(Intent(word, "sums", f"This is {word}.", (f"what is {word}",), (f"{word}?",)) for word in words)
+    domain = replace(DOMAIN, intents=intents, prompts=PROMPTS)
+    speakers = Speakers(voices("kokoro", 90), ())
+
+    def said(domain: Domain) -> set[tuple[str, str]]:
+        return {(clip.voice.name, clip.text) for clip in plan_speakers(domain, speakers) if clip.role == "reply"}
+
+    texts = Counter(text for _, text in said(domain))
+    assert texts.total() == 90 * 20
+    assert min(texts.values()) > 12
+    assert max(texts.values()) < 48
+    changed = replace(intents[0], answer="This is another answer.")
+    differing = said(domain) ^ said(replace(domain, intents=(changed, *intents[1:])))
+    assert len(differing) < 4 * 90 * 20 / 62
 
 
 def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None:

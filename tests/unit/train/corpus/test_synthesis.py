@@ -14,8 +14,9 @@ from tests.support.humming import DOMAIN, HummingVoice, asking_voices, voices
 from train.audio.sound import ACTIVE_RMS
 from train.corpus.clip_index import Clip, read_manifest
 from train.corpus.domain import Domain
-from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies
+from train.corpus.speaker_assignment import PlannedClip, plan_questions, plan_replies, plan_speakers
 from train.corpus.synthesis import Part, clip_path, parse_shard, synthesise
+from train.corpus.voices import Speakers
 
 
 def make(planned: list[PlannedClip], part: Part, audio: Path, shard: tuple[int, int] = (0, 1)) -> list[Clip]:
@@ -25,8 +26,11 @@ def make(planned: list[PlannedClip], part: Part, audio: Path, shard: tuple[int, 
 
 def test_clips_are_equally_loud_int16_files_at_the_rate_of_their_part(tmp_path: Path) -> None:
     replies = make(plan_replies(DOMAIN, voices("reply", 1)), Part.REPLIES, tmp_path)
+    speakers = make(plan_speakers(DOMAIN, Speakers(voices("kokoro", 2), ())), Part.SPEAKERS, tmp_path)
     questions = make(plan_questions(DOMAIN, asking_voices(), seed=0), Part.QUESTIONS, tmp_path)
-    for clip, sample_rate_hz in (*((clip, 24_000) for clip in replies), *((clip, 16_000) for clip in questions)):
+    assert len(speakers) == 8
+    at_24_khz = ((clip, 24_000) for clip in (*replies, *speakers))
+    for clip, sample_rate_hz in (*at_24_khz, *((clip, 16_000) for clip in questions)):
         found = sf.info(tmp_path / clip.path)
         assert (found.samplerate, found.channels, found.subtype) == (sample_rate_hz, 1, "PCM_16")
         assert found.duration == pytest.approx(clip.seconds, abs=1e-3)
@@ -81,7 +85,7 @@ def test_shards_make_everything_once_between_them(tmp_path: Path) -> None:
 def test_the_evaluation_needs_held_out_clips_and_all_of_the_reply_voices(tmp_path: Path) -> None:
     asking = asking_voices()
     questions = plan_questions(DOMAIN, asking, seed=0)
-    replies = plan_replies(DOMAIN, voices("reply", 1), asking)
+    replies = plan_replies(DOMAIN, voices("reply", 1), asking.held_out)
     trained = replace(replies[-1], voice=HummingVoice("trained"), held_out=False)
     for part, planned in ((Part.QUESTIONS, questions), (Part.REPLIES, [*replies, trained])):
         synthesise(planned, part, tmp_path, only_evaluation=True, on_clip=lambda: None)
@@ -90,6 +94,9 @@ def test_the_evaluation_needs_held_out_clips_and_all_of_the_reply_voices(tmp_pat
     assert 0 < len(held_out) < len(questions)
     wanted = {clip_path(clip, Part.REPLIES) for clip in replies}
     assert {clip.path for clip in read_manifest(tmp_path / "replies.jsonl")} == wanted
+    speakers = plan_speakers(DOMAIN, Speakers(voices("kokoro", 2), voices("kept", 1)))
+    synthesise(speakers, Part.SPEAKERS, tmp_path, only_evaluation=True, on_clip=lambda: None)
+    assert not (tmp_path / "speakers.jsonl").exists()
 
 
 def test_clips_for_training_stay_when_only_the_evaluations_are_made(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ def test_a_plan_has_recordings_typed_phrasings_and_every_reply() -> None:
         Path("audio"),
         Path("taco.wav"),
         voices=["ann", "ben"],
-        strangers=["stranger-1", "stranger-2"],
         sizes=Sizes(replies_per_voice=0, questions_per_group=1, conversations=3, spoken_answers=1, degraded=1),
         seed=0,
     )
@@ -36,7 +35,6 @@ def test_a_plan_has_recordings_typed_phrasings_and_every_reply() -> None:
     assert [degraded.degradation for degraded in plan.degraded] == list(DEGRADATIONS)
     assert len(plan.conversations) == 3
     assert len(plan.spoken) == 1
-    assert len(plan.stranger_sentences) == 4
 
 
 def test_a_conversation_is_of_one_voice_where_it_can_be_and_asks_two_things() -> None:

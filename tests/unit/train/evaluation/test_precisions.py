@@ -10,7 +10,7 @@ from train.evaluation.precisions import (
     PRECISIONS,
     right_in_one,
     rows,
-    without_recordings_of_others,
+    without_degraded,
 )
 from train.evaluation.questions import NEW, OUTSIDE_NEW
 from train.evaluation.results import Mistake, Results, Share, Taco, VoiceFigures
@@ -24,7 +24,6 @@ FLOAT32 = Results(
     originals=[],
     replies=[VoiceFigures("all", 10, 80, 0.05, 0.8412, 0.5, 1.0, 0.9)],
     answers=None,
-    strangers=[],
     taco=Taco("ann", "Warm a tortilla."),
     mistakes=[Mistake(NEW, "zoe", "both", "Yes.", "No."), Mistake(NEW, "zoe", "only here", "Yes.", "No.")],
     misrecognised=[],
@@ -59,24 +58,21 @@ def test_a_question_right_in_one_only_is_told_by_voice_and_text() -> None:
     assert right_in_one(FLOAT32, FLOAT32) == set()
 
 
-def test_every_precision_is_asked_all_but_degraded_recordings_and_unknown_voices() -> None:
+def test_every_precision_is_asked_all_but_degraded_recordings() -> None:
     plan = make_plan(
         DOMAIN,
         CLIPS,
         Path("audio"),
         Path("taco.wav"),
         voices=["ann"],
-        strangers=["stranger-1"],
         sizes=Sizes(replies_per_voice=0, questions_per_group=1, conversations=2, spoken_answers=1, degraded=1),
         seed=0,
     )
     assert plan.degraded
-    assert plan.strangers
 
-    part = without_recordings_of_others(plan)
+    part = without_degraded(plan)
 
     assert not part.degraded
-    assert not part.strangers
     assert (part.questions, part.conversations, part.sentences, part.spoken) == (
         plan.questions,
         plan.conversations,

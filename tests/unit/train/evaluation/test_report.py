@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from train.evaluation.questions import NEW
-from train.evaluation.report import BEGIN, END, report, write_between_markers
-from train.evaluation.results import Misrecognised, Mistake, Results, Share, StrangerFigures, Taco, VoiceFigures
+from train.evaluation.report import MARKERS, Markers, report, write_between
+from train.evaluation.results import Misrecognised, Mistake, Results, Share, Taco, VoiceFigures
 
 
 def figures(voice: str, word_error_rate: float, ended_by_eos: float | None) -> VoiceFigures:
@@ -23,10 +23,6 @@ RESULTS = Results(
     originals=[figures("ann", 0.01, None), figures("ben", 0.02, None), figures("all", 0.015, None)],
     replies=[figures("ann", 0.05, 1.0), figures("ben", 0.2, 0.98), figures("all", 0.125, 0.985)],
     answers=None,
-    strangers=[
-        StrangerFigures("cat", "ben", 4, 8, {"ben": 5, "ann": 3}, 0.6, 0.4),
-        StrangerFigures("dan", "ann", 1, 2, {"ben": 2}, 0.5, 0.0),
-    ],
     taco=Taco("ann", "Warm a tortilla.", "Warm a tortilla"),
     mistakes=[Mistake(NEW, "zoe", "either|or", "Yes.", "")],
     misrecognised=[Misrecognised("ben", "It is Paris.", "It is pears.", 1 / 3)],
@@ -78,16 +74,6 @@ def test_a_bar_in_a_question_does_not_break_its_table() -> None:
     assert "either\\|or" in report(RESULTS)
 
 
-def test_strangers_are_counted_together_and_listed_one_by_one() -> None:
-    text = report(RESULTS)
-
-    assert "2 speakers" in text
-    assert "50.0% of 10 replies" in text
-    assert rows(text, "cat") == [["| cat", "ben", "8", "5", "ann 3", "0.60", "40.0% |"]]
-    assert rows(text, "dan")[0][3:5] == ["0", "ben 2"]
-    assert "Unknown voices" not in report(replace(RESULTS, strangers=[]))
-
-
 def test_precisions_have_one_table_if_there_are_several() -> None:
     text = report(RESULTS, "", {"float32": RESULTS, "int8": replace(RESULTS, questions=[Share(NEW, 18, 20)])})
 
@@ -103,11 +89,16 @@ def test_the_picture_is_shown_if_there_is_one() -> None:
 
 def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "nano.md"
-    page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\nAfter\n", encoding="utf-8")
+    other = Markers("<!-- a -->", "<!-- b -->")
+    page.write_text(
+        f"# Before\n\n{MARKERS.begin}\nold\n{MARKERS.end}\n\n{other.begin}\nkept\n{other.end}\n", encoding="utf-8"
+    )
 
-    write_between_markers(page, "new")
+    write_between(MARKERS, page, "new")
 
-    assert page.read_text(encoding="utf-8") == f"# Before\n\n{BEGIN}\nnew\n{END}\n\nAfter\n"
+    assert page.read_text(encoding="utf-8") == (
+        f"# Before\n\n{MARKERS.begin}\nnew\n{MARKERS.end}\n\n{other.begin}\nkept\n{other.end}\n"
+    )
 
 
 def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
@@ -115,4 +106,4 @@ def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
     page.write_text("# Nothing here\n")
 
     with pytest.raises(ValueError, match="expected the lines"):
-        write_between_markers(page, "new")
+        write_between(MARKERS, page, "new")

@@ -8,18 +8,16 @@ import pytest
 import soundfile
 
 from chroma_voice.eval.judge import Judge
-from chroma_voice.local.repository import SampleVoice
 from train.evaluation.ask import Answer, Spoken
 from train.evaluation.collect import REPEAT, SECOND, Collected
 from train.evaluation.questions import NEW, Question
 from train.evaluation.results import Results, Share
 from train.evaluation.scoring import score
-from train.evaluation.stranger import Stranger
 
 SAID = {"ann": "Warm a tortilla.", "ben": "It is Paris."}
 """The fake encoder takes the voice, and the fake recogniser the text, from the level of a sound."""
-LEVELS = {"ann": 0.25, "ben": 0.5, "stranger": 0.75}
-VECTORS = dict(zip(LEVELS, np.eye(3, dtype=np.float32), strict=True))
+LEVELS = {"ann": 0.25, "ben": 0.5}
+VECTORS = dict(zip(LEVELS, np.eye(2, dtype=np.float32), strict=True))
 
 
 def voice_at(samples: np.ndarray) -> str:
@@ -61,7 +59,6 @@ def results(tmp_path: Path) -> Results:
         ],
         replies=[spoken("a", "ann", "ann"), spoken("b", "ben", "ben"), spoken("c", "ben", "ann", ended="limit")],
         spoken=[],
-        strangers=[spoken("s", "stranger-1", "ben"), spoken("t", "stranger-2", "ann")],
         taco=spoken("t", "ann", "ann"),
     )
     originals = {("ann", SAID["ann"]): sound("oa", "ann"), ("ben", SAID["ben"]): sound("ob", "ben")}
@@ -69,11 +66,6 @@ def results(tmp_path: Path) -> Results:
         collected,
         Judge(recognise, encode, {voice: VECTORS[voice] for voice in SAID}, at_once=2),
         originals,
-        strangers=[
-            Stranger("stranger", SampleVoice(f"stranger-{number}", sound(f"p{number}", "stranger"), "", ""), "ben")
-            for number in (1, 2)
-        ],
-        replying={voice: VECTORS[voice] for voice in SAID},
         checkpoint_bytes=1000,
         progress=no_progress,
     )
@@ -104,13 +96,6 @@ def test_replies_have_figures_for_each_voice_and_for_all(results: Results) -> No
         ("ben", 2, None),
         ("all", 3, None),
     ]
-
-
-def test_replies_to_a_stranger_are_counted_by_the_most_similar_reply_voice(results: Results) -> None:
-    [stranger] = results.strangers
-    assert (stranger.speaker, stranger.nearest, stranger.replies) == ("stranger", "ben", 2)
-    assert stranger.like == {"ben": 1, "ann": 1}
-    assert stranger.own == 0.0
 
 
 def test_the_taco_reply_has_a_transcript(results: Results) -> None:

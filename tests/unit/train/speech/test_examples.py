@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.support.tiny_speech_corpus import corpus_of, recording, table, tiny
-from train.speech.examples import CodedRecording, Corruption
+from train.speech.examples import MIN_PROMPT_FRAMES, CodedRecording, Corruption
 
 CLEAN = Corruption(
     max_random_codes=0.0,
@@ -18,7 +18,6 @@ CLEAN = Corruption(
     max_random_prompt_codes=0.0,
     cut_prompts=0.0,
     foreign_texts=0.0,
-    stranger_prompts=0.0,
     joined_prompts=0.0,
     states_with_text=0.0,
 )
@@ -88,48 +87,53 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     assert counts == set(range(2, 7))
 
 
-def test_recordings_of_strangers_are_prompts_only() -> None:
-    foreign = recording(9, frames=30)
-    corruption = replace(CLEAN, stranger_prompts=1.0)
-    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": [[foreign]]}, corruption=corruption)
-    for _ in range(20):
-        rows = corpus.draw()
-        assert len(rows.targets) == 9
-        assert tuple(rows.text_ids[1:4]) == foreign.token_ids
+def test_the_prompt_is_of_the_speaker_who_replies_in_other_sentences() -> None:
+    def speaker(voice: int) -> list[CodedRecording]:
+        return [recording(10 * voice + number, frames=8 + voice) for number in range(3)]
 
-
-def test_strangers_are_drawn_equally_often_and_answered_in_their_nearest_voice() -> None:
-    voices = {"low": [recording(1), recording(2)], "high": [recording(3, frames=9), recording(4, frames=9)]}
-    strangers = {"low": [[recording(10)]], "high": [[recording(seed)] for seed in (11, 12, 13)]}
-    corpus = corpus_of(voices, strangers, corruption=replace(CLEAN, stranger_prompts=1.0))
-    of_low = recording(10).token_ids
-    answers = []
-    for _ in range(400):
-        rows = corpus.draw()
-        answers.append(len(rows.targets) == 9)  # eight frames and the last
-        assert answers[-1] == (tuple(rows.text_ids[1:4]) == of_low)
-    assert 0.18 < np.mean(answers) < 0.32
-
-
-def test_a_joined_prompt_is_of_one_stranger() -> None:
-    strangers = [[recording(10 * voice + number) for number in range(3)] for voice in range(1, 4)]
-    corruption = replace(CLEAN, stranger_prompts=1.0, joined_prompts=1.0)
-    corpus = corpus_of({"low": [recording(1), recording(2)]}, {"low": strangers}, corruption=corruption)
-    speakers = {clip.token_ids: number for number, clips in enumerate(strangers) for clip in clips}
+    speakers = {f"speaker_{voice}": speaker(voice) for voice in range(1, 4)}
+    corruption = replace(CLEAN, joined_prompts=0.5)
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, speakers, corruption=corruption, cloned=1.0)
+    of_text = {clip.token_ids: (name, clip) for name, clips in speakers.items() for clip in clips}
     heard = set()
-    for _ in range(50):
+    for _ in range(100):
         rows = corpus.draw()
         text_end = int(np.flatnonzero(rows.text_ids == tiny().tokens.text_end)[0])
         told = rows.text_ids[1:text_end].tolist()
-        of_one = {speakers[tuple(told[i : i + 3])] for i in range(0, len(told), 3)}
-        assert len(of_one) == 1
-        heard |= of_one
-    assert heard == {0, 1, 2}
+        [name] = {of_text[tuple(told[i : i + 3])][0] for i in range(0, len(told), 3)}
+        replied = tuple(rows.text_ids[text_end + 1 : text_end + 4].tolist())
+        assert of_text[replied][0] == name
+        assert not any(tuple(told[i : i + 3]) == replied for i in range(0, len(told), 3))
+        assert (rows.targets[:-1] == of_text[replied][1].variants[0]).all()
+        heard.add(name)
+    assert heard == speakers.keys()
+
+
+def test_reply_voices_keep_their_share_and_speakers_are_drawn_equally_often() -> None:
+    speakers = {
+        "few": [recording(number, frames=20) for number in range(2)],
+        "many": [recording(number, frames=30) for number in range(10, 20)],
+    }
+    corpus = corpus_of({"low": [recording(1), recording(2)]}, speakers, corruption=CLEAN, cloned=0.6)
+    lengths = [len(corpus.draw().targets) - 1 for _ in range(600)]
+    assert np.mean([length == 8 for length in lengths]) == pytest.approx(0.4, abs=0.07)
+    assert np.mean([length == 20 for length in lengths]) == pytest.approx(0.3, abs=0.07)
+
+
+def test_prompts_have_two_to_fifteen_seconds() -> None:
+    clips = [recording(number, frames=60) for number in range(8)]
+    corpus = corpus_of({"low": clips}, {}, corruption=replace(CLEAN, joined_prompts=0.5))
+    prompts = [len(rows.frame_codes) - len(rows.targets) + 1 for rows in (corpus.draw() for _ in range(300))]
+    assert min(prompts) >= MIN_PROMPT_FRAMES
+    assert 150 < max(prompts) <= 190
+    assert any(25 <= frames < 60 for frames in prompts)
 
 
 def test_a_voice_with_one_recording_is_refused() -> None:
-    with pytest.raises(ValueError, match="two recordings"):
-        corpus_of({"low": [recording(1)]}, {}, corruption=CLEAN)
+    two = [recording(1), recording(2)]
+    for replies, speakers in (({"low": two[:1]}, {}), ({"low": two}, {"speaker": two[:1]}), ({}, {"speaker": two})):
+        with pytest.raises(ValueError, match="two recordings"):
+            corpus_of(replies, speakers, corruption=CLEAN)
 
 
 @pytest.mark.parametrize("with_words", [0.0, 1.0])

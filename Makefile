@@ -21,6 +21,7 @@ GOLDEN ?= tests/golden/public
 
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/chroma/v1/*.proto)
+STEPS := $(wildcard services/runtime/cpu/source/*)
 INSTALLED := $(VENV)/.installed
 SERVED := $(VENV)/.served
 PYTHON_SOURCES := services gateway checkpoints reference train clients/python examples tests bench deploy/helm deploy/monitoring deploy/supply hatch_build.py
@@ -46,11 +47,11 @@ $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 # Installing generates the gRPC stubs from protos/ into stubs/. What runs the server is half of what development needs.
-$(SERVED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.torch
+$(SERVED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(STEPS) $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,webrtc]"
 	@touch $@
 
-$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(VENV)/.torch
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(STEPS) $(VENV)/.torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
@@ -111,7 +112,7 @@ WITH_HASHES := $(SUPPLY)/python deploy/supply/lock.py
 # torch's CPU build is on PyTorch's own index only; its CUDA build and the libraries of CUDA are on PyPI.
 TORCH_CPU_SOURCE ?= --extra-index-url https://download.pytorch.org/whl/cpu
 lock: .venv-supply/.installed ## write deploy/requirements again: every package of the images with its hash
-	echo 'hatchling==1.33.0 grpcio-tools==1.85.1 mypy-protobuf==5.1.0' | tr ' ' '\n' | $(VERSIONS) - | $(WITH_HASHES) $(LOCKS)/build.txt
+	echo 'hatchling==1.33.0 grpcio-tools==1.85.1 mypy-protobuf==5.1.0 ziglang==0.17.1' | tr ' ' '\n' | $(VERSIONS) - | $(WITH_HASHES) $(LOCKS)/build.txt
 	$(VERSIONS) pyproject.toml --extra gateway --extra tracing --extra webrtc | $(WITH_HASHES) $(LOCKS)/gateway.txt
 	echo '$(TORCH)' | $(VERSIONS) - | $(WITH_HASHES) $(LOCKS)/torch-cu130.txt
 	echo '$(TORCH)+cpu' | $(WITH_HASHES) $(LOCKS)/torch-cpu.txt $(TORCH_CPU_SOURCE)

@@ -1,8 +1,9 @@
 """Where the time of one stream's steps on a CPU goes, by precision: `python -m bench.steps.profile`.
 
-The functions of a step are timed while it runs: products with weights, attention, norms and gates, the choice of codes,
-and the preparation of the step. The rest is Python between them, the look-up of embeddings and, with weights in 8 and 4
-bits, the gates. The milliseconds of a step are taken without these timers, and the shares with them.
+The functions of a step are timed while it runs: layers in one compiled call (those with weights in 8 bits), or products
+with weights, attention, norms and gates; the choice of codes, and the preparation of the step. The rest is Python
+between them, the look-up of embeddings and, with weights in 4 bits, the gates. The milliseconds of a step are taken
+without these timers, and the shares with them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from checkpoints.writer import DType
 from services.common.sampling import SamplingParams
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.quantized import WeightFormat
+from services.runtime.cpu.compiled_stack import CompiledStack
 from services.runtime.graphs.staging import StagingBuffer
 from services.runtime.kvcache.attention import PagedAttention
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -49,7 +51,8 @@ PRECISIONS: dict[str, tuple[torch.dtype, WeightFormat]] = {
 }
 """Compute dtype and weights, as in `python -m bench.engines`."""
 
-PRODUCTS, ATTENTION, NORMS, SAMPLING, PREPARATION = (
+LAYERS, PRODUCTS, ATTENTION, NORMS, SAMPLING, PREPARATION = (
+    "layers in one compiled call",
     "products with weights",
     "attention",
     "norms and gates",
@@ -59,6 +62,7 @@ PRODUCTS, ATTENTION, NORMS, SAMPLING, PREPARATION = (
 REST = "Python and the rest"
 
 TIMED: list[tuple[Any, str, str]] = [
+    (CompiledStack, "__call__", LAYERS),
     (Linear, "__call__", PRODUCTS),
     (CPUProduct, "scaled", PRODUCTS),
     (CPUProduct, "added", PRODUCTS),
@@ -176,7 +180,7 @@ def profiles(
 
 def print_table(found: list[Profile], console: Console) -> None:
     """The shares of each part, a column for each step and precision."""
-    parts = [PRODUCTS, ATTENTION, NORMS, SAMPLING, PREPARATION, REST]
+    parts = [LAYERS, PRODUCTS, ATTENTION, NORMS, SAMPLING, PREPARATION, REST]
     table = Table("one stream", *(f"{one.step}, {one.precision}" for one in found))
     table.add_row("milliseconds", *(f"{one.ms:.1f}" for one in found))
     for part in parts:

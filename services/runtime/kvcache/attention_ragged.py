@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.runtime.cpu.row_memory import RowMemory
 from services.runtime.kvcache.attention import Metadata, PagedAttention, prompt_block_rows
 from services.runtime.kvcache.pages import KVPages
 
@@ -99,6 +100,23 @@ class RaggedAttention(PagedAttention):
         on_device = torch.from_numpy(np.concatenate([array.ravel() for array in arrays])).to(self.kv.k.device)
         parts = on_device.split([array.size for array in arrays])
         return Metadata(*(part.view(array.shape) for part, array in zip(parts, arrays, strict=True)))
+
+    @cached_property
+    def row_memory(self) -> RowMemory:
+        """The rows for a compiled step."""
+        kv, (positions, write_index, tables, _) = self.kv, self.metadata
+        return RowMemory(
+            kv.cos.index_select(0, positions),
+            kv.sin.index_select(0, positions),
+            write_index,
+            torch.from_numpy(np.repeat(np.arange(self.streams), self.counts)),
+            positions + 1,
+            tables,
+            kv.page_size,
+            kv.k,
+            kv.v,
+            int((self.starts + self.counts).max()),
+        )
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

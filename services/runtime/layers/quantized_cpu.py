@@ -19,6 +19,8 @@ from torch import Tensor
 
 from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.quantized import WHOLE_IN_LOWEST_BYTE, QuantizedWeight, quantize
+from services.runtime.cpu.library import Library, library
+from services.runtime.cpu.packed import PackedMatrix
 
 _ROWS_AT_ONCE = 1024
 _ROW_MULTIPLE = 16
@@ -54,6 +56,17 @@ class CPUProduct(ABC):
         """total float32 [R, O], x float32 [R, I] -> total + x @ weight.T, float32 [R, O]. `total` is not changed."""
         product, scale = self.multiply(x)
         return total + product if scale is None else torch.addcmul(total, product, scale)
+
+
+class CompiledInt8Product(CPUProduct):
+    """Products with 8-bit weights by the compiled library: one call, without oneDNN's fixed cost of 25 microseconds."""
+
+    def __init__(self, weight: QuantizedWeight, library: Library) -> None:
+        self.packed = PackedMatrix(weight, library)
+
+    def multiply(self, x: Tensor) -> tuple[Tensor, None]:
+        """As `CPUProduct.multiply`: float32 p, no s."""
+        return self.packed.product(x), None
 
 
 class Int8Product(CPUProduct):
@@ -120,6 +133,9 @@ def cpu_product(weight: QuantizedWeight) -> CPUProduct:
 
     Raises `FailedPrecondition` when this CPU or this build of torch has no exact product in these bits.
     """
+    compiled = library() if weight.bits == 8 else None
+    if compiled is not None:
+        return CompiledInt8Product(weight, compiled)
     try:
         return Int8Product(weight) if weight.bits == 8 else Int4Product(weight)
     except _NOT_IN_THIS_BUILD as error:

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.runtime.cpu.compiled_stack import CompiledStack, LayerWeights
+from services.runtime.cpu.library import library
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.quantized_cpu import CPUProduct
+from services.runtime.layers.quantized_cpu import CompiledInt8Product, CPUProduct
 from services.runtime.layers.transformer import AttentionBackend, Stack
 
 
@@ -52,9 +54,13 @@ class QuantizedStack:
             for layer in stack.layers
         ]
         self._norm = stack.norm.float() * root
+        self._compiled = compiled_stack(stack)
 
     def __call__(self, embeddings: Tensor, attention: AttentionBackend) -> Tensor:
         """Embeddings [R, D] -> hidden states [R, D] after the final norm. `embeddings` is not changed."""
+        memory = getattr(attention, "row_memory", None) if self._compiled else None
+        if self._compiled and memory is not None:
+            return self._compiled(embeddings, memory)
         x = self._residual(embeddings, attention)
         return (x * self._norm).div_(self._length(x)).to(self._dtype)
 
@@ -74,6 +80,23 @@ class QuantizedStack:
     def _length(self, x: Tensor) -> Tensor:
         """The length of each row of x [R, D], with the norm's epsilon, as [R, 1]."""
         return torch.linalg.vector_norm(x, 2, 1, True).hypot_(self._epsilon)
+
+
+def compiled_stack(stack: Stack) -> CompiledStack | None:
+    """`stack` as one call of the compiled library. None: there is no library, or it cannot compute this stack."""
+    compiled, layers = library(), list[LayerWeights]()
+    for layer in stack.layers:
+        products = [_product(linear) for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        matrices = [product.packed for product in products if isinstance(product, CompiledInt8Product)]
+        if len(matrices) < len(products):
+            return None
+        qkv, out, gate_up, down = matrices
+        bias = None if layer.qkv.bias is None else layer.qkv.bias.float().contiguous()
+        norms = (layer.attention_norm.float().contiguous(), layer.ffn_norm.float().contiguous())
+        layers.append(LayerWeights(norms[0], qkv, bias, out, norms[1], gate_up, down))
+    if compiled is None or not CompiledStack.can_compute(stack.config, layers):
+        return None
+    return CompiledStack(stack.config, layers, stack.norm.float().contiguous(), compiled)
 
 
 def _product(linear: Linear) -> CPUProduct:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime.checkpoint.config import StackConfig
+from services.runtime.cpu.row_memory import RowMemory
 from services.runtime.layers.fused import uses_kernels
 from services.runtime.layers.linear import Linear
 from services.runtime.layers.rope import rotary_table, split_rotated, whole_angles
@@ -119,6 +120,7 @@ class _Frame:
         share = config.heads // config.kv_heads
         blind = torch.full((2, 2), -torch.inf, dtype=dtype, device=device).triu(1)
         self._first_bias = blind.repeat_interleave(share, dim=0)
+        self._row_memories: dict[tuple[int, int], RowMemory] = {}
         self.turn_to(1, streams)
 
     def turn_to(self, codebook: int, streams: int) -> None:
@@ -127,6 +129,24 @@ class _Frame:
         self._end = codebook + 1
         self._streams = streams
         self._row_angles: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def row_memory(self) -> RowMemory:
+        """The rows for a compiled step. A place of a stream is a page of one position."""
+        key = self._first, self._streams
+        if key not in self._row_memories:
+            self._row_memories[key] = self._rows(*key)
+        return self._row_memories[key]
+
+    def _rows(self, first: int, streams: int) -> RowMemory:
+        room = self._k.shape[2]
+        place = torch.arange(first, self._end).repeat_interleave(streams)
+        stream = torch.arange(streams).repeat(self._end - first)
+        tables = torch.arange(self._k.shape[1]) * room + torch.arange(streams)[:, None]
+        cos, sin = (table[place].flatten(1).contiguous() for table in (self.cos, self.sin))
+        return RowMemory(
+            cos, sin, place * room + stream, stream, place + 1, tables, 1, self._k, self._v, int(self._end)
+        )
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Attention of the rows [places * W] of `qkv` to their stream's places up to their own.

@@ -11,10 +11,28 @@ from torch import Tensor
 
 from services.common.errors import FailedPrecondition
 from services.runtime.checkpoint.quantized import quantize
+from services.runtime.cpu.library import library
 from services.runtime.layers import quantized_cpu
-from services.runtime.layers.quantized_cpu import Int4Product, check_cpu_product, cpu_product, for_many_rows
+from services.runtime.layers.quantized_cpu import (
+    CompiledInt8Product,
+    Int4Product,
+    Int8Product,
+    check_cpu_product,
+    cpu_product,
+    for_many_rows,
+)
 
 DTYPES = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(params=["compiled", "oneDNN"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Products in 8 bits by the compiled library, and as on a CPU for which there is none."""
+    if request.param == "oneDNN":
+        monkeypatch.setattr(quantized_cpu, "library", lambda: None)
+    elif library() is None:
+        pytest.skip("the compiled steps are not built, or not for this CPU")
+    return request.param
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -87,11 +105,23 @@ def test_this_cpu_can_compute_in_both(bits: int, dtype: torch.dtype) -> None:
     check_cpu_product(bits, dtype)
 
 
+def test_products_in_8_bits_are_those_of_the_library_where_there_is_one(way: str) -> None:
+    expected = CompiledInt8Product if way == "compiled" else Int8Product
+    assert type(cpu_product(quantize(noise(16, 16), 8))) is expected
+
+
+def test_both_ways_differ_by_rounding_only() -> None:
+    weight, rows = quantize(noise(80, 128), 8), noise(9, 128, seed=1)
+    found = cpu_product(weight)(rows, None)
+    torch.testing.assert_close(found, Int8Product(weight)(rows, None), rtol=1e-5, atol=1e-5)
+
+
 def test_products_that_overflow_are_refused_with_what_would_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def overflowing(self: Any, x: Tensor, bias: Tensor | None) -> Tensor:
         return x.new_full((16, 16), 32.0)
 
-    monkeypatch.setattr(quantized_cpu.Int8Product, "__call__", overflowing)
+    for product in (Int8Product, CompiledInt8Product):
+        monkeypatch.setattr(product, "__call__", overflowing)
     with pytest.raises(FailedPrecondition, match=r"8 bits .*overflow.* CHROMA_WEIGHTS to int4 or as-stored"):
         check_cpu_product(8, torch.float32)
 
@@ -103,6 +133,7 @@ def test_a_build_without_the_operators_is_refused_with_what_would_work(
     bits: int, namespace: str, works: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight = quantize(torch.ones(16, 64), bits)
+    monkeypatch.setattr(quantized_cpu, "library", lambda: None)
     monkeypatch.setattr(torch.ops, namespace, SimpleNamespace())
     with pytest.raises(FailedPrecondition, match=rf"{bits} bits cannot be .*no attribute.* CHROMA_WEIGHTS to {works}"):
         cpu_product(weight)
@@ -112,6 +143,7 @@ def test_an_operator_with_other_arguments_is_refused(monkeypatch: pytest.MonkeyP
     def of_another_release(self: Any, x: Tensor) -> None:
         raise TypeError("multiply() takes 2 arguments")
 
+    monkeypatch.setattr(quantized_cpu, "library", lambda: None)
     monkeypatch.setattr(quantized_cpu.Int8Product, "multiply", of_another_release)
     with pytest.raises(FailedPrecondition, match=r"8 bits cannot .*takes 2 arguments.*int4 or as-stored"):
         check_cpu_product(8, torch.float32)

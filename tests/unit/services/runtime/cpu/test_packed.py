@@ -1,0 +1,59 @@
+"""A product of the compiled library equals the product of whole numbers, for any dimensions and numbers of rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from services.runtime.checkpoint.quantized import quantize
+from services.runtime.cpu.library import Library
+from services.runtime.cpu.packed import PackedMatrix
+from tests.support.compiled_steps import each_library
+
+
+@pytest.fixture(params=each_library())
+def library(request: pytest.FixtureRequest) -> Library:
+    return request.param
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as whole numbers by their largest magnitude, and the numbers' scales."""
+    largest = x.abs().amax(1, keepdim=True)
+    return (x * (127 / largest)).round(), largest / 127
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 16), (48, 64), (50, 20), (1, 4), (160, 528), (600, 1664)])
+@pytest.mark.parametrize("rows", [1, 2, 7, 16, 71])
+def test_the_product_is_that_of_whole_numbers(library: Library, outputs: int, inputs: int, rows: int) -> None:
+    weight, x = quantize(noise(outputs, inputs), 8), noise(rows, inputs, seed=1)
+    whole, scales = rounded(x)
+    expected = (whole.double() @ weight.values.double().t()) * weight.scales[:, 0] * scales
+    found = PackedMatrix(weight, library).product(x)
+    assert found.shape == (rows, outputs)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_extreme_values_do_not_overflow(library: Library) -> None:
+    weight, x = quantize(torch.ones(32, 4096), 8), torch.ones(3, 4096)
+    x[1] *= -1
+    found = PackedMatrix(weight, library).product(x)
+    torch.testing.assert_close(found, torch.tensor([4096.0, -4096, 4096])[:, None].expand(3, 32), rtol=1e-6, atol=0)
+
+
+def test_only_a_row_that_is_not_finite_gives_no_numbers(library: Library) -> None:
+    packed, rows = PackedMatrix(quantize(noise(64, 128), 8), library), noise(4, 128, seed=1)
+    rows[0], rows[1, 5], rows[2, 7] = 0.0, torch.nan, torch.inf
+    found = packed.product(rows)
+    assert found[0].equal(torch.zeros(64))
+    assert found[1:3].isfinite().any(dim=1).tolist() == [False, False]
+    assert found[3].isfinite().all()
+
+
+def test_only_filled_up_matrices_are_not_whole(library: Library) -> None:
+    dimensions = {(32, 64): True, (33, 64): False, (32, 60): False}
+    assert {shape: PackedMatrix(quantize(noise(*shape), 8), library).is_whole for shape in dimensions} == dimensions

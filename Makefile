@@ -174,7 +174,7 @@ bench: setup ## the engines beside a plain loop: frames a second, first frame, s
 bench-overload: setup ## twice the callers that fit: admission and deadlines beside first come, first served
 	$(BIN)/python -m bench.engines.overload
 
-bench-capacity: setup ## the capacity model: beside measurements, then GPUs, gateways, store and cost (ASSUMPTIONS=; about 4 minutes)
+bench-capacity: setup ## the capacity model: beside measurements, then GPUs, gateways, store and cost (ASSUMPTIONS=; about 2 minutes)
 	$(BIN)/python -m bench.capacity validate || test $$? -eq 1
 	$(BIN)/python -m bench.capacity plan $(if $(ASSUMPTIONS),--assumptions $(ASSUMPTIONS))
 	$(BIN)/python -m bench.capacity events $(if $(ASSUMPTIONS),--assumptions $(ASSUMPTIONS))

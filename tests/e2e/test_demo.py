@@ -14,26 +14,24 @@ from tests.support.shell import mark_installed, run_shell
 from tests.support.snippets import snippet_that_begins
 
 
-def demo(tmp_path: Path, *variables: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "demo", f"VENV={sys.prefix}", f"STATE={tmp_path / 'state'}", f"OUT={tmp_path / 'out'}"]
-    return subprocess.run(
-        [*command, *variables], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=280
-    )
-
-
-def succeeding(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def installed(tmp_path: Path) -> dict[str, str]:
-    """The variables with which a block of README.md finds the virtual environment of the tests in the place of its own
-    one: the package index that it names may not be reached from here."""
+    """The variables with which make takes the virtual environment of the tests as it is: it installs nothing, because
+    the package index of the Makefile may not be reached from here. State and results go into `tmp_path`."""
     venv = tmp_path / "venv"
     venv.mkdir()
     (venv / "bin").symlink_to(Path(sys.prefix) / "bin")
     mark_installed(venv, ".torch", ".served", ".installed")
     return {"VENV": str(venv), "STATE": str(tmp_path / "state"), "OUT": str(tmp_path / "out")}
+
+
+def demo(tmp_path: Path, *variables: str) -> subprocess.CompletedProcess[str]:
+    own = {**environment(), **installed(tmp_path)}
+    return subprocess.run(["make", "demo", *variables], cwd=ROOT, env=own, capture_output=True, text=True, timeout=280)
+
+
+def succeeding(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def demo_of_a_clone(tmp_path: Path, folders: dict[str, str]) -> str:

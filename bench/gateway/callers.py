@@ -1,7 +1,7 @@
 """Paced callers over gRPC, in a process of their own: `python -m bench.gateway.callers ADDRESS COUNT SECONDS`.
 
 Each caller speaks for 3.2 s in pieces of 80 ms, commits, listens until the reply's playback would have ended, and
-begins again. One JSON line of output: when the callers were all at work, and the first sounds.
+begins again. Two lines of output: when the callers were all at work, and what they heard, as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc.aio
 
-from bench.gateway.stages import REPLY_FRAMES
+from bench.gateway.stages import REPLY_FRAMES, read_stamp
 from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc
 from services.common.wire.audio import FRAME_S, HEARING_RATE_HZ
 
@@ -28,7 +28,8 @@ CALLERS_A_CONNECTION = 50
 class Heard:
     """What the callers heard of the replies to questions that ended after all callers had begun."""
 
-    first_sounds_s: list[float] = field(default_factory=list)
+    added_s: list[float] = field(default_factory=list)
+    """From the commit to the first sound, less what the stages took for it by their own clocks."""
     late: int = 0
     """Pieces of speech that came after the moment of their playback."""
     failed: list[str] = field(default_factory=list)
@@ -47,9 +48,9 @@ async def call(stub: dialogue_pb2_grpc.DialogueServiceAsyncStub, begins_s: float
         for piece in range(PIECES):
             await talk.write(dialogue_pb2.ConverseRequest(audio=PIECE))
             await asyncio.sleep(begun_s + (piece + 1) * FRAME_S - time.monotonic())
-        await talk.write(dialogue_pb2.ConverseRequest(commit=dialogue_pb2.CommitTurn()))
         committed_s = time.monotonic()
-        first_s, late = 0.0, 0
+        await talk.write(dialogue_pb2.ConverseRequest(commit=dialogue_pb2.CommitTurn()))
+        first_s, speech_s, late = 0.0, 0.0, 0
         while True:
             response: Any = await talk.read()
             now_s = time.monotonic()
@@ -57,14 +58,15 @@ async def call(stub: dialogue_pb2_grpc.DialogueServiceAsyncStub, begins_s: float
                 heard.failed.append("the conversation ended")
                 return
             if response.HasField("audio"):
-                first_s = first_s or now_s
+                if not first_s:
+                    first_s, speech_s = now_s, read_stamp(response.audio.pcm.data)
                 late += now_s > first_s + response.audio.pcm.first_sample / 24_000 + 0.001
             elif response.HasField("turn_done"):
                 break
         if response.turn_done.HasField("error"):
             heard.failed.append(response.turn_done.error.message)
         else:
-            heard.first_sounds_s.append(first_s - committed_s)
+            heard.added_s.append(first_s - committed_s - response.turn_done.timings.heard_s - speech_s)
             heard.late += late
         await asyncio.sleep(first_s + REPLY_FRAMES * FRAME_S - time.monotonic())
     talk.cancel()

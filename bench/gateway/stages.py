@@ -2,11 +2,15 @@
 
 They compute nothing. A reply has a fixed number of thoughts of the published checkpoint's width. The speech generator
 sends frames as the real one does: fast until its lead is full, then one for each 80 ms.
+
+What the first thought and the first frame of a turn really took here goes to the caller with the reply: in
+`TurnTimings.heard_s` and in the first samples of the sound.
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,8 +23,7 @@ from chroma.v1.generation_pb2 import END_REASON_EOS
 from chroma.v1.tensor_pb2 import DATA_TYPE_BFLOAT16, Tensor
 from services.common.rpc.requests import read_open
 from services.common.wire.audio import CODEBOOKS, FRAME_S, FRAME_SAMPLES, FRAMES_PER_THOUGHT, THOUGHT_S
-from services.reasoner.servicer import GROUP_THOUGHTS
-from services.reasoner.servicer import HOLD_S as HOLD_THOUGHTS_S
+from services.reasoner.servicer import GROUP_THOUGHTS, hold_s_of
 from services.runtime.engine.groups import in_groups
 from services.speech_gen.servicer import GROUP_FRAMES
 from services.speech_gen.servicer import HOLD_S as HOLD_FRAMES_S
@@ -35,10 +38,8 @@ FIRST_FRAME_S, NEXT_FRAME_S = 0.02, 0.02
 REPLY_FRAMES = 150
 """12 s."""
 LEAD_S = 2.0
-OWN_FIRST_SOUND_S = FIRST_THOUGHT_S + FIRST_FRAME_S
-"""From the commit to the first sound, if the gateway and the transport took no time."""
-
 _HIDDEN = Tensor(dtype=DATA_TYPE_BFLOAT16, shape=[WIDTH], data=bytes(2 * WIDTH))
+_CODES = [7] * CODEBOOKS
 _SOUND = bytes(range(256)) * (2 * FRAME_SAMPLES // 256)
 
 
@@ -79,18 +80,20 @@ class Reasoner(fake_services.FakeReasoner):
         async for request in request_iterator:
             if request.HasField("commit"):
                 break
+        thinking = _Paced(partial(_think, time.monotonic()))
         most = GROUP_THOUGHTS if opened.takes_groups else 1
-        async for thoughts in in_groups(_Paced(_think), output_s=THOUGHT_S, hold_s=HOLD_THOUGHTS_S, most=most):
+        async for thoughts in in_groups(thinking, output_s=THOUGHT_S, hold_s=hold_s_of(opened), most=most):
             yield reasoner_pb2.ThinkResponse(thoughts=reasoner_pb2.Thoughts(thoughts=thoughts))
         yield reasoner_pb2.ThinkResponse(done=reasoner_pb2.ThinkDone(reason=END_REASON_EOS))
 
 
-async def _think(put: Callable[[reasoner_pb2.Thought], None]) -> None:
+async def _think(committed_s: float, put: Callable[[reasoner_pb2.Thought], None]) -> None:
     last = REPLY_FRAMES // FRAMES_PER_THOUGHT - 1
-    begun_s = time.monotonic() + FIRST_THOUGHT_S
+    begun_s = committed_s + FIRST_THOUGHT_S
     for index in range(last + 1):
         await asyncio.sleep(begun_s + index * THINKS_S - time.monotonic())
-        heard = reasoner_pb2.Heard(prompt_tokens=30) if index == 0 else None
+        took_s = time.monotonic() - committed_s
+        heard = reasoner_pb2.Heard(prompt_tokens=30, prefill_s=took_s) if index == 0 else None
         put(
             reasoner_pb2.Thought(
                 index=index, token_id=100, text=" word", hidden=_HIDDEN, last=index == last, heard=heard
@@ -116,31 +119,46 @@ class SpeechGen(fake_services.FakeSpeechGen):
         first_frame = 0
         speaking = _Paced(partial(_speak, request_iterator))
         async for frames in in_groups(speaking, output_s=FRAME_S, hold_s=HOLD_FRAMES_S, most=GROUP_FRAMES):
-            codes = CodeFrames(first_frame=first_frame, codes=[7] * CODEBOOKS * len(frames))
-            yield speech_gen_pb2.SpeakResponse(frames=codes)
+            codes = [code for frame in frames for code in frame]
+            yield speech_gen_pb2.SpeakResponse(frames=CodeFrames(first_frame=first_frame, codes=codes))
             first_frame += len(frames)
         yield speech_gen_pb2.SpeakResponse(done=speech_gen_pb2.SpeakDone(reason=END_REASON_EOS, frames=first_frame))
         async for _ in request_iterator:
             pass
 
 
-async def _speak(requests: AsyncIterator[speech_gen_pb2.SpeakRequest], put: Callable[[int], None]) -> None:
-    thoughts, frame, first_s, ready_s = 0, 0, 0.0, 0.0
+async def _speak(requests: AsyncIterator[speech_gen_pb2.SpeakRequest], put: Callable[[list[int]], None]) -> None:
+    thoughts, frame, asked_s, first_s, ready_s = 0, 0, 0.0, 0.0, 0.0
     async for request in requests:
+        asked_s = asked_s or time.monotonic()
         thoughts += len(request.thoughts.thoughts) or 1
         while frame < FRAMES_PER_THOUGHT * thoughts:
             now_s = time.monotonic()
             first_s = first_s or now_s + FIRST_FRAME_S
             ready_s = max(ready_s + NEXT_FRAME_S, first_s + frame * FRAME_S - LEAD_S, now_s) if frame else first_s
             await asyncio.sleep(ready_s - now_s)
-            put(frame)
+            put(_CODES if frame else [*_stamp(time.monotonic() - asked_s), *_CODES[2:]])
             frame += 1
         if frame == REPLY_FRAMES:
             return
 
 
+_MILLIONTHS = struct.Struct("<HH")
+"""Whole milliseconds, and the millionths of a second that are left: two codes of a frame, or two samples."""
+
+
+def _stamp(took_s: float) -> tuple[int, int]:
+    return divmod(round(1e6 * min(took_s, 2.0)), 1_000)
+
+
+def read_stamp(sound: bytes) -> float:
+    """The seconds from the first thought at the speech generator to the first frame, from the reply's first sound."""
+    milliseconds, millionths = _MILLIONTHS.unpack_from(sound)
+    return milliseconds / 1e3 + millionths / 1e6
+
+
 class Codec(fake_services.FakeCodec):
-    """Answers frames with the same sound at once."""
+    """Answers frames with the same sound at once. The first two codes of the reply become its first two samples."""
 
     async def Decode(  # noqa: N802
         self, request_iterator: AsyncIterator[codec_pb2.DecodeRequest], context: Any
@@ -148,7 +166,10 @@ class Codec(fake_services.FakeCodec):
         await read_open(request_iterator)
         async for request in request_iterator:
             frames = len(request.frames.codes) // CODEBOOKS
-            pcm = Pcm(first_sample=request.frames.first_frame * FRAME_SAMPLES, data=_SOUND * frames)
+            sound = _SOUND * frames
+            if request.frames.first_frame == 0:
+                sound = _MILLIONTHS.pack(*request.frames.codes[:2]) + sound[_MILLIONTHS.size :]
+            pcm = Pcm(first_sample=request.frames.first_frame * FRAME_SAMPLES, data=sound)
             yield codec_pb2.DecodeResponse(pcm=pcm)
 
 

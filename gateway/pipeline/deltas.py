@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True)
+class TextPiece:
+    """The text of one thought. Its speech starts `audio_offset_ms` after the start of the reply's speech."""
+
+    text: str
+    audio_offset_ms: int
+
+
+@dataclass(frozen=True)
 class TextDelta:
-    """A piece of the reply's text. Its speech starts `audio_offset_ms` after the start of the reply's speech."""
+    """The next part of the reply's text: that of one thought, or of several that came together.
+
+    Its speech starts `audio_offset_ms` after the start of the reply's speech.
+    """
 
     turn_id: str
     text: str
     audio_offset_ms: int
+    parts: tuple[TextPiece, ...] = ()
+    """What `text` is put together of. Empty: it is one piece."""
+
+    @classmethod
+    def of(cls, turn_id: str, pieces: Sequence[TextPiece]) -> TextDelta:
+        """Put together pieces, at least one."""
+        text = "".join(piece.text for piece in pieces)
+        return cls(turn_id, text, pieces[0].audio_offset_ms, tuple(pieces) if len(pieces) > 1 else ())
+
+    @property
+    def pieces(self) -> tuple[TextPiece, ...]:
+        """The pieces, at least one."""
+        return self.parts or (TextPiece(self.text, self.audio_offset_ms),)
 
 
 @dataclass(frozen=True)

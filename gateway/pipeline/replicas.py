@@ -17,6 +17,7 @@ from gateway.pipeline.outliers import Outlier
 from gateway.settings import GatewaySettings
 from gateway.tasks import cancel
 from gateway.text.domain import SpeechDomain
+from services.common.rpc.server import WINDOW_OPTIONS
 from services.common.rpc.tls import channel_credentials
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
+    *WINDOW_OPTIONS,
 )
 
 

@@ -80,6 +80,10 @@ _GROUP_THOUGHTS = 16
 """Most thoughts of a message to the speech generator: 64 kB of hidden states of the published checkpoint."""
 
 
+_HOLD_S = 0.24
+"""How long the reasoner may hold a thought that is far ahead of its speech, of a reply at the pace of listening."""
+
+
 def _nobody() -> None:
     pass
 
@@ -132,6 +136,7 @@ async def think_requests(
             tools=plan.tools,
             takes_groups=True,
             priority=PRIORITY_LOW if plan.low_priority else PRIORITY_NORMAL,
+            max_hold_s=_HOLD_S if plan.voice is not None and plan.max_lead_s != 0 else 0,
         )
     )
     async for request in source.requests():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from chroma.v1.reasoner_pb2 import Thought
 
@@ -20,6 +20,16 @@ class StopSequences:
         """The thought in which the sequence begins, with the text before it. None: it begins with a thought."""
         self._sequences = tuple(filter(None, sequences))
         self._held: list[Thought] = []
+
+    def push_all(self, thoughts: Iterable[Thought]) -> list[Thought]:
+        """Take the next thoughts, up to that with which a stop sequence is found. Returns those that are surely before
+        any, in order."""
+        released: list[Thought] = []
+        for thought in thoughts:
+            released += self.push(thought)
+            if self.is_found:
+                break
+        return released
 
     def push(self, thought: Thought) -> list[Thought]:
         """Take the next thought. Returns the thoughts that are surely before any stop sequence, in order."""

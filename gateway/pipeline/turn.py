@@ -30,7 +30,7 @@ from chroma.v1.codec_pb2 import DecodeOpen
 from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_LIMIT, END_REASON_UNSPECIFIED, EndReason
 from chroma.v1.reasoner_pb2 import Heard, Thought
 from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen
-from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings, ToolCallMade
+from gateway.pipeline.deltas import AudioDelta, TextDelta, TextPiece, Timings, ToolCallMade
 from gateway.pipeline.input_pace import InputPace
 from gateway.pipeline.requests import Ledger, TurnPlan, decode_requests, speak_requests, think_requests
 from gateway.pipeline.stop_sequences import StopSequences
@@ -211,14 +211,13 @@ class Turn:
                 if response.HasField("opened"):
                     self._bind(response.opened.checkpoint_fingerprint)
                 elif response.HasField("thought") or response.HasField("thoughts"):
-                    for came in response.thoughts.thoughts or [response.thought]:
-                        for thought in stop.push(came):
-                            await self._take_thought(thought, spoken=plan.voice is not None)
-                        if stop.is_found:
-                            if stop.cut is not None:
-                                await self._take_thought(stop.cut, spoken=False)
-                            self.text_end = END_REASON_EOS
-                            return
+                    came = response.thoughts.thoughts or [response.thought]
+                    await self._take_thoughts(stop.push_all(came), spoken=plan.voice is not None)
+                    if stop.is_found:
+                        if stop.cut is not None:
+                            await self._take_thoughts([stop.cut], spoken=False)
+                        self.text_end = END_REASON_EOS
+                        return
                 elif response.HasField("done"):
                     self.text_end, self._unreadable_call = response.done.reason, response.done.unreadable_call
                     for call in response.done.tool_calls:
@@ -235,23 +234,27 @@ class Turn:
     def _bound_to(self) -> set[str] | None:
         return {self.checkpoint} if self.checkpoint else None
 
-    async def _take_thought(self, thought: Thought, *, spoken: bool) -> None:
-        self.timings.mark("thought", self._elapsed_s())
-        if thought.HasField("heard"):
-            self.prompt = thought.heard
-            self.timings.heard_s = thought.heard.prefill_s
-        if thought.call:
-            await self._begin_calls(thought)
-        elif spoken:
-            await self._thoughts.put(thought)
-            self._is_spoken = True
-            self._text_known.set()
-        self.thoughts.append(
-            Thought(token_id=thought.token_id, text=thought.text, last=thought.last, call=thought.call)
-        )
-        if thought.text:
-            offset_ms = round(thought.index * THOUGHT_S * 1000)
-            await self._emit(TextDelta(self.turn_id, thought.text, offset_ms))
+    async def _take_thoughts(self, thoughts: Sequence[Thought], *, spoken: bool) -> None:
+        """Pass on thoughts that came together: each to be spoken, and their texts as one event."""
+        pieces: list[TextPiece] = []
+        for thought in thoughts:
+            self.timings.mark("thought", self._elapsed_s())
+            if thought.HasField("heard"):
+                self.prompt = thought.heard
+                self.timings.heard_s = thought.heard.prefill_s
+            if thought.call:
+                await self._begin_calls(thought)
+            elif spoken:
+                await self._thoughts.put(thought)
+                self._is_spoken = True
+                self._text_known.set()
+            self.thoughts.append(
+                Thought(token_id=thought.token_id, text=thought.text, last=thought.last, call=thought.call)
+            )
+            if thought.text:
+                pieces.append(TextPiece(thought.text, round(thought.index * THOUGHT_S * 1000)))
+        if pieces:
+            await self._emit(TextDelta.of(self.turn_id, pieces))
 
     async def _begin_calls(self, thought: Thought) -> None:
         """Note that the reply goes on with tool calls, which are not spoken. The first thought of them ends the speech

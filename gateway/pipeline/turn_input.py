@@ -18,10 +18,18 @@ from gateway.text.domain import DomainCheck, quote
 from gateway.text.speakable import SpeakableText, is_speakable
 from services.common.errors import ChromaError, InvalidArgument, OutOfRange
 from services.common.wire.audio import HEARING_RATE_HZ
-from services.common.wire.pcm import Samples, decode_pcm, encode_pcm, sample_bytes
+from services.common.wire.pcm import (
+    Samples,
+    check_pcm,
+    decode_pcm,
+    encode_pcm,
+    pcm_samples,
+    sample_bytes,
+    sample_count,
+)
 
 _PIECE_BYTES = 64 * 1024
-_PIECE_S = 0.24
+_PIECE_S = 0.48
 """Speech goes to the reasoner in pieces of at least this length, before the end of its part: the audio tower computes
 chunks of 2 s, so smaller ones would only be more messages."""
 
@@ -92,39 +100,45 @@ class UserInput(TurnInput):
         self._max_chars = self._chars_left = max_chars
         self._resampler: Resampler | None = None
         """The resampler of the audio part under way. None: there is none."""
-        self._samples, self._energy = 0, 0.0
-        """All samples of the turn, and the sum of their squares."""
-        self._before_part = (0.0, 0, 0.0)
-        """`audio_s`, `_samples` and `_energy` without the audio part under way."""
+        self._before_part_s = 0.0
+        """`audio_s` without the audio part under way."""
 
     def add_audio(self, data: bytes) -> None:
         """Add PCM in the client's format. A broken sample or too much speech makes the turn fail."""
         if self._error is not None:
             return
         try:
-            samples = decode_pcm(data, self.encoding)
+            if self._rate_hz != HEARING_RATE_HZ:
+                self.add_samples(decode_pcm(data, self.encoding))
+                return
+            check_pcm(data, self.encoding)
         except InvalidArgument as error:
             self.fail(error)
-        else:
-            self.add_samples(samples)
+            return
+        if self._grow_part(sample_count(data, self.encoding)) is not None:
+            self._extend_part(data)
 
     def add_samples(self, samples: Samples) -> None:
         """Add samples [S] at the client's rate. Zero samples start no audio part. Too much speech makes the turn
         fail."""
-        if self._error is not None or not len(samples):
-            return
+        if self._error is None and (resampler := self._grow_part(len(samples))) is not None:
+            self._extend_part(encode_pcm(resampler.push(samples), self.encoding))
+
+    def _grow_part(self, samples: int) -> Resampler | None:
+        """Begin an audio part if there is none, and count so many samples of it at the client's rate. Returns the
+        resampler of the part. None: nothing can be added."""
+        if not samples:
+            return None
         if self._resampler is None:
             self._resampler = Resampler(self._rate_hz, HEARING_RATE_HZ)
-            self._before_part = self.audio_s, self._samples, self._energy
+            self._before_part_s = self.audio_s
             self.parts.append(bytearray())
-        self.audio_s += len(samples) / self._rate_hz
-        self._uncounted_s += len(samples) / self._rate_hz
+        self.audio_s += samples / self._rate_hz
+        self._uncounted_s += samples / self._rate_hz
         if self.audio_s > self._max_audio_s:
             self.fail(OutOfRange(f"expected at most {self._max_audio_s:g} s of speech in a turn, got more"))
-            return
-        self._samples += len(samples)
-        self._energy += energy_of(samples)
-        self._extend_part(self._resampler.push(samples))
+            return None
+        return self._resampler
 
     def has_room(self, samples: int) -> bool:
         """Whether so many samples at the client's rate can be added without too much speech in the turn."""
@@ -149,11 +163,23 @@ class UserInput(TurnInput):
         self.end_audio()
         if not any(self.parts):
             self.fail(InvalidArgument("expected audio or text before the commit, got an empty turn"))
-        elif self._samples and not self._has_text and is_silent(self._energy, self._samples):
+        elif not self._has_text and self._is_silent():
             self.fail(InvalidArgument(f"expected speech, got {self.audio_s:.2f} s of silence"))
         self.committed.set()
         self.complete.set()
         self._news.set()
+
+    def _is_silent(self) -> bool:
+        """Whether all of the speech is silence. It is read only as far as it may be."""
+        recordings = [bytes(part) for part in self.parts if isinstance(part, bytearray)]
+        count = sum(sample_count(recording, self.encoding) for recording in recordings)
+        size, energy = HEARING_RATE_HZ * sample_bytes(self.encoding), 0.0
+        for recording in recordings:
+            for start in range(0, len(recording), size):
+                energy += energy_of(pcm_samples(recording[start : start + size], self.encoding))
+                if not is_silent(energy, count):
+                    return False
+        return True
 
     async def requests(self) -> AsyncGenerator[ThinkRequest, None]:
         index = offset = 0
@@ -186,7 +212,7 @@ class UserInput(TurnInput):
         """End the audio part under way; later audio makes another part. False if there is none."""
         if self._resampler is None:
             return False
-        self._extend_part(self._resampler.finish())
+        self._extend_part(encode_pcm(self._resampler.finish(), self.encoding))
         self._resampler = None
         return True
 
@@ -195,7 +221,7 @@ class UserInput(TurnInput):
         call that has sent some of it must start again."""
         if self._resampler is not None:
             self._resampler = self._error = None
-            self.audio_s, self._samples, self._energy = self._before_part
+            self.audio_s = self._before_part_s
             self.parts.pop()
 
     @property
@@ -206,36 +232,32 @@ class UserInput(TurnInput):
     @property
     def open_audio_s(self) -> float:
         """Seconds of the audio part under way."""
-        return self.audio_s - self._before_part[0] if self._resampler is not None else 0.0
+        return self.audio_s - self._before_part_s if self._resampler is not None else 0.0
 
     def split(self) -> UserInput:
         """Move the audio part under way to an input of its own, and return that. A Think call that has sent some of the
         part must start again."""
         assert self._resampler is not None, "an audio part is under way"
         rest = UserInput(self._format, max_audio_s=self._max_audio_s, max_chars=self._max_chars)
-        audio_s, samples, energy = self._before_part
         rest.parts.append(self.parts[-1])
         rest._resampler = self._resampler
-        rest.audio_s = self.audio_s - audio_s
-        rest._samples, rest._energy = self._samples - samples, self._energy - energy
+        rest.audio_s = self.open_audio_s
         rest._error = self._error
         self.drop_audio()
         return rest
 
     def join(self, rest: UserInput) -> None:
         """Put the audio part that `split` took out at the end, where it goes on."""
-        self._before_part = self.audio_s, self._samples, self._energy
+        self._before_part_s = self.audio_s
         self.parts.append(rest.parts[-1])
         self._resampler = rest._resampler
         self.audio_s += rest.audio_s
-        self._samples += rest._samples
-        self._energy += rest._energy
         self._error = self._error or rest._error
 
-    def _extend_part(self, samples: Samples) -> None:
+    def _extend_part(self, data: bytes) -> None:
         part = self.parts[-1]
         assert isinstance(part, bytearray), "the last part is audio while its resampler lives"
-        part += encode_pcm(samples, self.encoding)
+        part += data
         self._news.set()
 
 

@@ -66,8 +66,9 @@ _CHOICES: dict[int, Literal["auto", "none", "required"]] = {
     TOOL_CHOICE_REQUIRED: "required",
 }
 
-HOLD_S = 0.06
-"""A thought that is far ahead of its speech is held at most for this long, so that others can share its message."""
+_HOLD_S, _LONGEST_HOLD_S = 0.06, 1.0
+"""A thought that is far ahead of its speech is held at most for this long, so that others can share its message: for a
+caller that says nothing, and for any caller."""
 
 GROUP_THOUGHTS = 16
 """Most thoughts of a message: 64 kB of hidden states of the published checkpoint."""
@@ -119,7 +120,7 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
             fed_by(stream, self._feed_turn(stream, request_iterator, opened)),
         ):
             yield ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint=self._checkpoint_fingerprint))
-            hold_s, most = (HOLD_S, GROUP_THOUGHTS) if opened.takes_groups else (0.0, 1)
+            hold_s, most = (hold_s_of(opened), GROUP_THOUGHTS) if opened.takes_groups else (0.0, 1)
             async for outputs in in_groups(stream, output_s=THOUGHT_S, hold_s=hold_s, most=most):
                 thoughts = [_thought(output) for output in outputs if isinstance(output, Thought)]
                 if thoughts:
@@ -285,6 +286,11 @@ def _tool_use(tools: tools_pb2.Tools) -> ToolUse:
     if choice == "required" and (not names or tools.choice_name not in names | {""}):
         raise InvalidArgument(f"tools: expected the tool that must be called, {tools.choice_name[:64]!r}, among them")
     return ToolUse(choice, tools.choice_name, tools.parallel_calls or not tools.HasField("parallel_calls"))
+
+
+def hold_s_of(opened: ThinkOpen) -> float:
+    """The longest time, in seconds, that a thought of this turn is held."""
+    return min(opened.max_hold_s, _LONGEST_HOLD_S) if opened.max_hold_s > 0 else _HOLD_S
 
 
 def _read_open(opened: ThinkOpen, tool_format: ToolFormat | None) -> TurnOpen:

@@ -40,7 +40,7 @@ _TEXT_END_TIMEOUT_S = 5.0
 """How long a call stays open for the caller's last thoughts after its speech has ended. A caller that writes to an
 ended call loses the responses that it has not read yet (grpc/grpc#36066)."""
 
-HOLD_S = 4 * FRAME_S
+HOLD_S = 10 * FRAME_S
 """A frame that is far ahead of its playback is held at most for this long, so that others can share its message."""
 
 GROUP_FRAMES = 64

@@ -26,8 +26,8 @@ from services.common.wire.audio import FRAME_S
 
 Outcome = Literal["completed", "interrupted", "refused", "lost", "unfinished"]
 
-HOLD_S = 4 * FRAME_S
-NEAR_S = 0.5
+HOLD_S = 10 * FRAME_S
+NEAR_S = 0.25
 GROUP_FRAMES = 64
 """How frames share a message, as in services/runtime/engine/groups.py and services/speech_gen/servicer.py."""
 FIRST_THOUGHTS = 4
@@ -259,7 +259,7 @@ class Turn:
                 continue
             began_s = env.now if began_s is None else began_s
             ahead_s = self._frames_out * FRAME_S - (env.now - began_s)
-            if (wait_s := min(HOLD_S, (ahead_s - NEAR_S) / 4)) > 0:
+            if (wait_s := min(HOLD_S, (ahead_s - NEAR_S) / 2)) > 0:
                 yield env.timeout(wait_s)
             count = min(GROUP_FRAMES, speech.frames - self._frames_out)
             self._frames_out += count

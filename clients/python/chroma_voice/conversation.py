@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Literal, Self
@@ -12,7 +13,7 @@ import grpc.aio
 from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, tools_pb2
 from chroma_voice.backoff import Backoff
 from chroma_voice.errors import ChromaError, Unavailable, from_rpc_error
-from chroma_voice.events import EndsSoon, Event, TurnDone, TurnStarted, event_from_proto
+from chroma_voice.events import EndsSoon, Event, TurnDone, TurnStarted, events_from_proto
 from chroma_voice.patience import SilenceAlarm
 from chroma_voice.reply import Reply
 from chroma_voice.session import Session, SessionSettings
@@ -66,6 +67,8 @@ class Conversation:
         self._alarm = SilenceAlarm(silence_s, self._give_up)
         self._kept: list[Event] = []
         """Events of a later turn that came before the end of the reply which was read."""
+        self._came: deque[Event] = deque()
+        """Events of the last message that are still to be read."""
         self._say_goes_on = False
         self._turn_id = ""
         self._metadata = metadata
@@ -220,11 +223,13 @@ class Conversation:
 
     async def _event(self) -> Event | None:
         """Return the next event, or None when the conversation has ended without an error."""
-        while (response := await self._receive()) is not None:
-            if (event := event_from_proto(response)) is not None:
-                self._note(event)
-                return event
-        return None
+        while not self._came:
+            if (response := await self._receive()) is None:
+                return None
+            self._came.extend(events_from_proto(response))
+        event = self._came.popleft()
+        self._note(event)
+        return event
 
     async def _receive(self) -> dialogue_pb2.ConverseResponse | None:
         """Return the next message, or None when the server has ended the conversation without an error."""

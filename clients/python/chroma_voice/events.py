@@ -201,14 +201,21 @@ Event = (
 )
 
 
-def event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
-    """Return the event of a wire message; None for `opened` and for messages that this version does not know."""
+def events_from_proto(response: dialogue_pb2.ConverseResponse) -> list[Event]:
+    """Return the events of a wire message, in order; none for `opened` and for messages that this version does not
+    know."""
+    if response.WhichOneof("response") == "text":
+        delta = response.text
+        pieces = delta.parts or [delta]
+        return [TextDelta(delta.turn_id, piece.text, piece.audio_offset_ms / 1000) for piece in pieces]
+    event = _event_from_proto(response)
+    return [] if event is None else [event]
+
+
+def _event_from_proto(response: dialogue_pb2.ConverseResponse) -> Event | None:
     match response.WhichOneof("response"):
         case "turn_started":
             return TurnStarted(response.turn_started.turn_id)
-        case "text":
-            delta = response.text
-            return TextDelta(delta.turn_id, delta.text, delta.audio_offset_ms / 1000)
         case "audio":
             audio = response.audio
             return AudioDelta(audio.turn_id, audio.pcm.first_sample, audio.pcm.data)

@@ -106,7 +106,10 @@ def converse_response(event: Event, output_encoding: AudioEncoding.ValueType) ->
         case TurnStarted():
             return pb.ConverseResponse(turn_started=pb.TurnStarted(turn_id=event.turn_id))
         case TextDelta():
-            text = pb.TextDelta(turn_id=event.turn_id, text=event.text, audio_offset_ms=event.audio_offset_ms)
+            parts = [pb.TextPiece(text=part.text, audio_offset_ms=part.audio_offset_ms) for part in event.parts]
+            text = pb.TextDelta(
+                turn_id=event.turn_id, text=event.text, audio_offset_ms=event.audio_offset_ms, parts=parts
+            )
             return pb.ConverseResponse(text=text)
         case AudioDelta():
             pcm = Pcm(first_sample=event.first_sample, data=event.data)

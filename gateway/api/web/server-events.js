@@ -111,7 +111,9 @@ export class ServerEvents {
         return;
       case "response.output_audio_transcript.delta":
         turn.mark("text", now);
-        turn.pieces.push({ text: event.delta, atS: event.start_time ?? null });
+        for (const { text, start_time: atS } of event.parts ?? [{ text: event.delta, start_time: event.start_time }]) {
+          turn.pieces.push({ text, atS: atS ?? null });
+        }
         break;
       case "response.output_audio.delta": {
         if (turn.playedOut) return;

@@ -168,11 +168,11 @@ class InputTurn:
     async def transcribe_speech(self) -> None:
         """Transcribe speech while it goes on, where turn detection finds it and transcripts are wanted.
 
-        Runs until it is cancelled.
+        Runs until it is cancelled, unless this gateway transcribes nothing.
         """
-        while True:
+        while self._limits.transcribe:
             await asyncio.sleep(_EARLY_S)
-            if not self._audio.detects_turns or not self.options.transcribe_recordings or not self._limits.transcribe:
+            if not self._audio.detects_turns or not self.options.transcribe_recordings:
                 continue
             live, early = self._turns.input_turn, self._early
             source = live.turn.source if live is not None else None

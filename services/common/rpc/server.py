@@ -33,6 +33,9 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """Servers answer pings as often as the gateway sends them: it detects a dead peer within 2 s."""
 
+WINDOW_OPTIONS: tuple[tuple[str, int], ...] = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 18))
+"""A receiver takes 256 KiB of a stream before it has read any of it, which is seconds of speech at any distance. gRPC
+would measure the connection instead, with pings between the messages and answers to them."""
 
 LIVENESS = "liveness"
 """Health name that says whether the process should go on: SERVING from `start` on, also while it is not ready or
@@ -71,6 +74,7 @@ class Server:
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 *KEEPALIVE_OPTIONS,
+                *WINDOW_OPTIONS,
                 *_age_options(settings),
             ],
         )

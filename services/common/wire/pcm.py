@@ -52,13 +52,26 @@ def decode_pcm(data: bytes, encoding: AudioEncoding.ValueType) -> Samples:
     """
     check_encoding(encoding)
     check_whole(data, encoding)
-    if encoding == AUDIO_ENCODING_PCM_S16LE:
-        return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_S16_FULL_SCALE)
-    samples = np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
-    if not np.isfinite(samples).all():
+    samples = pcm_samples(data, encoding)
+    if encoding == AUDIO_ENCODING_PCM_F32LE and not np.isfinite(samples).all():
         bad = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise InvalidArgument(f"expected finite samples, got {samples[bad]} at sample {bad} of the message")
     return samples
+
+
+def check_pcm(data: bytes, encoding: AudioEncoding.ValueType) -> None:
+    """Raises InvalidArgument where `decode_pcm` does. 16-bit samples are not looked at: each is a number."""
+    if encoding == AUDIO_ENCODING_PCM_S16LE:
+        check_whole(data, encoding)
+    else:
+        decode_pcm(data, encoding)
+
+
+def pcm_samples(data: bytes, encoding: AudioEncoding.ValueType) -> Samples:
+    """Samples [S] of whole samples in a known encoding, which may be NaN or infinite."""
+    if encoding == AUDIO_ENCODING_PCM_S16LE:
+        return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_S16_FULL_SCALE)
+    return np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
 
 
 def encode_pcm(samples: Samples, encoding: AudioEncoding.ValueType) -> bytes:

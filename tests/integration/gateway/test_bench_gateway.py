@@ -20,3 +20,4 @@ def test_two_callers_have_whole_turns_and_cost_something(tmp_path: Path) -> None
     assert cost.turns >= 2
     assert not cost.failed
     assert cost.cpu_ms > 0
+    assert cost.added_median_ms > 0, "the stages' own times are less than the wait"

@@ -48,14 +48,17 @@ class Reply:
         return [self._events.event("response.created", response=self._response("in_progress", None))]
 
     def text(self, event: TextDelta) -> Events:
-        """The events of a piece of text. `start_time`, an extension, is when it is spoken, in seconds of the audio."""
+        """The events of a part of the text. `start_time`, an extension, is when it is spoken, in seconds of the audio.
+        Text that is put together of several pieces has them as `parts`, another extension."""
         item, events = self._started_item()
         self._text += event.text
-        item.spoken.append((event.audio_offset_ms, event.text))
+        item.spoken += [(piece.audio_offset_ms, piece.text) for piece in event.pieces]
         if self._session.text_only:
             return [*events, self._part_event("response.output_text.delta", delta=event.text)]
         start_s = event.audio_offset_ms / 1000
         delta = self._part_event("response.output_audio_transcript.delta", delta=event.text, start_time=start_s)
+        if event.parts:
+            delta["parts"] = [{"text": part.text, "start_time": part.audio_offset_ms / 1000} for part in event.parts]
         return [*events, delta]
 
     def audio(self, event: AudioDelta) -> Events:

@@ -16,6 +16,7 @@ from chroma.v1.speech_gen_pb2 import SpeakOpen, VoicePrompt
 from gateway.pipeline.requests import Ledger, TurnPlan, cache_scope, decode_requests, speak_requests, think_requests
 from gateway.pipeline.turn_input import ForcedReply, UserInput
 from gateway.store.records import TurnRecord
+from tests.support.running_turn import VOICE
 
 _PLAN = TurnPlan(
     session_id="session",
@@ -62,6 +63,15 @@ async def test_think_says_whether_replies_go_before_the_turn() -> None:
         for plan in (_PLAN, replace(_PLAN, low_priority=True))
     ]
     assert [message.priority for message in opened] == [PRIORITY_NORMAL, PRIORITY_LOW]
+
+
+async def test_think_lets_thoughts_wait_for_each_other_only_where_the_speech_has_the_pace_of_listening() -> None:
+    spoken = replace(_PLAN, voice=VOICE)
+    opened = [
+        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100)))).open
+        for plan in (spoken, replace(spoken, max_lead_s=None), replace(spoken, max_lead_s=0.0), _PLAN)
+    ]
+    assert [message.max_hold_s > 0 for message in opened] == [True, True, False, False]
 
 
 async def test_think_says_that_the_client_gives_the_reply() -> None:

@@ -12,6 +12,14 @@ from chroma.v1.reasoner_pb2 import Thought
 from gateway.pipeline.stop_sequences import StopSequences
 
 
+def test_of_thoughts_that_come_together_those_before_the_sequence_pass() -> None:
+    stop = StopSequences(["day"])
+    thoughts = [Thought(index=index, text=text) for index, text in enumerate(("Good ", "d", "ay", " day"))]
+    assert [it.text for it in stop.push_all(thoughts)] == ["Good "]
+    assert stop.is_found
+    assert stop.cut is None
+
+
 def _run(pieces: Sequence[str], *sequences: str) -> tuple[list[str], str, bool]:
     """The texts of the thoughts that pass, the text of the cut one, and whether a sequence was found."""
     stop = StopSequences(sequences)

@@ -11,7 +11,7 @@ from grpc import aio
 
 from chroma.v1 import generation_pb2, reasoner_pb2, speech_gen_pb2
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, CodeFrames
-from gateway.pipeline.deltas import AudioDelta, TextDelta
+from gateway.pipeline.deltas import AudioDelta, TextDelta, TextPiece
 from gateway.store.records import TurnRecord
 from gateway.tasks import cancel
 from services.common.errors import DeadlineExceeded, ResourceExhausted, Unavailable
@@ -86,7 +86,7 @@ async def test_thoughts_become_frames_and_frames_become_speech() -> None:
     assert (turn.text_end, turn.speech.reason) == (generation_pb2.END_REASON_EOS, generation_pb2.END_REASON_EOS)
 
 
-async def test_thoughts_that_come_in_one_message_are_text_of_their_own_and_leave_in_one_message() -> None:
+async def test_thoughts_that_come_in_one_message_leave_in_one_message_and_their_text_keeps_its_times() -> None:
     running = RunningTurn(plan())
     running.source.commit()
     think, speak, _ = await calls_of(running)
@@ -97,7 +97,8 @@ async def test_thoughts_that_come_in_one_message_are_text_of_their_own_and_leave
     speak.answer(opened(takes_groups=True))
     sent = (await next_request(speak, "thoughts")).thoughts.thoughts
     assert [made.token_id for made in sent] == [10, 11, 12]
-    assert running.emitted == [TextDelta("turn", "Good ", 0), TextDelta("turn", "day", 160)]
+    parts = TextPiece("Good ", 0), TextPiece("day", 160)
+    assert running.emitted == [TextDelta("turn", "Good day", 0, parts)]
     assert [made.text for made in running.turn.thoughts] == ["Good ", "day", ""]
     await cancel(running.task)
 

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioFormat
+from chroma.v1.audio_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE, AudioEncoding, AudioFormat
 from chroma.v1.reasoner_pb2 import ThinkRequest
 from gateway.pipeline.turn_input import ForcedReply, NoInput, TurnInput, UserInput
 from services.common.errors import InvalidArgument, OutOfRange
@@ -46,12 +46,12 @@ async def test_requests_follow_the_input_as_it_comes() -> None:
     requests = source.requests()
     first = asyncio.ensure_future(anext(requests))
     await asyncio.sleep(0)
-    for _ in range(2):
+    for _ in range(4):
         source.add_samples(LOUD)
     await asyncio.sleep(0)
-    assert not first.done(), "0.2 s wait for more speech"
+    assert not first.done(), "0.4 s wait for more speech"
     source.add_samples(LOUD)
-    assert len((await first).audio.data) == 9_600
+    assert len((await first).audio.data) == 16_000
     source.add_samples(LOUD)
     source.commit()
     assert len((await anext(requests)).audio.data) == 3_200, "the rest waits no longer than the commit"
@@ -91,6 +91,36 @@ async def test_a_silent_turn_fails() -> None:
     source.commit()
     with pytest.raises(InvalidArgument, match="silence"):
         await _requests(source)
+
+
+async def test_one_loud_second_after_a_silent_one_makes_no_silent_turn() -> None:
+    source = _user_input()
+    source.add_samples(np.zeros(16_000, np.float32))
+    source.end_audio()
+    source.add_samples(np.full(16_000, 0.01, np.float32))
+    source.commit()
+    assert _kinds(await _requests(source))[-1] == "commit"
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [(AUDIO_ENCODING_PCM_S16LE, "<i2"), (AUDIO_ENCODING_PCM_F32LE, "<f4")])
+async def test_audio_at_the_reasoners_rate_is_kept_as_it_came(encoding: AudioEncoding.ValueType, kind: str) -> None:
+    data = (np.linspace(-1, 1, 1_601) * (32_767 if kind == "<i2" else 1)).astype(kind).tobytes()
+    source = UserInput(AudioFormat(encoding=encoding, sample_rate_hz=16_000), max_audio_s=5, max_chars=10)
+    source.add_audio(data)
+    source.add_audio(b"")
+    source.commit()
+    assert bytes(source.parts[0]) == data  # pyright: ignore[reportArgumentType]
+    assert source.audio_s == pytest.approx(1_601 / 16_000)
+
+
+async def test_a_float_that_is_no_number_fails_the_turn_at_any_rate() -> None:
+    for rate_hz in (16_000, 24_000):
+        source = UserInput(
+            AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate_hz=rate_hz), max_audio_s=5, max_chars=10
+        )
+        source.add_audio(np.array([0.5, np.nan], "<f4").tobytes())
+        with pytest.raises(InvalidArgument, match="finite"):
+            source.check()
 
 
 async def test_silence_beside_a_text_does_not_fail_the_turn() -> None:

@@ -16,6 +16,7 @@ from chroma.v1.reasoner_pb2 import (
     ROLE_TOOL,
     Message,
     Part,
+    ThinkOpen,
     ThinkRequest,
     ThinkResponse,
     TokenIds,
@@ -29,7 +30,7 @@ from services.reasoner.model.prompt import ChatPrompt, ChatTemplate
 from services.reasoner.model.thinker import Thinker
 from services.reasoner.model.tools import ToolCall as PastCall
 from services.reasoner.runner import ThinkRunner
-from services.reasoner.servicer import ReasonerServicer
+from services.reasoner.servicer import ReasonerServicer, hold_s_of
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from tests.support.golden_cases import SPECIAL_IDS
 from tests.support.think_service import assistant, commit, give, opening, say, user
@@ -43,6 +44,14 @@ BAD_HISTORY = [Message(role=7, parts=[Part(text="Hi")])]  # pyright: ignore[repo
 def called(arguments: str) -> Message:
     """A past reply that is a call."""
     return Message(role=ROLE_ASSISTANT, tool_calls=[ToolCall(call_id="c1", name="f", arguments=arguments)])
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "held_s"),
+    [(0.0, 0.06), (0.24, 0.24), (9.0, 1.0), (float("inf"), 1.0), (-1.0, 0.06), (float("nan"), 0.06)],
+)
+def test_the_caller_says_how_long_a_thought_may_be_held_within_bounds(asked_s: float, held_s: float) -> None:
+    assert hold_s_of(ThinkOpen(max_hold_s=asked_s)) == held_s
 
 
 def new_servicer(engine: ThinkEngine, template: ChatTemplate, system_prompt: str | None = None) -> ReasonerServicer:

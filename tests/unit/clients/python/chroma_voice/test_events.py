@@ -4,23 +4,45 @@ import grpc
 import pytest
 
 from chroma.v1 import dialogue_pb2, generation_pb2
-from chroma_voice import AudioDelta, SpeechStarted, SpeechStopped, Timings, TurnDone, Unavailable, UserTranscript
-from chroma_voice.events import event_from_proto
+from chroma_voice import (
+    AudioDelta,
+    SpeechStarted,
+    SpeechStopped,
+    TextDelta,
+    Timings,
+    TurnDone,
+    Unavailable,
+    UserTranscript,
+)
+from chroma_voice.events import events_from_proto
 
 
 def test_speech_and_transcripts_are_events() -> None:
     started = dialogue_pb2.SpeechStarted(turn_id="t", audio_ms=1_500)
     stopped = dialogue_pb2.SpeechStopped(turn_id="t", audio_ms=2_500)
     said = dialogue_pb2.UserTranscript(turn_id="t", text="Tacos.")
-    assert event_from_proto(dialogue_pb2.ConverseResponse(speech_started=started)) == SpeechStarted("t", 1.5)
-    assert event_from_proto(dialogue_pb2.ConverseResponse(speech_stopped=stopped)) == SpeechStopped("t", 2.5)
-    assert event_from_proto(dialogue_pb2.ConverseResponse(user_transcript=said)) == UserTranscript("t", "Tacos.", None)
+    assert events_from_proto(dialogue_pb2.ConverseResponse(speech_started=started)) == [SpeechStarted("t", 1.5)]
+    assert events_from_proto(dialogue_pb2.ConverseResponse(speech_stopped=stopped)) == [SpeechStopped("t", 2.5)]
+    assert events_from_proto(dialogue_pb2.ConverseResponse(user_transcript=said)) == [
+        UserTranscript("t", "Tacos.", None)
+    ]
+
+
+def test_text_of_one_message_is_an_event_for_each_piece_with_its_own_time() -> None:
+    text = dialogue_pb2.TextDelta(turn_id="t", text="Fold it.", audio_offset_ms=160)
+    assert events_from_proto(dialogue_pb2.ConverseResponse(text=text)) == [TextDelta("t", "Fold it.", 0.16)]
+    text.parts.add(text="Fold", audio_offset_ms=160)
+    text.parts.add(text=" it.", audio_offset_ms=480)
+    assert events_from_proto(dialogue_pb2.ConverseResponse(text=text)) == [
+        TextDelta("t", "Fold", 0.16),
+        TextDelta("t", " it.", 0.48),
+    ]
 
 
 def test_a_missing_transcript_says_why() -> None:
     failed = dialogue_pb2.UserTranscript(turn_id="t")
     failed.error.code, failed.error.message = grpc.StatusCode.UNAVAILABLE.value[0], "busy"
-    event = event_from_proto(dialogue_pb2.ConverseResponse(user_transcript=failed))
+    (event,) = events_from_proto(dialogue_pb2.ConverseResponse(user_transcript=failed))
     assert isinstance(event, UserTranscript)
     assert isinstance(event.error, Unavailable)
     with pytest.raises(Unavailable, match="busy"):
@@ -28,8 +50,8 @@ def test_a_missing_transcript_says_why() -> None:
 
 
 def test_the_opening_answer_and_an_unknown_message_are_no_events() -> None:
-    assert event_from_proto(dialogue_pb2.ConverseResponse(opened=dialogue_pb2.ConverseOpened())) is None
-    assert event_from_proto(dialogue_pb2.ConverseResponse()) is None
+    assert events_from_proto(dialogue_pb2.ConverseResponse(opened=dialogue_pb2.ConverseOpened())) == []
+    assert events_from_proto(dialogue_pb2.ConverseResponse()) == []
 
 
 def test_sound_is_16_bit_samples_at_24_khz() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from chroma.v1 import dialogue_pb2, tools_pb2
 from chroma_voice import Session, SessionSettings, Tool, ToolCall, ToolResult, Tools
-from chroma_voice.events import event_from_proto
+from chroma_voice.events import events_from_proto
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_settings_without_tools_change_none_and_empty_tools_take_them_away() -> 
 def test_calls_and_results_are_read() -> None:
     call = tools_pb2.ToolCall(call_id="c1", name="look", arguments="{}")
     made = dialogue_pb2.ToolCallMade(turn_id="t1", call=call)
-    assert event_from_proto(dialogue_pb2.ConverseResponse(tool_call=made)) == ToolCall("t1", "c1", "look", "{}")
+    assert events_from_proto(dialogue_pb2.ConverseResponse(tool_call=made)) == [ToolCall("t1", "c1", "look", "{}")]
     result = tools_pb2.ToolResult(call_id="c1", output="20")
     entry = dialogue_pb2.Entry(turn_id="t1", tool_calls=[call], tool_results=[result])
     (read,) = Session.from_proto(dialogue_pb2.Session(entries=[entry])).entries

@@ -19,7 +19,7 @@ from gateway.conversation.output.events import (
     TurnStarted,
     UserTranscript,
 )
-from gateway.pipeline.deltas import AudioDelta, TextDelta, Timings
+from gateway.pipeline.deltas import AudioDelta, TextDelta, TextPiece, Timings
 from gateway.store.records import TurnRecord
 from gateway.store.sessions import Session
 from gateway.store.voices import Voice
@@ -51,6 +51,14 @@ _EVENTS: dict[str, Event] = {
 @pytest.mark.parametrize("field", _EVENTS)
 def test_each_event_has_its_own_field(field: str) -> None:
     assert converse_response(_EVENTS[field], AUDIO_ENCODING_PCM_F32LE).WhichOneof("response") == field
+
+
+def test_text_that_is_put_together_has_its_pieces_with_their_times() -> None:
+    event = TextDelta.of("turn-1", [TextPiece("Good ", 160), TextPiece("day", 320)])
+    text = converse_response(event, AUDIO_ENCODING_PCM_F32LE).text
+    assert (text.text, text.audio_offset_ms) == ("Good day", 160)
+    assert [(part.text, part.audio_offset_ms) for part in text.parts] == [("Good ", 160), ("day", 320)]
+    assert not converse_response(_EVENTS["text"], AUDIO_ENCODING_PCM_F32LE).text.parts
 
 
 def test_opened_names_the_encoding_of_the_reply() -> None:

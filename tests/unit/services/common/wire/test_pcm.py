@@ -7,7 +7,7 @@ from chroma.v1.audio_pb2 import (
     AUDIO_ENCODING_UNSPECIFIED,
 )
 from services.common.errors import InvalidArgument
-from services.common.wire.pcm import decode_pcm, encode_pcm
+from services.common.wire.pcm import check_pcm, decode_pcm, encode_pcm
 
 
 def test_float_samples_travel_unchanged() -> None:
@@ -28,16 +28,19 @@ def test_loud_samples_clip_at_full_scale_instead_of_wrapping() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_sample_that_is_not_finite_is_refused_and_named(bad: float) -> None:
     data = np.array([0.0, bad], dtype="<f4").tobytes()
-    with pytest.raises(InvalidArgument, match="at sample 1"):
-        decode_pcm(data, AUDIO_ENCODING_PCM_F32LE)
+    for read in (decode_pcm, check_pcm):
+        with pytest.raises(InvalidArgument, match="at sample 1"):
+            read(data, AUDIO_ENCODING_PCM_F32LE)
 
 
 def test_half_a_sample_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="whole samples of 2 bytes"):
-        decode_pcm(b"abc", AUDIO_ENCODING_PCM_S16LE)
+    for read in (decode_pcm, check_pcm):
+        with pytest.raises(InvalidArgument, match="whole samples of 2 bytes"):
+            read(b"abc", AUDIO_ENCODING_PCM_S16LE)
 
 
 @pytest.mark.parametrize("encoding", [AUDIO_ENCODING_UNSPECIFIED, 77])
 def test_an_unknown_encoding_is_refused(encoding: int) -> None:
-    with pytest.raises(InvalidArgument, match="expected audio encoding"):
-        decode_pcm(b"", encoding)  # pyright: ignore[reportArgumentType]
+    for read in (decode_pcm, check_pcm):
+        with pytest.raises(InvalidArgument, match="expected audio encoding"):
+            read(b"", encoding)  # pyright: ignore[reportArgumentType]

@@ -13,7 +13,7 @@ from gateway.api.realtime.items.items import Items
 from gateway.api.realtime.responses.reply import Reply, usage
 from gateway.api.realtime.session.session import RealtimeSession
 from gateway.conversation.output.events import Outcome, TurnDone
-from gateway.pipeline.deltas import AudioDelta, TextDelta
+from gateway.pipeline.deltas import AudioDelta, TextDelta, TextPiece
 from services.common.errors import Unavailable
 
 _SESSION = RealtimeSession("s", "m", "ada")
@@ -28,6 +28,18 @@ def _reply(session: RealtimeSession = _SESSION, *, beta: bool = False) -> tuple[
 
 def _types(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
+
+
+def test_text_of_several_pieces_is_one_event_and_each_piece_keeps_its_time() -> None:
+    reply, items = _reply()
+    reply.created()
+    *_, delta = reply.text(TextDelta.of("turn-1", [TextPiece("Fold", 160), TextPiece(" it.", 480)]))
+    assert (delta["delta"], delta["start_time"]) == ("Fold it.", 0.16)
+    assert delta["parts"] == [{"text": "Fold", "start_time": 0.16}, {"text": " it.", "start_time": 0.48}]
+    reply.audio(_AUDIO)
+    assert items.get(delta["item_id"], "read").spoken == [(160, "Fold"), (480, " it.")], (
+        "a truncation cuts between them"
+    )
 
 
 def test_a_spoken_reply_is_one_item_with_one_audio_part() -> None:

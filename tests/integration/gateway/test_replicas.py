@@ -127,12 +127,12 @@ async def test_a_reasoner_killed_during_the_input_is_replaced_by_one_that_gets_t
     async with two_replicas("reasoner", fakes, start_gateway) as (client, one, other), client.converse() as talk:
         home, away = home_first(talk.session.session_id, one, other)
         said = s16(speech(0.6))
-        await talk.send(audio=said[:9600])
+        await talk.send(audio=said[:16_000])
         while not home.script.heard:
             home.script.news.clear()
             await home.script.news.wait()
         await home.kill()
-        await talk.send(audio=said[9600:])
+        await talk.send(audio=said[16_000:])
         await talk.send(commit=pb.CommitTurn())
         assert (await talk.done()).outcome == pb.TURN_OUTCOME_COMPLETED
         assert b"".join(part for part in away.script.heard if isinstance(part, bytes)) == said

@@ -1,4 +1,4 @@
-"""A stack with weights in 8 bits whose steps are one call of the compiled library, attention included."""
+"""A stack with weights in 8 or 4 bits whose steps are one call of the compiled library, attention included."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class CompiledStack:
         )  # fmt: skip
         self._lock = threading.Lock()
         self._floats, self._bytes = torch.empty(0), torch.empty(0, dtype=torch.uint8)
+        self._sums = torch.empty(0, dtype=torch.int32)
 
     @staticmethod
     def can_compute(config: StackConfig, layers: list[LayerWeights]) -> bool:
@@ -87,13 +88,14 @@ class CompiledStack:
             most = rows * max(config.width, heads_width, config.ffn_width)
             if most > len(self._bytes):
                 self._bytes = torch.empty(2 * most, dtype=torch.uint8)
+                self._sums = torch.empty(2 * most // c.MULTIPLE, dtype=torch.int32)
             places, at = [], self._floats.data_ptr()
             for size in sizes:
                 places.append(at)
                 at += 4 * size
             step = c.Step(
                 ctypes.pointer(self._stack), _described(memory), rows, residual.data_ptr(), hidden.data_ptr(),
-                *places, self._bytes.data_ptr(), room, threads, self._library.openmp,
+                *places, self._bytes.data_ptr(), self._sums.data_ptr(), room, threads, self._library.openmp,
             )  # fmt: skip
             self._library.step(ctypes.byref(step))
         return hidden.to(embeddings.dtype)

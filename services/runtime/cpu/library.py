@@ -46,6 +46,7 @@ class Matrix(Structure):
         ("bias", c_void_p),
         ("outputs", c_int64),
         ("inputs", c_int64),
+        ("group", c_int64),
     )
 
 
@@ -113,6 +114,7 @@ class Step(Structure):
         ("scores", c_void_p),
         ("factor", c_void_p),
         ("bytes", c_void_p),
+        ("sums", c_void_p),
         ("scores_of_thread", c_int64),
         ("threads", c_int64),
         ("omp", OpenMP),
@@ -129,6 +131,7 @@ class Single(Structure):
         ("width", c_int64),
         ("out", c_void_p),
         ("bytes", c_void_p),
+        ("sums", c_void_p),
         ("factor", c_void_p),
         ("threads", c_int64),
         ("omp", OpenMP),
@@ -158,7 +161,7 @@ def library() -> Library | None:
     for variant, runs in VARIANTS.items():
         if file_of(variant).is_file() and runs():
             return Library(variant)
-    log.warning("no compiled steps for this CPU: steps with weights in 8 bits are slower")
+    log.warning("no compiled steps for this CPU: steps with weights in 8 and 4 bits are slower")
     return None
 
 
@@ -169,5 +172,5 @@ def _openmp() -> OpenMP:
         names = ("GOMP_parallel", "omp_get_thread_num")
         return OpenMP(*(ctypes.cast(getattr(loaded, name), c_void_p) for name in names))
     except (OSError, AttributeError):
-        log.warning("PyTorch's threads cannot be shared: steps with weights in 8 bits take one thread")
+        log.warning("PyTorch's threads cannot be shared: steps with weights in 8 and 4 bits take one thread")
         return OpenMP()

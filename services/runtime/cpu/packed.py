@@ -1,4 +1,4 @@
-"""A weight in 8 bits as the compiled steps read it, and its product with rows of numbers."""
+"""A weight in 8 or 4 bits as the compiled steps read it, and its product with rows of numbers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,34 @@ from services.runtime.cpu.library import MULTIPLE, Library, Matrix, Single
 
 _BLOCK, _QUAD = 16, 4
 _ZERO_POINT = 128
+_OUTPUTS_AT_ONCE = 1024
 
 
 class PackedMatrix:
-    """An 8-bit weight [O, I] in blocks of 16 outputs and 4 inputs (source/products.h).
+    """A weight [O, I] in blocks of 16 outputs and 4 inputs (source/products.h).
 
-    Each row of the input is rounded to 8 bits by its largest magnitude. The sums are whole numbers, so a row gives the
-    same bits whatever rows are beside it.
+    Each row of the input is rounded to 8 bits by its largest magnitude. A row gives the same bits whatever rows are
+    beside it.
     """
 
     def __init__(self, weight: QuantizedWeight, library: Library) -> None:
-        outputs, inputs = weight.shape
-        self.outputs, self.inputs = outputs, inputs
+        self.outputs, self.inputs = weight.shape
         self._library = library
-        missing = (0, -inputs % MULTIPLE, 0, -outputs % MULTIPLE)
+        self.group = 0 if weight.bits == 8 else weight.group_size
+        self.zeros: Tensor | None = None
+        missing = (0, -self.inputs % MULTIPLE, 0, -self.outputs % MULTIPLE)
+        if weight.bits == 4:
+            self.values, self.scales = _in_4_bits(weight)
+            return
         values = F.pad(weight.values, missing) if any(missing) else weight.values
         self.scales = F.pad(weight.scales[:, 0].float(), missing[2:]).contiguous()
         self.zeros = values.sum(1, dtype=torch.int32).mul_(_ZERO_POINT)
-        blocks = values.view(len(values) // _BLOCK, _BLOCK, -1, _QUAD)
-        self.values = blocks.transpose(1, 2).contiguous()
+        self.values = values.view(len(values) // _BLOCK, _BLOCK, -1, _QUAD).transpose(1, 2).contiguous()
+
+    @staticmethod
+    def can_hold(weight: QuantizedWeight) -> bool:
+        """Whether the library computes with this weight: in 4 bits, groups have 16 inputs or a multiple of them."""
+        return weight.bits == 8 or weight.group_size % MULTIPLE == 0
 
     @property
     def is_whole(self) -> bool:
@@ -40,9 +49,9 @@ class PackedMatrix:
 
     def described(self, bias: Tensor | None = None) -> Matrix:
         """The structure that the library takes. `bias` is float32 [O]; it and this object must outlive it."""
-        pointers = (self.values, self.scales, self.zeros)
+        pointers = (None if each is None else each.data_ptr() for each in (self.values, self.scales, self.zeros, bias))
         rounded_up = (count + -count % MULTIPLE for count in (self.outputs, self.inputs))
-        return Matrix(*(each.data_ptr() for each in pointers), None if bias is None else bias.data_ptr(), *rounded_up)
+        return Matrix(*pointers, *rounded_up, self.group)
 
     def product(self, x: Tensor) -> Tensor:
         """x float32 [R, I] -> x @ weight.T, float32 [R, O]. A row of NaN or infinite values gives no numbers."""
@@ -51,9 +60,26 @@ class PackedMatrix:
         x = F.pad(x, (0, matrix.inputs - self.inputs)) if matrix.inputs > self.inputs else x.contiguous()
         out = torch.empty(rows, matrix.outputs)
         rounded, factor = torch.empty(rows, matrix.inputs, dtype=torch.uint8), torch.empty(rows)
+        sums = torch.empty(rows, matrix.inputs // self.group if self.group else 0, dtype=torch.int32)
         given = Single(
-            matrix, x.data_ptr(), rows, matrix.inputs, out.data_ptr(), rounded.data_ptr(), factor.data_ptr(),
-            torch.get_num_threads(), self._library.openmp,
+            matrix, x.data_ptr(), rows, matrix.inputs, out.data_ptr(), rounded.data_ptr(), sums.data_ptr(),
+            factor.data_ptr(), torch.get_num_threads(), self._library.openmp,
         )  # fmt: skip
         self._library.product(ctypes.byref(given))
         return out[:, : self.outputs] if matrix.outputs > self.outputs else out
+
+
+def _in_4_bits(weight: QuantizedWeight) -> tuple[Tensor, Tensor]:
+    """Values uint8 [O / 16, I / 8, 16, 4], and scales and offsets bfloat16 [O / 16, groups, 2, 16]."""
+    assert weight.offsets is not None
+    outputs, inputs = weight.shape
+    blocks = -(-outputs // _BLOCK)
+    values = torch.zeros(blocks, inputs // (2 * _QUAD), _BLOCK, _QUAD, dtype=torch.uint8)
+    for start in range(0, outputs, _OUTPUTS_AT_ONCE):  # so that little memory is needed beside the result
+        whole = weight.rows(start, min(start + _OUTPUTS_AT_ONCE, outputs)).unpacked().view(torch.uint8)
+        whole = F.pad(whole, (0, 0, 0, -len(whole) % _BLOCK)).view(-1, _BLOCK, inputs // (2 * _QUAD), 2, _QUAD)
+        low, high = whole.unbind(3)
+        first = start // _BLOCK
+        values[first : first + len(whole)] = (low | high << 4).transpose(1, 2)
+    scales = F.pad(torch.stack((weight.scales, weight.offsets), dim=-1), (0, 0, 0, 0, 0, -outputs % _BLOCK))
+    return values, scales.view(blocks, _BLOCK, -1, 2).permute(0, 2, 3, 1).to(torch.bfloat16).contiguous()

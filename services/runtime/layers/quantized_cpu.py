@@ -3,6 +3,8 @@
 8 bits: each row of the input is divided by its largest magnitude and rounded to 8 bits too. oneDNN multiplies whole
 numbers, whose sums are exact. So a row's result does not depend on the rows beside it, whatever their number.
 
+Both are computed by the compiled library (services/runtime/cpu) where there is one. Otherwise:
+
 4 bits: PyTorch's kernel for 4-bit weights multiplies in floating point and reads the weights in groups. It is made for
 few rows of bfloat16: with float32 it takes thirty times as long.
 
@@ -58,8 +60,8 @@ class CPUProduct(ABC):
         return total + product if scale is None else torch.addcmul(total, product, scale)
 
 
-class CompiledInt8Product(CPUProduct):
-    """Products with 8-bit weights by the compiled library: one call, without oneDNN's fixed cost of 25 microseconds."""
+class CompiledProduct(CPUProduct):
+    """Products by the compiled library, in one call. Each row of the input is rounded to 8 bits, as below."""
 
     def __init__(self, weight: QuantizedWeight, library: Library) -> None:
         self.packed = PackedMatrix(weight, library)
@@ -133,9 +135,9 @@ def cpu_product(weight: QuantizedWeight) -> CPUProduct:
 
     Raises `FailedPrecondition` when this CPU or this build of torch has no exact product in these bits.
     """
-    compiled = library() if weight.bits == 8 else None
-    if compiled is not None:
-        return CompiledInt8Product(weight, compiled)
+    compiled = library()
+    if compiled is not None and PackedMatrix.can_hold(weight):
+        return CompiledProduct(weight, compiled)
     try:
         return Int8Product(weight) if weight.bits == 8 else Int4Product(weight)
     except _NOT_IN_THIS_BUILD as error:
@@ -145,9 +147,10 @@ def cpu_product(weight: QuantizedWeight) -> CPUProduct:
 def for_many_rows(weight: QuantizedWeight) -> QuantizedWeight:
     """The weight of a layer that always has many rows, in the bits in which this device multiplies them fastest.
 
-    On a CPU these are 8: with 4 bits, each further row costs the same again. Elsewhere the weight stays as it is.
+    On a CPU without compiled steps these are 8: with PyTorch's kernel for 4 bits, each further row costs the same
+    again. Elsewhere the weight stays as it is.
     """
-    if weight.bits == 8 or weight.device.type != "cpu":
+    if weight.bits == 8 or weight.device.type != "cpu" or (library() and PackedMatrix.can_hold(weight)):
         return weight
     return quantize(weight.dequantized(), 8)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from services.runtime.cpu.compiled_stack import CompiledStack, LayerWeights
 from services.runtime.cpu.library import library
 from services.runtime.layers.linear import Linear
-from services.runtime.layers.quantized_cpu import CompiledInt8Product, CPUProduct
+from services.runtime.layers.quantized_cpu import CompiledProduct, CPUProduct
 from services.runtime.layers.transformer import AttentionBackend, Stack
 
 
@@ -87,7 +87,7 @@ def compiled_stack(stack: Stack) -> CompiledStack | None:
     compiled, layers = library(), list[LayerWeights]()
     for layer in stack.layers:
         products = [_product(linear) for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)]
-        matrices = [product.packed for product in products if isinstance(product, CompiledInt8Product)]
+        matrices = [product.packed for product in products if isinstance(product, CompiledProduct)]
         if len(matrices) < len(products):
             return None
         qkv, out, gate_up, down = matrices

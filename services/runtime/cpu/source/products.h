@@ -1,8 +1,10 @@
-/* Products of rows with a weight in 8 bits: both are whole numbers, whose sums are exact. So a row's result does not
- * depend on the other rows, nor on how many of them are computed at once.
+/* Products of rows in 8 bits with a weight in 8 or 4 bits. Both are whole numbers, whose sums are exact. Where sums of
+ * groups are added as floating-point numbers, their order is always the same. So a row's result does not depend on the
+ * other rows, nor on how many of them are computed at once.
  *
  * A weight [outputs, inputs] lies in blocks of 16 outputs. In a block, four neighbouring inputs of each output follow
- * each other: [outputs / 16][inputs / 4][16][4].
+ * each other. 8 bits: [outputs / 16][inputs / 4][16][4]. 4 bits: [outputs / 16][inputs / 8][16][4]; the low half of a
+ * byte is of the first four of eight inputs, the high half of the other four.
  */
 #pragma once
 
@@ -23,16 +25,18 @@
 
 typedef struct {
   const int8_t *values;    /* in blocks */
-  const float *scales;     /* [outputs] */
-  const int32_t *zeros;    /* [outputs]: what the zero point adds to each sum */
+  const void *scales;      /* 8 bits: floats [outputs]. 4 bits: bfloat16 [outputs / 16][groups][2][16], and offsets */
+  const int32_t *zeros;    /* 8 bits: [outputs], what the zero point adds to each sum */
   const float *bias;       /* [outputs] or null */
-  int64_t outputs, inputs; /* multiples of 16 and of 4 */
+  int64_t outputs, inputs; /* multiples of 16 */
+  int64_t group;           /* 8 bits: 0. 4 bits: inputs that share a scale, a multiple of 16 */
 } matrix;
 
-/* Rows in 8 bits: the unsigned bytes x [rows, inputs] times `factor` [rows]. */
+/* Rows in 8 bits: the bytes x [rows, inputs] less the zero point, times `factor` [rows]. */
 typedef struct {
   uint8_t *x;
   float *factor;
+  int32_t *sums; /* [rows, inputs / group], for weights in 4 bits: the sum of each group */
   int64_t rows, inputs;
 } bytes;
 
@@ -60,6 +64,15 @@ static void round_row(const float *x, const float *norm, float epsilon, int64_t 
     store_bytes(to + i, add_ints(to_ints(multiply(value, all(inverse))), all_ints(ZERO_POINT)));
   }
   memset(to + width, ZERO_POINT, padded - width);
+}
+
+/* The sums of a row's groups. */
+static void sum_groups(const uint8_t *x, int64_t inputs, int64_t group, int32_t *sums) {
+  for (int64_t begin = 0; begin < inputs; begin += group) {
+    int32_t sum = 0;
+    for (int64_t i = begin; i < begin + group; i++) sum += x[i];
+    sums[begin / group] = sum - ZERO_POINT * (int32_t)group;
+  }
 }
 
 /* Sums of `rows` rows with `blocks` blocks of weights. */
@@ -113,65 +126,122 @@ INLINE void sums_of_one(const uint8_t *x, const int8_t *const *w, int64_t quads,
   }
 }
 
-/* A vector of outputs from `output` on, as numbers. */
-INLINE floats scaled(const matrix *m, ints sum, int64_t output, float factor) {
-  floats whole = to_floats(subtract_ints(sum, load_ints(m->zeros + output)));
-  floats y = multiply(multiply(whole, load(m->scales + output)), all(factor));
-  return m->bias ? add(y, load(m->bias + output)) : y;
+INLINE ints signed_quad(const uint8_t *x) {
+  uint32_t four;
+  memcpy(&four, x, 4);
+  return all_ints(four ^ 0x80808080);
+}
+
+/* Products of `rows` rows with one block in 4 bits, without the rows' factors: a weight is (q - 8) * scale + offset. */
+INLINE void products_in_4(const matrix *m, const bytes *in, int64_t row, int rows, int64_t block,
+                          floats found[MOST_ROWS][2 * PARTS], int at) {
+  int64_t groups = m->inputs / m->group, pairs = m->group / 8;
+  const uint8_t *w = (const uint8_t *)m->values + block * m->inputs * OUTPUTS / 2;
+  const uint16_t *scales = (const uint16_t *)m->scales + block * groups * 2 * OUTPUTS;
+  const uint8_t *x = in->x + row * in->inputs;
+  const int32_t *sums = in->sums + row * groups;
+#pragma unroll
+  for (int r = 0; r < rows; r++)
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) found[r][at + p] = all(0.0f);
+  for (int64_t g = 0; g < groups; g++, scales += 2 * OUTPUTS) {
+    ints low[MOST_ROWS][PARTS], high[MOST_ROWS][PARTS];
+#pragma unroll
+    for (int r = 0; r < rows; r++)
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) low[r][p] = all_ints(-8 * sums[r * groups + g]), high[r][p] = no_ints();
+    for (int64_t pair = 0; pair < pairs; pair++, w += 4 * OUTPUTS, x += 8) {
+      _mm_prefetch((const char *)(w + 2048), _MM_HINT_T0);
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) {
+        ints both = load_ints(w + p * LANES * 4), first = and_ints(both, all_ints(0x0f0f0f0f)),
+             second = high_halves(both);
+#pragma unroll
+        for (int r = 0; r < rows; r++) {
+          low[r][p] = add_products(low[r][p], first, signed_quad(x + r * in->inputs));
+          high[r][p] = add_products(high[r][p], second, signed_quad(x + r * in->inputs + 4));
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < rows; r++)
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) {
+        floats y = found[r][at + p];
+        y = fma_of(to_floats(add_ints(low[r][p], high[r][p])), from_bfloat16(scales + p * LANES), y);
+        found[r][at + p] = fma_of(all((float)sums[r * groups + g]), from_bfloat16(scales + OUTPUTS + p * LANES), y);
+      }
+  }
+}
+
+/* Products of `rows` rows with two blocks or one in 8 bits, without the rows' factors. */
+INLINE void products_in_8(const matrix *m, const bytes *in, int64_t row, int rows, const int64_t *block, int blocks,
+                          floats found[MOST_ROWS][2 * PARTS]) {
+  const uint8_t *x = in->x + row * in->inputs;
+  const int8_t *w[2];
+  for (int b = 0; b < blocks; b++) w[b] = m->values + block[b] * m->inputs * OUTPUTS;
+  ints whole[MOST_ROWS][2 * PARTS];
+  if (rows == 1)
+    sums_of_one(x, w, m->inputs / 4, blocks, whole);
+  else
+    sums(x, in->inputs, w, m->inputs / 4, rows, blocks, whole);
+#pragma unroll
+  for (int r = 0; r < rows; r++)
+#pragma unroll
+    for (int i = 0; i < blocks * PARTS; i++) {
+      int64_t output = block[i / PARTS] * OUTPUTS + i % PARTS * LANES;
+      floats y = to_floats(subtract_ints(whole[r][i], load_ints(m->zeros + output)));
+      found[r][i] = multiply(y, load((const float *)m->scales + output));
+    }
 }
 
 /* Some rows with one or two blocks. GATED: the blocks are those of gate and up. */
-INLINE void tile(const matrix *m, const bytes *in, int64_t row, int rows, int64_t block, int blocks, ending how,
-                 float *out, int64_t stride) {
-  int64_t quads = m->inputs / 4, up = m->outputs / 2;
-  const uint8_t *x = in->x + row * in->inputs;
-  int64_t second = how == GATED ? block + up / OUTPUTS : block + 1;
-  const int8_t *w[2] = {m->values + block * m->inputs * OUTPUTS, m->values + second * m->inputs * OUTPUTS};
-  ints found[MOST_ROWS][2 * PARTS];
-  if (rows == 1)
-    sums_of_one(x, w, quads, blocks, found);
+INLINE void tile(const matrix *m, const bytes *in, int64_t row, int rows, int64_t first, int blocks, int bits,
+                 ending how, float *out, int64_t stride) {
+  int64_t block[2] = {first, how == GATED ? first + m->outputs / 2 / OUTPUTS : first + 1};
+  floats found[MOST_ROWS][2 * PARTS];
+  if (bits == 8)
+    products_in_8(m, in, row, rows, block, blocks, found);
   else
-    sums(x, in->inputs, w, quads, rows, blocks, found);
+    for (int b = 0; b < blocks; b++) products_in_4(m, in, row, rows, block[b], found, b * PARTS);
 #pragma unroll
   for (int r = 0; r < rows; r++) {
-    float factor = in->factor[row + r];
-    float *to = out + (row + r) * stride + block * OUTPUTS;
-    if (how == GATED) {
+    float *to = out + (row + r) * stride + first * OUTPUTS;
 #pragma unroll
-      for (int p = 0; p < PARTS; p++) {
-        int64_t output = block * OUTPUTS + p * LANES;
-        floats gate = scaled(m, found[r][p], output, factor);
-        floats other = scaled(m, found[r][PARTS + p], up + output, factor);
-        floats opened = divide(gate, add(all(1.0f), exponential(subtract(all(0.0f), gate))));
-        store(to + p * LANES, multiply(opened, other));
-      }
-    } else {
+    for (int i = 0; i < blocks * PARTS; i++) {
+      found[r][i] = multiply(found[r][i], all(in->factor[row + r]));
+      if (m->bias) found[r][i] = add(found[r][i], load(m->bias + block[i / PARTS] * OUTPUTS + i % PARTS * LANES));
+    }
 #pragma unroll
-      for (int p = 0; p < blocks * PARTS; p++) {
-        floats y = scaled(m, found[r][p], block * OUTPUTS + p * LANES, factor);
-        if (how == ADDED) y = add(y, load(to + p * LANES));
-        store(to + p * LANES, y);
+    for (int i = 0; i < (how == GATED ? PARTS : blocks * PARTS); i++) {
+      floats y = found[r][i];
+      if (how == GATED) {
+        y = divide(y, add(all(1.0f), exponential(subtract(all(0.0f), y))));
+        y = multiply(y, found[r][PARTS + i]);
       }
+      if (how == ADDED) y = add(y, load(to + i * LANES));
+      store(to + i * LANES, y);
     }
   }
 }
 
-INLINE void rows_of_block(const matrix *m, const bytes *in, int64_t block, int blocks, ending how, float *out,
+INLINE void rows_of_block(const matrix *m, const bytes *in, int64_t block, int blocks, int bits, ending how, float *out,
                           int64_t stride, int64_t from, int64_t to) {
   int64_t row = from;
 #if MOST_ROWS == 8
-  for (; row + 8 <= to; row += 8) tile(m, in, row, 8, block, blocks, how, out, stride);
+  for (; row + 8 <= to; row += 8) tile(m, in, row, 8, block, blocks, bits, how, out, stride);
 #endif
-  for (; row + 4 <= to; row += 4) tile(m, in, row, 4, block, blocks, how, out, stride);
-  for (; row + 2 <= to; row += 2) tile(m, in, row, 2, block, blocks, how, out, stride);
-  if (row < to) tile(m, in, row, 1, block, blocks, how, out, stride);
+  for (; row + 4 <= to; row += 4) tile(m, in, row, 4, block, blocks, bits, how, out, stride);
+  for (; row + 2 <= to; row += 2) tile(m, in, row, 2, block, blocks, bits, how, out, stride);
+  if (row < to) tile(m, in, row, 1, block, blocks, bits, how, out, stride);
 }
 
 /* in @ weight.T, into `out` [rows, stride]. PLAIN: + bias. ADDED: added to what is there. GATED: silu(gate) * up, where
  * the weight's outputs are gate and then up. All threads call it. */
-INLINE void product_as(team *t, const matrix *m, const bytes *in, ending how, float *out, int64_t stride) {
+INLINE void product_as(team *t, const matrix *m, const bytes *in, int bits, ending how, float *out, int64_t stride) {
   int64_t blocks = (how == GATED ? m->outputs / 2 : m->outputs) / OUTPUTS;
-  int64_t few = blocks / (4 * t->threads), most = TASK_BYTES / (m->inputs * OUTPUTS * (how == GATED ? 2 : 1));
+  int64_t few = blocks / (4 * t->threads),
+          most = TASK_BYTES / (m->inputs * OUTPUTS * bits / 8 * (how == GATED ? 2 : 1));
   int64_t step = few < most ? few : most;
   step = step < 1 ? 1 : step;
   if (how != GATED && step > 1) step -= step % MOST_BLOCKS;
@@ -182,18 +252,19 @@ INLINE void product_as(team *t, const matrix *m, const bytes *in, ending how, fl
       int64_t last = some + 64 < in->rows ? some + 64 : in->rows;
       int64_t block = begin;
       if (how == GATED)
-        for (; block < end; block++) rows_of_block(m, in, block, 2, how, out, stride, some, last);
+        for (; block < end; block++) rows_of_block(m, in, block, 2, bits, how, out, stride, some, last);
 #if MOST_BLOCKS == 2
-      for (; block + 2 <= end; block += 2) rows_of_block(m, in, block, 2, how, out, stride, some, last);
+      for (; block + 2 <= end; block += 2) rows_of_block(m, in, block, 2, bits, how, out, stride, some, last);
 #endif
-      for (; block < end; block++) rows_of_block(m, in, block, 1, how, out, stride, some, last);
+      for (; block < end; block++) rows_of_block(m, in, block, 1, bits, how, out, stride, some, last);
     }
   }
   meet(t, tasks);
 }
 
 static void product(team *t, const matrix *m, const bytes *in, ending how, float *out, int64_t stride) {
-  if (how == PLAIN) product_as(t, m, in, PLAIN, out, stride);
-  if (how == ADDED) product_as(t, m, in, ADDED, out, stride);
-  if (how == GATED) product_as(t, m, in, GATED, out, stride);
+#define CASE(bits, ending) \
+  if ((m->group ? 4 : 8) == bits && how == ending) product_as(t, m, in, bits, ending, out, stride);
+  CASE(8, PLAIN) CASE(8, ADDED) CASE(8, GATED) CASE(4, PLAIN) CASE(4, ADDED) CASE(4, GATED)
+#undef CASE
 }

@@ -1,4 +1,4 @@
-/* Steps of a stack of layers whose weights have 8 bits, and single products: one call each, all threads together.
+/* Steps of a stack of layers whose weights have 8 or 4 bits, and single products: one call each, all threads together.
  * services/runtime/cpu/library.py declares these functions for Python.
  */
 #include "attention.h"
@@ -24,6 +24,7 @@ typedef struct {
   float *hidden;                                   /* [rows, width]: the result */
   float *qkv, *attended, *gated, *scores, *factor; /* working memory */
   uint8_t *bytes;
+  int32_t *sums;
   int64_t scores_of_thread;
   int64_t threads;
   openmp omp;
@@ -56,8 +57,11 @@ static void run(void (*work)(team *, void *), void *given, phase *phases, int64_
 static void round_rows(team *t, const float *x, const float *norm, float epsilon, int64_t width, const matrix *m,
                        bytes *to) {
   to->inputs = m->inputs;
-  FOR_TASKS (row, to->rows)
-    round_row(x + row * width, norm, epsilon, width, m->inputs, to->x + row * m->inputs, to->factor + row);
+  FOR_TASKS (row, to->rows) {
+    uint8_t *bytes_of_row = to->x + row * m->inputs;
+    round_row(x + row * width, norm, epsilon, width, m->inputs, bytes_of_row, to->factor + row);
+    if (m->group) sum_groups(bytes_of_row, m->inputs, m->group, to->sums + row * (m->inputs / m->group));
+  }
   meet(t, to->rows);
 }
 
@@ -75,7 +79,7 @@ static void step_of(team *t, void *given) {
   head_shape shape = {s->heads, s->kv_heads, s->head_dim};
   int64_t qkv_width = (s->heads + 2 * s->kv_heads) * s->head_dim, heads_width = s->heads * s->head_dim;
   float *scores = p->scores + t->number * p->scores_of_thread, scale = 1.0f / sqrtf((float)s->head_dim);
-  bytes in = {p->bytes, p->factor, p->rows, 0};
+  bytes in = {p->bytes, p->factor, p->sums, p->rows, 0};
   for (int64_t index = 0; index < s->count; index++) {
     const layer *l = s->layers + index;
     round_rows(t, p->x, l->attention_norm, s->epsilon, s->width, &l->qkv, &in);
@@ -117,6 +121,7 @@ typedef struct {
   int64_t rows, width;
   float *out; /* [rows, outputs] */
   uint8_t *bytes;
+  int32_t *sums;
   float *factor;
   int64_t threads;
   openmp omp;
@@ -124,7 +129,7 @@ typedef struct {
 
 static void product_of(team *t, void *given) {
   single *p = given;
-  bytes in = {p->bytes, p->factor, p->rows, 0};
+  bytes in = {p->bytes, p->factor, p->sums, p->rows, 0};
   round_rows(t, p->x, 0, 0.0f, p->width, &p->matrix, &in);
   product(t, &p->matrix, &in, PLAIN, p->out, p->matrix.outputs);
 }

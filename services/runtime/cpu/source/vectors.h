@@ -34,6 +34,8 @@ typedef __m512i ints;
 #define exponent_of(n) _mm512_castsi512_ps(_mm512_slli_epi32(add_ints(n, all_ints(127)), 23))
 #define sum_of _mm512_reduce_add_ps
 #define greatest_of _mm512_reduce_max_ps
+#define and_ints _mm512_and_si512
+#define high_halves(x) and_ints(_mm512_srli_epi16(x, 4), all_ints(0x0f0f0f0f))
 #define from_bfloat16(p) \
   _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))), 16))
 INLINE void store_bytes(uint8_t *p, ints x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
@@ -70,6 +72,8 @@ typedef __m256i ints;
 #define to_floats _mm256_cvtepi32_ps
 #define to_ints _mm256_cvtps_epi32
 #define exponent_of(n) _mm256_castsi256_ps(_mm256_slli_epi32(add_ints(n, all_ints(127)), 23))
+#define and_ints _mm256_and_si256
+#define high_halves(x) and_ints(_mm256_srli_epi16(x, 4), all_ints(0x0f0f0f0f))
 #define from_bfloat16(p) \
   _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))), 16))
 INLINE float sum_of(floats x) {

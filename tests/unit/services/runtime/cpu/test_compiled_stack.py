@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from services.runtime.checkpoint.config import RopeConfig, StackConfig
+from services.runtime.checkpoint.quantized import WeightFormat
 from services.runtime.cpu.compiled_stack import CompiledStack
 from services.runtime.cpu.library import Library
 from services.runtime.kvcache.paged_kv import PagedKV
@@ -26,6 +27,7 @@ CONFIGS = {
     "wide heads": replace(CONFIG, head_dim=48),
     "wider heads": replace(CONFIG, heads=2, kv_heads=1, head_dim=128, ffn_width=272),
 }
+FORMATS: list[WeightFormat] = ["int8", "int4"]
 
 
 @pytest.fixture(params=each_library())
@@ -39,12 +41,12 @@ def noise(rows: int, width: int, seed: int = 1) -> Tensor:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
 
 
-def stack(config: StackConfig, dtype: torch.dtype = torch.float32) -> Stack:
+def stack(config: StackConfig, dtype: torch.dtype = torch.float32, weights: WeightFormat = "int8") -> Stack:
     tensors = random_tensors(config)
     for name in tensors:
         if "norm" in name:
             tensors[name] = torch.linspace(0.2, 2.0, config.width)
-    return stack_of(config, tensors, dtype=dtype, weights="int8")
+    return stack_of(config, tensors, dtype=dtype, weights=weights)
 
 
 def kv_of(config: StackConfig, dtype: torch.dtype = torch.float32) -> PagedKV:
@@ -79,9 +81,12 @@ def compiled(plain: Stack) -> CompiledStack:
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", FORMATS)
 @torch.inference_mode()
-def test_it_computes_what_the_layers_compute(library: Library, config: StackConfig, dtype: torch.dtype) -> None:
-    plain, rows = stack(config, dtype), noise(400, config.width).to(dtype)
+def test_it_computes_what_the_layers_compute(
+    library: Library, config: StackConfig, dtype: torch.dtype, weights: WeightFormat
+) -> None:
+    plain, rows = stack(config, dtype, weights), noise(400, config.width).to(dtype)
     counts = [[33, 1, 70], [1, 1, 1], [3, 1, 3], [1, 18, 1]]
     memories = [kv_of(config, dtype) for _ in range(2)]
     found = steps(compiled(plain), memories[0], counts, rows)
@@ -94,10 +99,14 @@ def test_it_computes_what_the_layers_compute(library: Library, config: StackConf
         assert (mine - theirs).float().norm() < bound * theirs.float().norm()
 
 
+@pytest.mark.parametrize("weights", FORMATS)
 @torch.inference_mode()
-def test_a_row_gives_the_same_bits_alone_in_company_and_in_any_chunks(library: Library) -> None:
+def test_a_row_gives_the_same_bits_alone_in_company_and_in_any_chunks(library: Library, weights: WeightFormat) -> None:
     for config in (CONFIGS["llama"], CONFIGS["qwen2"]):
-        computed, rows = compiled(stack(config)), noise(400, config.width) * torch.logspace(-3, 3, 400)[:, None]
+        computed, rows = (
+            compiled(stack(config, weights=weights)),
+            noise(400, config.width) * torch.logspace(-3, 3, 400)[:, None],
+        )
         (together,) = steps(computed, kv_of(config), [[41, 7, 64]], rows)
         (alone,) = steps(computed, kv_of(config), [[41]], rows)
         assert alone.equal(together[:41])

@@ -38,6 +38,17 @@ def test_the_product_is_that_of_whole_numbers(library: Library, outputs: int, in
     torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 16), (48, 64), (50, 96), (1, 48), (1100, 128), (160, 1664)])
+@pytest.mark.parametrize("rows", [1, 2, 7, 16, 71])
+def test_the_product_in_4_bits_is_that_of_rounded_rows(library: Library, outputs: int, inputs: int, rows: int) -> None:
+    weight, x = quantize(noise(outputs, inputs) + 0.3, 4), noise(rows, inputs, seed=1)
+    whole, scales = rounded(x)
+    expected = (whole.double() * scales) @ weight.dequantized().double().t()
+    found = PackedMatrix(weight, library).product(x)
+    assert found.shape == (rows, outputs)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=2e-4)
+
+
 def test_extreme_values_do_not_overflow(library: Library) -> None:
     weight, x = quantize(torch.ones(32, 4096), 8), torch.ones(3, 4096)
     x[1] *= -1
@@ -45,8 +56,9 @@ def test_extreme_values_do_not_overflow(library: Library) -> None:
     torch.testing.assert_close(found, torch.tensor([4096.0, -4096, 4096])[:, None].expand(3, 32), rtol=1e-6, atol=0)
 
 
-def test_only_a_row_that_is_not_finite_gives_no_numbers(library: Library) -> None:
-    packed, rows = PackedMatrix(quantize(noise(64, 128), 8), library), noise(4, 128, seed=1)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_only_a_row_that_is_not_finite_gives_no_numbers(library: Library, bits: int) -> None:
+    packed, rows = PackedMatrix(quantize(noise(64, 128), bits), library), noise(4, 128, seed=1)
     rows[0], rows[1, 5], rows[2, 7] = 0.0, torch.nan, torch.inf
     found = packed.product(rows)
     assert found[0].equal(torch.zeros(64))

@@ -14,7 +14,7 @@ from services.runtime.checkpoint.quantized import quantize
 from services.runtime.cpu.library import library
 from services.runtime.layers import quantized_cpu
 from services.runtime.layers.quantized_cpu import (
-    CompiledInt8Product,
+    CompiledProduct,
     Int4Product,
     Int8Product,
     check_cpu_product,
@@ -105,9 +105,14 @@ def test_this_cpu_can_compute_in_both(bits: int, dtype: torch.dtype) -> None:
     check_cpu_product(bits, dtype)
 
 
-def test_products_in_8_bits_are_those_of_the_library_where_there_is_one(way: str) -> None:
-    expected = CompiledInt8Product if way == "compiled" else Int8Product
-    assert type(cpu_product(quantize(noise(16, 16), 8))) is expected
+@pytest.mark.parametrize(("bits", "other"), [(8, Int8Product), (4, Int4Product)])
+def test_products_are_those_of_the_library_where_there_is_one(bits: int, other: type, way: str) -> None:
+    expected = CompiledProduct if way == "compiled" else other
+    assert type(cpu_product(quantize(noise(16, 16), bits))) is expected
+
+
+def test_groups_of_8_are_left_to_pytorch() -> None:
+    assert type(cpu_product(quantize(noise(16, 24), 4))) is Int4Product
 
 
 def test_both_ways_differ_by_rounding_only() -> None:
@@ -120,7 +125,7 @@ def test_products_that_overflow_are_refused_with_what_would_work(monkeypatch: py
     def overflowing(self: Any, x: Tensor, bias: Tensor | None) -> Tensor:
         return x.new_full((16, 16), 32.0)
 
-    for product in (Int8Product, CompiledInt8Product):
+    for product in (Int8Product, CompiledProduct):
         monkeypatch.setattr(product, "__call__", overflowing)
     with pytest.raises(FailedPrecondition, match=r"8 bits .*overflow.* CHROMA_WEIGHTS to int4 or as-stored"):
         check_cpu_product(8, torch.float32)
@@ -160,8 +165,11 @@ def test_a_product_is_scaled_and_added_as_its_parts_say(bits: int) -> None:
     assert total.equal(before)
 
 
-def test_a_weight_in_4_bits_is_held_in_8_for_many_rows_and_changes_little() -> None:
+def test_a_weight_in_4_bits_is_held_in_8_for_many_rows_and_changes_little(way: str) -> None:
     weight = quantize(noise(48, 128), 4)
+    if way == "compiled":
+        assert for_many_rows(weight) is weight
+        weight = quantize(noise(48, 24), 4)  # groups of 8, which the library does not have
     held = for_many_rows(weight)
     assert (held.bits, held.shape) == (8, weight.shape)
     assert relative_errors(held.dequantized(), weight.dequantized()).max() < 0.01

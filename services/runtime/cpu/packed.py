@@ -14,6 +14,7 @@ from services.runtime.cpu.library import MULTIPLE, Library, Matrix, Single
 _BLOCK, _QUAD = 16, 4
 _ZERO_POINT = 128
 _OUTPUTS_AT_ONCE = 1024
+"""Outputs that are packed at once, so that little memory is needed beside the result."""
 
 
 class PackedMatrix:
@@ -28,14 +29,11 @@ class PackedMatrix:
         self._library = library
         self.group = 0 if weight.bits == 8 else weight.group_size
         self.zeros: Tensor | None = None
-        missing = (0, -self.inputs % MULTIPLE, 0, -self.outputs % MULTIPLE)
         if weight.bits == 4:
             self.values, self.scales = _in_4_bits(weight)
             return
-        values = F.pad(weight.values, missing) if any(missing) else weight.values
-        self.scales = F.pad(weight.scales[:, 0].float(), missing[2:]).contiguous()
-        self.zeros = values.sum(1, dtype=torch.int32).mul_(_ZERO_POINT)
-        self.values = values.view(len(values) // _BLOCK, _BLOCK, -1, _QUAD).transpose(1, 2).contiguous()
+        self.values, self.zeros = _in_8_bits(weight)
+        self.scales = F.pad(weight.scales[:, 0].float(), (0, len(self.zeros) - self.outputs)).contiguous()
 
     @staticmethod
     def can_hold(weight: QuantizedWeight) -> bool:
@@ -69,13 +67,31 @@ class PackedMatrix:
         return out[:, : self.outputs] if matrix.outputs > self.outputs else out
 
 
+def _in_8_bits(weight: QuantizedWeight) -> tuple[Tensor, Tensor]:
+    """Values int8 [O / 16, I / 4, 16, 4], and what the zero point adds to each sum, int32 [O], O and I filled up."""
+    outputs, inputs = (count + -count % MULTIPLE for count in weight.shape)
+    values = torch.empty(outputs // _BLOCK, inputs // _QUAD, _BLOCK, _QUAD, dtype=torch.int8)
+    zeros = torch.empty(outputs, dtype=torch.int32)
+    for rows, blocks, its_zeros in zip(
+        weight.values.split(_OUTPUTS_AT_ONCE),
+        values.split(_OUTPUTS_AT_ONCE // _BLOCK),
+        zeros.split(_OUTPUTS_AT_ONCE),
+        strict=True,
+    ):
+        whole = F.pad(rows, (0, inputs - rows.shape[1], 0, len(its_zeros) - len(rows)))
+        torch.sum(whole, 1, dtype=torch.int32, out=its_zeros)
+        its_zeros.mul_(_ZERO_POINT)
+        blocks.copy_(whole.view(-1, _BLOCK, inputs // _QUAD, _QUAD).transpose(1, 2))
+    return values, zeros
+
+
 def _in_4_bits(weight: QuantizedWeight) -> tuple[Tensor, Tensor]:
     """Values uint8 [O / 16, I / 8, 16, 4], and scales and offsets bfloat16 [O / 16, groups, 2, 16]."""
     assert weight.offsets is not None
     outputs, inputs = weight.shape
     blocks = -(-outputs // _BLOCK)
     values = torch.zeros(blocks, inputs // (2 * _QUAD), _BLOCK, _QUAD, dtype=torch.uint8)
-    for start in range(0, outputs, _OUTPUTS_AT_ONCE):  # so that little memory is needed beside the result
+    for start in range(0, outputs, _OUTPUTS_AT_ONCE):
         whole = weight.rows(start, min(start + _OUTPUTS_AT_ONCE, outputs)).unpacked().view(torch.uint8)
         whole = F.pad(whole, (0, 0, 0, -len(whole) % _BLOCK)).view(-1, _BLOCK, inputs // (2 * _QUAD), 2, _QUAD)
         low, high = whole.unbind(3)

@@ -27,7 +27,9 @@ async def test_a_script_answers_and_its_effects_stay(store: Store) -> None:
     assert await store.check() == ""
 
 
-async def test_more_operations_than_connections_wait_for_one(store: Store) -> None:
+async def test_more_operations_than_connections_wait_for_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.connection.server._TIMEOUT_S", 60.0)
+    monkeypatch.setattr("gateway.store.connection.server._FSYNC_TIMEOUT_MS", 60_000)
     writes = [store.write(SET, [f"key{i}"], [i]) for i in range(100)]
     reads = [store.ask("GET", "key") for _ in range(100)]
     answers = await asyncio.gather(*writes, *reads)

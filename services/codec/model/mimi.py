@@ -22,6 +22,7 @@ from services.common.errors import CheckpointError
 from services.common.wire.audio import CODEBOOK_SIZE, CODEBOOKS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import ChromaConfig, CodecConfig
+from services.runtime.checkpoint.mapped_memory import free_unused
 from services.runtime.checkpoint.weights import Weights
 
 WHOLE_STEP_FRAMES = 16
@@ -45,7 +46,9 @@ class Mimi:
         _check_geometry(config)
         weights = Weights(checkpoint, torch.float32, device).below("codec_model")
         quantizer = Quantizer(weights.below("quantizer"), config)
-        return cls(Decoder(weights, quantizer, config), Encoder(weights, quantizer, config), torch.device(device))
+        model = cls(Decoder(weights, quantizer, config), Encoder(weights, quantizer, config), torch.device(device))
+        free_unused()
+        return model
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """A whole recording: codes [T, K] -> PCM [T * 1920] float32. Raises `InvalidArgument` on bad codes."""

@@ -12,7 +12,7 @@ from services.reasoner.model.mel import MelFilters
 from services.reasoner.model.thinker import Thinker
 from services.runtime.checkpoint.checkpoint import Checkpoint
 from services.runtime.checkpoint.config import AudioTowerConfig, ChromaConfig
-from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.checkpoint.mapped_memory import free_unused, page_out
 from services.runtime.checkpoint.quantized import QuantizedWeight, WeightFormat, tensors_of
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.layers.fused_stack import use_fused_kernels
@@ -37,10 +37,8 @@ def load_thinker(
     text, vocab_size = config.thinker.text, config.thinker.vocab_size
     tensors = Weights(checkpoint, dtype, device, format=weights).below("thinker")
     tower = _load_tower(tensors.below("audio_tower"), config.thinker.audio)
-    head_weight = tensors.matrix("lm_head.weight", vocab_size, text.width)
-    head = Linear(head_weight, dtype=dtype)
-    if head.packed:
-        page_out(tensors_of(head_weight))
+    head = _load_head(tensors, vocab_size, text.width)
+    free_unused()
     stack = load_stack(tensors.below("model"), text)
     use_fused_kernels(stack)
     return Thinker(
@@ -51,6 +49,14 @@ def load_thinker(
         mel=MelFilters(config.thinker.audio.mel_bins, device),
         tokens=config.tokens,
     )
+
+
+def _load_head(tensors: Weights, outputs: int, inputs: int) -> Linear:
+    weight = tensors.matrix("lm_head.weight", outputs, inputs)
+    head = Linear(weight, dtype=tensors.dtype)
+    if head.packed:
+        page_out(tensors_of(weight))
+    return head
 
 
 def _load_tower(tensors: Weights, config: AudioTowerConfig) -> AudioTower:

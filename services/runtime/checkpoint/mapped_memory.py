@@ -1,4 +1,5 @@
-"""Releases the memory of a mapped checkpoint after the model has copied the weights into its own layout."""
+"""Releases the memory that loading leaves behind: maps of a checkpoint whose weights the model has copied into its own
+layout, and freed memory that the allocator keeps."""
 
 from __future__ import annotations
 
@@ -28,3 +29,14 @@ def page_out(tensors: Iterable[torch.Tensor]) -> None:
         end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > start:
             advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
+
+
+def free_unused() -> None:
+    """Give freed memory back to the kernel.
+
+    glibc keeps freed blocks of up to 32 MB for later use, and blocks that are still in use lie between them. Without
+    glibc it has no effect.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))

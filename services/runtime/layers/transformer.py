@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.runtime.checkpoint.config import StackConfig
-from services.runtime.checkpoint.mapped_memory import page_out
+from services.runtime.checkpoint.mapped_memory import free_unused, page_out
 from services.runtime.checkpoint.quantized import joined, tensors_of
 from services.runtime.checkpoint.weights import Weights
 from services.runtime.layers.fused import add_norm, silu_mul
@@ -126,7 +126,10 @@ def load_stack(weights: Weights, config: StackConfig) -> Stack:
 
     A layer's part of the mapped file leaves the memory before the next layer is read. Raises `CheckpointError`.
     """
-    layers = [_load_layer(weights.below(f"layers.{index}"), config) for index in range(config.layers)]
+    layers: list[Layer] = []
+    for index in range(config.layers):
+        layers.append(_load_layer(weights.below(f"layers.{index}"), config))
+        free_unused()
     return Stack(config, layers, weights.read("norm.weight", config.width))
 
 

@@ -50,11 +50,10 @@ async def test_a_commit_during_a_reply_interrupts_it_and_is_answered(client: Cli
 async def test_the_turn_after_an_interruption_does_not_wait_for_a_store_that_is_slow(
     client: Client, fakes: Fakes, redis_url: str
 ) -> None:
-    fakes.codec.script.hold_at = 5
+    fakes.codec.script.hold_next_call(5)
     async with client.converse() as talk, Redis.from_url(redis_url) as redis:
         await _ask_and_read(talk, 5)
         await redis.execute_command("CLIENT", "PAUSE", 1_500, "ALL")
-        fakes.codec.script.hold_at = None
         await talk.send(text="next")
         await talk.send(commit=pb.CommitTurn())
         answers = await talk.until("audio")

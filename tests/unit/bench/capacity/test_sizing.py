@@ -26,7 +26,7 @@ def test_a_reserve_is_even_over_the_zones(count: int, zones: int, expected: int)
 
 def test_cost_is_gpus_and_cores_at_the_given_prices() -> None:
     needed = install(ASSUMED, CELL, 1000)
-    assert needed.gateway_cores == with_zone_reserve(9, 3)  # 1000 times 5.3 ms, a core used to 60 %
+    assert needed.gateway_cores == with_zone_reserve(5, 3)  # 1000 times 3.0 ms, a core used to 60 %
     assert needed.cost_per_hour == needed.gpus_with_zone + needed.gateway_cores
     assert needed.cost_per_talk_hour == pytest.approx(needed.cost_per_hour / 1000)
     gpus = {"H200": ASSUMED.gpus["H200"].model_copy(update={"price_per_hour": 3.0})}

@@ -51,12 +51,11 @@ async def test_a_commit_ends_a_given_reply_whose_further_pieces_are_ignored(clie
 
 
 async def test_the_first_piece_of_a_given_reply_interrupts_the_running_one(client: Client, fakes: Fakes) -> None:
-    fakes.codec.script.hold_at = 1
+    fakes.codec.script.hold_next_call(1)
     async with client.converse() as talk:
         await talk.send(text="question")
         await talk.send(commit=COMMIT)
         await talk.until("audio")
-        fakes.codec.script.hold_at = None
         await talk.send(say=pb.Say(text="hello "))
         assert (await talk.done()).outcome == pb.TURN_OUTCOME_INTERRUPTED
         await talk.send(say=pb.Say(end=True))

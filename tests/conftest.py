@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from tests.support.hurt_store import HurtStore, free_port
 if not Path("/dev/nvidiactl").exists():
     # Triton reads this at its first import, and a test of another module (transformers) may import it before ours do.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background like this. Programs that tests start would ignore Ctrl-C too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 from grpc import aio
 
+from chroma_voice.first_status import WROTE_TO_ENDED_CALL, FirstStatus
 from gateway.moving_timer import MovingTimer
 from services.common.errors import ChromaError, DeadlineExceeded, ResourceExhausted, Unavailable
 from services.common.rpc.context import outgoing_metadata
@@ -37,8 +38,6 @@ _OWN_WORDS = (
     _Code.FAILED_PRECONDITION,
 )
 """Statuses that only a service of ours gives, with words that a client may read."""
-_WROTE_TO_ENDED_CALL = "Internal error from Core"
-"""Details that grpc.aio puts in place of the peer's status when a write meets the end of its call (grpc/grpc#36066)."""
 
 
 class Hangs(Unavailable):
@@ -58,7 +57,7 @@ def upstream_error(upstream: str, error: aio.AioRpcError) -> ChromaError:
         named.message = f"{upstream}: {named.message}"
         return named
     log.warning("%s: %s: %s", upstream, code.name, error.details())
-    if code in _GONE or error.details() == _WROTE_TO_ENDED_CALL:
+    if code in _GONE or error.details() == WROTE_TO_ENDED_CALL:
         return Unavailable(f"{upstream} went away")
     if code in _REFUSED:
         return Unavailable(f"{upstream} refuses the gateway")
@@ -79,6 +78,7 @@ class ResponseStream(Generic[ResponseT]):
     def __init__(self, upstream: str, call: Any, read_timeout_s: float, owes: Callable[[], bool]) -> None:
         self._upstream = upstream
         self._call = call
+        self._first_status = FirstStatus(call)
         self._read_timeout_s = read_timeout_s
         self._owes = owes
         self._is_reading = False
@@ -113,7 +113,11 @@ class ResponseStream(Generic[ResponseT]):
                 raise self._hang_error() from None
             raise
         except aio.AioRpcError as error:
-            raise (self._hang_error() if self._hangs else upstream_error(self._upstream, error)) from None
+            if self._hangs:
+                raise self._hang_error() from None
+            if (first := self._first_status.error(error)) is None:
+                raise StopAsyncIteration from None
+            raise upstream_error(self._upstream, first) from None
         finally:
             self._is_reading = False
             self._timer.end_never()

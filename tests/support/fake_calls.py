@@ -46,6 +46,9 @@ class FakeCall:
             raise response
         return response
 
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """No call of a test ends while it is written to."""
+
     def cancel(self) -> None:
         self.cancelled = True
         self.responses.put_nowait(asyncio.CancelledError())

@@ -14,6 +14,7 @@ from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, tools_pb2
 from chroma_voice.backoff import Backoff
 from chroma_voice.errors import ChromaError, Unavailable, from_rpc_error
 from chroma_voice.events import EndsSoon, Event, TurnDone, TurnStarted, events_from_proto
+from chroma_voice.first_status import FirstStatus
 from chroma_voice.patience import SilenceAlarm
 from chroma_voice.reply import Reply
 from chroma_voice.session import Session, SessionSettings
@@ -93,6 +94,7 @@ class Conversation:
 
     async def _start(self) -> None:
         self._call = self._stub.Converse(metadata=self._metadata)
+        self._first_status = FirstStatus(self._call)
         self._alarm = SilenceAlarm(self._silence_s, self._give_up)
         try:
             await self._send(dialogue_pb2.ConverseRequest(open=self._open))
@@ -190,14 +192,16 @@ class Conversation:
             async with asyncio.timeout(self._silence_s):
                 await call.write(request)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            if (first := self._first_status.error(error)) is None:
+                raise _ended_by_server() from None
+            raise from_rpc_error(first) from error
         except TimeoutError:
             raise self._hung("took nothing") from None
         except asyncio.InvalidStateError:
             # The call has ended. Reading from it raises its status.
             while await self._receive() is not None:
                 pass
-            raise ChromaError("the server ended the conversation", status="CANCELLED") from None
+            raise _ended_by_server() from None
 
     async def _event_of(self, turn_id: str) -> Event | None:
         """Return the next event that is not of a turn which started after `turn_id`; with an empty id, the next event.
@@ -237,7 +241,9 @@ class Conversation:
             with self._alarm.reading():
                 response = await self._running.read()
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            if (first := self._first_status.error(error)) is None:
+                return None
+            raise from_rpc_error(first) from error
         except asyncio.CancelledError:
             if self._alarm.rang:
                 raise self._hung("sent nothing") from None
@@ -265,3 +271,7 @@ class Conversation:
         return Unavailable(
             f"the gateway hangs: it {what} for {self._silence_s:g} s: connect again, with the session's id"
         )
+
+
+def _ended_by_server() -> ChromaError:
+    return ChromaError("the server ended the conversation", status="CANCELLED")

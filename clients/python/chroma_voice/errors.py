@@ -21,6 +21,8 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
+from chroma_voice.first_status import WROTE_TO_ENDED_CALL
+
 RETRY_AFTER_TRAILER = "retry-after-ms"
 
 
@@ -124,11 +126,6 @@ def from_code(code: int, message: str, *, retry_after_s: float | None = None) ->
     return from_status(names.get(code, "UNKNOWN"), message, retry_after_s=retry_after_s)
 
 
-_WROTE_TO_ENDED_CALL = "Internal error from Core"
-"""Details of the INTERNAL status that grpcio's asyncio client reports when it writes to a call that has just ended
-(grpc/grpc#36066)."""
-
-
 _NO_CONNECTION = re.compile(
     r"^(?:failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?|errors resolving )"
     r"(?P<where>\S+): .*?(?P<why>[^:]+?)[\])]?$"
@@ -138,7 +135,7 @@ _NO_CONNECTION = re.compile(
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> ChromaError:
     """Return the error of a failed call, with the server's `retry-after-ms` if it sent one."""
-    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WROTE_TO_ENDED_CALL:
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == WROTE_TO_ENDED_CALL:
         return Unavailable("the server ended the call while it was written to: connect again, with the session's id")
     if away := _NO_CONNECTION.search(error.details() or ""):
         return Unavailable(f"nothing answers at {unquote(away['where'])}: {away['why'].strip()}")

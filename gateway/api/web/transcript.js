@@ -19,7 +19,8 @@ export class Transcript {
     this.isReplayed = isReplayed;
     this.onReplay = onReplay;
     this.views = new Map();
-    this.scrolledTo = 0; // in a low window: where the view was put last
+    this.placed = null; // in a low window: where the view was put last, and the layout then
+    this.left = false; // in a low window: whether the user has scrolled away from the last turn
   }
 
   /** Show the present state of a turn. */
@@ -36,20 +37,33 @@ export class Transcript {
     if (!follows) return;
     if (LOW.matches) view.root.scrollIntoView({ block: "start" });
     else frame.scrollTop = frame.scrollHeight;
-    this.scrolledTo = frame.scrollTop;
+    this.placed = placeOf(view.root, frame);
   }
 
-  /** Whether the view stays with this turn. In a low window the turn's beginning is shown, until the user scrolls. */
+  /**
+   * Whether the view stays with this turn. In a low window the turn's beginning is shown, until the user scrolls. A
+   * layout that changes can move the view too: then the view goes back to the turn.
+   */
   follows(turn, frame) {
     if (!LOW.matches) return frame.scrollHeight - frame.scrollTop - frame.clientHeight < STUCK_PX;
-    if (!this.views.has(turn)) return true;
-    return [...this.views.keys()].at(-1) === turn && Math.abs(frame.scrollTop - this.scrolledTo) < MOVED_PX;
+    const view = this.views.get(turn);
+    if (!view) this.left = false;
+    if (!view || !this.placed) return true;
+    if ([...this.views.keys()].at(-1) !== turn) return false;
+    const { top, height, turnTop } = placeOf(view.root, frame);
+    const isSameLayout = height === this.placed.height && turnTop === this.placed.turnTop;
+    if (isSameLayout && Math.abs(top - this.placed.top) >= MOVED_PX) this.left = true;
+    return !this.left;
   }
 
   clear() {
     this.views.clear();
     this.list.replaceChildren();
   }
+}
+
+function placeOf(root, frame) {
+  return { top: frame.scrollTop, height: frame.scrollHeight, turnTop: root.offsetTop };
 }
 
 class TurnView {

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.e2e.page.test_conversation import CARD
 from tests.integration.gateway.conftest import Fakes, StartGateway, fakes, start_gateway
 from tests.support.gateway_client import Client, new_voice
-from tests.support.page import answered, opened, played, told, write
+from tests.support.page import answered, opened, over, played, told, write
 
 __all__ = ["fakes", "start_gateway"]
 
@@ -141,6 +141,7 @@ async def test_nothing_is_hidden_in_a_small_window(browser: Browser, client: Cli
         for question in ("one", "two", "three"):
             turn = await answered(page, question)
             await expect(turn.locator(".reply")).to_be_in_viewport(ratio=0.5)
+        await played(page)
         assert await page.evaluate("document.documentElement.scrollWidth") == window["width"]
         names = ("New conversation", "Copy the conversation", "Settings", "Hold to talk", "Mute the replies", "Send")
         for name in names:
@@ -151,3 +152,35 @@ async def test_nothing_is_hidden_in_a_small_window(browser: Browser, client: Cli
         await page.locator("#open-settings").click()
         for field in await page.locator("#settings input, #settings textarea").all():
             await _can_be_reached(page, field)
+
+
+LIFT = """(px) => {
+    const above = document.createElement("div");
+    above.style.height = `${px}px`;
+    document.querySelector("main").prepend(above);
+    scrollTo(0, 0);
+}"""
+"""Moves the view without the user, as a layout that changes does."""
+
+
+@pytest.mark.parametrize("is_user", [False, True], ids=["the layout", "the user"])
+async def test_a_low_window_leaves_the_reply_only_when_the_user_scrolls(
+    browser: Browser, client: Client, fakes: Fakes, is_user: bool
+) -> None:
+    async with opened(browser, client, viewport=SMALL["400 % zoom"]) as page:
+        await answered(page, "one")
+        await played(page)
+        fakes.speech_gen.script.hold_at = 6
+        turn = await write(page, "two")
+        await expect(page.locator("#phase")).to_contain_text("Speaking")
+        if is_user:
+            await page.mouse.wheel(0, -10_000)
+            await expect(page.locator(".top")).to_be_in_viewport()
+        else:
+            await page.evaluate(LIFT, 600)
+        fakes.speech_gen.script.go.set()
+        await over(turn)
+        if is_user:
+            await expect(page.locator(".top")).to_be_in_viewport()
+        else:
+            await expect(turn.locator(".reply")).to_be_in_viewport(ratio=0.5)

@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 
 from chroma.v1 import consent_pb2, dialogue_pb2
 from chroma.v1 import dialogue_pb2 as pb
+from chroma_voice.first_status import FirstStatus
 from gateway.access.identity import Identity
 from gateway.api.app import http_app
 from gateway.conversation.backend import Backend
@@ -140,10 +141,12 @@ async def _described(client: Client) -> str:
     """The status with which a gateway answers gRPC reflection."""
     reflect = client.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
     call = reflect(iter((b"\x3a\x00",)))
+    first = FirstStatus(call)
     try:
         await call.read()
     except aio.AioRpcError as error:
-        return error.code().name
+        if (refused := first.error(error)) is not None:
+            return refused.code().name
     return "OK"
 
 

@@ -24,9 +24,6 @@ _SETTLED_PIECES = 40
 
 default = SimpleNamespace(device=[0, 1])
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a program that was started in the background of a shell
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 class PortAudioError(Exception):
     """The error of the real package."""

@@ -11,6 +11,7 @@ from grpc import StatusCode, aio
 
 from gateway.pipeline.calls import Hangs, fed_call, upstream_error
 from services.common.errors import InvalidArgument, ResourceExhausted
+from tests.support.ending_server import server_that_ends
 
 
 class FakeCall:
@@ -32,6 +33,9 @@ class FakeCall:
     async def read(self) -> Any:
         await self.cancelled.wait()
         raise asyncio.CancelledError
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """It is cancelled, or never ends."""
 
     def cancel(self) -> None:
         self.cancelled.set()
@@ -83,6 +87,23 @@ async def test_an_error_of_the_requests_is_raised_from_the_call() -> None:
         async with _open(call, requests()) as responses:
             await anext(responses)
     assert call.cancelled.is_set()
+
+
+async def test_a_service_that_refuses_a_call_while_it_is_written_to_keeps_its_words() -> None:
+    async def refuse(context: Any) -> None:
+        await context.abort(StatusCode.RESOURCE_EXHAUSTED, "2 of 2 slots taken", (("retry-after-ms", "250"),))
+
+    async def requests() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b"frame"
+
+    async with server_that_ends(refuse) as channel:
+        method = channel.stream_stream("/test.Service/Call")
+        for _ in range(20):
+            with pytest.raises(ResourceExhausted) as refused:
+                async with fed_call("codec", method, requests(), limit_s=60, read_timeout_s=60) as responses:
+                    await anext(responses)
+            assert (refused.value.message, refused.value.retry_after_s) == ("codec: 2 of 2 slots taken", 0.25)
 
 
 async def test_the_end_of_the_requests_closes_the_sending_side() -> None:

@@ -115,7 +115,8 @@ async def converse(
 ) -> None:
     """Send the sound of the microphone, and play and show what comes, until the server ends the conversation.
 
-    Speech of the user stops the loudspeaker, and the server learns how much of the reply was played.
+    Speech of the user stops the loudspeaker, and the server learns how much of the reply was played. A microphone that
+    fails ends the chat with its error.
     """
 
     async def listen() -> None:
@@ -123,17 +124,22 @@ async def converse(
             view.show_level(level(piece))
             await talk.send_audio(piece)
 
-    listening = asyncio.create_task(listen())
-    try:
+    async def play() -> None:
         async for event in events:
             await _take(event, talk, speaker, view)
-            if listening.done():
-                listening.result()
         await speaker.finish()
+
+    both = listening, playing = asyncio.create_task(listen()), asyncio.create_task(play())
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not playing.done():
+            listening.result()
+        await playing
     finally:
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+        for task in both:
+            task.cancel()
+        # A call that ends makes a write to it fail. That is not the reason why the chat ends.
+        await asyncio.gather(*both, return_exceptions=True)
 
 
 async def _take(event: Event, talk: Talk, speaker: Speaker, view: ChatView) -> None:

@@ -141,15 +141,17 @@ async def test_the_plain_health_port_answers_health_and_nothing_else(server_file
     )
     server = Server(settings)
     await server.start()
-    assert not await asyncio.to_thread(is_serving, settings)
-    await server.set_serving()
-    assert await asyncio.to_thread(is_serving, settings)
-    async with aio.insecure_channel(settings.health_listen) as channel:
-        reflect = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-        with pytest.raises(aio.AioRpcError) as refused:
-            await reflect(iter([b""])).read()
-    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    await server.drain(0)
+    try:
+        assert not await asyncio.to_thread(is_serving, settings)
+        await server.set_serving()
+        assert await asyncio.to_thread(is_serving, settings)
+        async with aio.insecure_channel(settings.health_listen) as channel:
+            reflect = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+            with pytest.raises(aio.AioRpcError) as refused:
+                await reflect().read()  # sends nothing: a write could meet the end of the call
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    finally:
+        await server.drain(0)
     assert not await asyncio.to_thread(is_serving, settings)
 
 

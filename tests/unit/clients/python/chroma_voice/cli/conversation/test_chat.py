@@ -153,6 +153,47 @@ async def test_a_conversation_that_breaks_ends_the_chat() -> None:
         )
 
 
+async def test_a_microphone_that_breaks_ends_the_chat() -> None:
+    async def events() -> AsyncIterator[Event]:
+        await asyncio.Event().wait()
+        yield TurnStarted("t")
+
+    async def sound() -> AsyncIterator[bytes]:
+        raise Unavailable("no microphone")
+        yield SOUND
+
+    with pytest.raises(Unavailable, match="no microphone"):
+        await converse(
+            FakeTalk(), events(), sound(), cast(Speaker, FakeSpeaker()), ChatView(Console(file=io.StringIO()))
+        )
+
+
+async def test_a_write_that_fails_because_the_user_ends_the_chat_is_no_error() -> None:
+    talk, reading, ended = FakeTalk(), asyncio.Event(), asyncio.Event()
+
+    async def events() -> AsyncIterator[Event]:
+        reading.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        yield TurnStarted("t")
+
+    async def sound() -> AsyncIterator[bytes]:
+        try:
+            await ended.wait()
+        finally:
+            raise Unavailable("the server ended the call while it was written to")
+        yield SOUND
+
+    view = ChatView(Console(file=io.StringIO()))
+    chat = asyncio.create_task(converse(talk, events(), sound(), cast(Speaker, FakeSpeaker()), view))
+    await reading.wait()
+    chat.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await chat
+
+
 def test_the_level_goes_from_silence_to_full_scale() -> None:
     assert level(b"") == level(bytes(100)) == 0.0
     assert level((np.ones(100) * 32767).astype("<i2").tobytes()) == pytest.approx(1.0, abs=0.001)

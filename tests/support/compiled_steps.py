@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.runtime.cpu.library import VARIANTS, Library, file_of
+from services.runtime.cpu.library import VARIANTS, Library, file_of, is_built
 
 
 def each_library() -> list[Any]:
@@ -14,8 +14,8 @@ def each_library() -> list[Any]:
     parameters: list[Any] = []
     for variant, runs in VARIANTS.items():
         reason = "" if runs() else f"this CPU cannot run {variant}"
-        if not file_of(variant).is_file():
-            reason = f"{file_of(variant).name} is not built: make setup builds it"
+        if not is_built(variant):
+            reason = f"{file_of(variant).name} is not built from this source: make setup builds it"
         parameters.append(
             pytest.param(None, id=variant, marks=pytest.mark.skip(reason=reason))
             if reason

@@ -56,7 +56,7 @@ class CompiledStack:
         )  # fmt: skip
         self._lock = threading.Lock()
         self._floats, self._bytes = torch.empty(0), torch.empty(0, dtype=torch.uint8)
-        self._sums = torch.empty(0, dtype=torch.int32)
+        self._sums = torch.empty(0, dtype=torch.int64)
 
     @staticmethod
     def can_compute(config: StackConfig, layers: list[LayerWeights]) -> bool:
@@ -88,7 +88,7 @@ class CompiledStack:
             most = rows * max(config.width, heads_width, config.ffn_width)
             if most > len(self._bytes):
                 self._bytes = torch.empty(2 * most, dtype=torch.uint8)
-                self._sums = torch.empty(2 * most // c.MULTIPLE, dtype=torch.int32)
+                self._sums = torch.empty(2 * most // c.MULTIPLE, dtype=torch.int64)
             places, at = [], self._floats.data_ptr()
             for size in sizes:
                 places.append(at)

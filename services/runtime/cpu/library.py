@@ -25,6 +25,9 @@ VARIANTS: dict[str, Callable[[], bool]] = {
 }
 """The builds, the fastest first, and whether this CPU can run them."""
 
+LAYOUT = 2
+"""The layout of weights and structures (`chroma_layout` of steps.c). A library with another one is not used."""
+
 MULTIPLE = 16
 """Inputs and outputs of a weight are filled up to a multiple of this."""
 HEAD_DIMS = (16, 32, 48, 64, 80, 96, 128)
@@ -155,11 +158,19 @@ def file_of(variant: str) -> Path:
     return FOLDER / f"libsteps_{variant}.so"
 
 
+def is_built(variant: str) -> bool:
+    """Whether there is a build for a kind of CPU, made from this version of the source."""
+    try:
+        return c_int64.in_dll(ctypes.CDLL(str(file_of(variant))), "chroma_layout").value == LAYOUT
+    except (OSError, ValueError):
+        return False
+
+
 @functools.cache
 def library() -> Library | None:
     """The library for this CPU, or None when there is none: then it says so once."""
     for variant, runs in VARIANTS.items():
-        if file_of(variant).is_file() and runs():
+        if runs() and is_built(variant):
             return Library(variant)
     log.warning("no compiled steps for this CPU: steps with weights in 8 and 4 bits are slower")
     return None

@@ -3,8 +3,9 @@
  * other rows, nor on how many of them are computed at once.
  *
  * A weight [outputs, inputs] lies in blocks of 16 outputs. In a block, four neighbouring inputs of each output follow
- * each other. 8 bits: [outputs / 16][inputs / 4][16][4]. 4 bits: [outputs / 16][inputs / 8][16][4]; the low half of a
- * byte is of the first four of eight inputs, the high half of the other four.
+ * each other. 8 bits: [outputs / 16][inputs / 4][16][4]. 4 bits: [outputs / 16][groups], and in each group the bfloat16
+ * scales [16] and offsets [16], then the values [group / 8][16][4]; the low half of a byte is of the first four of eight
+ * inputs, the high half of the other four.
  */
 #pragma once
 
@@ -13,6 +14,7 @@
 
 #define PARTS (OUTPUTS / LANES)
 #define TASK_BYTES 65536 /* weights of a task: they stay in the second cache while all rows pass */
+#define AHEAD 4096       /* bytes of weights that are fetched before they are needed */
 #define ZERO_POINT 128   /* the unsigned byte that stands for 0 */
 
 #if LANES == 16
@@ -25,26 +27,34 @@
 
 typedef struct {
   const int8_t *values;    /* in blocks */
-  const void *scales;      /* 8 bits: floats [outputs]. 4 bits: bfloat16 [outputs / 16][groups][2][16], and offsets */
+  const float *scales;     /* 8 bits: [outputs] */
   const int32_t *zeros;    /* 8 bits: [outputs], what the zero point adds to each sum */
   const float *bias;       /* [outputs] or null */
   int64_t outputs, inputs; /* multiples of 16 */
   int64_t group;           /* 8 bits: 0. 4 bits: inputs that share a scale, a multiple of 16 */
 } matrix;
 
-/* Rows in 8 bits: the bytes x [rows, inputs] less the zero point, times `factor` [rows]. */
+/* What a row's sum s over a group adds to a product with a weight in 4 bits, where it begins and by its offset. */
+typedef struct {
+  int32_t start; /* -8 * s */
+  float sum;     /* s */
+} group_sum;
+
+/* Rows in 8 bits, times `factor` [rows]. x [rows, inputs] is signed for weights in 4 bits. For weights in 8 bits it is
+ * unsigned, and the zero point stands for 0. */
 typedef struct {
   uint8_t *x;
   float *factor;
-  int32_t *sums; /* [rows, inputs / group], for weights in 4 bits: the sum of each group */
+  group_sum *sums; /* [rows, inputs / group], for weights in 4 bits */
   int64_t rows, inputs;
 } bytes;
 
 typedef enum { PLAIN, ADDED, GATED } ending;
 
-/* Round a row to 8 bits by its largest magnitude. With `norm`, it is normalised (RMSNorm) and multiplied by it first. */
-static void round_row(const float *x, const float *norm, float epsilon, int64_t width, int64_t padded, uint8_t *to,
-                      float *factor) {
+/* Round a row to 8 bits, plus `zero`, by its largest magnitude. With `norm`, it is normalised (RMSNorm) and multiplied
+ * by it first. */
+static void round_row(const float *x, const float *norm, float epsilon, int64_t width, int64_t padded, int zero,
+                      uint8_t *to, float *factor) {
   floats squares = all(0.0f), most = all(0.0f), wrong = all(0.0f);
   for (int64_t i = 0; i < width; i += LANES) {
     floats value = load(x + i);
@@ -61,17 +71,16 @@ static void round_row(const float *x, const float *norm, float epsilon, int64_t 
   for (int64_t i = 0; i < width; i += LANES) {
     floats value = load(x + i);
     if (norm) value = multiply(value, load(norm + i));
-    store_bytes(to + i, add_ints(to_ints(multiply(value, all(inverse))), all_ints(ZERO_POINT)));
+    store_bytes(to + i, add_ints(to_ints(multiply(value, all(inverse))), all_ints(zero)));
   }
-  memset(to + width, ZERO_POINT, padded - width);
+  memset(to + width, zero, padded - width);
 }
 
-/* The sums of a row's groups. */
-static void sum_groups(const uint8_t *x, int64_t inputs, int64_t group, int32_t *sums) {
+static void sum_groups(const int8_t *x, int64_t inputs, int64_t group, group_sum *sums) {
   for (int64_t begin = 0; begin < inputs; begin += group) {
     int32_t sum = 0;
     for (int64_t i = begin; i < begin + group; i++) sum += x[i];
-    sums[begin / group] = sum - ZERO_POINT * (int32_t)group;
+    *sums++ = (group_sum){-8 * sum, (float)sum};
   }
 }
 
@@ -108,7 +117,7 @@ INLINE void sums_of_one(const uint8_t *x, const int8_t *const *w, int64_t quads,
       for (int i = 0; i < 4; i++) {
         int32_t four;
         memcpy(&four, x + (q + i) * 4, 4);
-        _mm_prefetch((const char *)(weights + (q + i) * 64 + 2048), _MM_HINT_T0);
+        _mm_prefetch((const char *)(weights + (q + i) * 64 + AHEAD), _MM_HINT_T0);
 #pragma unroll
         for (int p = 0; p < PARTS; p++)
           parts[i][p] = add_products(parts[i][p], all_ints(four), load_ints(weights + (q + i) * 64 + p * LANES * 4));
@@ -126,40 +135,40 @@ INLINE void sums_of_one(const uint8_t *x, const int8_t *const *w, int64_t quads,
   }
 }
 
-INLINE ints signed_quad(const uint8_t *x) {
-  uint32_t four;
-  memcpy(&four, x, 4);
-  return all_ints(four ^ 0x80808080);
-}
-
-/* Products of `rows` rows with one block in 4 bits, without the rows' factors: a weight is (q - 8) * scale + offset. */
-INLINE void products_in_4(const matrix *m, const bytes *in, int64_t row, int rows, int64_t block,
+/* Products of `rows` rows with one block in 4 bits, without the rows' factors: a weight is (q - 8) * scale + offset.
+ * With few rows, each has two sums that do not wait for each other. */
+INLINE void products_in_4(const matrix *m, const bytes *in, int64_t row, const int rows, int64_t block,
                           floats found[MOST_ROWS][2 * PARTS], int at) {
-  int64_t groups = m->inputs / m->group, pairs = m->group / 8;
-  const uint8_t *w = (const uint8_t *)m->values + block * m->inputs * OUTPUTS / 2;
-  const uint16_t *scales = (const uint16_t *)m->scales + block * groups * 2 * OUTPUTS;
+  const int ways = rows > 2 ? 1 : 2;
+  int64_t groups = m->inputs / m->group;
+  const uint8_t *w = (const uint8_t *)m->values + block * groups * (m->group / 2 + 4) * OUTPUTS;
   const uint8_t *x = in->x + row * in->inputs;
-  const int32_t *sums = in->sums + row * groups;
+  const group_sum *sums = in->sums + row * groups;
 #pragma unroll
   for (int r = 0; r < rows; r++)
 #pragma unroll
     for (int p = 0; p < PARTS; p++) found[r][at + p] = all(0.0f);
-  for (int64_t g = 0; g < groups; g++, scales += 2 * OUTPUTS) {
-    ints low[MOST_ROWS][PARTS], high[MOST_ROWS][PARTS];
+  for (int64_t g = 0; g < groups; g++, sums++) {
+    const uint16_t *scales = (const uint16_t *)w;
+    w += 4 * OUTPUTS;
+    ints whole[MOST_ROWS][2][PARTS];
 #pragma unroll
     for (int r = 0; r < rows; r++)
 #pragma unroll
-      for (int p = 0; p < PARTS; p++) low[r][p] = all_ints(-8 * sums[r * groups + g]), high[r][p] = no_ints();
-    for (int64_t pair = 0; pair < pairs; pair++, w += 4 * OUTPUTS, x += 8) {
-      _mm_prefetch((const char *)(w + 2048), _MM_HINT_T0);
+      for (int p = 0; p < PARTS; p++) whole[r][0][p] = all_ints(sums[r * groups].start), whole[r][1][p] = no_ints();
+    for (int64_t i = 0; i < m->group; i += 16, w += 8 * OUTPUTS, x += 16) {
 #pragma unroll
-      for (int p = 0; p < PARTS; p++) {
-        ints both = load_ints(w + p * LANES * 4), first = and_ints(both, all_ints(0x0f0f0f0f)),
-             second = high_halves(both);
+      for (int half = 0; half < 2; half++) {
+        _mm_prefetch((const char *)(w + half * 4 * OUTPUTS + AHEAD), _MM_HINT_T0);
 #pragma unroll
-        for (int r = 0; r < rows; r++) {
-          low[r][p] = add_products(low[r][p], first, signed_quad(x + r * in->inputs));
-          high[r][p] = add_products(high[r][p], second, signed_quad(x + r * in->inputs + 4));
+        for (int p = 0; p < PARTS; p++) {
+          ints both = load_ints(w + half * 4 * OUTPUTS + p * LANES * 4);
+          ints low = and_ints(both, all_ints(0x0f0f0f0f)), high = high_halves(both);
+#pragma unroll
+          for (int r = 0; r < rows; r++) {
+            ints *sum = &whole[r][half % ways][p];
+            *sum = add_halves(*sum, low, high, x + r * in->inputs + half * 8);
+          }
         }
       }
     }
@@ -167,9 +176,9 @@ INLINE void products_in_4(const matrix *m, const bytes *in, int64_t row, int row
     for (int r = 0; r < rows; r++)
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
-        floats y = found[r][at + p];
-        y = fma_of(to_floats(add_ints(low[r][p], high[r][p])), from_bfloat16(scales + p * LANES), y);
-        found[r][at + p] = fma_of(all((float)sums[r * groups + g]), from_bfloat16(scales + OUTPUTS + p * LANES), y);
+        ints sum = ways == 2 ? add_ints(whole[r][0][p], whole[r][1][p]) : whole[r][0][p];
+        floats y = fma_of(to_floats(sum), from_bfloat16(scales + p * LANES), found[r][at + p]);
+        found[r][at + p] = fma_of(all(sums[r * groups].sum), from_bfloat16(scales + OUTPUTS + p * LANES), y);
       }
   }
 }
@@ -191,7 +200,7 @@ INLINE void products_in_8(const matrix *m, const bytes *in, int64_t row, int row
     for (int i = 0; i < blocks * PARTS; i++) {
       int64_t output = block[i / PARTS] * OUTPUTS + i % PARTS * LANES;
       floats y = to_floats(subtract_ints(whole[r][i], load_ints(m->zeros + output)));
-      found[r][i] = multiply(y, load((const float *)m->scales + output));
+      found[r][i] = multiply(y, load(m->scales + output));
     }
 }
 

@@ -4,6 +4,9 @@
 #include "attention.h"
 #include "products.h"
 
+/* The layout of weights and structures: a new number with each change, as LAYOUT in library.py. */
+const int64_t chroma_layout = 2;
+
 typedef struct {
   const float *attention_norm, *ffn_norm;
   matrix qkv, out, gate_up, down;
@@ -24,7 +27,7 @@ typedef struct {
   float *hidden;                                   /* [rows, width]: the result */
   float *qkv, *attended, *gated, *scores, *factor; /* working memory */
   uint8_t *bytes;
-  int32_t *sums;
+  group_sum *sums;
   int64_t scores_of_thread;
   int64_t threads;
   openmp omp;
@@ -59,8 +62,10 @@ static void round_rows(team *t, const float *x, const float *norm, float epsilon
   to->inputs = m->inputs;
   FOR_TASKS (row, to->rows) {
     uint8_t *bytes_of_row = to->x + row * m->inputs;
-    round_row(x + row * width, norm, epsilon, width, m->inputs, bytes_of_row, to->factor + row);
-    if (m->group) sum_groups(bytes_of_row, m->inputs, m->group, to->sums + row * (m->inputs / m->group));
+    round_row(x + row * width, norm, epsilon, width, m->inputs, m->group ? 0 : ZERO_POINT, bytes_of_row,
+              to->factor + row);
+    if (m->group)
+      sum_groups((const int8_t *)bytes_of_row, m->inputs, m->group, to->sums + row * (m->inputs / m->group));
   }
   meet(t, to->rows);
 }
@@ -121,7 +126,7 @@ typedef struct {
   int64_t rows, width;
   float *out; /* [rows, outputs] */
   uint8_t *bytes;
-  int32_t *sums;
+  group_sum *sums;
   float *factor;
   int64_t threads;
   openmp omp;

@@ -41,6 +41,12 @@ typedef __m512i ints;
 INLINE void store_bytes(uint8_t *p, ints x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
 /* sum + the products of four unsigned bytes of x with four signed bytes of w, in each lane. */
 INLINE ints add_products(ints sum, ints x, ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
+/* sum + the products of 8 signed bytes x with small numbers, 0 to 15, in each lane: the first four and the others. */
+INLINE ints add_halves(ints sum, ints first, ints others, const uint8_t *x) {
+  int32_t four[2];
+  memcpy(four, x, 8);
+  return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, first, all_ints(four[0])), others, all_ints(four[1]));
+}
 /* The sums of four vectors. */
 INLINE __m128 four_sums(floats a, floats b, floats c, floats d) {
 #define HALF(x) _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1))
@@ -87,6 +93,7 @@ INLINE float greatest_of(floats x) {
   return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 INLINE void store_bytes(uint8_t *p, ints x) {
+  x = and_ints(x, all_ints(255));
   __m128i y = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(y, y));
 }
@@ -96,6 +103,14 @@ INLINE ints add_products(ints sum, ints x, ints w) {
       _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
   ints odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
   return add_ints(sum, add_ints(even, odd));
+}
+/* Pairs of products with small numbers do not overflow in 16 bits. */
+INLINE ints add_halves(ints sum, ints first, ints others, const uint8_t *x) {
+  int32_t four[2];
+  memcpy(four, x, 8);
+  ints pairs = _mm256_maddubs_epi16(first, all_ints(four[0]));
+  pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(others, all_ints(four[1])));
+  return add_ints(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 INLINE __m128 four_sums(floats a, floats b, floats c, floats d) {
   __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));

@@ -114,9 +114,10 @@ def test_a_row_gives_the_same_bits_alone_in_company_and_in_any_chunks(library: L
         assert torch.cat(chunks).equal(alone)
 
 
+@pytest.mark.parametrize("weights", FORMATS)
 @torch.inference_mode()
-def test_the_number_of_threads_changes_no_bit(library: Library) -> None:
-    computed, rows = compiled(stack(CONFIG)), noise(400, CONFIG.width)
+def test_the_number_of_threads_changes_no_bit(library: Library, weights: WeightFormat) -> None:
+    computed, rows = compiled(stack(CONFIG, weights=weights)), noise(400, CONFIG.width)
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):

@@ -49,6 +49,33 @@ def test_the_product_in_4_bits_is_that_of_rounded_rows(library: Library, outputs
     torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=2e-4)
 
 
+@pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16), (4, 32), (4, 64)])
+def test_a_row_gives_the_same_bits_alone_in_company_and_with_any_number_of_threads(
+    library: Library, bits: int, group_size: int | None
+) -> None:
+    packed = PackedMatrix(quantize(noise(240, 192), bits, group_size=group_size), library)
+    rows = noise(15, 192, seed=1) * torch.logspace(-3, 3, 15)[:, None]
+    before, expected = torch.get_num_threads(), packed.product(rows)
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert packed.product(rows).equal(expected)
+            assert torch.cat([packed.product(row) for row in rows.split(1)]).equal(expected)
+            assert torch.cat([packed.product(some) for some in rows.split([3, 8, 4])]).equal(expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("group_size", [16, 64])
+def test_extremes_in_4_bits_do_not_overflow(library: Library, group_size: int) -> None:
+    pattern = torch.tensor([-1.0, 1.0]).repeat(2048)
+    weight = quantize(pattern.expand(32, 4096), 4, group_size=group_size)
+    x = torch.stack((pattern, -pattern, torch.ones(4096)))
+    expected = x.double() @ weight.dequantized().double().t()
+    found = PackedMatrix(weight, library).product(x)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-2)
+
+
 def test_extreme_values_do_not_overflow(library: Library) -> None:
     weight, x = quantize(torch.ones(32, 4096), 8), torch.ones(3, 4096)
     x[1] *= -1

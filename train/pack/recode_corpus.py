@@ -14,6 +14,7 @@ holds the codes of the recording under the path. `PATH@afar` are the codes of th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -40,7 +41,7 @@ from train.optim.training_loop import ROOT
 from train.pack.assemble import TEMPERATURE, TOP_K
 from train.speech.examples import CodedRecording
 from train.speech.free_running import SLOTS, GeneratedReply, generate, plan_replies, scratch_checkpoint
-from train.speech.recordings import RESERVED_PROMPTS
+from train.speech.recordings import reserved_prompts
 
 
 def main(
@@ -52,6 +53,7 @@ def main(
     torch.set_num_threads(threads)
     console = Console(width=120)
     clips = read_speech(root / "audio")
+    refuse_unfinished(clips)
     with TemporaryDirectory() as folder:
         checkpoint = scratch_checkpoint(root, Path(folder))
         mimi = Mimi.load(checkpoint)
@@ -80,18 +82,29 @@ def main(
     console.print(f"{len(clips)} recordings coded; {ended} of {len(generated)} generated sentences ended by EOS")
 
 
+def refuse_unfinished(clips: Sequence[Clip]) -> None:
+    """Raise `ValueError` with the names of the reply voices that say no reserved prompt: they cannot be enrolled."""
+    reserved = reserved_prompts(clips)
+    ready = {clip.voice for clip in clips if clip.role == "prompt" and clip.text in reserved}
+    if lacking := [voice for voice in REPLY_VOICES if voice not in ready]:
+        raise ValueError(
+            f"expected a reserved prompt of every reply voice, got none of {', '.join(lacking)}: "
+            "finish the corpus with python -m train.corpus.synthesis --part replies"
+        )
+
+
 def _replies_and_prompts(
     clips: list[Clip], recorded: dict[str, np.ndarray]
 ) -> tuple[dict[str, list[CodedRecording]], dict[str, list[CodedRecording]]]:
     """The recordings of all sentences and of the reserved prompts, by reply voice. `recorded` has their codes."""
     tokenizer = nano_tokenizer()
-    sentences = list(dict.fromkeys(clip.text for clip in clips if clip.role == "prompt"))
+    reserved = reserved_prompts(clips)
     replies, prompts = defaultdict[str, list[CodedRecording]](list), defaultdict[str, list[CodedRecording]](list)
     for clip in clips:
         if clip.voice in REPLY_VOICES:
             recording = CodedRecording(tuple(tokenizer.encode(clip.text)), (recorded[clip.path].astype(np.int64),), 1.0)
             replies[clip.voice].append(recording)
-            if clip.text in sentences[-RESERVED_PROMPTS:]:
+            if clip.role == "prompt" and clip.text in reserved:
                 prompts[clip.voice].append(recording)
     return dict(replies), dict(prompts)
 

@@ -50,9 +50,7 @@ def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
     for name, codes in sorted(load_file(codes_file).items()):  # a path comes before its variants in the sorted order
         variants[name.partition("@")[0]].append(codes.astype(np.int64))
     clips = [clip for clip in read_speech(root / "audio") if clip.path in variants]
-    own_prompts = [clip.text for clip in clips if clip.role == "prompt" and clip.voice in REPLY_VOICES]
-    reserved_texts = set(list(dict.fromkeys(own_prompts))[-RESERVED_PROMPTS:])
-
+    reserved_texts = reserved_prompts(clips)
     of_part = {
         part: defaultdict[str, list[CodedRecording]](list) for part in ("replies", "speakers", "reserved", "kept")
     }
@@ -71,7 +69,13 @@ def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
     return SpeechRecordings(of_part["replies"], speakers, of_part["reserved"], of_part["kept"])
 
 
-def _part(clip: Clip, reserved_texts: set[str]) -> str:
+def reserved_prompts(clips: Sequence[Clip]) -> frozenset[str]:
+    """The sentences of the reply voices' reserved prompts: their last ones."""
+    own = [clip.text for clip in clips if clip.role == "prompt" and clip.voice in REPLY_VOICES]
+    return frozenset(list(dict.fromkeys(own))[-RESERVED_PROMPTS:])
+
+
+def _part(clip: Clip, reserved_texts: frozenset[str]) -> str:
     if clip.held_out:
         return "kept"
     if clip.voice not in REPLY_VOICES:

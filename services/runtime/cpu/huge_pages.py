@@ -17,7 +17,7 @@ _ADVICE: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
 
 def zeros(size_bytes: int) -> Tensor:
     """uint8 [size_bytes], at least one, all 0, in a map of its own: when it is dropped, the system gets it back."""
-    memory = mmap.mmap(-1, size_bytes)
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if _ADVICE is not None:
         with contextlib.suppress(OSError):  # a kernel without huge pages
             memory.madvise(_ADVICE)

@@ -16,7 +16,8 @@ from tests.support.paths import ROOT
 def settings_of_libgomp(**environment: str) -> str:
     """What the OpenMP library of PyTorch says of its settings when a process of a service loads it."""
     found = importlib.util.find_spec("torch")
-    assert found and found.origin
+    assert found
+    assert found.origin
     openmp = Path(found.origin).parent / "lib" / "libgomp.so.1"
     if not openmp.is_file():
         pytest.skip("this build of PyTorch has another OpenMP library")

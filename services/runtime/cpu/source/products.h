@@ -14,7 +14,6 @@
 
 #define PARTS (OUTPUTS / LANES)
 #define TASK_BYTES 65536 /* weights of a task: they stay in the second cache while all rows pass */
-#define AHEAD 4096       /* bytes of weights that are fetched before they are needed */
 #define ZERO_POINT 128   /* the unsigned byte that stands for 0 */
 
 #if LANES == 16
@@ -117,7 +116,6 @@ INLINE void sums_of_one(const uint8_t *x, const int8_t *const *w, int64_t quads,
       for (int i = 0; i < 4; i++) {
         int32_t four;
         memcpy(&four, x + (q + i) * 4, 4);
-        _mm_prefetch((const char *)(weights + (q + i) * 64 + AHEAD), _MM_HINT_T0);
 #pragma unroll
         for (int p = 0; p < PARTS; p++)
           parts[i][p] = add_products(parts[i][p], all_ints(four), load_ints(weights + (q + i) * 64 + p * LANES * 4));
@@ -159,7 +157,6 @@ INLINE void products_in_4(const matrix *m, const bytes *in, int64_t row, const i
     for (int64_t i = 0; i < m->group; i += 16, w += 8 * OUTPUTS, x += 16) {
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        _mm_prefetch((const char *)(w + half * 4 * OUTPUTS + AHEAD), _MM_HINT_T0);
 #pragma unroll
         for (int p = 0; p < PARTS; p++) {
           ints both = load_ints(w + half * 4 * OUTPUTS + p * LANES * 4);

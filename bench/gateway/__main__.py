@@ -1,7 +1,12 @@
 """The gateway's cost: CPU time of a conversation-second, and the first sound that it adds: `make bench-gateway`.
 
-Three processes beside the gateway: a Valkey, the fake stages (stages.py) and the callers (callers.py). All share this
-machine, so the first sounds at many callers are an upper bound; the CPU time is the gateway's own.
+Three processes beside the gateway: a Valkey, the fake stages (stages.py) and the callers (callers.py). The CPU time is
+the gateway's own.
+
+The first sound after the commit, less what the stages took by their own clocks, is what all else took: the gateway,
+eight passages of a message from process to process, and the work of callers and stages, which share this machine. A
+caller that makes the calls of a turn itself (direct.py) waits for six of the eight passages, callers and stages too.
+So both are measured, and what the gateway adds is their difference.
 """
 
 from __future__ import annotations
@@ -24,12 +29,14 @@ import numpy as np
 from chroma.v1 import dialogue_pb2_grpc
 from chroma_voice.local import store
 from chroma_voice.local.ports import free_ports
+from services import GRPC_EXPERIMENTS
 from tests.support.gateway_client import new_voice
 from tests.support.local_stack import environment
 from tests.support.server_process import Replica, StoreProcess
 
 _WARM_UP_S = 20.0
 """Longer than a turn."""
+_DIRECT = "bench.gateway.direct"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class Cost:
     added_p95_ms: float
     """First sound after the commit, less what the stages took for it by their own clocks. The transport between the
     five processes is in it."""
+    direct_median_ms: float
+    direct_p95_ms: float
+    """The same of callers without a gateway. Not a number: not measured."""
     turns: int
     late: int
     """Pieces of speech that came after the moment of their playback."""
@@ -57,26 +67,60 @@ def cpu_s(pid: int) -> float:
     return own + sum(cpu_s(int(child)) for child in children)
 
 
-def measure(gateway: Replica, callers: int, seconds: float) -> Cost:
-    """Let so many callers talk for so long after all have begun."""
-    command = [sys.executable, "-m", "bench.gateway.callers", gateway.address, str(callers), str(seconds)]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+@dataclass(frozen=True)
+class Heard:
+    """What callers heard."""
+
+    added_s: list[float]
+    late: int
+    failed: list[str]
+
+    def added_ms(self, percent: float) -> float:
+        """The percentile of the first sounds, less what the stages took for them, in milliseconds."""
+        return round(1000 * float(np.percentile(self.added_s or [np.nan], percent)), 1)
+
+
+_NOTHING = Heard([], 0, [])
+
+
+def let_talk(
+    module: str, count: int, seconds: float, addresses: Sequence[str], pid: int | None = None
+) -> tuple[Heard, float]:
+    """Let so many callers talk for so long after all have begun, by the program `module`.
+
+    Returns what they heard, and the CPU time that the process `pid` took in a second of that, in seconds.
+    """
+    command = [sys.executable, "-m", module, str(count), str(seconds), *addresses]
+    with subprocess.Popen(command, env=_environment_of(module), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "all at work\n":
             assert process.poll() is None, "the callers ended"
-        before_s, begun_s = cpu_s(gateway.process.pid), time.monotonic()
+        before_s, begun_s = cpu_s(pid) if pid else 0.0, time.monotonic()
         time.sleep(seconds)
-        used_s, took_s = cpu_s(gateway.process.pid) - before_s, time.monotonic() - begun_s
-        heard = json.loads(process.stdout.read())
-    added_ms = 1000 * np.array(heard["added_s"] or [np.nan])
+        used_s, took_s = cpu_s(pid) - before_s if pid else 0.0, time.monotonic() - begun_s
+        return Heard(**json.loads(process.stdout.read())), used_s / took_s
+
+
+def _environment_of(module: str) -> dict[str, str]:
+    """Callers wait for messages as clients do, those without a gateway as a gateway does."""
+    as_gateway = {"GRPC_EXPERIMENTS": GRPC_EXPERIMENTS} if module == _DIRECT else {}
+    return {name: value for name, value in environment().items() if name != "GRPC_EXPERIMENTS"} | as_gateway
+
+
+def measure(gateway: Replica, stages: Sequence[str], callers: int, seconds: float, *, direct: bool) -> Cost:
+    """Let so many callers talk for so long after all have begun; with `direct`, first so many without a gateway."""
+    alone = let_talk(_DIRECT, callers, seconds, stages)[0] if direct else _NOTHING
+    heard, cpu = let_talk("bench.gateway.callers", callers, seconds, [gateway.address], gateway.process.pid)
     return Cost(
         callers=callers,
-        cpu_ms=round(1000 * used_s / (took_s * callers), 2),
-        added_median_ms=round(float(np.median(added_ms)), 1),
-        added_p95_ms=round(float(np.percentile(added_ms, 95)), 1),
-        turns=len(heard["added_s"]),
-        late=heard["late"],
-        failed=len(heard["failed"]),
+        cpu_ms=round(1000 * cpu / callers, 2),
+        added_median_ms=heard.added_ms(50),
+        added_p95_ms=heard.added_ms(95),
+        direct_median_ms=alone.added_ms(50),
+        direct_p95_ms=alone.added_ms(95),
+        turns=len(heard.added_s),
+        late=heard.late,
+        failed=len(heard.failed) + len(alone.failed),
     )
 
 
@@ -91,16 +135,23 @@ async def _start(process: Replica | StoreProcess) -> None:
 
 
 def run(
-    folder: Path, callers: Sequence[int], seconds: float, processes: int = 1, warm_up_s: float = _WARM_UP_S
+    folder: Path,
+    callers: Sequence[int],
+    seconds: float,
+    processes: int = 1,
+    warm_up_s: float = _WARM_UP_S,
+    *,
+    direct: bool = True,
 ) -> list[Cost]:
-    """Start everything, measure each number of callers, end everything. `processes`: of the gateway."""
+    """Start everything, measure each number of callers, end everything. `processes`: of the gateway. `direct`: whether
+    callers without a gateway are measured too."""
     (port,) = free_ports(1)
     config, password = store.write_config(folder / "valkey", port)
     valkey = StoreProcess(config, password, port, folder / "valkey.log")
     command = [sys.executable, "-m", "bench.gateway.stages"]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as stages:
         assert stages.stdout is not None
-        reasoner, speech_gen, codec = stages.stdout.readline().split()
+        addresses = reasoner, speech_gen, codec = stages.stdout.readline().split()
         settings = {
             "CHROMA_REASONER": reasoner,
             "CHROMA_SPEECH_GEN": speech_gen,
@@ -114,10 +165,10 @@ def run(
             asyncio.run(_start(gateway))
             asyncio.run(_create_voice(gateway.address))
             if warm_up_s:  # a first turn loads what later ones use
-                measure(gateway, 1, warm_up_s)
+                measure(gateway, addresses, 1, warm_up_s, direct=False)
             costs = []
             for count in callers:
-                costs.append(measure(gateway, count, seconds))
+                costs.append(measure(gateway, addresses, count, seconds, direct=direct))
                 print(_row(costs[-1]), flush=True)
             return costs
         finally:
@@ -127,15 +178,16 @@ def run(
 
 
 _HEAD = (
-    "| callers | gateway CPU, ms a conversation-second | conversations a core | first sound added, median ms | p95 ms "
-    "| turns | late pieces | failed |\n|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "| callers | gateway CPU, ms a conversation-second | conversations a core | first sound less the stages, median ms "
+    "| p95 ms | the same without a gateway, median ms | p95 ms | turns | late pieces | failed |\n|" + 10 * "---:|"
 )
 
 
 def _row(cost: Cost) -> str:
     return (
         f"| {cost.callers} | {cost.cpu_ms} | {1000 / max(cost.cpu_ms, 1e-3):.0f} | {cost.added_median_ms} "
-        f"| {cost.added_p95_ms} | {cost.turns} | {cost.late} | {cost.failed} |"
+        f"| {cost.added_p95_ms} | {cost.direct_median_ms} | {cost.direct_p95_ms} | {cost.turns} "
+        f"| {cost.late} | {cost.failed} |"
     )
 
 

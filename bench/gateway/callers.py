@@ -1,4 +1,4 @@
-"""Paced callers over gRPC, in a process of their own: `python -m bench.gateway.callers ADDRESS COUNT SECONDS`.
+"""Paced callers over gRPC, in a process of their own: `python -m bench.gateway.callers COUNT SECONDS ADDRESS`.
 
 Each caller speaks for 3.2 s in pieces of 80 ms, commits, listens until the reply's playback would have ended, and
 begins again. Two lines of output: when the callers were all at work, and what they heard, as JSON.
@@ -7,10 +7,13 @@ begins again. Two lines of output: when the callers were all at work, and what t
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -72,26 +75,36 @@ async def call(stub: dialogue_pb2_grpc.DialogueServiceAsyncStub, begins_s: float
     talk.cancel()
 
 
-async def main(address: str, count: int, seconds: float) -> None:
-    """Let the callers begin one after the other, over the length of one turn, and then talk for `seconds`."""
-    channels = [
-        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(-(-count // CALLERS_A_CONNECTION))
-    ]
-    stubs = [dialogue_pb2_grpc.DialogueServiceStub(channel) for channel in channels]
+Talk = Callable[[float, float, Heard], Coroutine[Any, Any, None]]
+"""Lets one caller talk from and until these monotonic times, and notes what it heard."""
+
+
+async def let_talk(talks: Sequence[Talk], seconds: float) -> None:
+    """Let callers begin one after the other, over the length of one turn, and then talk for `seconds`. Prints when the
+    callers were all at work, and what they heard."""
+    gc.freeze()  # no message waits for a walk of the garbage collector through all modules
     turn_s = (PIECES + REPLY_FRAMES) * FRAME_S
     now_s = time.monotonic()
     heard = Heard()
-    all_s = now_s + turn_s
-    calls = [call(stubs[n % len(stubs)], now_s + turn_s * n / count, all_s + seconds, heard) for n in range(count)]
-    talking = asyncio.gather(*calls)
+    ends_s = now_s + turn_s + seconds
+    talking = asyncio.gather(*(talk(now_s + turn_s * n / len(talks), ends_s, heard) for n, talk in enumerate(talks)))
     await asyncio.sleep(turn_s)
     print("all at work", flush=True)
     await talking
-    for channel in channels:
-        await channel.close()
     print(json.dumps(vars(heard)), flush=True)
 
 
+def open_channels(address: str, count: int) -> list[grpc.aio.Channel]:
+    """Connections for so many callers."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return [grpc.aio.insecure_channel(address, options=options) for _ in range(-(-count // CALLERS_A_CONNECTION))]
+
+
+async def main(count: int, seconds: float, address: str) -> None:
+    """Let so many callers talk with the gateway at this address."""
+    stubs = [dialogue_pb2_grpc.DialogueServiceStub(channel) for channel in open_channels(address, count)]
+    await let_talk([partial(call, stubs[n % len(stubs)]) for n in range(count)], seconds)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]))

@@ -10,6 +10,7 @@ What the first thought and the first frame of a turn really took here goes to th
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 import time
 from collections import deque
@@ -178,6 +179,7 @@ async def main() -> None:
     stages = [fake_services.FakeService(name) for name in ("reasoner", "speech_gen", "codec")]
     for stage, servicer in zip(stages, (Reasoner, SpeechGen, Codec), strict=True):
         await stage.start(servicer)
+    gc.freeze()  # no message waits for a walk of the garbage collector through all modules
     print(*(stage.address for stage in stages), flush=True)
     await asyncio.Event().wait()
 

@@ -120,9 +120,9 @@ class Ledger:
 
 
 async def think_requests(
-    plan: TurnPlan, history: Sequence[TurnRecord], source: TurnInput
+    plan: TurnPlan, history: Sequence[TurnRecord], source: TurnInput, asked: asyncio.Event
 ) -> AsyncGenerator[ThinkRequest, None]:
-    """Yield the past conversation, then the input as it comes."""
+    """Yield the past conversation, then the input as it comes. `asked` is set when the commit has been sent."""
     yield ThinkRequest(
         open=ThinkOpen(
             session_id=plan.session_id,
@@ -141,6 +141,8 @@ async def think_requests(
     )
     async for request in source.requests():
         yield request
+        if request.HasField("commit"):
+            asked.set()
 
 
 async def speak_requests(

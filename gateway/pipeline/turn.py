@@ -7,7 +7,7 @@ The Think call starts with the first input, while the user still speaks. When th
 before the commit, the call is ended, which frees the reasoner's slot; it starts again, from the beginning, with further
 input or the commit. Before a Think call the turn takes a seat, one of its caller's share of the turns at once. It keeps
 the seat to its end, or until that call is ended early. A turn that found all reasoners full, or its caller's share
-taken, before its commit is tried once more at the commit. Speak and Decode start with the commit. Bounded queues
+taken, before its commit is tried once more at the commit. Speak and Decode start when it is sent. Bounded queues
 connect the calls: the text runs at most `_THOUGHTS_AHEAD` thoughts ahead of the speech, and speech_gen paces itself to
 the listener. A call whose replica is full, gone or broken before its first output goes to another one. All three calls
 go to replicas of one checkpoint: the one that the reasoner names when it admits the turn. Any other failure cancels all
@@ -99,6 +99,8 @@ class Turn:
         """Code frames on their way to the codec, or through it."""
         self._admitted = asyncio.Event()
         """Set when the reasoner has a slot for the turn: `checkpoint` is then known."""
+        self._asked = asyncio.Event()
+        """Set when a reasoner has been sent the commit."""
         self._sounding = asyncio.Event()
         """Set with the first piece of speech."""
         self._text_known = asyncio.Event()
@@ -203,7 +205,7 @@ class Turn:
             await cancel(calling, stalled)
 
     async def _think_at(self, plan: TurnPlan, history: Sequence[TurnRecord], stub: Any) -> None:
-        requests = think_requests(plan, history, self.source)
+        requests = think_requests(plan, history, self.source, self._asked)
         owes = _never if plan.low_priority else self.source.complete.is_set
         stop = StopSequences(plan.stop)
         async with self.calls.open(self._upstreams.reasoner, stub, "Think", requests, owes) as responses:
@@ -277,8 +279,8 @@ class Turn:
 
     async def _has_speech(self, plan: TurnPlan) -> bool:
         """Wait until the reply can be spoken. False: there is no text to speak, since a stop sequence or a tool call
-        comes first."""
-        await self.source.committed.wait()
+        comes first. The calls for speech open while the reasoner thinks, so that the commit does not wait for them."""
+        await self._asked.wait()
         await self._admitted.wait()
         if plan.stop or self._may_call(plan):
             await self._text_known.wait()

@@ -165,9 +165,9 @@ class UserInput(TurnInput):
             self.fail(InvalidArgument("expected audio or text before the commit, got an empty turn"))
         elif not self._has_text and self._is_silent():
             self.fail(InvalidArgument(f"expected speech, got {self.audio_s:.2f} s of silence"))
+        self._news.set()  # first: what waits for it sends the commit, and the first sound waits for that
         self.committed.set()
         self.complete.set()
-        self._news.set()
 
     def _is_silent(self) -> bool:
         """Whether all of the speech is silence. It is read only as far as it may be."""

@@ -53,7 +53,7 @@ TEST_PROGRAMS = ("conformance", "fuzz", "clients_py")
 `python -m tests.fuzz` tries hostile input. tests/clients_py has a program for each stock client."""
 
 READS_THE_ENVIRONMENT = {
-    "services/__init__.py": "a setting of PyTorch's OpenMP library, which reads it while it is loaded",
+    "services/__init__.py": "settings that PyTorch's OpenMP library and gRPC read while they are loaded",
     "services/common/settings.py": "the settings of every process",
     "clients/python/chroma_voice/cli/gateway_address.py": "an API key that no option takes, since options are public",
     "clients/python/chroma_voice/cli/launcher/up.py": "the launcher hands its environment to its processes",

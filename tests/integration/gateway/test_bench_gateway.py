@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def test_two_callers_have_whole_turns_and_cost_something(tmp_path: Path) -> None:
     turn_s = (PIECES + REPLY_FRAMES) * FRAME_S
-    [cost] = run(tmp_path, [2], turn_s, warm_up_s=0.0)
+    [cost] = run(tmp_path, [2], turn_s, warm_up_s=0.0, direct=False)
     assert cost.turns >= 2
     assert not cost.failed
     assert cost.cpu_ms > 0

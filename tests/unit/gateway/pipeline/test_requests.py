@@ -37,7 +37,12 @@ async def test_think_opens_with_the_history_and_room_for_the_longest_reply_then_
     source.add_text("question")
     source.commit()
     past = TurnRecord("turn-1", user=("hello",), token_ids=(3,), texts=("Hi",), heard_tokens=1)
-    opened, text, commit = [request async for request in think_requests(_PLAN, [past], source)]
+    asked = asyncio.Event()
+    requests = think_requests(_PLAN, [past], source, asked)
+    opened, text, commit = [await anext(requests) for _ in range(3)]
+    assert not asked.is_set(), "the commit may not have been sent"
+    assert [request async for request in requests] == []
+    assert asked.is_set()
     assert (opened.open.session_id, opened.open.system_prompt) == ("session", "be brief")
     assert [message.role for message in opened.open.history] == [message.role for message in past.messages()]
     assert opened.open.max_thoughts == 13  # a thought for every two frames, rounded up
@@ -47,7 +52,7 @@ async def test_think_opens_with_the_history_and_room_for_the_longest_reply_then_
 
 async def test_think_names_a_scope_that_is_the_tenants_alone_and_keeps_only_what_belongs_to_a_session() -> None:
     opened = [
-        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100)))).open
+        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100), asyncio.Event()))).open
         for plan in (_PLAN, replace(_PLAN, tenant="south"), replace(_PLAN, tenant=""), replace(_PLAN, session_id=""))
     ]
     scopes = [message.cache_scope for message in opened]
@@ -59,7 +64,7 @@ async def test_think_names_a_scope_that_is_the_tenants_alone_and_keeps_only_what
 
 async def test_think_says_whether_replies_go_before_the_turn() -> None:
     opened = [
-        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100)))).open
+        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100), asyncio.Event()))).open
         for plan in (_PLAN, replace(_PLAN, low_priority=True))
     ]
     assert [message.priority for message in opened] == [PRIORITY_NORMAL, PRIORITY_LOW]
@@ -68,7 +73,7 @@ async def test_think_says_whether_replies_go_before_the_turn() -> None:
 async def test_think_lets_thoughts_wait_for_each_other_only_where_the_speech_has_the_pace_of_listening() -> None:
     spoken = replace(_PLAN, voice=VOICE)
     opened = [
-        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100)))).open
+        (await anext(think_requests(plan, [], UserInput(None, max_audio_s=1, max_chars=100), asyncio.Event()))).open
         for plan in (spoken, replace(spoken, max_lead_s=None), replace(spoken, max_lead_s=0.0), _PLAN)
     ]
     assert [message.max_hold_s > 0 for message in opened] == [True, True, False, False]
@@ -77,7 +82,11 @@ async def test_think_lets_thoughts_wait_for_each_other_only_where_the_speech_has
 async def test_think_says_that_the_client_gives_the_reply() -> None:
     source = ForcedReply(max_chars=100)
     source.add_text("Good morning", end=True)
-    opened, commit, text = [request async for request in think_requests(replace(_PLAN, system_prompt=None), [], source)]
+    requests = think_requests(replace(_PLAN, system_prompt=None), [], source, asked := asyncio.Event())
+    opened, commit = [await anext(requests) for _ in range(2)]
+    assert not asked.is_set()
+    text = await anext(requests)
+    assert asked.is_set(), "the calls for speech need not wait for the text"
     assert opened.open.reply_source == REPLY_SOURCE_GIVEN
     assert not opened.open.HasField("system_prompt")
     assert commit.HasField("commit")

@@ -29,7 +29,7 @@ def texts(defaults: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if unknown := defaults.keys() - {value.name for value in values}:
         raise ValueError(f"values without a meaning: {', '.join(sorted(unknown))}")
     yield "values.yaml", HEADER + values_text(values)
-    yield "values.schema.json", json.dumps(schema(values), indent=1) + "\n"
+    yield "values.schema.json", json.dumps(schema(values), separators=(",", ":")) + "\n"
     yield "README.md", README.read_text() + "\n" + rows(values)
     yield "Chart.yaml", CHART.read_text().replace("VERSION", version())
 

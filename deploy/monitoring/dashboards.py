@@ -233,7 +233,7 @@ def files() -> dict[str, str]:
 
 
 def _text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# A wheel index for torch. Empty: PyPI, whose Linux wheels bring CUDA. CPU only, much smaller:
-#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
-TORCH_INDEX ?=
+# A wheel index for torch alone. Without an NVIDIA GPU, that of the CPU builds is tried, which are much smaller. Empty: PyPI,
+# whose Linux wheels bring CUDA.
+NVIDIA := $(wildcard /dev/nvidiactl)
+TORCH_INDEX ?= $(if $(NVIDIA),,https://download.pytorch.org/whl/cpu)
 TORCH ?= torch==2.13.0
 
 # make demo: MODEL empty is models/chroma-nano; VOICE is the id of a sample voice
@@ -40,10 +41,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "no virtual environment: on Debian and Ubuntu install python3-venv"; exit 1; }
 
-# torch comes first and alone: only it takes the other index.
+# Only torch itself comes from its index: what torch needs is on PyPI. An index that was asked for must have it.
 $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 --timeout 20 \
+		--index-url $(TORCH_INDEX) "$(TORCH)" $(if $(filter file,$(origin TORCH_INDEX)),|| echo "no CPU build of torch: taking PyPI's"))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)"
 	@touch $@
 
 # Installing generates the gRPC stubs from protos/ into stubs/. What runs the server is half of what development needs.

@@ -28,7 +28,9 @@ def installed_torch(tmp_path: Path, *variables: str, dead: str = "none") -> tupl
     requests = [line.split() for line in asked.read_text().splitlines()]
     assert all(words[-1] == "torch==2.13.0" for words in requests)
     assert all(("-c" in words) != ("--no-deps" in words) for words in requests)
-    return done.returncode, [words[words.index("--index-url") + 1] if "--index-url" in words else "" for words in requests]
+    return done.returncode, [
+        words[words.index("--index-url") + 1] if "--index-url" in words else "" for words in requests
+    ]
 
 
 def test_a_machine_without_a_gpu_takes_a_cpu_build_and_what_that_needs_from_pypi(tmp_path: Path) -> None:

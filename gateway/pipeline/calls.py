@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 from grpc import aio
 
-from chroma_voice.first_status import WROTE_TO_ENDED_CALL, FirstStatus
+from chroma_voice.errors import WROTE_TO_ENDED_CALL, FirstStatus
 from gateway.moving_timer import MovingTimer
 from services.common.errors import ChromaError, DeadlineExceeded, ResourceExhausted, Unavailable
 from services.common.rpc.context import outgoing_metadata

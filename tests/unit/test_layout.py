@@ -32,6 +32,7 @@ MAX_MODULES = 16
 
 NOT_OF_A_MODULE = {
     "test_layout.py": "the tree itself",
+    "test_setup.py": "the Makefile, where it installs torch",
     "docs/test_figures.py": "the measured figures of every page and of the served source",
     "docs/test_links.py": "the pages of docs/ and README.md",
     "docs/test_snippets.py": "the snippets of every page",

@@ -12,9 +12,8 @@ import grpc.aio
 
 from chroma.v1 import audio_pb2, dialogue_pb2, dialogue_pb2_grpc, tools_pb2
 from chroma_voice.backoff import Backoff
-from chroma_voice.errors import ChromaError, Unavailable, from_rpc_error
+from chroma_voice.errors import ChromaError, FirstStatus, Unavailable, from_rpc_error
 from chroma_voice.events import EndsSoon, Event, TurnDone, TurnStarted, events_from_proto
-from chroma_voice.first_status import FirstStatus
 from chroma_voice.patience import SilenceAlarm
 from chroma_voice.reply import Reply
 from chroma_voice.session import Session, SessionSettings

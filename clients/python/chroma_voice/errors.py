@@ -16,14 +16,19 @@ ChromaError              any other status     the server failed, or a bug
 from __future__ import annotations
 
 import re
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 
-from chroma_voice.first_status import WROTE_TO_ENDED_CALL
-
 RETRY_AFTER_TRAILER = "retry-after-ms"
+WROTE_TO_ENDED_CALL = "Internal error from Core"
+"""Details of the INTERNAL status with which grpcio's asyncio client replaces the server's when a write meets the end of
+the call (grpc/grpc#36066)."""
+
+ResultT = TypeVar("ResultT")
 
 
 class ChromaError(Exception):
@@ -145,3 +150,36 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> ChromaError:
     except ValueError:
         retry_after_s = None
     return from_status(error.code().name, error.details() or error.code().name, retry_after_s=retry_after_s)
+
+
+class FirstStatus:
+    """The first status of `call`, which is the server's. Make it when the call starts.
+
+    grpcio tells a callback of the server's status before a write that meets the end of the call replaces it.
+    """
+
+    def __init__(self, call: grpc.aio.Call) -> None:
+        self._status: tuple[grpc.StatusCode, grpc.aio.AioRpcError] | None = None
+        call.add_done_callback(self._keep)
+
+    def error(self, replaced: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
+        """Return the server's error in place of `replaced`; None if the server ended the call without an error."""
+        if self._status is None or replaced.details() != WROTE_TO_ENDED_CALL:
+            return replaced
+        code, first = self._status
+        return None if code is grpc.StatusCode.OK else first
+
+    def _keep(self, call: Any) -> None:
+        if self._status is None:
+            code, details = _result_of(call.code()), _result_of(call.details())
+            initial, trailing = _result_of(call.initial_metadata()), _result_of(call.trailing_metadata())
+            self._status = code, grpc.aio.AioRpcError(code, initial, trailing, details)
+
+
+def _result_of(ended: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of a coroutine that waits for nothing, as those of an ended call do."""
+    try:
+        ended.send(None)
+    except StopIteration as result:
+        return result.value
+    raise RuntimeError("expected a call that has ended")

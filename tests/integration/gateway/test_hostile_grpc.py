@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chroma.v1 import dialogue_pb2 as pb
 from chroma.v1.audio_pb2 import AudioFormat
 from chroma.v1.generation_pb2 import Sampling
-from chroma_voice.first_status import FirstStatus
+from chroma_voice.errors import FirstStatus
 from tests.integration.gateway.conftest import Fakes
 from tests.support.gateway_client import SPEECH_FORMAT, Client, audio_file, new_voice, s16, speech
 from tests.support.hostile import FEW, HOSTILE, assert_tells_nothing

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 
 from chroma.v1 import consent_pb2, dialogue_pb2
 from chroma.v1 import dialogue_pb2 as pb
-from chroma_voice.first_status import FirstStatus
+from chroma_voice.errors import FirstStatus
 from gateway.access.identity import Identity
 from gateway.api.app import http_app
 from gateway.conversation.backend import Backend

@@ -135,7 +135,13 @@ async def test_a_reasoner_killed_during_a_question_is_replaced_by_one_that_gets_
     stack: ReplicatedStack,
 ) -> None:
     samples, sample_rate_hz = soundfile.read(QUESTION, dtype="int16")
-    settings = {"voice": stack.voices[0], "max_reply_s": SHORT_S, "max_lead_s": 0.0, "input_rate_hz": sample_rate_hz}
+    settings = {
+        "voice": stack.voices[0],
+        "sampling": Sampling(greedy=True),
+        "max_reply_s": SHORT_S,
+        "max_lead_s": 0.0,
+        "input_rate_hz": sample_rate_hz,
+    }
     async with stack.client() as client:
         async with client.conversation(**settings) as talk:
             await talk.send_audio(samples.tobytes())
@@ -148,7 +154,11 @@ async def test_a_reasoner_killed_during_a_question_is_replaced_by_one_that_gets_
             await talk.send_audio(samples[len(samples) // 2 :].tobytes())
             await talk.commit()
             _, done = await reply(talk)
-    assert (done.outcome, done.text) == ("completed", expected.text)
+    assert done.outcome == "completed"
+    # A turn ends with its speech, and its text is what has come by then: perhaps more than was spoken.
+    shorter, longer = sorted((done.text, expected.text), key=len)
+    assert shorter
+    assert longer.startswith(shorter)
     await lost.ended()
     await stack.bring_back(lost)
 

@@ -20,7 +20,7 @@ _WINDOW = 1024
 _HOP = 256
 _HIGHEST_HZ = 8000
 _RANGE_DB = 70
-_COLOURS = 32
+_COLOURS = 8
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def _write_weights(folder: Path, tensors: Tensors) -> None:
         save_file({name: tensors[name] for name in names}, folder / file_name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file_name)
     total_size = sum(map(_size_bytes, tensors.values()))
-    _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total_size}, "weight_map": weight_map})
+    index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+    (folder / INDEX_FILE).write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

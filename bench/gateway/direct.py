@@ -65,8 +65,9 @@ async def _turn(stubs: Stubs, heard: Heard) -> float:
             await _hear(think, PIECES_A_MESSAGE)
     committed_s = time.monotonic()
     if PIECES % PIECES_A_MESSAGE:
-        await _hear(think, PIECES % PIECES_A_MESSAGE)
-    await think.write(reasoner_pb2.ThinkRequest(commit=reasoner_pb2.Commit()))
+        await _hear(think, PIECES % PIECES_A_MESSAGE, ends_turn=True)
+    else:
+        await think.write(reasoner_pb2.ThinkRequest(commit=reasoner_pb2.Commit()))
     speak, decode = stubs.speech_gen.Speak(), stubs.codec.Decode()
     await asyncio.gather(
         speak.write(speech_gen_pb2.SpeakRequest(open=speech_gen_pb2.SpeakOpen(max_frames=REPLY_FRAMES))),
@@ -80,8 +81,9 @@ async def _turn(stubs: Stubs, heard: Heard) -> float:
     return first_s
 
 
-async def _hear(think: Any, pieces: int) -> None:
-    await think.write(reasoner_pb2.ThinkRequest(audio=reasoner_pb2.UserAudio(data=PIECE * pieces)))
+async def _hear(think: Any, pieces: int, *, ends_turn: bool = False) -> None:
+    audio = reasoner_pb2.UserAudio(data=PIECE * pieces)
+    await think.write(reasoner_pb2.ThinkRequest(audio=audio, ends_turn=ends_turn))
 
 
 async def _think(think: Any, speak: Any) -> float:

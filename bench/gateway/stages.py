@@ -77,9 +77,10 @@ class Reasoner(fake_services.FakeReasoner):
         self, request_iterator: AsyncIterator[reasoner_pb2.ThinkRequest], context: Any
     ) -> AsyncIterator[reasoner_pb2.ThinkResponse]:
         opened = (await read_open(request_iterator)).open
-        yield reasoner_pb2.ThinkResponse(opened=reasoner_pb2.ThinkOpened(checkpoint_fingerprint=self.script.checkpoint))
+        admitted = reasoner_pb2.ThinkOpened(checkpoint_fingerprint=self.script.checkpoint, takes_ends_turn=True)
+        yield reasoner_pb2.ThinkResponse(opened=admitted)
         async for request in request_iterator:
-            if request.HasField("commit"):
+            if request.ends_turn or request.HasField("commit"):
                 break
         thinking = _Paced(partial(_think, time.monotonic()))
         most = GROUP_THOUGHTS if opened.takes_groups else 1

@@ -261,6 +261,7 @@ class Conversation:
         await self._events.put(TurnStarted(live.turn.turn_id))
         self._input.count_earlier(source)
         source.commit()
+        await asyncio.sleep(0)  # the commit is sent before the client's next message is read
 
     async def _reply_to_history(
         self, change: SessionConfig | None, history: tuple[TurnRecord, ...] | None = None

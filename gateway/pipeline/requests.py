@@ -24,7 +24,7 @@ from chroma.v1.reasoner_pb2 import (
 )
 from chroma.v1.speech_gen_pb2 import SpeakOpen, SpeakRequest
 from chroma.v1.tools_pb2 import Tools
-from gateway.pipeline.turn_input import ForcedReply, TurnInput
+from gateway.pipeline.turn_input import ForcedReply, TurnInput, never
 from gateway.store.records import TurnRecord
 from gateway.store.voices import SpokenVoice
 from services.common.wire.audio import CODEBOOKS, FRAMES_PER_THOUGHT
@@ -84,6 +84,11 @@ _HOLD_S = 0.24
 """How long the reasoner may hold a thought that is far ahead of its speech, of a reply at the pace of listening."""
 
 
+SPEECH_AFTER_S = 0.002
+"""The calls for speech open so long after the commit. Else, on a machine with few cores, a reasoner may get the commit
+only when the gateway has opened them."""
+
+
 def _nobody() -> None:
     pass
 
@@ -120,9 +125,16 @@ class Ledger:
 
 
 async def think_requests(
-    plan: TurnPlan, history: Sequence[TurnRecord], source: TurnInput, asked: asyncio.Event
+    plan: TurnPlan,
+    history: Sequence[TurnRecord],
+    source: TurnInput,
+    asked: asyncio.Event,
+    takes_ends_turn: Callable[[], bool] = never,
 ) -> AsyncGenerator[ThinkRequest, None]:
-    """Yield the past conversation, then the input as it comes. `asked` is set when the commit has been sent."""
+    """Yield the past conversation, then the input as it comes. `asked` is set when the commit has been sent.
+
+    `takes_ends_turn`: whether the replica takes the end of the turn in the last message of its input.
+    """
     yield ThinkRequest(
         open=ThinkOpen(
             session_id=plan.session_id,
@@ -139,9 +151,9 @@ async def think_requests(
             max_hold_s=_HOLD_S if plan.voice is not None and plan.max_lead_s != 0 else 0,
         )
     )
-    async for request in source.requests():
+    async for request in source.requests(takes_ends_turn):
         yield request
-        if request.HasField("commit"):
+        if request.ends_turn or request.HasField("commit"):
             asked.set()
 
 

@@ -24,6 +24,8 @@ class StopSequences:
     def push_all(self, thoughts: Iterable[Thought]) -> list[Thought]:
         """Take the next thoughts, up to that with which a stop sequence is found. Returns those that are surely before
         any, in order."""
+        if not self._sequences:
+            return list(thoughts)
         released: list[Thought] = []
         for thought in thoughts:
             released += self.push(thought)

@@ -28,14 +28,14 @@ from typing import Any
 from chroma.v1.audio_pb2 import CodeFrames
 from chroma.v1.codec_pb2 import DecodeOpen
 from chroma.v1.generation_pb2 import END_REASON_EOS, END_REASON_LIMIT, END_REASON_UNSPECIFIED, EndReason
-from chroma.v1.reasoner_pb2 import Heard, Thought
+from chroma.v1.reasoner_pb2 import Heard, ThinkOpened, Thought
 from chroma.v1.speech_gen_pb2 import SpeakDone, SpeakOpen
 from gateway.pipeline.deltas import AudioDelta, TextDelta, TextPiece, Timings, ToolCallMade
 from gateway.pipeline.input_pace import InputPace
-from gateway.pipeline.requests import Ledger, TurnPlan, decode_requests, speak_requests, think_requests
+from gateway.pipeline.requests import SPEECH_AFTER_S, Ledger, TurnPlan, decode_requests, speak_requests, think_requests
 from gateway.pipeline.stop_sequences import StopSequences
 from gateway.pipeline.turn_calls import TurnCalls
-from gateway.pipeline.turn_input import ForcedReply, TurnInput
+from gateway.pipeline.turn_input import ForcedReply, TurnInput, never
 from gateway.pipeline.upstreams import UpstreamPool
 from gateway.pipeline.voice_prompt import add_voice_prompt, store_embedding
 from gateway.store.records import ToolCall, TurnRecord
@@ -205,13 +205,15 @@ class Turn:
             await cancel(calling, stalled)
 
     async def _think_at(self, plan: TurnPlan, history: Sequence[TurnRecord], stub: Any) -> None:
-        requests = think_requests(plan, history, self.source, self._asked)
-        owes = _never if plan.low_priority else self.source.complete.is_set
+        opened = ThinkOpened()
+        requests = think_requests(plan, history, self.source, self._asked, lambda: opened.takes_ends_turn)
+        owes = never if plan.low_priority else self.source.complete.is_set
         stop = StopSequences(plan.stop)
         async with self.calls.open(self._upstreams.reasoner, stub, "Think", requests, owes) as responses:
             async for response in responses:
                 if response.HasField("opened"):
-                    self._bind(response.opened.checkpoint_fingerprint)
+                    opened = response.opened
+                    self._bind(opened.checkpoint_fingerprint)
                 elif response.HasField("thought") or response.HasField("thoughts"):
                     came = response.thoughts.thoughts or [response.thought]
                     await self._take_thoughts(stop.push_all(came), spoken=plan.voice is not None)
@@ -248,8 +250,10 @@ class Turn:
                 await self._begin_calls(thought)
             elif spoken:
                 await self._thoughts.put(thought)
-                self._is_spoken = True
-                self._text_known.set()
+                if not self._is_spoken:
+                    self._is_spoken = True
+                    self._text_known.set()
+                    await asyncio.sleep(0)  # it is sent before its text, and before the next one is read
             self.thoughts.append(
                 Thought(token_id=thought.token_id, text=thought.text, last=thought.last, call=thought.call)
             )
@@ -281,6 +285,7 @@ class Turn:
         """Wait until the reply can be spoken. False: there is no text to speak, since a stop sequence or a tool call
         comes first. The calls for speech open while the reasoner thinks, so that the commit does not wait for them."""
         await self._asked.wait()
+        await asyncio.sleep(SPEECH_AFTER_S)
         await self._admitted.wait()
         if plan.stop or self._may_call(plan):
             await self._text_known.wait()
@@ -393,7 +398,3 @@ class Turn:
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self.committed_s
-
-
-def _never() -> bool:
-    return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from chroma.v1.audio_pb2 import AUDIO_ENCODING_UNSPECIFIED, AudioEncoding, AudioFormat
 from chroma.v1.reasoner_pb2 import Commit, ThinkRequest, UserAudio
@@ -34,6 +34,15 @@ _PIECE_S = 0.48
 chunks of 2 s, so smaller ones would only be more messages."""
 
 
+_FIRST_LOOK_S = 0.05
+"""The first sound waits while the speech is searched for a sound: most speech has one in its first moments."""
+
+
+def never() -> bool:
+    """No, at any time."""
+    return False
+
+
 class TurnInput(ABC):
     """The input of one turn. Its first error, given to `fail`, makes the turn fail."""
 
@@ -53,8 +62,11 @@ class TurnInput(ABC):
         self._news = asyncio.Event()
 
     @abstractmethod
-    def requests(self) -> AsyncGenerator[ThinkRequest, None]:
-        """Yield all Think requests after `open`, from the beginning, as they come. Raises the input's error."""
+    def requests(self, takes_ends_turn: Callable[[], bool] = never) -> AsyncGenerator[ThinkRequest, None]:
+        """Yield all Think requests after `open`, from the beginning, as they come. Raises the input's error.
+
+        `takes_ends_turn`: whether the last one may say that it is the last. It is asked when the input has ended.
+        """
 
     def take_uncounted_s(self) -> float:
         """The seconds of audio that came since the last call, also those that were dropped again."""
@@ -170,29 +182,37 @@ class UserInput(TurnInput):
         self.complete.set()
 
     def _is_silent(self) -> bool:
-        """Whether all of the speech is silence. It is read only as far as it may be."""
-        recordings = [bytes(part) for part in self.parts if isinstance(part, bytearray)]
-        count = sum(sample_count(recording, self.encoding) for recording in recordings)
-        size, energy = HEARING_RATE_HZ * sample_bytes(self.encoding), 0.0
+        """Whether all of the speech is silence. It is read only as far as it may be, in pieces that grow."""
+        recordings = [part for part in self.parts if isinstance(part, bytearray)]
+        count = sum(len(recording) for recording in recordings) // sample_bytes(self.encoding)
+        size, energy = round(_FIRST_LOOK_S * HEARING_RATE_HZ) * sample_bytes(self.encoding), 0.0
         for recording in recordings:
-            for start in range(0, len(recording), size):
-                energy += energy_of(pcm_samples(recording[start : start + size], self.encoding))
+            start = 0
+            while start < len(recording):
+                energy += energy_of(pcm_samples(bytes(recording[start : start + size]), self.encoding))
                 if not is_silent(energy, count):
                     return False
+                start, size = start + size, 2 * size
         return True
 
-    async def requests(self) -> AsyncGenerator[ThinkRequest, None]:
+    async def requests(self, takes_ends_turn: Callable[[], bool] = never) -> AsyncGenerator[ThinkRequest, None]:
         index = offset = 0
         while True:
             while index < len(self.parts):
                 part = self.parts[index]
                 if isinstance(part, str):
-                    yield ThinkRequest(text=part)
+                    ends_turn = self._ends_with(index) and takes_ends_turn()
+                    yield ThinkRequest(text=part, ends_turn=ends_turn)
+                    if ends_turn:
+                        return
                 else:
                     while len(part) - offset >= self._least_piece(index):
                         piece = bytes(part[offset : offset + _PIECE_BYTES])
                         offset += len(piece)
-                        yield ThinkRequest(audio=UserAudio(data=piece))
+                        ends_turn = offset == len(part) and self._ends_with(index) and takes_ends_turn()
+                        yield ThinkRequest(audio=UserAudio(data=piece), ends_turn=ends_turn)
+                        if ends_turn:
+                            return
                     if index == len(self.parts) - 1 and not self.committed.is_set():
                         break
                     if index + 1 < len(self.parts) and isinstance(self.parts[index + 1], bytearray):
@@ -203,6 +223,10 @@ class UserInput(TurnInput):
                 return
             await self.wait_for_news()
 
+    def _ends_with(self, index: int) -> bool:
+        """Whether this part is the last one of a turn that is committed."""
+        return index == len(self.parts) - 1 and self.committed.is_set() and self._error is None
+
     def _least_piece(self, index: int) -> int:
         """The fewest bytes of a part that are sent at once."""
         is_open = index == len(self.parts) - 1 and self._resampler is not None
@@ -212,7 +236,9 @@ class UserInput(TurnInput):
         """End the audio part under way; later audio makes another part. False if there is none."""
         if self._resampler is None:
             return False
-        self._extend_part(encode_pcm(self._resampler.finish(), self.encoding))
+        if len(rest := self._resampler.finish()):
+            self._extend_part(encode_pcm(rest, self.encoding))
+        self._news.set()
         self._resampler = None
         return True
 
@@ -269,7 +295,7 @@ class NoInput(TurnInput):
         self.committed.set()
         self.complete.set()
 
-    async def requests(self) -> AsyncGenerator[ThinkRequest, None]:
+    async def requests(self, takes_ends_turn: Callable[[], bool] = never) -> AsyncGenerator[ThinkRequest, None]:
         yield ThinkRequest(commit=Commit())
 
 
@@ -315,7 +341,7 @@ class ForcedReply(TurnInput):
             self.complete.set()
         self._news.set()
 
-    async def requests(self) -> AsyncGenerator[ThinkRequest, None]:
+    async def requests(self, takes_ends_turn: Callable[[], bool] = never) -> AsyncGenerator[ThinkRequest, None]:
         yield ThinkRequest(commit=Commit())
         sent = 0
         while True:

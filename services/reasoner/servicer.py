@@ -73,6 +73,9 @@ caller that says nothing, and for any caller."""
 GROUP_THOUGHTS = 16
 """Most thoughts of a message: 64 kB of hidden states of the published checkpoint."""
 
+_ENDS = ("audio", "text")
+"""Messages that may end the user's turn."""
+
 _REASONS = {
     "eos": END_REASON_EOS,
     "limit": END_REASON_LIMIT,
@@ -119,7 +122,8 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
             self._engine.open(_read_open(opened, self._template.tools)) as stream,
             fed_by(stream, self._feed_turn(stream, request_iterator, opened)),
         ):
-            yield ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint=self._checkpoint_fingerprint))
+            fingerprint = self._checkpoint_fingerprint
+            yield ThinkResponse(opened=ThinkOpened(checkpoint_fingerprint=fingerprint, takes_ends_turn=True))
             hold_s, most = (hold_s_of(opened), GROUP_THOUGHTS) if opened.takes_groups else (0.0, 1)
             async for outputs in in_groups(stream, output_s=THOUGHT_S, hold_s=hold_s, most=most):
                 thoughts = [_thought(output) for output in outputs if isinstance(output, Thought)]
@@ -239,7 +243,10 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
         await stream.feed(await asyncio.to_thread(self._lay_out, opened))
         samples = 0
         async for request in requests:
-            match kind_of(request):
+            kind = kind_of(request)
+            if request.ends_turn and kind not in _ENDS:
+                raise InvalidArgument(f"expected `ends_turn` in `audio` or `text`, got it in `{kind}`")
+            match kind:
                 case "audio":
                     if opened.audio_encoding == AUDIO_ENCODING_UNSPECIFIED:
                         raise InvalidArgument("expected no audio: `open` gave no `audio_encoding`, got `audio`")
@@ -254,13 +261,19 @@ class ReasonerServicer(reasoner_pb2_grpc.ReasonerServiceServicer):
                 case "text":
                     await stream.feed(Text(request.text))
                 case "commit":
-                    mark("committed")
-                    await stream.feed(Commit())
+                    await _commit(stream)
                 case "given_text":
                     await stream.feed(ForcedText(request.given_text))
-                case kind:
+                case _:
                     raise unexpected(kind, "`audio`, `text`, `commit` or `given_text` after `open`")
+            if request.ends_turn:
+                await _commit(stream)
         stream.finish()
+
+
+async def _commit(stream: ThinkStream) -> None:
+    mark("committed")
+    await stream.feed(Commit())
 
 
 def _tool(tool: tools_pb2.Tool) -> Tool:

@@ -74,12 +74,15 @@ class FakeReasoner(reasoner_pb2_grpc.ReasonerServiceServicer):
             self.script.heard = []
             if opened.keep:
                 self.script.sessions.add(opened.session_id)
-            yield reasoner.ThinkResponse(opened=reasoner.ThinkOpened(checkpoint_fingerprint=self.script.checkpoint))
+            admitted = reasoner.ThinkOpened(checkpoint_fingerprint=self.script.checkpoint, takes_ends_turn=True)
+            yield reasoner.ThinkResponse(opened=admitted)
             async for request in request_iterator:
                 self.script.news.set()
                 if request.HasField("commit"):
                     break
                 self.script.heard.append(request.text or request.audio.data)
+                if request.ends_turn:
+                    break
             heard, index = reasoner.Heard(prompt_tokens=30, cached_tokens=10, prefill_s=0.01), 0
             given = opened.reply_source == reasoner.REPLY_SOURCE_GIVEN
             reply, tool_calls = self.script.reply, self.script.tool_calls

@@ -75,9 +75,10 @@ class RunningTurn:
             await self.turn.run(plan)
 
 
-def admitted(checkpoint: str = "one") -> reasoner_pb2.ThinkResponse:
+def admitted(checkpoint: str = "one", *, takes_ends_turn: bool = False) -> reasoner_pb2.ThinkResponse:
     """The reasoner admits the call."""
-    return reasoner_pb2.ThinkResponse(opened=reasoner_pb2.ThinkOpened(checkpoint_fingerprint=checkpoint))
+    opened = reasoner_pb2.ThinkOpened(checkpoint_fingerprint=checkpoint, takes_ends_turn=takes_ends_turn)
+    return reasoner_pb2.ThinkResponse(opened=opened)
 
 
 def thought(index: int, text: str, *, last: bool = False) -> reasoner_pb2.ThinkResponse:

@@ -142,14 +142,15 @@ def opening(*, audio: bool = True, max_thoughts: int | None = 8, **fields: objec
     return ThinkRequest(open=ThinkOpen(audio_encoding=encoding, max_thoughts=max_thoughts, **fields))  # pyright: ignore[reportArgumentType]
 
 
-def sound(samples: torch.Tensor, *, end_of_part: bool = False) -> ThinkRequest:
+def sound(samples: torch.Tensor, *, end_of_part: bool = False, ends_turn: bool = False) -> ThinkRequest:
     """A message of float32 samples."""
-    return ThinkRequest(audio=UserAudio(data=samples.numpy().tobytes(), end_of_part=end_of_part))
+    audio = UserAudio(data=samples.numpy().tobytes(), end_of_part=end_of_part)
+    return ThinkRequest(audio=audio, ends_turn=ends_turn)
 
 
-def say(text: str) -> ThinkRequest:
+def say(text: str, *, ends_turn: bool = False) -> ThinkRequest:
     """A text part."""
-    return ThinkRequest(text=text)
+    return ThinkRequest(text=text, ends_turn=ends_turn)
 
 
 def commit() -> ThinkRequest:

@@ -17,6 +17,7 @@ from chroma.v1.reasoner_pb2 import (
     ROLE_ASSISTANT,
     ROLE_USER,
     AudioClip,
+    Commit,
     CountPromptRequest,
     ForgetRequest,
     Message,
@@ -120,6 +121,19 @@ async def test_two_recordings_in_a_turn_are_heard_apart(service: Service) -> Non
     pieces += prompt.close()
     requests = [opening(), sound(first[:999]), sound(first[999:], end_of_part=True), sound(second), commit()]
     await assert_equal_in_process(service, requests, pieces)
+
+
+async def test_the_last_message_of_a_turn_may_end_it(service: Service) -> None:
+    clip = tone(1.2)
+    for parted, joined in (
+        ([sound(clip[:999]), sound(clip[999:]), commit()], [sound(clip[:999]), sound(clip[999:], ends_turn=True)]),
+        ([sound(clip), say("Listen."), commit()], [sound(clip), say("Listen.", ends_turn=True)]),
+    ):
+        expected, _ = await service.think([opening(), *parted])
+        thoughts, _ = await service.think([opening(), *joined])
+        assert [(made.token_id, made.hidden.data) for made in thoughts] == [
+            (made.token_id, made.hidden.data) for made in expected
+        ]
 
 
 async def test_history_of_text_audio_and_token_ids_is_taken_as_it_is(service: Service) -> None:
@@ -282,6 +296,12 @@ def _bad_turns() -> dict[str, tuple[list[ThinkRequest], str, str]]:
         "empty message": ([opening(), ThinkRequest()], invalid, "got an empty one"),
         "no commit": ([opening(), say("Hello")], invalid, "without a commit"),
         "commit twice": ([given, say("Hello"), commit(), commit()], invalid, "no commit after the commit"),
+        "commit after the end": (
+            [given, say("Hello", ends_turn=True), commit()],
+            invalid,
+            "no commit after the commit",
+        ),
+        "end in a commit": ([opening(), ThinkRequest(commit=Commit(), ends_turn=True)], invalid, "got it in `commit`"),
         "audio after commit": ([given, clip, commit(), clip], invalid, "no audio after the commit"),
         "audio without encoding": ([opening(audio=False), clip, commit()], invalid, "no `audio_encoding`"),
         "unknown encoding": ([ThinkRequest(open={"audio_encoding": 9}), commit()], invalid, "encoding"),  # pyright: ignore[reportArgumentType]

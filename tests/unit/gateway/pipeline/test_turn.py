@@ -59,6 +59,22 @@ async def test_the_reasoner_is_called_at_once_and_the_other_two_from_commit_and_
     assert decode.cancelled
 
 
+async def test_the_last_message_of_the_input_is_the_commit_for_a_replica_that_says_so() -> None:
+    for takes in (True, False):
+        running = RunningTurn(plan())
+        think = await running.upstreams.reasoner.calls.get()
+        think.answer(admitted(takes_ends_turn=takes))
+        assert (await next_request(think, "text")).text == "hello"
+        running.source.add_text("again")
+        running.source.commit()
+        again = await next_request(think, "text")
+        assert (again.text, again.ends_turn) == ("again", takes)
+        if not takes:
+            await next_request(think, "commit")
+        await running.upstreams.speech_gen.calls.get()
+        await cancel(running.task)
+
+
 async def test_thoughts_become_frames_and_frames_become_speech() -> None:
     running = RunningTurn(plan())
     running.source.commit()

@@ -68,6 +68,36 @@ def test_no_samples_after_the_last_word_make_no_empty_recording() -> None:
     assert [len(part) for part in source.parts] == [3_200]
 
 
+async def test_the_last_message_of_a_turn_ends_it_where_the_replica_takes_that() -> None:
+    for add in (lambda source: source.add_samples(LOUD), lambda source: source.add_text("hello")):
+        source = _user_input()
+        source.add_text("listen:")
+        add(source)
+        source.commit()
+        requests = [request async for request in source.requests(lambda: True)]
+        assert [request.ends_turn for request in requests] == [False, True]
+        assert not any(request.HasField("commit") for request in requests)
+
+
+async def test_a_commit_that_comes_after_the_last_message_is_one_of_its_own() -> None:
+    source = _user_input()
+    source.add_text("hello")
+    requests = source.requests(lambda: True)
+    assert not (await anext(requests)).ends_turn
+    source.commit()
+    assert [request.WhichOneof("request") async for request in requests] == ["commit"]
+
+
+async def test_a_turn_that_fails_at_its_commit_is_never_ended() -> None:
+    source = _user_input()
+    source.add_samples(SILENCE)
+    source.commit()
+    requests, sent = source.requests(lambda: True), list[ThinkRequest]()
+    with pytest.raises(InvalidArgument, match="silence"):
+        sent.extend([request async for request in requests])
+    assert not any(request.ends_turn for request in sent)
+
+
 async def test_dropped_audio_leaves_nothing_behind() -> None:
     source = _user_input()
     source.add_samples(SILENCE)

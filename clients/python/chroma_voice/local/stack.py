@@ -17,9 +17,10 @@ from chroma_voice.local.drain import count_conversations
 from chroma_voice.local.exposure import asks_for_keys
 from chroma_voice.local.health import is_serving
 from chroma_voice.local.ports import LOOPBACK, ports_for
-from chroma_voice.local.process import Process
+from chroma_voice.local.processes.fork_server import ForkServer, has_fork_server
+from chroma_voice.local.processes.process import PipedProcess, Process
+from chroma_voice.local.processes.supervisor import Change, Probe, Report, supervise
 from chroma_voice.local.state import Endpoints, StateFolder, open_private
-from chroma_voice.local.supervisor import Change, Probe, Report, supervise
 
 MODULES = {
     "codec": "services.codec",
@@ -31,6 +32,9 @@ MODULES = {
 
 SERVICES = ("codec", "speech_gen", "reasoner")
 """The server processes with a model."""
+
+SHARED_PACKAGES = ("torch", "pydantic_settings")
+"""What the processes of the services import once and share (services/common/fork_server.py)."""
 
 STORE = "valkey"
 _DRAIN_S = 120.0
@@ -107,6 +111,11 @@ class Stack:
         if not random_weights:
             defaults["CHROMA_TRANSCRIBE"] = "true"  # the page shows what the user said
         self._servers: dict[str, Child] = {}
+        self._fork_server: ForkServer | None = None
+        if has_fork_server():
+            command = [sys.executable, "-m", "services.common.fork_server", *SHARED_PACKAGES]
+            log_file = folder.logs / "fork_server.log"
+            self._fork_server = ForkServer(PipedProcess("fork_server", command, {**defaults, **environment}, log_file))
         for name, module in MODULES.items():
             settings = {"listen": listen[name], "metrics_listen": metrics_listen[name]}
             settings |= of_gateway if name == "gateway" else {"model": model}
@@ -116,6 +125,7 @@ class Stack:
                 [sys.executable, "-m", module],
                 {**defaults, **environment, **variables},
                 folder.logs / f"{name}.log",
+                partial(self._fork_server.start, module) if self._fork_server and name in SERVICES else None,
             )
             self._servers[name] = Child(process, partial(is_serving, addresses[name]))
         http = f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen)}"
@@ -207,6 +217,8 @@ class Stack:
         await gateway.stop(self._endpoints.drain_s + STOP_GRACE_S, hurry)
         watching.cancel()
         await asyncio.gather(*(process.stop(STOP_GRACE_S, hurry) for process in services))
+        if self._fork_server:
+            await self._fork_server.stop(STOP_GRACE_S, hurry)
         if self._store:
             await self._store.process.stop(STOP_GRACE_S, hurry)
 

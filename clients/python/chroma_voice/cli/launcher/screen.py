@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from chroma_voice.local.supervisor import Change
+from chroma_voice.local.processes.supervisor import Change
 
 
 class Screen:

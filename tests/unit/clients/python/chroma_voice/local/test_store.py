@@ -10,7 +10,7 @@ import redis.asyncio as redis
 
 from chroma_voice.local import store
 from chroma_voice.local.ports import free_ports
-from chroma_voice.local.process import Process
+from chroma_voice.local.processes.process import Process
 
 
 async def start(folder: Path) -> tuple[Process, str]:

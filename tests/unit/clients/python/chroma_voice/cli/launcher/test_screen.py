@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chroma_voice.cli.launcher.screen import Screen
-from chroma_voice.local.supervisor import Change
+from chroma_voice.local.processes.supervisor import Change
 
 
 def test_each_change_is_one_line_and_a_start_is_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chroma_voice.local.process import Process
+from chroma_voice.local.processes.process import Process
 
 STUBBORN = (
     "import signal, sys, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN);"

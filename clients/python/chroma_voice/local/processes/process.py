@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from chroma_voice.local.state import open_private
 
@@ -29,19 +30,49 @@ that uses gRPC must not fork, because the child would inherit locks of threads t
 _TAIL_BYTES = 16_384
 
 
+class Running(Protocol):
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative after a signal; None while it runs."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until it ends, and return its exit status."""
+        ...
+
+
+Spawn = Callable[[Mapping[str, str], Path], Awaitable[Running]]
+"""Starts a process with an environment and a file for its output."""
+
+
 class Process:
     """A child that is started, perhaps several times, and stopped. Its output is appended to `log_file`.
 
     It runs in a process group of its own, so Ctrl-C in the terminal reaches it only through the launcher; on Linux
-    it also gets SIGTERM when the launcher dies without stopping it.
+    it also gets SIGTERM when the launcher dies without stopping it. `spawn` starts it in place of `command`.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        spawn: Spawn | None = None,
+    ) -> None:
         self.name = name
         self.command = list(command)
         self.environment = dict(environment)
         self.log_file = log_file
-        self._process: asyncio.subprocess.Process | None = None
+        self._spawn = spawn
+        self._process: Running | None = None
         self._log_start = 0
 
     @property
@@ -52,19 +83,26 @@ class Process:
 
     async def start(self) -> None:
         """Start the child."""
+        with open_private(self.log_file, os.O_CREAT | os.O_APPEND) as log:
+            self._log_start = os.fstat(log.fileno()).st_size
+            if self._spawn is not None:
+                self._process = await self._spawn(self.environment, self.log_file)
+            else:
+                self._process = await self._execute(log)
+
+    async def _execute(self, log: BinaryIO, *, piped: bool = False) -> asyncio.subprocess.Process:
+        """Run the command. With `piped`, only its errors go into the log."""
         command = self.command
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
-        with open_private(self.log_file, os.O_CREAT | os.O_APPEND) as log:
-            self._log_start = os.fstat(log.fileno()).st_size
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                env=self.environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        return await asyncio.create_subprocess_exec(
+            *command,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE if piped else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if piped else log,
+            stderr=log,
+            start_new_session=True,
+        )
 
     async def wait(self) -> int:
         """Wait until the child ends. Returns its exit status, which is negative after a signal."""
@@ -102,3 +140,32 @@ class Process:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
+
+
+class PipedProcess(Process):
+    """A child that reads lines and writes lines. Its errors go into the log."""
+
+    _piped: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the child."""
+        with open_private(self.log_file, os.O_CREAT | os.O_APPEND) as log:
+            self._log_start = os.fstat(log.fileno()).st_size
+            self._process = self._piped = await self._execute(log, piped=True)
+
+    def write(self, line: bytes) -> None:
+        """Send a line to the child. One that has ended takes no notice."""
+        if self._piped is not None and self._piped.stdin is not None:
+            self._piped.stdin.write(line)
+
+    async def close(self) -> None:
+        """Write no more, and wait until the child ends."""
+        if self._piped is not None and self._piped.stdin is not None:
+            self._piped.stdin.close()
+            await self._piped.wait()
+
+    async def read_line(self) -> bytes:
+        """Return the child's next line; nothing when it has ended."""
+        if self._piped is None or self._piped.stdout is None:
+            return b""
+        return await self._piped.stdout.readline()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chroma_voice.errors import ChromaError
-from chroma_voice.local.process import Process
+from chroma_voice.local.processes.process import Process
 
 _FIRST_BACKOFF_S = 0.25
 _LONGEST_BACKOFF_S = 10.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chroma_voice.local.process import Process
-from chroma_voice.local.supervisor import Change, ChildDied, supervise
+from chroma_voice.local.processes.process import Process
+from chroma_voice.local.processes.supervisor import Change, ChildDied, supervise
 
 READY = "import pathlib, signal, sys; pathlib.Path(sys.argv[1]).write_text('ready'); print('up', flush=True)\n"
 SERVES = READY + "signal.pause()"
@@ -107,7 +107,7 @@ async def test_child_does_not_outlive_a_launcher_that_is_killed(tmp_path: Path) 
     """A pidfd becomes readable when its process is gone."""
     launcher = (
         "import asyncio, os, pathlib, sys\n"
-        "from chroma_voice.local.process import Process\n"
+        "from chroma_voice.local.processes.process import Process\n"
         "async def main():\n"
         "    code = 'import signal; print(1, flush=True); signal.pause()'\n"
         "    process = Process('child', [sys.executable, '-c', code], os.environ, pathlib.Path(sys.argv[1]))\n"

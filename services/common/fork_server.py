@@ -6,9 +6,12 @@ shares these pages with the others until it changes them. So a launcher on one m
 Each line of standard input is a request, a JSON object: `module` is run as by `python -m`, with `environment` added to
 this process's, and with its output appended to the file `log`. Each line of standard output is an event:
 `pid` of the new process in the order of the requests, and later `pid` with its exit `status`, which is negative after a
-signal. At the end of standard input it ends, and Linux sends its children SIGTERM.
+signal. Each process has a process group of its own. At the end of standard input the server ends, and Linux sends its
+children SIGTERM.
 
-It imports no package of ours but what this module needs: those have metrics that every process would then show.
+It imports no package of ours but what this module needs: those have metrics that every process would then show. What it
+imports must survive a fork: no gRPC, no CUDA context, no threads (OpenBLAS, which numpy brings, ends its own before each
+fork). Variables that libraries read when they are loaded are those of this process; they are the same for all services.
 """
 
 from __future__ import annotations
@@ -69,11 +72,13 @@ class ForkServer:
         """Start a process. Returns whether this is the new one."""
         parent = os.getpid()
         if pid := os.fork():
+            os.setpgid(pid, pid)  # whoever reads of the process may signal its group at once
             child = os.pidfd_open(pid)
             self._children[child] = pid
             self._ready.register(child, selectors.EVENT_READ)
             self._tell({"pid": pid})
             return False
+        os.setpgid(0, 0)
         self._ready.close()
         for child in self._children:
             os.close(child)
@@ -94,8 +99,7 @@ class ForkServer:
 
 
 def become(request: Request) -> NoReturn:
-    """Be the process that was asked for, in a session of its own, and end with its status."""
-    os.setsid()
+    """Be the process that was asked for, and end with its status."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     log = os.open(request.log, os.O_WRONLY | os.O_APPEND)
     for descriptor, place in ((nothing, 0), (log, 1), (log, 2)):

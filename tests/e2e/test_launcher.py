@@ -31,7 +31,7 @@ def test_signal_to_the_launcher_stops_everything_it_started(tmp_path: Path, numb
     assert "random weights" in printed
     assert stack.endpoints.gateway in printed
     pids = stack.endpoints.pids
-    assert set(pids) == {"valkey", "codec", "speech_gen", "reasoner", "gateway"}
+    assert set(pids) == {"valkey", "codec", "speech_gen", "reasoner", "gateway", "fork_server"}
     assert {path.stem for path in stack.folder.logs.iterdir()} == {*pids, "up"}
     launcher = stack.folder.owner()
     assert launcher is not None
@@ -161,6 +161,17 @@ async def test_a_stage_that_is_told_to_restart_finishes_its_turn_first(stack: Lo
         assert done.outcome == "completed", done.error
         assert done.output_audio_s > 7.0
         await stack.back("codec", pid)
+    async with stack.client() as client, client.conversation(voice=VOICE, max_reply_s=0.5, max_lead_s=0) as talk:
+        assert (await ask_until_answered(talk)).outcome == "completed"
+
+
+@pytest.mark.slow
+async def test_services_come_back_when_the_process_that_forked_them_is_killed(stack: LocalStack) -> None:
+    killed = stack.endpoints.pids
+    stack.kill("fork_server")
+    for name in ("codec", "speech_gen", "reasoner", "fork_server"):
+        await stack.back(name, killed[name])
+    wait_gone([killed[name] for name in ("codec", "speech_gen", "reasoner")])
     async with stack.client() as client, client.conversation(voice=VOICE, max_reply_s=0.5, max_lead_s=0) as talk:
         assert (await ask_until_answered(talk)).outcome == "completed"
 

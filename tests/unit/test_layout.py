@@ -55,6 +55,7 @@ TEST_PROGRAMS = ("conformance", "fuzz", "clients_py")
 
 READS_THE_ENVIRONMENT = {
     "services/__init__.py": "settings that PyTorch's OpenMP library and gRPC read while they are loaded",
+    "services/common/fork_server.py": "the environment of a process that it starts",
     "services/common/settings.py": "the settings of every process",
     "clients/python/chroma_voice/cli/gateway_address.py": "an API key that no option takes, since options are public",
     "clients/python/chroma_voice/cli/launcher/up.py": "the launcher hands its environment to its processes",

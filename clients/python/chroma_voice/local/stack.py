@@ -37,6 +37,7 @@ SHARED_PACKAGES = ("torch", "pydantic_settings")
 """What the processes of the services import once and share (services/common/fork_server.py)."""
 
 STORE = "valkey"
+FORK_SERVER = "fork_server"
 _DRAIN_S = 120.0
 """How long running turns may take to end, unless CHROMA_DRAIN_S says otherwise: its default in every process."""
 STOP_GRACE_S = 10.0
@@ -112,10 +113,11 @@ class Stack:
             defaults["CHROMA_TRANSCRIBE"] = "true"  # the page shows what the user said
         self._servers: dict[str, Child] = {}
         self._fork_server: ForkServer | None = None
-        if has_fork_server():
+        forked = [name for name in SERVICES if _is_on_cpu(name, environment)] if has_fork_server() else []
+        if forked:
             command = [sys.executable, "-m", "services.common.fork_server", *SHARED_PACKAGES]
-            log_file = folder.logs / "fork_server.log"
-            self._fork_server = ForkServer(PipedProcess("fork_server", command, {**defaults, **environment}, log_file))
+            log_file = folder.logs / f"{FORK_SERVER}.log"
+            self._fork_server = ForkServer(PipedProcess(FORK_SERVER, command, {**defaults, **environment}, log_file))
         for name, module in MODULES.items():
             settings = {"listen": listen[name], "metrics_listen": metrics_listen[name]}
             settings |= of_gateway if name == "gateway" else {"model": model}
@@ -125,7 +127,7 @@ class Stack:
                 [sys.executable, "-m", module],
                 {**defaults, **environment, **variables},
                 folder.logs / f"{name}.log",
-                partial(self._fork_server.start, module) if self._fork_server and name in SERVICES else None,
+                partial(self._fork_server.start, module) if self._fork_server and name in forked else None,
             )
             self._servers[name] = Child(process, partial(is_serving, addresses[name]))
         http = f"{'https' if certificate else 'http'}://{_seen_from_here(http_listen)}"
@@ -167,7 +169,7 @@ class Stack:
         When `hurry` is set, stopping kills the children at once. Raises `ChildDied` when a process ends before it was
         ever ready; the other processes are stopped first.
         """
-        for name in self.names:
+        for name in [*self.names, *([FORK_SERVER] if self._fork_server else [])]:
             open_private(self._folder.logs / f"{name}.log", os.O_CREAT | os.O_TRUNC).close()
         waiting = set(self.names)
         store_ready, all_ready, announced = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -234,7 +236,13 @@ class Stack:
     def _with_pids(self) -> Endpoints:
         children = {**self._servers, **({STORE: self._store} if self._store else {})}
         pids = {name: child.process.pid for name, child in children.items()}
+        pids[FORK_SERVER] = self._fork_server.pid if self._fork_server else None
         return Endpoints(**{**vars(self._endpoints), "pids": {name: pid for name, pid in pids.items() if pid}})
+
+
+def _is_on_cpu(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether a service computes on the CPU. Others start by themselves: CUDA starts best in a process of its own."""
+    return (environment.get(_own(name, "device")) or environment.get("CHROMA_DEVICE") or "cpu") == "cpu"
 
 
 def _own(name: str, setting: str) -> str:

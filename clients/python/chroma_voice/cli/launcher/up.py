@@ -262,7 +262,7 @@ def down(state: State = DEFAULT_STATE) -> None:
     except Unavailable:  # it is still starting: there is no turn to wait for
         endpoints = None
     os.kill(pid, signal.SIGTERM)
-    limit_s = (endpoints.drain_s if endpoints else 0.0) + 4 * STOP_GRACE_S
+    limit_s = (endpoints.drain_s if endpoints else 0.0) + 5 * STOP_GRACE_S
     try:
         _wait_until_stopped(folder, pid, limit_s, endpoints, console)
     except KeyboardInterrupt:

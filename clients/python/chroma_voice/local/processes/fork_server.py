@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +14,7 @@ from pathlib import Path
 from chroma_voice.errors import Unavailable
 from chroma_voice.local.processes.process import PipedProcess, Running
 
-_LOST = -9
-"""The status of a process whose end nobody saw, because the fork server had ended."""
+_KILLED = -signal.SIGKILL
 
 
 class ForkedProcess:
@@ -22,18 +23,40 @@ class ForkedProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self.ended = asyncio.Event()
+        self._ended = asyncio.Event()
 
     async def wait(self) -> int:
         """Wait until it ends, and return its status: negative after a signal."""
-        await self.ended.wait()
+        await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
+
+    def end(self, status: int) -> None:
+        """Note that it has ended with this status."""
+        self.returncode = status
+        self._ended.set()
+
+    def kill(self) -> None:
+        """Kill it and all processes of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def kill_orphan(self) -> None:
+        """Kill it when the fork server has ended, and wait until it has ended too: nobody else tells its end."""
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            gone, loop = asyncio.Event(), asyncio.get_running_loop()
+            loop.add_reader(descriptor, gone.set)
+            self.kill()
+            await gone.wait()
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        self.end(_KILLED)
 
 
 class ForkServer:
     """Starts processes that run Python modules. The fork server itself starts with the first of them, and again when it
-    has died.
+    has died. Its children do not outlive it.
     """
 
     def __init__(self, process: PipedProcess) -> None:
@@ -42,21 +65,34 @@ class ForkServer:
         self._asked: deque[asyncio.Future[ForkedProcess]] = deque()
         self._children: dict[int, ForkedProcess] = {}
         self._starting = asyncio.Lock()
+        self._has_forked = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the fork server; None when it does not run."""
+        return self._process.pid
 
     async def start(self, module: str, environment: Mapping[str, str], log: Path) -> Running:
-        """Start `python -m module`, whose output is appended to `log`. Raises `Unavailable` if the fork server dies."""
-        async with self._starting:
-            if self._reading is None or self._reading.done():
-                await self._process.start()
-                self._reading = asyncio.create_task(self._read())
-        asked: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
-        self._asked.append(asked)
-        request = {"module": module, "environment": dict(environment), "log": str(log)}
-        self._process.write(json.dumps(request).encode() + b"\n")
-        return await asked
+        """Start `python -m module`, whose output is appended to `log`. Raises `Unavailable` if the fork server cannot
+        start."""
+        request = json.dumps({"module": module, "environment": dict(environment), "log": str(log)}).encode() + b"\n"
+        while True:
+            async with self._starting:
+                if self._reading is None or self._reading.done():
+                    await self._process.start()
+                    self._has_forked = False
+                    self._reading = asyncio.create_task(self._read())
+            asked: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
+            self._asked.append(asked)
+            self._process.write(request)
+            try:
+                return await asked
+            except Unavailable:
+                if not self._has_forked:  # else it was killed in between, and a new one is no worse than the first
+                    raise
 
     async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
-        """End the fork server. Its children end first."""
+        """End the fork server, and what is left of its children."""
         await self._process.stop(grace_s, hurry)
         if self._reading is not None:
             await self._reading
@@ -65,25 +101,28 @@ class ForkServer:
         while line := await self._process.read_line():
             event = json.loads(line)
             if "status" in event:
-                self._end(self._children.pop(event["pid"]), event["status"])
+                self._children.pop(event["pid"]).end(event["status"])
+                continue
+            self._has_forked = True
+            child = self._children[event["pid"]] = ForkedProcess(event["pid"])
+            if (asked := self._asked.popleft()).done():  # whoever asked for it has been stopped
+                child.kill()
             else:
-                child = self._children[event["pid"]] = ForkedProcess(event["pid"])
-                if not (asked := self._asked.popleft()).done():
-                    asked.set_result(child)
+                asked.set_result(child)
         await self._process.close()
-        for child in self._children.values():
-            self._end(child, _LOST)
+        # Linux has sent the children SIGTERM. One that drained now would delete the socket of its successor.
+        await asyncio.gather(*(child.kill_orphan() for child in self._children.values()))
         self._children.clear()
         while self._asked:
             if not (asked := self._asked.popleft()).done():
-                asked.set_exception(Unavailable("the process that starts the services has ended"))
-
-    @staticmethod
-    def _end(child: ForkedProcess, status: int) -> None:
-        child.returncode = status
-        child.ended.set()
+                reason = "".join(f": {line}" for line in self._process.last_lines(1))
+                asked.set_exception(Unavailable(f"the process that starts the services has ended{reason}"))
 
 
 def has_fork_server() -> bool:
-    """Whether this system has what a fork server needs: Linux has."""
-    return hasattr(os, "pidfd_open")
+    """Whether this system has what a fork server needs: Linux since 5.3 has."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True

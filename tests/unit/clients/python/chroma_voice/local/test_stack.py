@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chroma_voice.local.processes.fork_server import has_fork_server
 from chroma_voice.local.stack import MODULES, Stack
 from chroma_voice.local.state import StateFolder
 from gateway.settings import GatewaySettings
@@ -130,3 +131,19 @@ def test_the_page_of_a_gateway_with_keys_has_no_token(tmp_path: Path) -> None:
 )
 def test_running_turns_get_the_gateways_drain_time(tmp_path: Path, chosen: dict[str, str], drain_s: float) -> None:
     assert make(tmp_path, chosen).drain_s == drain_s
+
+
+@pytest.mark.skipif(not has_fork_server(), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("chosen", "forked"),
+    [
+        ({}, {"codec", "speech_gen", "reasoner"}),
+        ({"CHROMA_DEVICE": "cpu", "CHROMA_CODEC_DEVICE": "cuda:0"}, {"speech_gen", "reasoner"}),
+        ({"CHROMA_DEVICE": "cuda:0", "CHROMA_CODEC_DEVICE": "cpu"}, {"codec"}),
+        ({"CHROMA_DEVICE": "cuda"}, set()),
+    ],
+)
+def test_services_on_the_cpu_are_forked(tmp_path: Path, chosen: dict[str, str], forked: set[str]) -> None:
+    stack = make(tmp_path, chosen)
+    assert {name for name, child in stack._servers.items() if child.process._spawn} == forked
+    assert (stack._fork_server is not None) == bool(forked)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from chroma_voice.local.processes.process import PipedProcess, Process
 pytestmark = pytest.mark.skipif(not has_fork_server(), reason="needs Linux")
 
 WAITS = "import signal; print('waits', flush=True); signal.pause()"
+DRAINS = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + WAITS
 
 
 def fork_server(folder: Path, *command: str) -> ForkServer:
@@ -77,7 +79,48 @@ async def test_a_fork_server_that_dies_takes_its_children_along_and_the_next_chi
     assert await process.stop(30.0, asyncio.Event())
 
 
-async def test_a_fork_server_that_cannot_start_is_said(tmp_path: Path) -> None:
-    broken = fork_server(tmp_path, sys.executable, "-c", "raise SystemExit(1)")
-    with pytest.raises(Unavailable, match="has ended"):
+async def test_no_child_goes_on_beside_its_successor(server: ForkServer, tmp_path: Path) -> None:
+    process = child(server, tmp_path, "drains", DRAINS)
+    await process.start()
+    assert process.pid is not None
+    async with asyncio.timeout(30):
+        while process.last_lines() != ["waits"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    descriptor = os.pidfd_open(process.pid)
+    os.kill(parent_of(process.pid), signal.SIGKILL)
+    assert await process.wait() == -signal.SIGKILL
+    assert select.select([descriptor], [], [], 0)[0]
+    os.close(descriptor)
+
+
+async def test_a_child_that_nobody_waits_for_any_more_is_killed(server: ForkServer, tmp_path: Path) -> None:
+    await child(server, tmp_path, "waits", WAITS).start()
+    asking = asyncio.create_task(child(server, tmp_path, "drains", DRAINS).start())
+    await asyncio.sleep(0)
+    assert len(server._asked) == 1
+    asking.cancel()
+    async with asyncio.timeout(30):
+        while server._asked or len(server._children) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_fork_server_that_is_killed_before_it_answers_is_started_again(
+    server: ForkServer, tmp_path: Path
+) -> None:
+    process = child(server, tmp_path, "waits", WAITS)
+    await process.start()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)  # it reads no request any more
+    starting = asyncio.create_task(child(server, tmp_path, "others", WAITS).start())
+    await asyncio.sleep(0)
+    assert len(server._asked) == 1
+    os.kill(server.pid, signal.SIGKILL)
+    assert await process.wait() == -signal.SIGKILL
+    await starting
+
+
+async def test_a_fork_server_that_cannot_start_is_said_with_its_reason(tmp_path: Path) -> None:
+    broken = fork_server(tmp_path, sys.executable, "-c", "raise SystemExit('no libgomp')")
+    with pytest.raises(Unavailable, match="has ended: no libgomp"):
         await broken.start("services.codec", {}, tmp_path / "log")
+    assert broken.pid is None

@@ -10,8 +10,8 @@ signal. Each process has a process group of its own. At the end of standard inpu
 children SIGTERM.
 
 It imports no package of ours but what this module needs: those have metrics that every process would then show. What it
-imports must survive a fork: no gRPC, no CUDA context, no threads (OpenBLAS, which numpy brings, ends its own before each
-fork). Variables that libraries read when they are loaded are those of this process; they are the same for all services.
+imports must survive a fork: no gRPC, no CUDA context, no threads (numpy's OpenBLAS ends its own before each fork).
+Variables that libraries read when they are loaded are those of this process; they are the same for all services.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.documented_stack import DocumentedStack
-from tests.support.local_stack import SAMPLES, LocalStack, environment
+from tests.support.local_stack import SAMPLES, environment
 from tests.support.snippets import snippet_that_begins, snippets_of
 
 RUNNERS = {"sh": ["bash", "-eu", "-c"], "python": [sys.executable, "-c"]}
@@ -19,20 +19,23 @@ RUNNERS = {"sh": ["bash", "-eu", "-c"], "python": [sys.executable, "-c"]}
 pytestmark = pytest.mark.slow
 
 
-def run_snippets(guide: str, folder: Path, **addresses: str) -> list[str]:
-    """Run each snippet of the guide in `folder`, which holds the recordings at the same paths as the repository.
+def run_snippets(guide: str, documented: DocumentedStack, folder: Path) -> list[str]:
+    """Run each snippet of the guide in `folder`, which gets the recordings at the same paths as the repository.
     Returns the output of each snippet.
     """
+    exports = snippet_that_begins("docs/api.md", "export URL").code
+    exported = documented.run(f"{exports}\nenv").splitlines()
+    addresses = dict(line.split("=", 1) for line in exported if line.startswith(("URL=", "GATEWAY=")))
+    assert set(addresses) == {"URL", "GATEWAY"}
     shutil.copytree(SAMPLES, folder / "samples")
-    variables = environment() | addresses
     printed = []
     for snippet in snippets_of(guide):
         if snippet.language not in RUNNERS:
             continue
         done = subprocess.run(
-            [*RUNNERS[snippet.language], snippet.code],
+            [*documented.network, *RUNNERS[snippet.language], snippet.code],
             cwd=folder,
-            env=variables,
+            env=environment() | addresses,
             capture_output=True,
             text=True,
             timeout=120,
@@ -48,11 +51,7 @@ def sound_s(path: Path) -> float:
 
 
 def test_every_snippet_of_the_guide_runs(documented: DocumentedStack, tmp_path: Path) -> None:
-    exports = snippet_that_begins("docs/api.md", "export URL").code
-    exported = documented.run(f"{exports}\nenv").splitlines()
-    addresses = dict(line.split("=", 1) for line in exported if line.startswith(("URL=", "GATEWAY=")))
-    assert set(addresses) == {"URL", "GATEWAY"}
-    printed = run_snippets("docs/api.md", tmp_path, **addresses)
+    printed = run_snippets("docs/api.md", documented, tmp_path)
     assert '"id":"ann"' in printed[0]
     assert ", completed" in printed[1] or ", incomplete" in printed[1]
     assert '"value":"ek_' in printed[2]
@@ -65,9 +64,7 @@ def test_every_snippet_of_the_guide_runs(documented: DocumentedStack, tmp_path: 
     assert '"deleted":true' in printed[-1]
 
 
-def test_requests_of_the_existing_server_are_answered(nano: LocalStack, tmp_path: Path) -> None:
-    endpoints = nano.endpoints
-    addresses = {"URL": endpoints.page.rstrip("/"), "GATEWAY": endpoints.gateway}
-    (answer,) = run_snippets("docs/migration.md", tmp_path, **addresses)
+def test_requests_of_the_existing_server_are_answered(documented: DocumentedStack, tmp_path: Path) -> None:
+    (answer,) = run_snippets("docs/migration.md", documented, tmp_path)
     assert "answer.wav" in answer
     assert sound_s(tmp_path / "answer.wav") > 0

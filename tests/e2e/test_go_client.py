@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.debian_packages import unpacked
+from tests.support.debian_packages import as_installed, unpacked
 from tests.support.documented_stack import DocumentedStack
 from tests.support.local_stack import QUESTION, VOICE, LocalStack, environment
 from tests.support.snippets import snippet_that_begins
@@ -50,21 +50,15 @@ class Built:
 
 @pytest.fixture(scope="module")
 def go_client(documented: DocumentedStack) -> Built:
-    """The commands of the README, with Debian's toolchain where it is unpacked."""
-    root = unpacked("go", *PACKAGES)
-    folder = documented.checkout / "clients" / "go"
-    toolchain = root / "usr" / "lib" / "go-1.19"
-    commands = snippet_that_begins("clients/go/README.md", "cd clients/go").code
-    commands = commands.replace("/usr/share/gocode", str(root / "usr" / "share" / "gocode"))
-    commands = commands.replace("protoc -I", f"protoc -I{root / 'usr' / 'include'} -I")
+    """The commands of the README, with Debian's toolchain."""
+    root, folder = unpacked("go", *PACKAGES), documented.checkout / "clients" / "go"
     variables = {
-        "GOROOT": str(toolchain),
         "GOCACHE": str(documented.checkout / "cache"),
         "GOFLAGS": "-buildvcs=false",
-        "LD_LIBRARY_PATH": str(root / "usr" / "lib" / "x86_64-linux-gnu"),
-        "PATH": f"{root / 'usr' / 'bin'}:{toolchain / 'bin'}:{documented.path}",
+        "PATH": f"/usr/lib/go-1.19/bin:{documented.path}",
     }
-    printed = documented.run(commands, **variables)
+    commands = snippet_that_begins("clients/go/README.md", "cd clients/go").code
+    printed = documented.run(commands, before=as_installed(root), **variables)
     return Built(folder / "talk", folder / "reply.wav", printed)
 
 

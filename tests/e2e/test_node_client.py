@@ -11,6 +11,7 @@ import pytest
 from tests.support.documented_stack import DocumentedStack
 from tests.support.local_stack import QUESTION, VOICE, LocalStack, environment
 from tests.support.paths import ROOT
+from tests.support.shell import run_shell
 from tests.support.snippets import snippet_that_begins
 
 REPLY_S = 1.0
@@ -28,9 +29,10 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def node_client(documented: DocumentedStack) -> Installed:
-    commands = snippet_that_begins("clients/node/README.md", "cd clients/node").code
+    folder = documented.checkout / "clients" / "node"
     quiet = {"npm_config_audit": "false", "npm_config_fund": "false"}
-    return Installed(documented.checkout / "clients" / "node", documented.run(commands, **quiet))
+    run_shell(snippet_that_begins("clients/node/README.md", "cd clients/node").code, documented.checkout, quiet)
+    return Installed(folder, documented.run(snippet_that_begins("clients/node/README.md", "node talk.js").code, folder))
 
 
 def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.CompletedProcess[str]:

@@ -26,6 +26,22 @@ def unpacked(name: str, *packages: str, backports: bool = False, dependencies: b
     return folder
 
 
+def as_installed(folder: Path) -> tuple[str, ...]:
+    """The words before a command, as of a new namespace of mounts, for which what is unpacked in `folder` lies in /usr.
+
+    Skips the test where this user may not mount.
+    """
+    mount = f'mount -t overlay -o "lowerdir={folder}/usr:/usr" overlay /usr && exec "$@"'
+    refusal = ""
+    for user in ((), ("--user", "--map-root-user")):
+        words = ("unshare", *user, "--mount", "sh", "-c", mount, "sh")
+        tried = subprocess.run([*words, "true"], capture_output=True, text=True)
+        if tried.returncode == 0:
+            return words
+        refusal = tried.stderr.strip()
+    pytest.skip(f"Debian's packages in {folder} cannot be mounted: {refusal}")
+
+
 def _unpack(folder: Path, packages: tuple[str, ...], *, backports: bool, dependencies: bool) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         pytest.skip(f"no apt-get and dpkg-deb: {folder.name} is taken from Debian's packages")

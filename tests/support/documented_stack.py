@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chroma_voice.local.ports import free_ports
-from tests.support.local_stack import PATIENCE_S, LocalStack
+from tests.support.local_stack import PATIENCE_S
+from tests.support.private_network import private_network
 from tests.support.shell import checkout, commands, run_shell
 
 COPIED = ("clients/go", "clients/node")
 """Where the commands of documents write."""
+PORTS = (8080, 50051)
+"""Of the addresses in the documents."""
 
 
 @dataclass(frozen=True)
@@ -22,32 +24,24 @@ class DocumentedStack:
     checkout: Path
     path: str
     """The variable PATH, with `chroma-voice`."""
-    ports: dict[str, str]
-    """Ports in the documents, and the free ports of this machine in their place."""
-    stack: LocalStack
+    network: list[str]
+    """The words before a command that reaches the system."""
     printed: str
 
-    def run(self, code: str, **variables: str) -> str:
-        """Run a block in the checkout, with this machine's ports. Returns what it prints."""
+    def run(self, code: str, folder: Path | None = None, before: tuple[str, ...] = (), **variables: str) -> str:
+        """Run a block in the checkout, or in another folder, `before` the words `before`. Returns what it prints."""
         own = {"PATH": self.path, **variables}
-        return run_shell(_replaced(code, self.ports), self.checkout, own, limit_s=2 * PATIENCE_S)
+        where = folder or self.checkout
+        return run_shell(code, where, own, limit_s=2 * PATIENCE_S, before=[*self.network, *before])
 
 
 @contextlib.contextmanager
 def started(code: str, folder: Path) -> Iterator[DocumentedStack]:
     """Run the block that starts the system, and stop it at the end."""
     path, root = commands(folder / "bin"), checkout(folder / "checkout", *COPIED)
-    http, grpc = map(str, free_ports(2))
-    ports = {"8080": http, "50051": grpc}
-    stack = LocalStack(root / "state")
-    try:
-        printed = run_shell(_replaced(code, ports), root, {"PATH": path}, limit_s=2 * PATIENCE_S)
-        yield DocumentedStack(root, path, ports, stack, printed)
-    finally:
-        stack.stop()
-
-
-def _replaced(code: str, ports: dict[str, str]) -> str:
-    for theirs, ours in ports.items():
-        code = code.replace(f":{theirs}", f":{ours}")
-    return code
+    with private_network(*PORTS) as network:
+        try:
+            printed = run_shell(code, root, {"PATH": path}, limit_s=2 * PATIENCE_S, before=network)
+            yield DocumentedStack(root, path, network, printed)
+        finally:
+            run_shell("chroma-voice down", root, {"PATH": path}, limit_s=2 * PATIENCE_S)

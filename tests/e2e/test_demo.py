@@ -11,7 +11,7 @@ from tests.support.local_stack import environment
 from tests.support.model_hub import serving
 from tests.support.paths import ROOT
 from tests.support.shell import mark_installed, run_shell
-from tests.support.snippets import snippet_that_begins
+from tests.support.snippets import code_in_sentences, snippet_that_begins, snippets_of
 
 
 def installed(tmp_path: Path) -> dict[str, str]:
@@ -35,8 +35,10 @@ def succeeding(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def demo_of_a_clone(tmp_path: Path, folders: dict[str, str]) -> str:
-    """Run the first block of README.md in a clone. Returns what it prints."""
-    run_shell(f"git clone --quiet {ROOT} chroma-voice", tmp_path)
+    """Run the line of README.md that clones, and its first block in the clone. Returns what it prints."""
+    (clone,) = (span for span in code_in_sentences("README.md") if span.startswith("git clone "))
+    run_shell(f"{clone}\n[ $PWD = {tmp_path}/chroma-voice ]", tmp_path, {"REPOSITORY": str(ROOT)})
+    assert snippets_of("README.md")[0].code == "make demo\n"
     block = snippet_that_begins("README.md", "make demo\n")
     return run_shell(block.code, tmp_path / "chroma-voice", folders, limit_s=280)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from examples.phone_bridge import HEADER, PACKET_S, PACKET_SAMPLES, decode, encode
-from tests.e2e.test_terminal import ANSWER, until_interrupted
+from tests.e2e.test_terminal import ANSWER, until_interrupted, with_sound_card
 from tests.support.local_stack import PATIENCE_S, QUESTION, LocalStack, environment
 from tests.support.paths import ROOT
 
@@ -55,6 +55,13 @@ def test_the_microphone_talks_hands_free_with_barge_in(nano: LocalStack, tmp_pat
     printed = until_interrupted(command, tmp_path)
     assert ANSWER in printed
     assert "[completed]" in printed
+
+
+def test_a_microphone_that_stops_ends_the_program_with_its_reason(nano: LocalStack, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "microphone.py"), nano.endpoints.gateway]
+    variables = with_sound_card(tmp_path, "unplugged")
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (1, "error: the microphone has stopped: is it still connected?\n")
 
 
 def test_the_codec_of_the_telephone_is_that_of_the_standard() -> None:

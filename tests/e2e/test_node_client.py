@@ -24,15 +24,16 @@ class Installed:
     """The Node example, installed and run by the commands of its README."""
 
     folder: Path
+    reply: Path
     printed: str
 
 
 @pytest.fixture(scope="module")
 def node_client(documented: DocumentedStack) -> Installed:
-    folder = documented.checkout / "clients" / "node"
     quiet = {"npm_config_audit": "false", "npm_config_fund": "false"}
-    run_shell(snippet_that_begins("clients/node/README.md", "cd clients/node").code, documented.checkout, quiet)
-    return Installed(folder, documented.run(snippet_that_begins("clients/node/README.md", "node talk.js").code, folder))
+    run_shell(snippet_that_begins("clients/node/README.md", "npm install").code, documented.checkout, quiet)
+    printed = documented.run(snippet_that_begins("clients/node/README.md", "node clients/node").code)
+    return Installed(documented.checkout / "clients" / "node", documented.checkout / "reply.wav", printed)
 
 
 def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.CompletedProcess[str]:
@@ -44,7 +45,7 @@ def talk(folder: Path, address: str, voice: str, out: Path) -> subprocess.Comple
 
 
 def test_node_program_with_the_protos_alone_asks_and_gets_a_reply(node_client: Installed) -> None:
-    with wave.open(str(node_client.folder / "reply.wav")) as sound:
+    with wave.open(str(node_client.reply)) as sound:
         assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (24_000, 1, 2)
         assert sound.getnframes() > 0
     assert "reply.wav: " in node_client.printed

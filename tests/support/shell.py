@@ -38,7 +38,9 @@ def virtual_environment(folder: Path) -> None:
     """Make a virtual environment that has the packages of this one, its command `chroma-voice`, and room for more."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    (packages / "those_of_the_tests.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    (packages / "those_of_the_tests.pth").write_text(
+        f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    )
     _write_command(folder / "bin")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ Batch = tuple[str, float, Any]
 """A step: its kind, its width for `StepTimes`, and what `finish` needs."""
 
 
-class Engine(Generic[StreamT]):
+class Engine(ABC, Generic[StreamT]):
     """One engine: the streams of one replica of one service.
 
     Args:
@@ -89,7 +90,6 @@ class Engine(Generic[StreamT]):
         stream.left = True
         if stream in self.streams:
             del self.streams[stream]
-            self.removed(stream)
 
     def wake(self) -> None:
         """Look for work again."""
@@ -113,20 +113,17 @@ class Engine(Generic[StreamT]):
         if self.free_slots <= 0:
             raise Refused("slots")
 
+    @abstractmethod
     def schedule(self, now_s: float) -> Batch | None:
         """The next step; None when there is nothing to do."""
-        raise NotImplementedError
 
     def idle_s(self, now_s: float) -> float | None:
         """Seconds until there is something to do without new input. None: only new input makes work."""
         return None
 
+    @abstractmethod
     def finish(self, kind: str, work: Any) -> None:
         """Deliver the results of a step."""
-        raise NotImplementedError
-
-    def removed(self, stream: StreamT) -> None:
-        """Note that the stream has left."""
 
     def _run(self) -> Generator[simpy.Event, Any, None]:
         while self.is_alive:

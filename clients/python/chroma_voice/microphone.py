@@ -33,12 +33,13 @@ _MAX_PIECES = 250
 async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
     """Yield the recorded sound in pieces of 40 ms: 16-bit little-endian mono PCM at `RATE_HZ`.
 
-    Raises `FailedPrecondition` without the package `sounddevice` or without PortAudio.
+    Raises `FailedPrecondition` without the package `sounddevice` or without PortAudio, and when the microphone stops.
     """
     loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[bytes] = asyncio.Queue(_MAX_PIECES)
+    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_MAX_PIECES)
+    """None: the card has stopped."""
 
-    def keep(piece: bytes) -> None:
+    def keep(piece: bytes | None) -> None:
         if pieces.full():
             pieces.get_nowait()
         pieces.put_nowait(piece)
@@ -48,11 +49,18 @@ async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
 
     with _opening("microphone") as card:
         stream = card.RawInputStream(
-            samplerate=RATE_HZ, blocksize=_PIECE_SAMPLES, channels=1, dtype="int16", device=device, callback=recorded
+            samplerate=RATE_HZ,
+            blocksize=_PIECE_SAMPLES,
+            channels=1,
+            dtype="int16",
+            device=device,
+            callback=recorded,
+            finished_callback=lambda: loop.call_soon_threadsafe(keep, None),
         )
     with stream:
-        while True:
-            yield await pieces.get()
+        while (piece := await pieces.get()) is not None:
+            yield piece
+    raise FailedPrecondition("the microphone has stopped: is it still connected?")
 
 
 async def play(sound: AsyncIterable[bytes], device: int | str | None = None) -> None:

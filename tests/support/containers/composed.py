@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import subprocess
 import sys
 import time
@@ -18,11 +19,16 @@ from chroma_voice.keys_file import KeysFile
 from chroma_voice.local.ports import LOOPBACK
 from tests.support.containers.engine import LIMIT_S, Engine
 from tests.support.local_stack import VOICE, VOICE_FILE, VOICE_TRANSCRIPT, run
-from tests.support.manifests import DEPLOY, SETTINGS
-from tests.support.snippets import commands_of, snippet_that_begins
+from tests.support.manifests import SETTINGS
+from tests.support.snippets import snippet_that_begins
 from tests.support.tools import tool_folder
 
 _PODMAN_COMPOSE = "podman-compose==1.6.0"
+_COMMAND = """#!/bin/sh
+option=$1 file=$2
+shift 2
+exec {python} -m podman_compose --in-pod false "$option" "$file" -f {override} "$@"
+"""
 LASTING = (*SETTINGS, "valkey")
 """The services that run until they are stopped."""
 
@@ -72,7 +78,6 @@ class Composed:
 
     def __init__(self, engine: Engine, python: Path, valkey_image: str) -> None:
         self.engine = engine
-        self._python = python
         folder = engine.folder / "compose"
         keys = folder / "keys"
         keys.mkdir(parents=True)
@@ -81,24 +86,26 @@ class Composed:
             path.chmod(0o755)
         self._variables = {"REDIS_PASSWORD": "of-the-test", "KEYS_FOLDER": str(keys)}
         # Only the name of the image: a registry's digest is known of a pulled image alone.
-        self._override = folder / "images.yaml"
-        self._override.write_text(yaml.safe_dump({"services": {"valkey": {"image": valkey_image}}}))
+        override = folder / "images.yaml"
+        override.write_text(yaml.safe_dump({"services": {"valkey": {"image": valkey_image}}}))
+        command = folder / "bin" / "podman-compose"
+        command.parent.mkdir()
+        command.write_text(_COMMAND.format(python=python, override=override))
+        command.chmod(0o755)
+        self._variables["PATH"] = f"{command.parent}:{engine.environment['PATH']}"
+
+    def run(self, code: str) -> str:
+        """Run commands of podman-compose, such as a block of a document. Returns what they print."""
+        done = self.engine.command("bash", "-eu", "-c", code, environment=self._variables, limit_s=2 * LIMIT_S)
+        return done.stdout + done.stderr
 
     def compose(self, *arguments: str) -> str:
         """Run `podman-compose ARGUMENTS`. Returns what it prints."""
-        files = ("-f", str(DEPLOY / "compose.yaml"), "-f", str(self._override))
-        done = self.engine.command(
-            *(self._python, "-m", "podman_compose", "--in-pod", "false", *files, *arguments),
-            environment=self._variables,
-            limit_s=LIMIT_S,
-        )
-        return done.stdout + done.stderr
+        return self.run(shlex.join(["podman-compose", "-f", "deploy/compose.yaml", *arguments]))
 
     def start(self) -> None:
         """Start everything as docs/operations.md does, wait until it is healthy, and enrol the sample voice."""
-        for command in commands_of(snippet_that_begins("docs/operations.md", "podman-compose").code):
-            assert command.words[:3] == ("podman-compose", "-f", "deploy/compose.yaml"), command
-            self.compose(*command.words[3:])
+        self.run(snippet_that_begins("docs/operations.md", "podman-compose").code)
         for service in LASTING:
             self.until_healthy(service)
         options = ("--transcript", VOICE_TRANSCRIPT, "--consent", "public-domain recording")

@@ -2,8 +2,9 @@
 
 SOUND_CARD_SAYS names WAV files, separated by colons, that its microphone hears one after the other, each when the
 loudspeaker has played something since the last one and is silent; with a `+` before its name, as soon as something is
-played: a barge-in. SOUND_CARD_PLAYED is the file that gets what its loudspeaker plays, as PCM. When all was said and a
-reply was played to its end, the process gets SIGINT, as from Ctrl-C.
+played: a barge-in. At the name `unplugged` the microphone stops for good. SOUND_CARD_PLAYED is the file that gets what
+its loudspeaker plays, as PCM. When all was said and a reply was played to its end, the process gets SIGINT, as from
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -92,10 +93,14 @@ class RawInputStream(_Stream):
         self._sound = b""
         self._heard = 0
         self._rate_hz = settings["samplerate"]
+        self._stopped: Callable[[], None] = settings["finished_callback"]
 
     def piece(self) -> None:
         """Give 40 ms of what is said now, or of silence."""
         if not self._sound and self._may_speak():
+            if self._sayings[0] == "unplugged":
+                self.abort()
+                return self._stopped()
             self._sound = _read(self._sayings.pop(0).lstrip("+"), self._rate_hz)
             self._heard = _room.played
         size = 2 * self.samples

@@ -38,8 +38,9 @@ HELD = {
     ("docs/troubleshooting.md", "text"): "tests/unit/docs/test_troubleshooting.py",
     ("SECURITY.md", "text"): "tests/unit/docs/test_security.py",
 }
-"""Other blocks that a test of their own holds."""
+"""Blocks with a test of their own, which are no commands: `js` and `xml` are used as they stand; signatures and messages are compared."""
 CHECKED = ("json", "yaml")
+"""Files that are read, below, by what reads them in use: keys by the gateway, values by the schema of the chart."""
 
 _FOLDERS = "docs|deploy|tests|samples|protos|gateway|services|bench|train|examples"
 _PATH = re.compile(rf"(?:^|\s)((?:{_FOLDERS})/[\w./-]+)(?![\w*.-])")
@@ -70,6 +71,36 @@ def test_each_bash_block_is_run_by_a_test() -> None:
     run = {snippet_that_begins(*it) for it in words}
     lost = {str(it) for it in SNIPPETS if it.language == "bash" and it not in run}
     assert not lost, "no test takes it: run it as it stands, or show its commands in a sentence or a table"
+
+
+def changed(source: str) -> list[str]:
+    """The code that changes a block: what a method such as `replace` or `re.sub` is given of `snippet.code`."""
+    tree = ast.parse(source)
+
+    def has_code(node: ast.AST, names: set[str]) -> bool:
+        found = list(ast.walk(node))
+        return any(isinstance(it, ast.Attribute) and it.attr == "code" for it in found) or any(
+            isinstance(it, ast.Name) and it.id in names for it in found
+        )
+
+    assigned = [it for it in ast.walk(tree) if isinstance(it, ast.Assign) and has_code(it.value, set())]
+    names = {name.id for it in assigned for name in it.targets if isinstance(name, ast.Name)}
+    calls = [it for it in ast.walk(tree) if isinstance(it, ast.Call) and isinstance(it.func, ast.Attribute)]
+    changing = {"replace", "sub", "format", "removeprefix", "removesuffix", "translate"}
+    return [ast.unparse(it) for it in calls if it.func.attr in changing and has_code(it, names)]  # type: ignore[attr-defined]
+
+
+def test_no_test_changes_a_block_before_it_runs() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name]
+    users = [it for it in sources if "snippet_that_begins(" in it or "snippets_of(" in it]
+    assert not [line for source in users for line in changed(source)]
+
+
+def test_the_scan_finds_a_block_that_is_changed() -> None:
+    source = (
+        'own = snippet.code.strip()\nrun(own.replace("1", "2"))\nre.sub("a", "b", it.code)\nother.replace("1", "2")'
+    )
+    assert sorted(changed(source)) == ["own.replace('1', '2')", "re.sub('a', 'b', it.code)"]
 
 
 def test_the_scan_finds_the_block_that_a_test_takes() -> None:

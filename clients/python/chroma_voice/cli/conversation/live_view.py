@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,7 @@ from rich.text import Text
 _REDRAWS_PER_S = 12
 
 
-class LiveView:
+class LiveView(ABC):
     """The lines that a view draws, from entering it to leaving it.
 
     Args:
@@ -44,10 +45,11 @@ class LiveView:
         """Whether the lines are drawn again and again."""
         return self._live is not None
 
+    @abstractmethod
     def _lines(self) -> list[Text]:
         """What is drawn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self) -> None:
         """Write what is left to write."""
 

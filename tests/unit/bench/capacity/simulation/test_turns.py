@@ -73,7 +73,7 @@ def test_a_reasoner_that_was_full_at_the_first_sound_is_asked_again_at_the_commi
     reasoner = fleet.replicas[0].reasoner
     turn = begin(fleet)
     fleet.env.run(until=2.0)
-    del reasoner.__dict__["schedule"], reasoner.__dict__["idle_s"]
+    del reasoner.schedule, reasoner.idle_s
     reasoner.leave(held)  # type: ignore[arg-type]
     fleet.env.run(until=30)
     assert turn.result.outcome == "completed"

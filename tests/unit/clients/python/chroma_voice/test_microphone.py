@@ -54,6 +54,15 @@ async def test_the_microphone_gives_pcm_and_closes_with_its_iterator(sound_card:
     assert stream.calls == ["closed"]
 
 
+async def test_a_microphone_that_stops_in_mid_run_is_a_clear_error(sound_card: list[Stream]) -> None:
+    sound = microphone()
+    assert await anext(sound) == b"\x01\x00" * 960
+    sound_card[0].settings["finished_callback"]()
+    with pytest.raises(FailedPrecondition, match="the microphone has stopped"):
+        await anext(sound)
+    assert sound_card[0].calls == ["closed"]
+
+
 async def test_a_reply_is_played_to_its_end(sound_card: list[Stream]) -> None:
     async def sound() -> AsyncIterator[bytes]:
         yield b"ab"

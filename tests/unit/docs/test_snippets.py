@@ -38,7 +38,8 @@ HELD = {
     ("docs/troubleshooting.md", "text"): "tests/unit/docs/test_troubleshooting.py",
     ("SECURITY.md", "text"): "tests/unit/docs/test_security.py",
 }
-"""Blocks with a test of their own, which are no commands: `js` and `xml` are used as they stand; signatures and messages are compared."""
+"""Blocks with a test of their own, which are no commands. `js` and `xml` are used as they stand; signatures and
+messages are compared."""
 CHECKED = ("json", "yaml")
 """Files that are read, below, by what reads them in use: keys by the gateway, values by the schema of the chart."""
 

@@ -58,7 +58,7 @@ def go_client(documented: DocumentedStack) -> Built:
         "PATH": f"/usr/lib/go-1.19/bin:{documented.path}",
     }
     commands = snippet_that_begins("clients/go/README.md", "cd clients/go").code
-    printed = documented.run(commands, before=as_installed(root), **variables)
+    printed = documented.run(commands, variables=variables, before=as_installed(root))
     return Built(folder / "talk", folder / "reply.wav", printed)
 
 

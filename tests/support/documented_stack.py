@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,15 @@ class DocumentedStack:
     """The words before a command that reaches the system."""
     printed: str
 
-    def run(self, code: str, folder: Path | None = None, before: tuple[str, ...] = (), **variables: str) -> str:
-        """Run a block in the checkout, or in another folder, `before` the words `before`. Returns what it prints."""
-        own = {"PATH": self.path, **variables}
+    def run(
+        self,
+        code: str,
+        folder: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> str:
+        """Run a block in the checkout, or in another folder, with more words `before` it. Returns what it prints."""
+        own = {"PATH": self.path, **(variables or {})}
         where = folder or self.checkout
         return run_shell(code, where, own, limit_s=2 * PATIENCE_S, before=[*self.network, *before])
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from chroma_voice.cli.evaluation.evaluate_run import EvalOptions, start
 from chroma_voice.cli.gateway_address import GatewayOptions
 from tests.support.eval_results import INSTRUMENTS
 from tests.support.local_stack import LocalStack
-from tests.support.shell import checkout, mark_installed, run_shell
+from tests.support.shell import checkout, mark_installed, run_shell, virtual_environment
 from tests.support.snippets import snippet_that_begins
 
 pytestmark = pytest.mark.slow
@@ -46,20 +43,13 @@ def test_the_sample_pairs_are_asked_and_measured(
     assert {one["voice"] for one in codec} == {record["voice"] for record in told["replies"]}
 
 
-def make_environment(venv: Path) -> None:
-    """Make a virtual environment that has all packages of this one and can have more of its own."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    (packages,) = venv.glob("lib/python*/site-packages")
-    (packages / "those_of_the_tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    mark_installed(venv, ".torch", ".installed")
-
-
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_guide_install_the_instruments_which_understand_the_replies_and_know_the_voices(
     tmp_path: Path,
 ) -> None:
     root = checkout(tmp_path / "checkout")
-    make_environment(root / ".venv")
+    virtual_environment(root / ".venv")
+    mark_installed(root / ".venv", ".torch", ".installed")
     block = snippet_that_begins("docs/eval.md", "make setup-eval")
     try:
         run_shell(block.code, root, {"MAKEFLAGS": ""}, limit_s=500)  # no VENV= of a make above

@@ -154,6 +154,7 @@ async def test_ctrl_c_in_down_ends_the_running_turn_at_once(tmp_path: Path) -> N
     assert stack.folder.owner() is None
 
 
+@pytest.mark.slow
 async def test_a_stage_that_is_told_to_restart_finishes_its_turn_first(stack: LocalStack) -> None:
     pid = stack.endpoints.pids["codec"]
     async with stack.client() as client, paced(client) as talk:

@@ -105,6 +105,7 @@ async def test_gateway_killed_mid_turn_ends_the_call_and_the_session_goes_on(sta
         assert (await ask_until_answered(talk)).outcome == "completed"
 
 
+@pytest.mark.slow
 async def test_voice_and_session_survive_the_killed_store_and_a_restart_of_everything(stack: LocalStack) -> None:
     async with stack.client() as client, short(client) as talk:
         assert (await ask(talk)).recorded

@@ -72,7 +72,7 @@ class ForkServer:
         """Start a process. Returns whether this is the new one."""
         parent = os.getpid()
         if pid := os.fork():
-            os.setpgid(pid, pid)  # whoever reads of the process may signal its group at once
+            os.setpgid(pid, pid)  # before its id is told: its reader may signal the group at once
             child = os.pidfd_open(pid)
             self._children[child] = pid
             self._ready.register(child, selectors.EVENT_READ)

@@ -105,7 +105,7 @@ class ForkServer:
                 continue
             self._has_forked = True
             child = self._children[event["pid"]] = ForkedProcess(event["pid"])
-            if (asked := self._asked.popleft()).done():  # whoever asked for it has been stopped
+            if (asked := self._asked.popleft()).done():  # its start was cancelled
                 child.kill()
             else:
                 asked.set_result(child)

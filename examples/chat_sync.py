@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import wave
 
-from chroma_voice import AudioDelta, SyncClient, TextDelta, TurnDone
+from chroma_voice import AudioDelta, ChromaError, SyncClient, TextDelta, TurnDone
 
 
 def main(address: str) -> None:
@@ -32,4 +32,7 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except ChromaError as error:
+        sys.exit(f"error: {error}")

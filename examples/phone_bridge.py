@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import struct
+import sys
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chroma_voice import AudioDelta, Client, Conversation, SpeechStarted, TurnDetection, TurnStarted
+from chroma_voice import AudioDelta, ChromaError, Client, Conversation, SpeechStarted, TurnDetection, TurnStarted
 
 RATE_HZ = 8_000
 PACKET_SAMPLES = 160
@@ -132,4 +133,9 @@ if __name__ == "__main__":
     parser.add_argument("gateway")
     parser.add_argument("--port", type=int, default=4000)
     asked = parser.parse_args()
-    asyncio.run(main(asked.gateway, asked.port))
+    try:
+        asyncio.run(main(asked.gateway, asked.port))
+    except KeyboardInterrupt:
+        pass
+    except ChromaError as error:
+        sys.exit(f"error: {error}")

@@ -64,6 +64,26 @@ def test_a_microphone_that_stops_ends_the_program_with_its_reason(nano: LocalSta
     assert (done.returncode, done.stderr) == (1, "error: the microphone has stopped: is it still connected?\n")
 
 
+@pytest.mark.parametrize("name", ["chat_sync.py", "microphone.py", "phone_bridge.py"])
+def test_an_example_without_a_server_says_so_in_a_line(name: str, tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # not listening, and nobody else's
+        command = [sys.executable, str(EXAMPLES / name), f"127.0.0.1:{closed.getsockname()[1]}"]
+        options = ["--port", "0"] if name == "phone_bridge.py" else []
+        done = subprocess.run(
+            [*command, *options],
+            cwd=tmp_path,
+            env=with_sound_card(tmp_path, ""),
+            input="hello\n",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nothing answers at 127.0.0.1:")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_codec_of_the_telephone_is_that_of_the_standard() -> None:
     samples = np.array([0, 8, -8, 1000, -1000, 32767, -32768], np.int16)
     again = np.frombuffer(decode(encode(samples)), "<i2").astype(int)

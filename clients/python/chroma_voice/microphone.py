@@ -66,15 +66,18 @@ async def microphone(device: int | str | None = None) -> AsyncGenerator[bytes]:
 async def play(sound: AsyncIterable[bytes], device: int | str | None = None) -> None:
     """Play a reply's sound (16-bit little-endian mono PCM at 24 kHz) while it comes. Returns at its end.
 
-    Cancelling it stops the sound at once. Raises `FailedPrecondition` as `microphone` does.
+    Cancelling it stops the sound at once. Raises `FailedPrecondition` as `microphone` does, also for a loudspeaker that
+    stops.
     """
     with _opening("loudspeaker") as card:
         stream = card.RawOutputStream(samplerate=SAMPLE_RATE_HZ, channels=1, dtype="int16", device=device)
         stream.start()
     try:
         async for piece in sound:
-            await asyncio.to_thread(stream.write, piece)
-        await asyncio.to_thread(stream.stop)
+            with _opening("loudspeaker"):
+                await asyncio.to_thread(stream.write, piece)
+        with _opening("loudspeaker"):
+            await asyncio.to_thread(stream.stop)
     finally:
         stream.abort()
         stream.close()
@@ -94,9 +97,15 @@ class Speaker:
         self._loop = asyncio.get_running_loop()
         self._silent = asyncio.Event()
         self._silent.set()
+        self._has_stopped = self._is_closed = False
         with _opening("loudspeaker") as card:
             self._stream = card.RawOutputStream(
-                samplerate=SAMPLE_RATE_HZ, channels=1, dtype="int16", device=device, callback=self._fill
+                samplerate=SAMPLE_RATE_HZ,
+                channels=1,
+                dtype="int16",
+                device=device,
+                callback=self._fill,
+                finished_callback=lambda: self._loop.call_soon_threadsafe(self._stop),
             )
             self._stream.start()
 
@@ -106,6 +115,7 @@ class Speaker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_closed = True
         self._stream.abort()
         self._stream.close()
 
@@ -120,7 +130,11 @@ class Speaker:
             self._played = 0
 
     def play(self, data: bytes) -> None:
-        """Add sound of the reply: 16-bit little-endian mono PCM at 24 kHz."""
+        """Add sound of the reply: 16-bit little-endian mono PCM at 24 kHz.
+
+        Raises `FailedPrecondition` when the loudspeaker has stopped.
+        """
+        self._check()
         if data:
             self._silent.clear()
             with self._lock:
@@ -134,8 +148,9 @@ class Speaker:
             return self._played / SAMPLE_RATE_HZ
 
     async def finish(self) -> None:
-        """Wait until all sound was played."""
+        """Wait until all sound was played. Raises `FailedPrecondition` when the loudspeaker has stopped."""
         await self._silent.wait()
+        self._check()
 
     def _fill(self, out: Any, samples: int, when: Any, status: Any) -> None:
         """Give the sound card its next samples. It calls this on a thread of its own."""
@@ -147,6 +162,15 @@ class Speaker:
         out[:] = piece.ljust(2 * samples, b"\0")
         if is_last and piece:
             self._loop.call_soon_threadsafe(self._ended)
+
+    def _stop(self) -> None:
+        """The card has stopped: by itself, if the stream is not closed."""
+        self._has_stopped = not self._is_closed
+        self._silent.set()
+
+    def _check(self) -> None:
+        if self._has_stopped:
+            raise FailedPrecondition("the loudspeaker has stopped: is it still connected?")
 
     def _ended(self) -> None:
         with self._lock:

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from chroma_voice.cli.listing import print_list
 from chroma_voice.keys_file import SCOPES, KeysFile
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of a gateway.")
@@ -56,11 +55,11 @@ def new(
 def list_keys(file: File = DEFAULT_FILE) -> None:
     """List the keys of the file."""
     entries = KeysFile(file).entries()
-    table = Table("id", "tenant", "scopes", "expires", box=None, pad_edge=False)
-    for entry in entries:
-        cells = (entry.id, entry.tenant, ", ".join(entry.scopes), _describe(entry.expires))
-        table.add_row(*(Text(cell) for cell in cells))
-    console.print(table if entries else "no keys yet: `chroma-voice key new`")
+    if not entries:
+        console.print("no keys yet: `chroma-voice key new`")
+        return
+    rows = ((entry.id, entry.tenant, ", ".join(entry.scopes), _describe(entry.expires)) for entry in entries)
+    print_list(("id", "tenant", "scopes", "expires"), rows)
 
 
 @app.command()

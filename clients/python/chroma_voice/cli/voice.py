@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
+from chroma_voice.cli.listing import print_list
 from chroma_voice.consent import Consent
 from chroma_voice.errors import NotFound
 from chroma_voice.voice import Voice
@@ -70,12 +69,16 @@ def list_voices(gateway: GatewayOptions) -> None:
             return [voice async for voice in client.list_voices()]
 
     voices = asyncio.run(run())
-    table = Table("voice", "name", "seconds", "enrolled", "transcript", box=None, pad_edge=False)
-    for voice in voices:
-        created = f"{voice.created:%Y-%m-%d %H:%M}"
-        cells = (voice.voice_id, voice.display_name, f"{voice.duration_s:.1f}", created, voice.transcript)
-        table.add_row(*(Text(cell) for cell in cells))
-    console.print(table if voices else "no voices yet: `chroma-voice voice add`")
+    if not voices:
+        console.print("no voices yet: `chroma-voice voice add`")
+        return
+    print_list(
+        ("voice", "name", "seconds", "enrolled", "transcript"),
+        (
+            (it.voice_id, it.display_name, f"{it.duration_s:.1f}", f"{it.created:%Y-%m-%d %H:%M}", it.transcript)
+            for it in voices
+        ),
+    )
 
 
 @app.command()
@@ -123,14 +126,16 @@ def consents(gateway: GatewayOptions) -> None:
             return [consent async for consent in client.list_consents()]
 
     found = asyncio.run(run())
-    table = Table("consent", "stated", "revoked", "voices", "words", box=None, pad_edge=False)
+    if not found:
+        console.print("no consents yet")
+        return
+    rows = []
     for consent in found:
         voices = ", ".join(it.voice_id + (" (deleted)" if it.erased else "") for it in consent.voices)
         revoked = f"{consent.revoked:%Y-%m-%d %H:%M}" if consent.revoked else ""
         words = f"{consent.subject}: {consent.words}" if consent.subject else consent.words
-        cells = (consent.consent_id, f"{consent.created:%Y-%m-%d %H:%M}", revoked, voices, words)
-        table.add_row(*(Text(cell) for cell in cells))
-    console.print(table if found else "no consents yet")
+        rows.append((consent.consent_id, f"{consent.created:%Y-%m-%d %H:%M}", revoked, voices, words))
+    print_list(("consent", "stated", "revoked", "voices", "words"), rows)
 
 
 @app.command()

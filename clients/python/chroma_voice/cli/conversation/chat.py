@@ -11,12 +11,11 @@ from typing import Annotated, Protocol
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from chroma_voice.cli.conversation.chat_view import ChatView
 from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
 from chroma_voice.cli.launcher.up import RANDOM_WEIGHTS
+from chroma_voice.cli.listing import print_list
 from chroma_voice.conversation import Conversation
 from chroma_voice.errors import InvalidArgument
 from chroma_voice.events import (
@@ -178,11 +177,13 @@ def _device(name: str) -> int | str | None:
 
 
 def _print_devices() -> None:
-    table = Table("device", "microphone", "loudspeaker", "name", box=None, pad_edge=False)
-    for device in sound_devices():
-        cells = (f"{device.index}{' *' if device.is_default else ''}", _yes(device.inputs), _yes(device.outputs))
-        table.add_row(*cells, Text(device.name))
-    console.print(table)
+    print_list(
+        ("device", "microphone", "loudspeaker", "name"),
+        (
+            (f"{it.index}{' *' if it.is_default else ''}", _yes(it.inputs), _yes(it.outputs), it.name)
+            for it in sound_devices()
+        ),
+    )
     console.print("* the system's default")
 
 

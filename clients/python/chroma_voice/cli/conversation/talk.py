@@ -19,7 +19,7 @@ from chroma_voice.cli.conversation.turn_report import Report
 from chroma_voice.cli.gateway_address import GatewayOptions, calls_gateway
 from chroma_voice.cli.launcher.up import RANDOM_WEIGHTS
 from chroma_voice.conversation import Conversation
-from chroma_voice.errors import ChromaError
+from chroma_voice.errors import ChromaError, FailedPrecondition
 from chroma_voice.events import AudioDelta, TextDelta, TurnDone
 from chroma_voice.microphone import Speaker
 from chroma_voice.session import Sampling
@@ -135,7 +135,8 @@ async def _receive(
                     first_sound_s = last_sound_s if first_sound_s is None else first_sound_s
                     sound.write(event.data)
                     if speaker is not None:
-                        speaker.play(event.data)
+                        with contextlib.suppress(FailedPrecondition):  # finish() tells, when the reply is saved
+                            speaker.play(event.data)
                     view.add_sound(event.duration_s)
                 case TurnDone():
                     return ReceivedTurn(event, first_sound_s, last_sound_s)

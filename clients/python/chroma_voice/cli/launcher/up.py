@@ -203,7 +203,7 @@ def up(
         async def prepare(endpoints: Endpoints) -> None:
             if with_voices or (with_voices is None and chosen.is_default):
                 if asks_for_keys(environment) and not api_key:
-                    screen.say(f"no sample voices are enrolled: that needs a key, in {API_KEY} or by --api-key-file")
+                    screen.say(f"sample voices: not looked for without a key, in {API_KEY} or by --api-key-file")
                     return
                 await _enrol_sample_voices(endpoints, screen, api_key, only_if_none=with_voices is None)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -80,13 +81,35 @@ async def test_a_missing_sound_card_is_a_clear_error(monkeypatch: pytest.MonkeyP
         await anext(microphone())
 
 
+async def test_a_loudspeaker_that_fails_in_mid_reply_is_a_clear_error(
+    sound_card: list[Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sound() -> AsyncIterator[bytes]:
+        yield b"ab"
+
+    class PortAudioError(Exception):
+        pass
+
+    def fail(self: Stream, data: bytes) -> None:
+        raise PortAudioError("Device unavailable")
+
+    monkeypatch.setattr(sys.modules["sounddevice"], "PortAudioError", PortAudioError, raising=False)
+    monkeypatch.setattr(Stream, "write", fail)
+    with pytest.raises(FailedPrecondition, match="no loudspeaker: Device unavailable"):
+        await play(sound())
+    assert sound_card[0].calls == ["start", "abort", "close"]
+
+
 class CallbackCard:
     """A sound card that plays when the test says so."""
 
     default = SimpleNamespace(device=[1, 0])
 
-    def __init__(self, *, callback: Callable[..., None], **settings: Any) -> None:
+    def __init__(
+        self, *, callback: Callable[..., None], finished_callback: Callable[[], None], **settings: Any
+    ) -> None:
         CallbackCard.callback = callback  # pyright: ignore[reportAttributeAccessIssue]
+        CallbackCard.finished = finished_callback  # pyright: ignore[reportAttributeAccessIssue]
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         return lambda: None
@@ -125,6 +148,30 @@ async def test_an_interruption_drops_what_was_not_played_and_a_new_reply_counts_
         assert play_next(2) == bytes(4)
         speaker.begin()
         assert speaker.interrupt() == 0.0
+
+
+async def test_a_loudspeaker_that_stops_ends_the_wait_and_takes_no_more_sound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+    with Speaker() as speaker:
+        speaker.play(b"\1\0" * 24_000)
+        CallbackCard.finished()  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(FailedPrecondition, match="the loudspeaker has stopped"):
+            await speaker.finish()
+        assert not speaker.is_playing
+        with pytest.raises(FailedPrecondition, match="the loudspeaker has stopped"):
+            speaker.play(b"\1\0")
+
+
+async def test_a_loudspeaker_that_is_closed_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+    with Speaker() as speaker:
+        pass
+    CallbackCard.finished()  # pyright: ignore[reportAttributeAccessIssue]
+    await speaker.finish()
+    await asyncio.sleep(0)  # the card's message arrives
+    await speaker.finish()
 
 
 def test_the_devices_are_told_with_the_systems_default(monkeypatch: pytest.MonkeyPatch) -> None:

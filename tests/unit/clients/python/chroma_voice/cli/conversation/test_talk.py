@@ -172,3 +172,26 @@ def test_play_plays_the_reply_to_its_end(gateway: FakeGateway, tmp_path: Path, m
     assert result.exit_code == 0, result.output
     loud = np.frombuffer(bytes(played), "<i2")
     assert (int((loud == 1).sum()), int((loud == 2).sum())) == (1920, 1920)
+
+
+def test_a_loudspeaker_that_stops_is_an_error_after_the_reply_was_saved(
+    gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Card:
+        """Stops as soon as it has started."""
+
+        def __init__(self, finished_callback: Callable[[], None], **settings: Any) -> None:
+            self.start = finished_callback
+
+        def abort(self) -> None:
+            pass
+
+        close = abort
+
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=Card))
+    out = tmp_path / "r.wav"
+    result = run(gateway, "talk", "--text", "Hi", "--voice", "reader", "--out", out, "--play")
+    assert result.exit_code == 1
+    assert "the loudspeaker has stopped: is it still connected?" in str(result.exception)
+    with wave.open(str(out)) as sound:
+        assert sound.getnframes() == 3 * 1920

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -72,7 +73,9 @@ async def gone_from(folder: Path, *values: bytes) -> None:
 
 def holds(folder: Path, *values: bytes) -> bool:
     """Whether an append-only file, or the snapshot at its beginning, holds one of these values."""
-    return any(value in file.read_bytes() for file in folder.rglob("appendonly.aof*") for value in values)
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # the store has written its files anew: look at those
+            return any(value in file.read_bytes() for file in folder.rglob("appendonly.aof*") for value in values)
 
 
 def names(path: Path, text: str) -> bool:

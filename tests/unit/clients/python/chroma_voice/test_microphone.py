@@ -115,6 +115,11 @@ class CallbackCard:
         return lambda: None
 
 
+@pytest.fixture
+def callback_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+
+
 def play_next(samples: int) -> bytes:
     """Let the card play its next samples."""
     piece = bytearray(2 * samples)
@@ -122,8 +127,8 @@ def play_next(samples: int) -> bytes:
     return bytes(piece)
 
 
-async def test_the_loudspeaker_plays_in_order_and_tells_when_all_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+@pytest.mark.usefixtures("callback_card")
+async def test_the_loudspeaker_plays_in_order_and_tells_when_all_was_played() -> None:
     with Speaker() as speaker:
         await speaker.finish()
         speaker.begin()
@@ -137,10 +142,8 @@ async def test_the_loudspeaker_plays_in_order_and_tells_when_all_was_played(monk
         assert speaker.interrupt() == 6 / 24_000
 
 
-async def test_an_interruption_drops_what_was_not_played_and_a_new_reply_counts_anew(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+@pytest.mark.usefixtures("callback_card")
+async def test_an_interruption_drops_what_was_not_played_and_a_new_reply_counts_anew() -> None:
     with Speaker() as speaker:
         speaker.play(b"\1\0" * 24_000)
         play_next(12_000)
@@ -150,10 +153,8 @@ async def test_an_interruption_drops_what_was_not_played_and_a_new_reply_counts_
         assert speaker.interrupt() == 0.0
 
 
-async def test_a_loudspeaker_that_stops_ends_the_wait_and_takes_no_more_sound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+@pytest.mark.usefixtures("callback_card")
+async def test_a_loudspeaker_that_stops_ends_the_wait_and_takes_no_more_sound() -> None:
     with Speaker() as speaker:
         speaker.play(b"\1\0" * 24_000)
         CallbackCard.finished()  # pyright: ignore[reportAttributeAccessIssue]
@@ -164,8 +165,8 @@ async def test_a_loudspeaker_that_stops_ends_the_wait_and_takes_no_more_sound(
             speaker.play(b"\1\0")
 
 
-async def test_a_loudspeaker_that_is_closed_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawOutputStream=CallbackCard))
+@pytest.mark.usefixtures("callback_card")
+async def test_a_loudspeaker_that_is_closed_has_not_failed() -> None:
     with Speaker() as speaker:
         pass
     CallbackCard.finished()  # pyright: ignore[reportAttributeAccessIssue]

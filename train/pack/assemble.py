@@ -7,7 +7,6 @@ right, their values are finite, and the files are small enough for the repositor
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +21,7 @@ from checkpoints.tensor_names import expected_tensors
 from services.runtime.checkpoint.card import CARD_FILE
 from services.runtime.checkpoint.checkpoint import AUDIO_TABLE_NAMES
 from services.runtime.checkpoint.config import ChromaConfig
-from services.runtime.checkpoint.shards import INDEX_FILE
+from services.runtime.checkpoint.shards import INDEX_FILE, SINGLE_FILE
 from train.corpus.domain import load_domain
 from train.corpus.vocabulary import text_embedding, write_nano_tokenizer
 from train.optim.training_loop import ROOT, load_artefact
@@ -35,10 +34,6 @@ ARTEFACTS = ("codec", "speech", "reasoner")
 TEXT_TABLE = "thinker.model.embed_tokens.weight"
 CHECKPOINT_BYTES = 32_000_000
 """Most bytes of all written files."""
-SHARD_BYTES = 16_000_000
-"""Most bytes of a shard."""
-_HEADER_BYTES_PER_TENSOR = 256
-"""Upper bound of a tensor's bytes in a shard's header: name, dtype, shape and offsets."""
 
 TEMPERATURE = 0.3
 TOP_K = 50
@@ -81,7 +76,7 @@ def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, tempe
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as draft_name:
         draft = Path(draft_name)
-        _write_weights(draft, halves)
+        save_file(halves, draft / SINGLE_FILE, metadata={"format": "pt"})
         write_nano_tokenizer(draft)
         sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k}
         _write_json(draft / "generation_config.json", sampling)
@@ -90,24 +85,11 @@ def assemble(tensors: Tensors, config: Mapping[str, Any], folder: Path, *, tempe
         size_bytes = sum(file.stat().st_size for file in draft.iterdir())
         if size_bytes > CHECKPOINT_BYTES:
             raise AssemblyError(f"the checkpoint takes {size_bytes:,} bytes, expected at most {CHECKPOINT_BYTES:,}")
-        for shard in folder.glob("*.safetensors"):
-            shard.unlink()
+        for old in (*folder.glob("*.safetensors"), folder / INDEX_FILE):
+            old.unlink(missing_ok=True)
         for file in draft.iterdir():
             file.replace(folder / file.name)
     return size_bytes
-
-
-def _write_weights(folder: Path, tensors: Tensors) -> None:
-    """Write the shards and their index."""
-    shards = _shards(tensors)
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, start=1):
-        file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file({name: tensors[name] for name in names}, folder / file_name, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(names, file_name)
-    total_size = sum(map(_size_bytes, tensors.values()))
-    index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
-    (folder / INDEX_FILE).write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -133,28 +115,6 @@ def _checked(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[
         if not halves[name].isfinite().all():
             raise AssemblyError(f"tensor {name}: has values that are not finite in float16")
     return halves
-
-
-def _shards(tensors: Tensors) -> list[list[str]]:
-    """The names of the tensors of each shard. A shard has tensors of one artefact only and at most `SHARD_BYTES`.
-
-    So a service opens only its own files, and new training of one part changes only that part's files.
-    """
-    shards: list[list[str]] = []
-    for stage in dict.fromkeys(map(stage_of, tensors)):
-        filled_bytes = SHARD_BYTES
-        for name in (name for name in tensors if stage_of(name) == stage):
-            size_bytes = _size_bytes(tensors[name]) + _HEADER_BYTES_PER_TENSOR
-            if filled_bytes + size_bytes > SHARD_BYTES:
-                shards.append([])
-                filled_bytes = 0
-            shards[-1].append(name)
-            filled_bytes += size_bytes
-    return shards
-
-
-def _size_bytes(tensor: torch.Tensor) -> int:
-    return math.prod(tensor.shape) * tensor.element_size()
 
 
 def _write_json(path: Path, content: object) -> None:

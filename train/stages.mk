@@ -55,6 +55,7 @@ eval-nano-strangers: $(VENV)/.installed-eval ## the part of eval-nano that measu
 nano-synthesis: nano-replies nano-speakers nano-questions
 nano-replies nano-speakers nano-questions: nano-%: $(VENV)/.installed-train
 	$(call nano-stage,synthesis) --part $*
+nano-codes: $(VENV)/.installed-eval
 nano-codes nano-vocoder nano-encoder nano-speech nano-hearing nano-reasoner: nano-%: $(VENV)/.installed-train
 	$(call nano-stage,$*)
 nano-assemble: $(VENV)/.installed-train

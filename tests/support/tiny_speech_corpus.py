@@ -32,8 +32,15 @@ def corpus_of(
     corruption: Corruption,
     cloned: float = 0.75,
 ) -> SpeechCorpus:
-    """A corpus of these recordings of reply voices and of speakers to clone."""
-    return SpeechCorpus(tiny(), table(), replies, speakers, cloned=cloned, corruption=corruption, seed=0)
+    """A corpus of these recordings of reply voices and of speakers to clone, with the codes of `converted`."""
+    return SpeechCorpus(
+        tiny(), table(), replies, speakers, convert=converted, cloned=cloned, corruption=corruption, seed=0
+    )
+
+
+def converted(speaker: str, token_ids: tuple[int, ...]) -> np.ndarray:
+    """Codes [T, 8] that speaker and sentence decide, one frame for each letter of the speaker's name."""
+    return np.full((len(speaker), 8), 1 + sum(token_ids) % 50)
 
 
 def recording(seed: int, *, frames: int = 8, weight: float = 1.0) -> CodedRecording:

@@ -1,19 +1,24 @@
-"""Stage `codes`: fit the codec's quantizer and write the codes of every clip.
+"""Stage `codes`: fit the codec's quantizer and write the codes of every clip and of its copies at another pitch.
 
-Run `python -m train.codec.codes`. It writes `quantizer.safetensors` and `codes.safetensors`. The second holds int16
-[T, 8] under each clip's path. It also holds, under `PATH@960`, the codes of the same clip after 40 ms of silence:
-the frames begin elsewhere, so these codes differ although the sound is the same. `PATH@afar` are the codes of the clip
-in another room and by another microphone: a prompt as real ones come.
+Run `python -m train.codec.codes`, or with `--resume` to keep the quantizer of `codec.safetensors`, so that codec and
+speech model can be trained further. It writes four files:
+
+- `quantizer.safetensors`.
+- `codes.safetensors`: int16 [T, 8] under each key (`train.corpus.copies.Spoken`), and under `KEY@VARIANT`. `960` is
+  the sound after 40 ms of silence: the frames begin elsewhere, so the codes differ although the sound is the same.
+  `afar` is in another room and by another microphone, as real prompts come. `blurred` has an error like that of the
+  codec's encoder.
+- `performances.safetensors`: how the reply voices and their copies say each sentence (`Coder.performance`).
+- `voices.safetensors`: the speaker embedding and the mean of everybody who speaks or seems to (`Coder.voices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import soundfile
 import torch
 import typer
 from rich.console import Console
@@ -21,36 +26,26 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from services.common.wire.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from train.audio.augment import ENROLMENT, Augmenter
-from train.audio.noises import Samples
+from chroma_voice.eval.speakers.voice_print import load_voice_print
+from services.common.wire.audio import FRAME_SAMPLES
+from train.codec.artefact import ARTEFACT, new_codec
+from train.codec.coder import LEADS, Coder, code_key, patches_at, read_pcm
 from train.codec.crops import CodedClip, Pcm16, whole_frames, with_share
 from train.codec.mel import FramePatches
+from train.codec.mimi import codebooks, load_codec
 from train.codec.patch_quantizer import PatchQuantizer
 from train.corpus.clip_index import Clip, read_speech
+from train.corpus.copies import Spoken, reply_voice_of, with_copies
 from train.corpus.voices import REPLY_VOICES
-from train.optim.training_loop import ROOT, seed_everything
+from train.optim.training_loop import ROOT, load_artefact, seed_everything
 from train.pack.config import nano_config
 
 REPLY_VOICES_SHARE = 0.25
 """Share of the four reply voices among the frames that quantizer, decoder and encoder are fitted to. The speakers to
 clone have the rest: they are many, but each says few sentences."""
 
-LEADS = (0, 960)
-"""Numbers of samples of silence before a clip. Each gives one set of codes."""
-
-
-def code_key(clip: Clip, lead: int) -> str:
-    """The key of the clip's codes in `codes.safetensors`."""
-    return f"{clip.path}@{lead}" if lead else clip.path
-
-
-def read_pcm(audio: Path, clip: Clip) -> Pcm16:
-    """A clip's samples [S]. Raises `ValueError` unless they are mono at 24 kHz."""
-    pcm, rate = soundfile.read(audio / clip.path, dtype="int16")
-    if rate != SAMPLE_RATE_HZ or pcm.ndim != 1:
-        raise ValueError(f"{clip.path}: expected mono at {SAMPLE_RATE_HZ} Hz, got {pcm.ndim} axes at {rate} Hz")
-    return pcm.astype(np.int16, copy=False)
+_RECOVERED_FROM = 500  # clips
+_BABBLE = 400  # clips
 
 
 def load_quantizer(root: Path, device: str = "cpu") -> PatchQuantizer:
@@ -59,15 +54,15 @@ def load_quantizer(root: Path, device: str = "cpu") -> PatchQuantizer:
 
 
 def load_coded_clips(root: Path) -> list[CodedClip]:
-    """The clips that are not held out, each with every lead of `LEADS`, weighted by `REPLY_VOICES_SHARE`."""
+    """Clips that are not held out and their copies, with every lead of `LEADS`, weighted by `REPLY_VOICES_SHARE`."""
     codes = load_file(_made(root / "codes.safetensors"))
     own, others = list[CodedClip](), list[CodedClip]()
-    for clip in read_speech(root / "audio"):
-        if clip.held_out or clip.path not in codes:
+    for spoken in with_copies(read_speech(root / "audio")):
+        if spoken.clip.held_out or spoken.key not in codes:
             continue
-        sounds = _with_leads(read_pcm(root / "audio", clip))
-        coded = (CodedClip(sound, codes[code_key(clip, lead)].long()) for lead, sound in sounds.items())
-        (own if clip.voice in REPLY_VOICES else others).extend(coded)
+        sounds = _with_leads(read_pcm(root / "audio", spoken))
+        coded = (CodedClip(sound, codes[code_key(spoken, lead)].long()) for lead, sound in sounds.items())
+        (own if spoken.voice in REPLY_VOICES else others).extend(coded)
     return with_share(own, others, REPLY_VOICES_SHARE)
 
 
@@ -82,30 +77,44 @@ def patches_of(audio: Path, clips: Iterable[Clip]) -> Iterator[tuple[Clip, int, 
     """Each clip with each lead, and its patches [T, 320]."""
     measure = FramePatches()
     for clip in clips:
-        pcm = read_pcm(audio, clip)
+        pcm = read_pcm(audio, Spoken(clip))
         for lead in LEADS:
-            wave = torch.from_numpy(whole_frames(pcm, lead=lead)).float() / 32768.0
-            yield clip, lead, measure(wave[None])[0]
+            yield clip, lead, patches_at(measure, pcm, lead)
 
 
-def afar_codes(
-    audio: Path, clips: Sequence[Clip], quantizer: PatchQuantizer, dice: np.random.Generator
-) -> dict[str, Tensor]:
-    """The codes of each clip after an augmentation for enrolment, int16 [T, 8] under `PATH@afar`."""
+def recovered_quantizer(root: Path, clips: Sequence[Clip]) -> PatchQuantizer:
+    """The quantizer of `codec.safetensors`, from its codes of some of the clips.
 
-    def sound(clip: Clip) -> Samples:
-        return read_pcm(audio, clip).astype(np.float32) / 32768.0
+    Raises `FileNotFoundError` without this artefact.
+    """
+    model = new_codec(nano_config()["codec_config"])
+    load_codec(model, load_artefact(root / ARTEFACT))
+    measure, patches, codes = FramePatches(), list[Tensor](), list[Tensor]()
+    for number in torch.randperm(len(clips))[:_RECOVERED_FROM].tolist():
+        pcm = whole_frames(read_pcm(root / "audio", Spoken(clips[number])))
+        wave = torch.from_numpy(pcm).float()[None, None] / 32768.0
+        with torch.inference_mode():
+            coded = model.encode(wave).audio_codes
+        assert coded is not None
+        codes.append(coded[0].T)
+        patches.append(measure(wave[0])[0])
+    tables = torch.stack([codebook.embed for codebook in codebooks(model)]).detach()
+    return PatchQuantizer.recovered(tables, torch.cat(codes), torch.cat(patches))
 
-    augment = Augmenter(
-        dice, lambda: sound(clips[int(dice.integers(len(clips)))]), ENROLMENT, sample_rate_hz=SAMPLE_RATE_HZ
+
+def fitted_quantizer(root: Path, clips: Sequence[Clip], console: Console) -> PatchQuantizer:
+    """A new quantizer for everybody who speaks."""
+    config = nano_config()
+    codec = config["codec_config"]
+    own, others = list[Tensor](), list[Tensor]()
+    for clip, _, rows in patches_of(root / "audio", track(clips, "mel patches", console=console)):
+        if not clip.held_out:
+            (own if clip.voice in REPLY_VOICES else others).append(rows)
+    seen = _balanced(torch.cat(own), torch.cat(others)) if others else torch.cat(own)
+    console.print(f"{len(clips)} clips, {len(seen)} frames to fit; k-means")
+    return PatchQuantizer.fit(
+        seen, codebooks=config["audio_num_codebooks"], codebook_size=codec["codebook_size"], width=codec["codebook_dim"]
     )
-    measure = FramePatches()
-    codes = {}
-    for clip in clips:
-        changed = (augment(sound(clip)) * 32767.0).astype(np.int16)
-        wave = torch.from_numpy(whole_frames(changed)).float() / 32768.0
-        codes[f"{clip.path}@afar"] = quantizer.encode(quantizer.components(measure(wave[None])[0])).to(torch.int16)
-    return codes
 
 
 def _balanced(own: Tensor, others: Tensor) -> Tensor:
@@ -124,43 +133,44 @@ def main(
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
     seed: Annotated[int, typer.Option(help="Seed of k-means.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Keep the quantizer of codec.safetensors.")] = False,
 ) -> None:
     """Fit the quantizer to all who speak and write the codes of every clip."""
     torch.set_num_threads(threads)
     seed_everything(seed)
     console = Console(width=120)
-    config = nano_config()
-    codec, codebooks = config["codec_config"], config["audio_num_codebooks"]
     clips = read_speech(root / "audio")
-    patches = {
-        (clip.path, lead): (clip, rows)
-        for clip, lead, rows in patches_of(root / "audio", track(clips, "mel patches", console=console))
-    }
-    own = [rows for clip, rows in patches.values() if clip.voice in REPLY_VOICES]
-    others = [rows for clip, rows in patches.values() if clip.voice not in REPLY_VOICES and not clip.held_out]
-    seen = _balanced(torch.cat(own), torch.cat(others)) if others else torch.cat(own)
-    console.print(f"{len(clips)} clips, {len(seen)} frames to fit; k-means")
-    quantizer = PatchQuantizer.fit(
-        seen, codebooks=codebooks, codebook_size=codec["codebook_size"], width=codec["codebook_dim"]
-    )
+    quantizer = recovered_quantizer(root, clips) if resume else fitted_quantizer(root, clips, console)
     save_file(quantizer.tensors(), root / "quantizer.safetensors")
-    codes = {}
-    for (_, lead), (clip, rows) in patches.items():
-        codes[code_key(clip, lead)] = quantizer.encode(quantizer.components(rows)).to(torch.int16)
-    all_codes = torch.cat(list(codes.values())).long()
-    codes |= afar_codes(root / "audio", clips, quantizer, np.random.default_rng(seed))
+    others = [read_pcm(root / "audio", Spoken(clip)).astype(np.float32) / 32768.0 for clip in clips[:_BABBLE]]
+    coder = Coder(quantizer, load_voice_print(), others, np.random.default_rng(seed))
+    codes, performances = dict[str, Tensor](), dict[str, Tensor]()
+    for spoken in track(list(with_copies(clips)), "codes", console=console):
+        pcm = read_pcm(root / "audio", spoken)
+        codes |= coder.variants(spoken, pcm)
+        if reply_voice_of(spoken.voice):
+            performances |= coder.performance(spoken, pcm, read_pcm(root / "audio", Spoken(spoken.clip)))
+    save_file(performances, root / "performances.safetensors")
+    save_file(coder.voices(), root / "voices.safetensors")
     unfinished = root / "codes.unfinished"
     save_file(codes, unfinished)
     unfinished.replace(root / "codes.safetensors")
+    _report(root, quantizer, clips, codes, console)
 
-    all_rows = torch.cat([rows for _, rows in patches.values()])
-    sample = torch.randperm(len(all_codes))[:20_000]
-    spread = (all_rows[sample] - quantizer.mean).abs().mean()
-    for used in range(1, codebooks):
-        error = (quantizer.reconstruct(all_codes[sample], codebooks=used) - all_rows[sample]).abs().mean()
+
+def _report(
+    root: Path, quantizer: PatchQuantizer, clips: Sequence[Clip], codes: Mapping[str, Tensor], console: Console
+) -> None:
+    """Print the quantizer's error on some clips and how many of the codes are in use."""
+    some = [clips[number] for number in torch.randperm(len(clips))[:_RECOVERED_FROM].tolist()]
+    rows = torch.cat([rows for _, _, rows in patches_of(root / "audio", some)])
+    sample = quantizer.encode(quantizer.components(rows))
+    spread = (rows - quantizer.mean).abs().mean()
+    for used in range(1, len(quantizer.codebooks)):
+        error = (quantizer.reconstruct(sample, codebooks=used) - rows).abs().mean()
         console.print(f"{used} acoustic codebooks: mean error {error:.4f} log10-mel (of the mean patch {spread:.4f})")
-    used_codes = [int(torch.unique(all_codes[:, book]).numel()) for book in range(codebooks)]
-    console.print(f"codes in use by codebook: {used_codes}; end code given {int((all_codes[:, 0] == 0).sum())} times")
+    used_codes = [len(torch.unique(torch.cat([one[:, book] for one in codes.values()]))) for book in range(8)]
+    console.print(f"{len(codes)} sets of codes; codes in use by codebook: {used_codes}")
 
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Pieces per step.")] = 8,
     frames: Annotated[int, typer.Option(help="Frames per piece, 80 ms each.")] = 12,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = _PEAK_RATE,
     seed: Annotated[int, typer.Option(help="Seed of crops and gains.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -184,7 +185,7 @@ def main(
     nn.Module.to(model, device)
     if not resume:
         calibrate(model, targets, quantizer, batch)
-    budget = Budget(minutes=minutes, peak_rate=_PEAK_RATE)
+    budget = Budget(minutes=minutes, peak_rate=rate)
     train_encoder(model, targets, quantizer, budget, batch=batch, save=lambda: save_codec(root, model))
     save_codec(root, model)
 

@@ -48,11 +48,7 @@ class PatchQuantizer:
         centred = patches - mean
         _, vectors = torch.linalg.eigh(centred.T @ centred)
         basis = vectors.flip(1)[:, :width].contiguous()
-        semantic_width = max(1, round(_SEMANTIC_SHARE * width))
-        semantic_scale = torch.zeros(width)
-        semantic_scale[:semantic_width] = 1.0
-        acoustic_scale = torch.ones(width)
-        acoustic_scale[:semantic_width] = _ACOUSTIC_WEIGHT
+        semantic_scale, acoustic_scale = _scales(width)
         components = centred @ basis
         semantic = components * semantic_scale
         end = torch.zeros(1, width)
@@ -64,6 +60,22 @@ class PatchQuantizer:
             rest = rest - table[_nearest(rest, table)[0]]
             tables.append(table)
         return cls(mean, basis, semantic_scale, acoustic_scale, torch.stack(tables))
+
+    @classmethod
+    def recovered(cls, codebooks: Tensor, codes: Tensor, patches: Tensor) -> PatchQuantizer:
+        """The quantizer of a trained codec, from its codebooks [K, N, D] and its codes [R, K] of patches [R, P].
+
+        A checkpoint holds the codebooks, but neither mean nor basis. The basis is the rotation that best maps what the
+        codes stand for to the patches (orthogonal Procrustes), so a few thousand patches are enough although the
+        codec's encoder errs.
+        """
+        semantic_scale, acoustic_scale = _scales(codebooks.shape[2])
+        stand_for = sum(table[codes[:, index]] for index, table in enumerate(codebooks[1:], 1)) / acoustic_scale
+        left, _, right = torch.linalg.svd(
+            (patches - patches.mean(0)).T @ (stand_for - stand_for.mean(0)), full_matrices=False
+        )
+        basis = left @ right
+        return cls(patches.mean(0) - basis @ stand_for.mean(0), basis, semantic_scale, acoustic_scale, codebooks)
 
     def components(self, patches: Tensor) -> Tensor:
         """[..., P] -> [..., D]."""
@@ -105,6 +117,15 @@ class PatchQuantizer:
     def from_tensors(cls, tensors: Mapping[str, Tensor], device: str | torch.device = "cpu") -> PatchQuantizer:
         """The inverse of `tensors`."""
         return cls(**{field.name: tensors[field.name].to(device) for field in fields(cls)})
+
+
+def _scales(width: int) -> tuple[Tensor, Tensor]:
+    """The factors of the components in the semantic and the acoustic branch, [width] each."""
+    semantic_width = max(1, round(_SEMANTIC_SHARE * width))
+    semantic, acoustic = torch.zeros(width), torch.ones(width)
+    semantic[:semantic_width] = 1.0
+    acoustic[:semantic_width] = _ACOUSTIC_WEIGHT
+    return semantic, acoustic
 
 
 def _k_means(rows: Tensor, clusters: int) -> Tensor:

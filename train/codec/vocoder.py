@@ -84,6 +84,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
     frames: Annotated[int, typer.Option(help="Frames per crop, 80 ms each.")] = 12,
     root: Annotated[Path, typer.Option(help="Working folder.")] = ROOT,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = _PEAK_RATE,
     seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -95,7 +96,7 @@ def main(
     crops = CropSource(load_coded_clips(root), frames=frames, seed=seed)
     model = open_codec(root, load_quantizer(root), resume=resume)
     nn.Module.to(model, device)
-    budget = Budget(minutes=minutes, peak_rate=_PEAK_RATE)
+    budget = Budget(minutes=minutes, peak_rate=rate)
     train_vocoder(model, crops, budget, batch=batch, save=lambda: save_codec(root, model))
     save_codec(root, model)
 

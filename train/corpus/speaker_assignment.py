@@ -30,7 +30,7 @@ _PARAPHRASED_KOKORO, _PARAPHRASED_QUICK = (
     1,
     1,
 )  # voices that say one paraphrase; the quick engines are flite and espeak-ng
-_SPEAKER_PROMPTS, _SPEAKER_REPLIES = 5, 20  # sentences that each speaker to clone says, drawn for each speaker
+_SPEAKER_PROMPTS, _SPEAKER_REPLIES = 5, 5  # sentences that each speaker to clone says, drawn for each speaker
 _HELD_OUT_PROMPTS = 6  # every held-out voice says the last six prompts
 _STRANGE_PROMPTS = 2  # of the trained voices, only the reply voices say the last two prompts
 _HELD_OUT_EACH = 3  # held-out voices that say one held-out phrasing

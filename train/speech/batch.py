@@ -14,7 +14,7 @@ from train.speech.positions import SpeechRows
 
 @dataclass(frozen=True)
 class SpeechBatch:
-    """B speeches of L rows. Indices (`*_at`) are into the flattened batch: speech * L + row."""
+    """B speeches of L rows, by `voices` [B]. Indices (`*_at`) are into the flattened batch: speech * L + row."""
 
     speeches: int
     length: int
@@ -26,9 +26,10 @@ class SpeechBatch:
     frame_codes: Tensor  # int64 [F, K], the codes of earlier frames
     target_at: Tensor  # int64 [T]
     targets: Tensor  # int64 [T, K]
+    voices: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, speeches: Sequence[SpeechRows], hidden: Tensor) -> SpeechBatch:
+    def of(cls, speeches: Sequence[SpeechRows], hidden: Tensor, voices: Sequence[str] = ()) -> SpeechBatch:
         """The batch of these speeches. `hidden` [H, D] holds the hidden state of every thought of theirs, in order."""
         length = max(speech.length for speech in speeches)
 
@@ -46,6 +47,7 @@ class SpeechBatch:
             frame_codes=_joined([speech.frame_codes for speech in speeches]),
             target_at=placed("target_at"),
             targets=_joined([speech.targets for speech in speeches]),
+            voices=tuple(voices),
         )
 
     def to(self, device: torch.device | str) -> SpeechBatch:

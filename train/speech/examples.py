@@ -1,13 +1,14 @@
 """Training examples of the speech model: sentences of many speakers, each after a prompt by the same speaker.
 
 The prompt is other sentences of the speaker with their texts, so only the voice of the prompt tells how the reply
-sounds. Some codes of the context are random, never those of the targets. So the model learns to continue after its own
-mistakes, and after a prompt from another encoder.
+sounds. The recordings of a speaker to clone are only prompts; what the speaker says are conversions
+(`train.speech.conversions`). Some codes of the context are random, never those of the targets. So the model learns to
+continue after its own mistakes, and after a prompt from another encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -19,6 +20,9 @@ from train.speech.batch import SpeechBatch
 from train.speech.positions import Speech, SpeechRows, lay_out
 
 Option = TypeVar("Option")
+
+Convert = Callable[[str, tuple[int, ...]], np.ndarray]
+"""Gives the codes int64 [T, K] of a sentence, told by its token ids, in the voice of a speaker."""
 
 SORTED_BATCHES = 8
 """Speeches of this many batches are drawn at once and sorted by length, so batches need little padding."""
@@ -50,6 +54,14 @@ class CodedRecording:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A speech with a corrupted context, and whose voice it has."""
+
+    voice: str
+    rows: SpeechRows
+
+
+@dataclass(frozen=True)
 class Corruption:
     """How context codes are corrupted and prompts varied. Rates are shares, 0 to 1.
 
@@ -78,9 +90,10 @@ class Corruption:
 class SpeechCorpus:
     """Draws random speeches of `replies` and `speakers`: the recordings of each reply voice and of each other speaker.
 
-    The share `cloned` of the speeches is by the other speakers, if there are any. Reply voices are drawn equally often,
-    and so are the other speakers. `text_table` is E. Raises `ValueError` when a voice has no target or no second clip
-    for a prompt.
+    The share `cloned` of the speeches is by the other speakers, if there are any; they say the sentences of the reply
+    voices, by `convert`. Reply voices are drawn equally often, and of the other speakers those with more recordings
+    more often, by the square root. `text_table` is E. Raises `ValueError` when a voice has no second clip for a prompt,
+    or a reply voice no target.
     """
 
     def __init__(
@@ -90,6 +103,7 @@ class SpeechCorpus:
         replies: Mapping[str, Sequence[CodedRecording]],
         speakers: Mapping[str, Sequence[CodedRecording]],
         *,
+        convert: Convert,
         cloned: float,
         corruption: Corruption,
         seed: int,
@@ -97,34 +111,46 @@ class SpeechCorpus:
         self._config = config
         self._text_table = text_table.double().numpy()
         self._replies, self._speakers = list(replies.items()), list(speakers.items())
+        self._convert = convert
         self._cloned = cloned if speakers else 0.0
+        roots = np.sqrt([len(clips) for clips in speakers.values()])
+        self._speaker_shares = roots / roots.sum() if speakers else roots
         self._corruption = corruption
         self._dice = np.random.default_rng(seed)
-        every = [*self._replies, *self._speakers]
-        self._cumulative_weights = {voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in every}
-        if not replies or any(len(clips) < 2 or not self._cumulative_weights[voice][-1] for voice, clips in every):
-            raise ValueError("speech corpus: expected two recordings of every voice, and one to teach")
+        self._cumulative_weights = {voice: np.cumsum([clip.weight for clip in clips]) for voice, clips in self._replies}
+        short = any(len(clips) < 2 for _, clips in [*self._replies, *self._speakers])
+        if not replies or short or not all(until[-1] for until in self._cumulative_weights.values()):
+            raise ValueError("speech corpus: expected two recordings of every voice, and one to teach of a reply voice")
 
     def batches(self, size: int) -> Iterator[SpeechBatch]:
         """Endless batches of `size` speeches of about the same length."""
         while True:
-            speeches = sorted((self.draw() for _ in range(size * SORTED_BATCHES)), key=lambda rows: rows.length)
+            speeches = sorted((self.draw() for _ in range(size * SORTED_BATCHES)), key=lambda one: one.rows.length)
             for start in self._dice.permutation(SORTED_BATCHES) * size:
                 batch = speeches[start : start + size]
-                yield SpeechBatch.of(batch, torch.cat([self._thinker_states(rows) for rows in batch]))
+                rows = [one.rows for one in batch]
+                states = torch.cat([self._thinker_states(some) for some in rows])
+                yield SpeechBatch.of(rows, states, [one.voice for one in batch])
 
-    def draw(self) -> SpeechRows:
-        """One random speech with a corrupted context."""
-        voice, own = self._choice(self._speakers if self._happens(self._cloned) else self._replies)
-        index = self._draw_target(voice)
-        target = own[index]
-        prompt_ids, prompt_codes = self._prompt([*own[:index], *own[index + 1 :]])
+    def draw(self) -> Example:
+        """One random speech."""
+        reply_voice, replies = self._choice(self._replies)
+        index = self._draw_target(reply_voice)
+        target = replies[index]
+        if self._happens(self._cloned):
+            voice, own = self._speakers[int(self._dice.choice(len(self._speakers), p=self._speaker_shares))]
+            codes = self._convert(voice, target.token_ids)
+            others = [clip for clip in own if clip.token_ids != target.token_ids]
+        else:
+            voice, codes = reply_voice, target.variants[0]
+            others = [*replies[:index], *replies[index + 1 :]]
+        prompt_ids, prompt_codes = self._prompt(others)
         kept = self._prompt_frames(len(prompt_codes))
         start = self._dice.integers(len(prompt_codes) - kept + 1)
         if self._happens(self._corruption.foreign_texts):
             prompt_ids = self._foreign_text()
-        speech = Speech(prompt_ids, prompt_codes[start : start + kept], target.token_ids, target.variants[0])
-        return self._corrupt(lay_out(self._config, speech), kept)
+        speech = Speech(prompt_ids, prompt_codes[start : start + kept], target.token_ids, codes)
+        return Example(voice, self._corrupt(lay_out(self._config, speech), kept))
 
     def _draw_target(self, voice: str) -> int:
         """The index of a random recording of the voice, drawn by the weights."""

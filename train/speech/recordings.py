@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from services.runtime.checkpoint.tokenizer import Tokenizer
 from train.corpus.clip_index import Clip, read_speech
+from train.corpus.copies import Spoken, with_copies
 from train.corpus.voices import REPLY_VOICES
 from train.speech.examples import CodedRecording
 
@@ -27,8 +28,9 @@ RESERVED_PROMPTS = 2
 class SpeechRecordings:
     """Recordings by voice.
 
-    Training uses `replies`, those of the reply voices, and `speakers`, those of the speakers to clone. `reserved` are
-    prompts of the reply voices that training does not use. `kept` are prompts of held-out voices.
+    Training uses `replies`, those of the reply voices, and `speakers`, the prompts by the speakers to clone and by all
+    copies at another pitch (`train.corpus.copies`). `reserved` are prompts of the reply voices that training does not
+    use. `kept` are prompts of held-out voices.
     """
 
     replies: Mapping[str, Sequence[CodedRecording]]
@@ -40,32 +42,28 @@ class SpeechRecordings:
 def load_recordings(root: Path, tokenizer: Tokenizer) -> SpeechRecordings:
     """The recordings under `root`. Raises `FileNotFoundError` with the name of the stage that has not run.
 
-    The codes of a clip and of its variants (`PATH@...`) come from codes.safetensors. Clips without codes are left out,
-    and speakers who do not say a reply and another clip, in an unfinished corpus.
+    The codes come from codes.safetensors (`train.codec.codes`). Clips without codes are left out, and speakers with
+    fewer than two clips, in an unfinished corpus.
     """
     codes_file = root / "codes.safetensors"
     if not codes_file.exists():
         raise FileNotFoundError(f"{codes_file}: not there; run python -m train.codec.codes")
     variants: dict[str, list[np.ndarray]] = defaultdict(list)
-    for name, codes in sorted(load_file(codes_file).items()):  # a path comes before its variants in the sorted order
+    for name, codes in sorted(load_file(codes_file).items()):  # a key comes before its variants in the sorted order
         variants[name.partition("@")[0]].append(codes.astype(np.int64))
-    clips = [clip for clip in read_speech(root / "audio") if clip.path in variants]
-    reserved_texts = reserved_prompts(clips)
+    coded = [spoken for spoken in with_copies(read_speech(root / "audio")) if spoken.key in variants]
+    reserved_texts = reserved_prompts([spoken.clip for spoken in coded])
     of_part = {
         part: defaultdict[str, list[CodedRecording]](list) for part in ("replies", "speakers", "reserved", "kept")
     }
-    for clip in clips:
+    for spoken in coded:
         recording = CodedRecording(
-            tuple(tokenizer.encode(clip.text)),
-            tuple(variants[clip.path]),
-            1.0 if clip.role == "reply" else PROMPT_WEIGHT,
+            tuple(tokenizer.encode(spoken.clip.text)),
+            tuple(variants[spoken.key]),
+            1.0 if spoken.clip.role == "reply" else PROMPT_WEIGHT,
         )
-        of_part[_part(clip, reserved_texts)][clip.voice].append(recording)
-    speakers = {
-        voice: own
-        for voice, own in of_part["speakers"].items()
-        if len(own) > 1 and any(recording.weight == 1.0 for recording in own)
-    }
+        of_part[_part(spoken, reserved_texts)][spoken.voice].append(recording)
+    speakers = {voice: own for voice, own in of_part["speakers"].items() if len(own) > 1}
     return SpeechRecordings(of_part["replies"], speakers, of_part["reserved"], of_part["kept"])
 
 
@@ -75,9 +73,9 @@ def reserved_prompts(clips: Sequence[Clip]) -> frozenset[str]:
     return frozenset(list(dict.fromkeys(own))[-RESERVED_PROMPTS:])
 
 
-def _part(clip: Clip, reserved_texts: frozenset[str]) -> str:
-    if clip.held_out:
+def _part(spoken: Spoken, reserved_texts: frozenset[str]) -> str:
+    if spoken.clip.held_out:
         return "kept"
-    if clip.voice not in REPLY_VOICES:
+    if spoken.voice not in REPLY_VOICES:
         return "speakers"
-    return "reserved" if clip.text in reserved_texts else "replies"
+    return "reserved" if spoken.clip.text in reserved_texts else "replies"

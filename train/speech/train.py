@@ -1,8 +1,8 @@
 """Stage `speech`: train the speech model to say every reply in the voice of its prompt.
 
-Run `python -m train.speech.train`. The stage reads `codes.safetensors` and the manifests of the speech. It writes
-`speech.safetensors` (`backbone.*`, `decoder.*`) every five minutes and at the end. About an hour on one core; on a GPU:
-`--device cuda --batch 96 --minutes 8`.
+Run `python -m train.speech.train`. The stage reads what the stage `codes` wrote and the manifests of the speech. It
+writes `speech.safetensors` (`backbone.*`, `decoder.*`) every five minutes and at the end. About an hour on one core; on
+a GPU: `--device cuda --batch 96 --minutes 8`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from train.corpus.vocabulary import nano_tokenizer, text_embedding
 from train.optim.training_loop import ROOT, Budget, Report, load_artefact, save_artefact, seed_everything
 from train.pack.config import nano
 from train.speech.batch import SpeechBatch
+from train.speech.conversions import load_conversions, load_voices
 from train.speech.examples import Corruption, SpeechCorpus
 from train.speech.model import SpeechModel
 from train.speech.recordings import load_recordings
+from train.speech.speaker_task import SpeakerTask
 
 PEAK_RATE = 9e-4
 WEIGHT_DECAY = 0.05
@@ -32,20 +34,26 @@ LONGEST_GRADIENT = 1.0
 DEPTH_SHARE = 0.5
 """Share of the frames on which each step trains the depth decoder, beside all EOS frames."""
 
+SPEAKER_WEIGHT = 0.5
+"""Weight of the auxiliary loss (`train.speech.speaker_task`)."""
+
 SAVED_EVERY_S = 300.0
 
 
-def new_optimizer(model: SpeechModel) -> torch.optim.AdamW:
+def new_optimizer(model: SpeechModel, task: SpeakerTask) -> torch.optim.AdamW:
     """AdamW with weight decay for matrices only: not for norms, and not for the audio table, whose rows rarely get
     gradients."""
     decayed, kept = [], []
     for name, parameter in model.named_parameters():
         (kept if parameter.dim() == 1 or "audio_embedding" in name else decayed).append(parameter)
+    kept.extend(task.parameters())
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": kept, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
 
 
-def train_step(model: SpeechModel, batch: SpeechBatch, optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+def train_step(
+    model: SpeechModel, task: SpeakerTask, batch: SpeechBatch, optimizer: torch.optim.Optimizer
+) -> Mapping[str, float]:
     """One step on `batch`. Returns the losses, and the shares of codes to which the teacher-forced model gives the
     highest probability."""
     device = batch.targets.device
@@ -57,13 +65,15 @@ def train_step(model: SpeechModel, batch: SpeechBatch, optimizer: torch.optim.Op
         codes = batch.targets[chosen]
         depth = model.depth_logits(hidden[chosen], codes)
     losses = _cross_entropy(codebook0, batch.targets[:, 0]), _cross_entropy(depth, codes[:, 1:])
-    torch.stack(losses).sum().backward()
+    unlike = task.loss(hidden, batch)
+    (torch.stack(losses).sum() + SPEAKER_WEIGHT * unlike).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), LONGEST_GRADIENT)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {
         "loss_0": losses[0].item(),
         "loss_depth": losses[1].item(),
+        "unlike": unlike.item(),
         "right_0": _share_right(codebook0, batch.targets[:, 0]),
         "right_depth": _share_right(depth, codes[:, 1:]),
     }
@@ -92,16 +102,27 @@ def main(
     torch.set_num_threads(threads)
     seed_everything(seed)
     config, artefact, console = nano(), root / "speech.safetensors", Console(width=120)
-    recordings = load_recordings(root, nano_tokenizer())
+    tokenizer = nano_tokenizer()
+    recordings = load_recordings(root, tokenizer)
     table = text_embedding()
+    conversions = load_conversions(root, tokenizer, [*recordings.speakers])
     corpus = SpeechCorpus(
-        config, table, recordings.replies, recordings.speakers, cloned=cloned, corruption=Corruption(), seed=seed
+        config,
+        table,
+        recordings.replies,
+        recordings.speakers,
+        convert=conversions.codes,
+        cloned=cloned,
+        corruption=Corruption(),
+        seed=seed,
     )
     model = SpeechModel(config, table)
     if resume:
         model.load_state_dict(load_artefact(artefact))
+    task = SpeakerTask(config.backbone.width, {name: one.print for name, one in load_voices(root).items()})
     model.to(device)
-    optimizer = new_optimizer(model)
+    task.to(device)
+    optimizer = new_optimizer(model, task)
     voices = {**recordings.replies, **recordings.speakers}
     console.print(f"{sum(map(len, voices.values()))} recordings of {len(voices)} voices to learn")
     budget = Budget(minutes=minutes, peak_rate=rate)
@@ -110,7 +131,7 @@ def main(
         for _ in budget.steps():
             for group in optimizer.param_groups:
                 group["lr"] = budget.rate
-            report.add(**train_step(model, next(batches).to(device), optimizer))
+            report.add(**train_step(model, task, next(batches).to(device), optimizer))
             if time.monotonic() - saved_at > SAVED_EVERY_S:
                 save_artefact(artefact, model.state_dict())
                 saved_at = time.monotonic()

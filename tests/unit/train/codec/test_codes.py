@@ -12,17 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.toy_speech import toy_pcm, toy_quantizer
-from train.codec.codes import (
-    LEADS,
-    REPLY_VOICES_SHARE,
-    afar_codes,
-    code_key,
-    load_coded_clips,
-    load_quantizer,
-    patches_of,
-    read_pcm,
-)
+from train.codec.coder import LEADS, code_key, read_pcm
+from train.codec.codes import REPLY_VOICES_SHARE, load_coded_clips, load_quantizer, patches_of
 from train.corpus.clip_index import Clip, append
+from train.corpus.copies import Spoken
 
 
 def clip(name: str, *, held_out: bool = False) -> Clip:
@@ -38,7 +31,7 @@ def root(tmp_path: Path) -> Path:
         soundfile.write(tmp_path / "audio" / listed.path, toy_pcm(number, seconds=1.0), 24_000)
         append(tmp_path / "audio" / "replies.jsonl", listed)
         for lead in LEADS:
-            codes[code_key(listed, lead)] = torch.full((13, 8), 10 * number + bool(lead), dtype=torch.int16)
+            codes[code_key(Spoken(listed), lead)] = torch.full((13, 8), 10 * number + bool(lead), dtype=torch.int16)
     save_file(codes, tmp_path / "codes.safetensors")
     return tmp_path
 
@@ -64,7 +57,7 @@ def test_reply_voices_have_their_share_however_many_speakers_there_are(root: Pat
         (root / "audio" / "speakers").mkdir(exist_ok=True)
         soundfile.write(root / "audio" / listed.path, toy_pcm(number, seconds=1.0), 24_000)
         append(root / "audio" / "speakers.jsonl", listed)
-        codes |= {code_key(listed, lead): torch.full((13, 8), 99, dtype=torch.int16) for lead in LEADS}
+        codes |= {code_key(Spoken(listed), lead): torch.full((13, 8), 99, dtype=torch.int16) for lead in LEADS}
     save_file(codes, root / "codes.safetensors")
     coded = load_coded_clips(root)
     weights = [one.weight for one in coded]
@@ -72,15 +65,14 @@ def test_reply_voices_have_their_share_however_many_speakers_there_are(root: Pat
     assert len(coded) == 10
 
 
-def test_codes_from_afar_differ_and_have_the_frames_of_the_longer_sound(root: Path) -> None:
-    quantizer, _ = toy_quantizer(width=8, codebook_size=8, clips=2)
-    clips = [clip("amber"), clip("basil")]
-    first, again = (afar_codes(root / "audio", clips, quantizer, np.random.default_rng(0)) for _ in range(2))
-    assert list(first) == ["replies/amber.wav@afar", "replies/basil.wav@afar"]
-    for name, codes in first.items():
-        assert torch.equal(codes, again[name])
-        assert codes.dtype == torch.int16
-        assert len(codes) >= 13
+def test_copies_with_codes_count_among_the_others(root: Path) -> None:
+    codes = load_file(root / "codes.safetensors")
+    slower = Spoken(clip("amber"), 0.84)
+    codes |= {code_key(slower, lead): torch.full((15, 8), 77, dtype=torch.int16) for lead in LEADS}
+    save_file(codes, root / "codes.safetensors")
+    coded = load_coded_clips(root)
+    assert [int(one.codes[0, 0]) for one in coded] == [0, 1, 10, 11, 77, 77]
+    assert [len(one.pcm) // 1920 for one in coded[-2:]] == [15, 16], "a second of sound lasts 1.19 s"
 
 
 def test_patches_have_a_row_for_each_frame_and_lead(root: Path) -> None:
@@ -95,11 +87,16 @@ def test_a_stored_quantizer_gives_the_same_codes(tmp_path: Path) -> None:
     assert torch.equal(load_quantizer(tmp_path).encode(components), quantizer.encode(components))
 
 
+def test_a_copy_is_played_faster(root: Path) -> None:
+    one = clip("amber")
+    assert len(read_pcm(root / "audio", Spoken(one, 1.2))) == pytest.approx(24_000 / 1.2, abs=2)
+
+
 def test_a_clip_of_another_rate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "replies").mkdir()
     soundfile.write(tmp_path / "replies" / "amber.wav", np.zeros(160), 16_000)
     with pytest.raises(ValueError, match=r"amber\.wav: expected mono at 24000 Hz, got 1 axes at 16000 Hz"):
-        read_pcm(tmp_path, clip("amber"))
+        read_pcm(tmp_path, Spoken(clip("amber")))
 
 
 def test_the_stage_is_named_when_its_files_are_missing(tmp_path: Path) -> None:

@@ -57,6 +57,23 @@ def test_tensors_round_trip(quantizer: PatchQuantizer, patches: torch.Tensor, co
     assert torch.equal(again.encode(again.components(patches)), codes)
 
 
+def test_a_quantizer_is_found_again_from_its_codebooks_and_codes_with_errors(
+    quantizer: PatchQuantizer, patches: torch.Tensor, codes: torch.Tensor
+) -> None:
+    torch.manual_seed(0)
+    wrong = torch.rand(codes.shape) < 0.1
+    heard = torch.where(wrong, torch.randint(1, SIZE, codes.shape), codes)
+    again = PatchQuantizer.recovered(quantizer.codebooks, heard, patches)
+    identity = again.basis.T @ again.basis
+    torch.testing.assert_close(identity, torch.eye(WIDTH), atol=1e-4, rtol=0)
+    same = (again.encode(again.components(patches)) == codes).float().mean(0)
+    assert same[0] > 0.9
+    assert same[1] > 0.8
+    known, found = (one.reconstruct(one.encode(one.components(patches))) for one in (quantizer, again))
+    spread = (patches - patches.mean(0)).square().mean()
+    assert (found - patches).square().mean() < (known - patches).square().mean() + 0.1 * spread
+
+
 def test_installed_mimi_quantizes_its_projections_to_the_same_codes(
     quantizer: PatchQuantizer, patches: torch.Tensor, codes: torch.Tensor
 ) -> None:

@@ -77,12 +77,12 @@ def test_replies_are_spread_over_the_speakers_and_a_changed_one_changes_only_its
         return {(clip.voice.name, clip.text) for clip in plan_speakers(domain, speakers) if clip.role == "reply"}
 
     texts = Counter(text for _, text in said(domain))
-    assert texts.total() == 90 * 20
-    assert min(texts.values()) > 12
-    assert max(texts.values()) < 48
+    assert texts.total() == 90 * 5
+    assert len(texts) > 58
+    assert max(texts.values()) < 20
     changed = replace(intents[0], answer="This is another answer.")
     differing = said(domain) ^ said(replace(domain, intents=(changed, *intents[1:])))
-    assert len(differing) < 4 * 90 * 20 / 62
+    assert len(differing) < 8 * 90 * 5 / 62
 
 
 def test_every_training_phrasing_is_said_by_some_voices_of_each_engine() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.tiny_speech_corpus import corpus_of, recording, table, tiny
+from tests.support.tiny_speech_corpus import converted, corpus_of, recording, table, tiny
 from train.speech.examples import MIN_PROMPT_FRAMES, CodedRecording, Corruption
 
 CLEAN = Corruption(
@@ -39,7 +39,7 @@ def test_context_is_corrupted_and_targets_never_are(corruption: Corruption, leas
     taught = voices["low"][0].variants[0]
     shares = []
     for _ in range(100):
-        rows = corpus.draw()
+        rows = corpus.draw().rows
         assert (rows.targets == np.concatenate([taught, np.zeros((1, 8))])).all()
         shares.append(float((rows.frame_codes[-40:] != taught).mean()))
     assert least <= np.mean(shares) <= most
@@ -49,7 +49,7 @@ def test_a_time_shift_is_at_most_three_frames_in_both_directions() -> None:
     frames = np.repeat(np.arange(1, 41)[:, None], 8, axis=1)
     voices = {"low": [CodedRecording((1, 2), (frames,), 1.0), recording(2, weight=0.0)]}
     corpus = corpus_of(voices, {}, corruption=replace(CLEAN, time_shifted=1.0))
-    distances = np.stack([corpus.draw().frame_codes[-40:, 0] - frames[:, 0] for _ in range(50)])
+    distances = np.stack([corpus.draw().rows.frame_codes[-40:, 0] - frames[:, 0] for _ in range(50)])
     assert set(np.unique(distances)) == set(range(-3, 4))
 
 
@@ -58,7 +58,7 @@ def test_the_prompt_is_another_clip_in_any_variant() -> None:
     corpus = corpus_of({"low": clips}, {}, corruption=CLEAN)
     seen = set()
     for _ in range(200):
-        rows = corpus.draw()
+        rows = corpus.draw().rows
         target = next(i for i, clip in enumerate(clips) if len(clip.variants[0]) == len(rows.targets) - 1)
         prompt = rows.frame_codes[: len(rows.frame_codes) - len(rows.targets) + 1]
         found = {
@@ -79,7 +79,7 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     texts = {clip.token_ids for clip in clips}
     counts = set()
     for _ in range(100):
-        rows = corpus.draw()
+        rows = corpus.draw().rows
         text_end = int(np.flatnonzero(rows.text_ids == tiny().tokens.text_end)[0])
         told = rows.text_ids[1:text_end].tolist()
         assert {tuple(told[i : i + 3]) for i in range(0, len(told), 3)} <= texts
@@ -87,43 +87,47 @@ def test_joined_prompts_are_clips_and_their_texts_in_a_row() -> None:
     assert counts == set(range(2, 7))
 
 
-def test_the_prompt_is_of_the_speaker_who_replies_in_other_sentences() -> None:
-    def speaker(voice: int) -> list[CodedRecording]:
-        return [recording(10 * voice + number, frames=8 + voice) for number in range(3)]
-
-    speakers = {f"speaker_{voice}": speaker(voice) for voice in range(1, 4)}
+def test_a_speaker_says_what_a_reply_voice_says_after_a_prompt_of_its_own_with_other_words() -> None:
+    replies = [recording(1), recording(2)]
+    said_by_both = CodedRecording(replies[0].token_ids, (np.full((9, 8), 60),), 1.0)
+    speakers = {
+        name: [said_by_both, *(recording(10 * number + clip, frames=8 + number) for clip in range(2))]
+        for number, name in enumerate(("speaker one", "speaker two", "speaker three"), 1)
+    }
     corruption = replace(CLEAN, joined_prompts=0.5)
-    corpus = corpus_of({"low": [recording(1), recording(2)]}, speakers, corruption=corruption, cloned=1.0)
-    of_text = {clip.token_ids: (name, clip) for name, clips in speakers.items() for clip in clips}
-    heard = set()
+    corpus = corpus_of({"low": replies}, speakers, corruption=corruption, cloned=1.0)
+    texts = {name: {clip.token_ids for clip in clips} for name, clips in speakers.items()}
+    seen = set()
     for _ in range(100):
-        rows = corpus.draw()
+        drawn = corpus.draw()
+        rows = drawn.rows
         text_end = int(np.flatnonzero(rows.text_ids == tiny().tokens.text_end)[0])
         told = rows.text_ids[1:text_end].tolist()
-        [name] = {of_text[tuple(told[i : i + 3])][0] for i in range(0, len(told), 3)}
+        prompts = {tuple(told[i : i + 3]) for i in range(0, len(told), 3)}
         replied = tuple(rows.text_ids[text_end + 1 : text_end + 4].tolist())
-        assert of_text[replied][0] == name
-        assert not any(tuple(told[i : i + 3]) == replied for i in range(0, len(told), 3))
-        assert (rows.targets[:-1] == of_text[replied][1].variants[0]).all()
-        heard.add(name)
-    assert heard == speakers.keys()
+        assert prompts <= texts[drawn.voice]
+        assert replied in {clip.token_ids for clip in replies}
+        assert replied not in prompts
+        assert (rows.targets[:-1] == converted(drawn.voice, replied)).all()
+        seen.add(drawn.voice)
+    assert seen == speakers.keys()
 
 
-def test_reply_voices_keep_their_share_and_speakers_are_drawn_equally_often() -> None:
+def test_reply_voices_keep_their_share_and_speakers_have_theirs_by_the_root_of_their_recordings() -> None:
     speakers = {
-        "few": [recording(number, frames=20) for number in range(2)],
-        "many": [recording(number, frames=30) for number in range(10, 20)],
+        "few": [recording(number) for number in range(10, 12)],
+        "many": [recording(number) for number in range(20, 38)],
     }
     corpus = corpus_of({"low": [recording(1), recording(2)]}, speakers, corruption=CLEAN, cloned=0.6)
-    lengths = [len(corpus.draw().targets) - 1 for _ in range(600)]
-    assert np.mean([length == 8 for length in lengths]) == pytest.approx(0.4, abs=0.07)
-    assert np.mean([length == 20 for length in lengths]) == pytest.approx(0.3, abs=0.07)
+    voices = [corpus.draw().voice for _ in range(600)]
+    assert voices.count("low") / 600 == pytest.approx(0.4, abs=0.07)
+    assert voices.count("few") / 600 == pytest.approx(0.15, abs=0.05)
 
 
 def test_prompts_have_two_to_fifteen_seconds() -> None:
     clips = [recording(number, frames=60) for number in range(8)]
     corpus = corpus_of({"low": clips}, {}, corruption=replace(CLEAN, joined_prompts=0.5))
-    prompts = [len(rows.frame_codes) - len(rows.targets) + 1 for rows in (corpus.draw() for _ in range(300))]
+    prompts = [len(rows.frame_codes) - len(rows.targets) + 1 for rows in (corpus.draw().rows for _ in range(300))]
     assert min(prompts) >= MIN_PROMPT_FRAMES
     assert 150 < max(prompts) <= 190
     assert any(25 <= frames < 60 for frames in prompts)

@@ -36,8 +36,8 @@ def test_recordings_are_of_reply_voices_reserved_of_speakers_or_kept(tmp_path: P
     add("speakers", "mixture", "prompt", prompts[1])
     add("speakers", "mixture", "reply", "The museum opens at nine.")
     add("speakers", "with_one_clip", "reply", "The museum opens at nine.")
-    add("speakers", "without_a_reply", "prompt", prompts[0])
-    add("speakers", "without_a_reply", "prompt", prompts[1])
+    for path in (f"reply-{'The museum opens at nine.'}", f"prompt-{prompts[2]}"):
+        codes[f"replies/amber/{path}.wav~0.84"] = np.full((9, 8), 300, dtype=np.int16)
     add("speakers", "not_coded", "prompt", prompts[1], coded=False)
     save_file(codes, tmp_path / "codes.safetensors")
 
@@ -48,7 +48,7 @@ def test_recordings_are_of_reply_voices_reserved_of_speakers_or_kept(tmp_path: P
 
     assert counts(found.replies) == {"amber": 3, "dale": 3}
     assert counts(found.reserved) == {"amber": 2, "dale": 2}
-    assert counts(found.speakers) == {"mixture": 2}
+    assert counts(found.speakers) == {"mixture": 2, "amber~0.84": 2}
     assert counts(found.kept) == {"kept": 2}
     first = found.replies["amber"][0]
     assert [int(codes[0, 0]) for codes in first.variants] == [0, 100]

@@ -69,13 +69,18 @@ def tower() -> AudioTower:
     return AudioTower(AudioTowerConfig(1, 16, 2, 32, 128, 100, 8)).eval()
 
 
+ROUNDING = 1e-4
+"""The reference's own features are up to 2.5e-5 from those of a Fourier transform in float64. The last bits of one in
+float32 depend on the processor."""
+
+
 @pytest.mark.parametrize("case", AUDIO_CASES)
 def test_features_equal_the_reference(case: str, golden_tower: AudioTower) -> None:
     golden = load_case(case)
     for n, clip in enumerate(clips_of(golden)):
         frames = int(golden["in.thinker_feature_attention_mask"][n].sum())
         expected = golden["in.thinker_input_features"][n, :, :frames].T
-        torch.testing.assert_close(features_of(encoded(clip, golden_tower)), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(features_of(encoded(clip, golden_tower)), expected, atol=ROUNDING, rtol=0)
 
 
 @pytest.mark.parametrize("case", AUDIO_CASES)

@@ -50,12 +50,12 @@ _BABBLE = 400  # clips
 
 def load_quantizer(root: Path, device: str = "cpu") -> PatchQuantizer:
     """The quantizer of this stage. Raises `FileNotFoundError` when the stage has not run."""
-    return PatchQuantizer.from_tensors(load_file(_made(root / "quantizer.safetensors")), device)
+    return PatchQuantizer.from_tensors(load_file(made(root / "quantizer.safetensors")), device)
 
 
 def load_coded_clips(root: Path) -> list[CodedClip]:
     """Clips that are not held out and their copies, with every lead of `LEADS`, weighted by `REPLY_VOICES_SHARE`."""
-    codes = load_file(_made(root / "codes.safetensors"))
+    codes = load_file(made(root / "codes.safetensors"))
     own, others = list[CodedClip](), list[CodedClip]()
     for spoken in with_copies(read_speech(root / "audio")):
         if spoken.clip.held_out or spoken.key not in codes:
@@ -123,7 +123,8 @@ def _balanced(own: Tensor, others: Tensor) -> Tensor:
     return torch.cat([own, others[torch.randperm(len(others))[:most]]])
 
 
-def _made(path: Path) -> Path:
+def made(path: Path) -> Path:
+    """The path of a file of this stage. Raises `FileNotFoundError` when the stage has not run."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: not there; run python -m train.codec.codes")
     return path

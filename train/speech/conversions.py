@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from services.runtime.checkpoint.tokenizer import Tokenizer
-from train.codec.codes import load_quantizer
+from train.codec.codes import load_quantizer, made
 from train.codec.patch_quantizer import PatchQuantizer
 from train.corpus.clip_index import read_speech
 from train.corpus.copies import reply_voice_of, with_copies
@@ -70,13 +70,13 @@ class Conversions:
 
 def load_voices(root: Path) -> dict[str, VoiceFigures]:
     """The figures of every voice. Raises `FileNotFoundError` with the name of the stage that has not run."""
-    tensors = load_file(_made(root / "voices.safetensors"))
+    tensors = load_file(made(root / "voices.safetensors"))
     return {name: VoiceFigures(tensors[name], tensors[f"{name}@mean"]) for name in tensors if "@" not in name}
 
 
 def load_conversions(root: Path, tokenizer: Tokenizer, speakers: Sequence[str]) -> Conversions:
     """The conversions to these speakers and to the reply voices' copies. Raises like `load_voices`."""
-    stored = load_file(_made(root / "performances.safetensors"))
+    stored = load_file(made(root / "performances.safetensors"))
     performances: dict[str, dict[TokenIds, Performance]] = {}
     for spoken in with_copies(read_speech(root / "audio")):
         if reply_voice_of(spoken.voice) and spoken.key in stored:
@@ -85,9 +85,3 @@ def load_conversions(root: Path, tokenizer: Tokenizer, speakers: Sequence[str]) 
     voices = load_voices(root)
     wanted = {name: voices[name] for name in dict.fromkeys([*performances, *speakers])}
     return Conversions(load_quantizer(root), performances, wanted)
-
-
-def _made(path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not there; run python -m train.codec.codes")
-    return path
